@@ -1,0 +1,68 @@
+"""Every failure a user can meet, and nothing else.
+
+    ShowtellError
+    ├── UsageError            the command line was misused              (exit code 2)
+    │   └── ConfigError       a recipe, key or value that does not exist (exit code 2)
+    ├── DataError             a file or record of data is not what it should be
+    │   └── PhotoError        a photo cannot be read, or must not be
+    ├── CheckpointError       a model directory is missing, broken or of another kind
+    ├── MissingDependency     an optional package is not installed
+    ├── GenerationError       the model could not answer
+    └── StorageError          something could not be written
+
+A message has three parts: what was met, what was wanted, what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ShowtellError(Exception):
+    """Base of all errors that are shown to a user without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(ShowtellError):
+    """The command line was misused."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A recipe, key or value that does not exist or does not fit."""
+
+
+class DataError(ShowtellError):
+    """A file or record of data is not what it should be; names the file and the record."""
+
+
+class PhotoError(DataError):
+    """A photo that cannot be read, or must not be."""
+
+
+class CheckpointError(ShowtellError):
+    """A model directory that is missing, broken or of another kind."""
+
+
+class MissingDependency(ShowtellError):
+    """An optional package is not installed; names the command that installs it."""
+
+
+class GenerationError(ShowtellError):
+    """The model could not answer."""
+
+
+class StorageError(ShowtellError):
+    """Something could not be written; what existed before is unharmed."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``'; did you mean "x"?'`` for the closest known name, else the list of what there is."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; choose from {', '.join(known)}" if known else ""

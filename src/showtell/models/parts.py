@@ -1,0 +1,148 @@
+"""The protocols of the model's parts and the types that pass between them. Read this file first.
+
+     Dialogue -> Renderer -> Batch -> Perceptron --+
+                                                   +-> LanguageModel -> PhotoSpans -> BRIDGE
+                                  text embeddings -+                                    |
+                              Photo <- Painter <- Conditioning <-----------------------+
+
+Letters, once for the whole package; tensor names wear them (``hidden_BTD``):
+
+    B dialogues, T tokens, D LLM width, V LLM vocabulary
+    P photos seen, Q tokens per photo seen
+    N photos to make, K tokens in a span
+    S conditioning length, C its width, U painter vocabulary
+    3HW pixels in [0, 1]
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoSpans:
+    """What the LLM said where a photo belongs: one row per photo to make.
+
+    The tokens of a span are those *inside* [IMG]...[/IMG]; padding has mask False.
+    ``before`` is the state that predicts a token, ``after`` the state that has read it.
+    ``logits`` = head(before), teacher forced in training.
+    """
+
+    ids_NK: Tensor
+    mask_NK: Tensor
+    embeds_NKD: Tensor
+    before_NKD: Tensor
+    after_NKD: Tensor
+    logits_NKV: Tensor
+    captions: Sequence[str]  # the gold words of each span
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """What the denoiser cross-attends to, where a text encoder's output would stand."""
+
+    cond_NSC: Tensor
+    uncond_NSC: Tensor | None = None  # for classifier-free guidance; None: the empty caption's
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoTargets:
+    """The gold photos, in the order of the spans' rows."""
+
+    pixels_N3HW: Tensor
+    captions: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PainterTokens:
+    """Captions in the painter's own vocabulary, padded to S."""
+
+    ids_NS: Tensor
+    content_NS: Tensor  # bool: True where a real word piece stands (not BOS, EOS, padding)
+    # char range [start, end) of each piece in its caption; (0, 0) where content is False
+    offsets_NS2: Tensor
+
+
+class Tokenizer(Protocol):
+    """The part of ``transformers.PreTrainedTokenizerFast`` that this package uses."""
+
+    def __call__(self, text: str | Sequence[str], **kwargs: object) -> dict: ...
+    def decode(self, ids: Sequence[int], **kwargs: object) -> str: ...
+    def get_vocab(self) -> dict[str, int]: ...
+    def convert_tokens_to_ids(self, tokens: str) -> int: ...
+
+
+class TextTower(Protocol):
+    """The painter's text encoder; it accepts soft tokens.
+
+    ``__call__`` gives the conditioning states; with ``embeds_NSC`` these stand in for the rows of
+    the token table (positions are still added by the tower), with ids alone the ordinary way.
+    ``onehot @ token_table`` as ``embeds_NSC`` gives the library's own forward on ids.
+    """
+
+    @property
+    def token_table_UC(self) -> Tensor: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+    def tokenize(self, captions: Sequence[str]) -> PainterTokens: ...
+    def __call__(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor: ...
+
+
+class Painter(Protocol):
+    """Latent diffusion: conditioning -> photo."""
+
+    @property
+    def text(self) -> TextTower: ...
+    def loss(
+        self, cond_NSC: Tensor, pixels_N3HW: Tensor, *, generator: torch.Generator
+    ) -> Tensor: ...
+    def paint(
+        self,
+        conditioning: Conditioning,
+        *,
+        num_steps: int,
+        guidance: float,
+        generator: torch.Generator,
+        callback: Callable[[int, Tensor], None] | None = None,
+    ) -> Tensor: ...
+
+
+class Bridge(nn.Module, ABC):
+    """Photo spans -> conditioning. One paper, one file; loss weights belong to the Stage."""
+
+    new_tokens: tuple[str, ...] = ("[IMG]", "[/IMG]")
+
+    @abstractmethod
+    def forward(
+        self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
+    ) -> Conditioning:
+        """Conditioning for the N spans."""
+
+    @abstractmethod
+    def losses(
+        self,
+        spans: PhotoSpans,
+        conditioning: Conditioning,
+        targets: PhotoTargets,
+        painter: Painter,
+        *,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """The paper's losses on the photos, by the paper's names, unweighted."""
+
+    def advance(self, epoch: float) -> None:  # noqa: B027 (not every bridge has a schedule)
+        """Told before each step how many epochs have passed; annealing schedules listen."""
+
+
+class Perceptron(Protocol):
+    """Photos -> Q embeddings each, of LLM width."""
+
+    num_tokens: int
+
+    def __call__(self, pixels_P3HW: Tensor) -> Tensor: ...
