@@ -108,7 +108,7 @@ class Painter(Protocol):
         *,
         num_steps: int,
         guidance: float,
-        generator: torch.Generator,
+        seeds: Sequence[int],
         callback: Callable[[int, Tensor], None] | None = None,
     ) -> Tensor: ...
 

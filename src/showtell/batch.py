@@ -1,0 +1,76 @@
+"""Batch and collate: every shape in one dataclass (letters: models/parts.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from showtell.dialogue import Photo
+from showtell.prompt import IGNORED, Rendered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """B dialogues of T tokens, the P photos seen in them and the N photos to make."""
+
+    ids_BT: Tensor
+    labels_BT: Tensor
+    mask_BT: Tensor  # bool: real tokens
+    seen_pixels_P3HW: Tensor | None
+    seen_row_P: Tensor
+    seen_start_P: Tensor
+    span_row_N: Tensor
+    span_start_N: Tensor
+    span_stop_N: Tensor
+    span_pixels_N3HW: Tensor | None  # None: no photo to make, or the pixels are missing
+    captions: tuple[str, ...]
+    moment_row_M: Tensor
+    moment_index_M: Tensor
+    moment_shared_M: Tensor  # bool
+
+
+def collate(
+    rows: Sequence[Rendered],
+    *,
+    pad_id: int,
+    pixels_of: Callable[[Photo], Tensor] | None,
+    paint: bool,
+) -> Batch:
+    """Pad to the longest row (on the right). ``pixels_of`` gives a photo's (3, H, W) in [0, 1].
+
+    Without ``paint`` the photos to make get no pixels, so that only words are trained.
+    """
+    length = max(len(row.ids) for row in rows)
+
+    def pad(values: list[int], fill: int) -> list[int]:
+        return values + [fill] * (length - len(values))
+
+    def column(values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long)
+
+    seen = [(b, place) for b, row in enumerate(rows) for place in row.seen]
+    spans = [(b, place) for b, row in enumerate(rows) for place in row.spans]
+    moments = [(b, place) for b, row in enumerate(rows) for place in row.moments]
+    return Batch(
+        ids_BT=torch.tensor([pad(row.ids, pad_id) for row in rows]),
+        labels_BT=torch.tensor([pad(row.labels, IGNORED) for row in rows]),
+        mask_BT=torch.tensor([[1] * len(r.ids) + [0] * (length - len(r.ids)) for r in rows]).bool(),
+        seen_pixels_P3HW=torch.stack([pixels_of(p.photo) for _, p in seen])
+        if seen and pixels_of
+        else None,
+        seen_row_P=column([b for b, _ in seen]),
+        seen_start_P=column([p.start for _, p in seen]),
+        span_row_N=column([b for b, _ in spans]),
+        span_start_N=column([p.start for _, p in spans]),
+        span_stop_N=column([p.stop for _, p in spans]),
+        span_pixels_N3HW=torch.stack([pixels_of(p.photo) for _, p in spans])
+        if spans and pixels_of and paint
+        else None,
+        captions=tuple(p.photo.caption for _, p in spans),
+        moment_row_M=column([b for b, _ in moments]),
+        moment_index_M=column([p.index for _, p in moments]),
+        moment_shared_M=torch.tensor([p.shared for _, p in moments], dtype=torch.bool),
+    )

@@ -1,0 +1,335 @@
+"""The verbs of the command line: each parses, calls and prints; the work is done elsewhere.
+
+Heavy modules are imported inside the commands, so that ``showtell --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from showtell.errors import UsageError
+from showtell.serve.exits import exit_code_of
+
+if TYPE_CHECKING:
+    from showtell.serve.show import Render
+
+_DATA_HELP = (
+    "world:test, world:novel, world:dev, world:train, world:100000-100999 or photochat:PATH.jsonl"
+)
+app = typer.Typer(
+    name="showtell",
+    help="A chat agent that tells and shows: it shares a photo at the right moment.",
+    epilog='Begin with "showtell chat", or: showtell chat --say "Can you send me a photo of Luna?"',
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(
+    name="data",
+    help="Look at data, or write the photo world to files.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(data_app)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, help="All chance comes from it.")
+]
+SkipOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Go on past broken records, and count them.")
+]
+DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=_DATA_HELP)]
+RenderOption = Annotated[
+    str | None,
+    typer.Option("--model", metavar="NAME|PATH", help="Whose tokens (the data's shipped model)."),
+]
+_READERS = {"world": "mini", "photochat": "photochat_small"}
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from showtell import __version__
+
+        print(f"showtell {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _render_of(model: str) -> Render:
+    """How a model's renderer breaks a dialogue into tokens, trained or not."""
+    from functools import partial
+
+    from showtell.prompt import render_for_show
+    from showtell.recipes import load_model
+
+    return partial(render_for_show, load_model(model).renderer)
+
+
+def _print_json(value: Any, *, indent: int | None = 2) -> None:
+    print(json_module.dumps(value, ensure_ascii=False, indent=indent))
+
+
+@app.command(epilog='Example: showtell chat --say "How was the beach?" --say "Show me!" --json')
+def chat(
+    model: Annotated[
+        str, typer.Option("--model", metavar="mini|PATH", help="A shipped model or a directory.")
+    ] = "mini",
+    say: Annotated[
+        list[str] | None,
+        typer.Option("--say", metavar="TEXT", help="Answer this and print JSON; may be repeated."),
+    ] = None,
+    photo: Annotated[
+        list[Path] | None,
+        typer.Option("--photo", metavar="FILE", help="Goes with the first turn; may be repeated."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    seed: SeedOption = 0,
+    photos_dir: Annotated[
+        Path, typer.Option("--photos-dir", metavar="DIR", help="Where painted photos are written.")
+    ] = Path("showtell-photos"),
+) -> None:
+    """Talk with a model. In a terminal it is a conversation; with --say it prints JSON.
+
+    Without --say, lines are read from the terminal (or a pipe) until they end. Each JSON object
+    is one answer: ordered "parts" of type text or photo, "p_share", "seconds_to_first_word" and
+    "seconds_to_photo".
+    """
+    from showtell.serve.chat import TerminalChat, answer_lines, check_lines
+    from showtell.serve.terminal import screen_of
+
+    photos = photo or []
+    check_lines(say or [], photos)
+    from showtell.recipes import load_model
+
+    loaded = load_model(model)
+    if say or json:
+        answer_lines(
+            loaded,
+            say or (line.rstrip("\r\n") for line in sys.stdin if line.strip()),
+            photos=photos,
+            seed=seed,
+            photos_dir=photos_dir,
+            indent=None if json else 2,
+            out=sys.stdout,
+        )
+        return
+    conversation = TerminalChat(
+        loaded, seed=seed, photos_dir=photos_dir, out=sys.stdout, screen=screen_of(sys.stdout)
+    )
+    if sys.stdin.isatty():
+        conversation.greet()
+        conversation.run(_typed_lines(), photos=photos)
+    else:
+        conversation.run(sys.stdin, photos=photos)
+
+
+def _typed_lines() -> Iterator[str]:
+    import contextlib
+
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  (editing and history for input())
+    while True:
+        try:
+            yield input("     you: ")
+        except EOFError:
+            print()
+            return
+
+
+@app.command()
+def recipes(json: JsonOption = False) -> None:
+    """List what can be trained, and how long it takes."""
+    from showtell.recipes import RECIPES
+
+    if json:
+        _print_json({name: {"summary": r.summary, "hours": r.hours} for name, r in RECIPES.items()})
+        return
+    width = max(len(name) for name in RECIPES)
+    for name, recipe in RECIPES.items():
+        print(f"{name:<{width}}  {recipe.hours:>6} h  {recipe.summary}")
+
+
+@app.command(epilog="Example: showtell train world_mini --set steps=200 --out runs/trial")
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help='See "showtell recipes".')],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the run is written.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Train a recipe, or go on with --resume."""
+    for override in overrides or []:
+        if not re.match(r"[^=\s]+=", override):
+            raise UsageError(f'--set "{override}": wanted KEY=VALUE, for example --set steps=200')
+    from showtell.recipes import run_recipe
+
+    path = run_recipe(recipe, overrides=overrides or [], out=out, resume=resume, seed=seed)
+    if json:
+        _print_json({"checkpoint": str(path)})
+    else:
+        print(f"Wrote {path}")
+
+
+@app.command(epilog="Example: showtell evaluate mini world:test --limit 200 --json")
+def evaluate(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A shipped model or a directory.")
+    ],
+    data: DataArgument,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N dialogues.")
+    ] = None,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where report and contact sheet are written."),
+    ] = None,
+    skip_bad: SkipOption = False,
+) -> None:
+    """Measure a model and write a report: report.json, report.md and a contact sheet."""
+    from showtell.evaluation import evaluate as run_evaluation
+
+    if out is None:
+        out = Path("out") / re.sub(r"[^\w.-]+", "-", f"{checkpoint}-{data}").strip("-.")[-100:]
+    report = run_evaluation(checkpoint, data, limit=limit, seed=seed, out=out, skip_bad=skip_bad)
+    if json:
+        found = report.to_json()
+        print(found) if isinstance(found, str) else _print_json(found)
+    else:
+        print(report.to_markdown())
+        print(f"Wrote {out}")
+
+
+@data_app.command("show", epilog="Example: showtell data show world:test 3")
+def data_show(
+    data: DataArgument,
+    index: Annotated[
+        int, typer.Argument(metavar="[INDEX]", min=0, help="Which dialogue, from 0.")
+    ] = 0,
+    model: RenderOption = None,
+    json: JsonOption = False,
+    skip_bad: SkipOption = False,
+) -> None:
+    """Print a dialogue, its trained tokens coloured."""
+    from showtell.data.sources import open_data
+    from showtell.serve.show import dialogue_at, shown_as_dict, shown_dialogue
+    from showtell.serve.terminal import screen_of
+
+    source = open_data(data, skip_bad=skip_bad)
+    dialogue = dialogue_at(source, index)
+    render = _render_of(model or _READERS[source.kind])
+    if json:
+        _print_json(shown_as_dict(dialogue, render=render))
+    else:
+        print(shown_dialogue(dialogue, screen_of(sys.stdout), render=render))
+
+
+@data_app.command("stats", epilog="Example: showtell data stats world:dev --json")
+def data_stats(
+    data: DataArgument,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N dialogues.")
+    ] = None,
+    model: RenderOption = None,
+    json: JsonOption = False,
+    skip_bad: SkipOption = False,
+) -> None:
+    """Count dialogues, turns, photos and tokens."""
+    from itertools import islice
+
+    from showtell.data.sources import open_data
+    from showtell.serve.show import statistics
+
+    source = open_data(data, skip_bad=skip_bad)
+    render = _render_of(model or _READERS[source.kind])
+    counts = statistics(source, islice(source, limit), render=render)
+    if json:
+        _print_json(counts)
+        return
+    for name, value in counts.items():
+        print(f"{name.replace('_', ' '):<16} {value if isinstance(value, str) else f'{value:>9,}'}")
+    for error in source.skipped[:3]:
+        print(f"skipped: {error}", file=sys.stderr)
+
+
+@data_app.command("world", epilog="Example: showtell data world --seeds 0-99 --out out/world")
+def data_world(
+    seeds: Annotated[
+        str, typer.Option("--seeds", metavar="A-B", help="First and last seed, both included.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder.")],
+    json: JsonOption = False,
+) -> None:
+    """Write the photo world as JSONL and PNG."""
+    from showtell.data.export import export_world
+    from showtell.data.sources import open_data
+
+    source = open_data(f"world:{seeds}")
+    quiet = json or not sys.stderr.isatty()
+
+    def on_dialogue(done: int) -> None:
+        if not quiet and (done % 50 == 0 or done == len(source)):
+            print(f"\r{done:,} of {len(source):,}", end="", file=sys.stderr, flush=True)
+
+    export = export_world(source, out, on_dialogue=on_dialogue)
+    if not quiet:
+        print(file=sys.stderr)
+    if json:
+        _print_json(
+            {"path": str(export.path), "dialogues": export.dialogues, "photos": export.photos}
+        )
+    else:
+        print(f"Wrote {export.dialogues:,} dialogues and {export.photos:,} photos to {export.path}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry point: runs a command and returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # any locale can print any answer
+    command = typer.main.get_command(app)
+
+    def action() -> int:
+        try:
+            code = command.main(
+                args=None if arguments is None else list(arguments),
+                prog_name="showtell",
+                standalone_mode=False,
+            )
+        except TyperException as error:
+            error.show() if hasattr(error, "show") else print(error, file=sys.stderr)
+            return error.exit_code
+        except typer.Abort as abort:
+            raise KeyboardInterrupt from abort
+        return code if isinstance(code, int) else 0
+
+    return exit_code_of(action)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Dialogues as JSON objects, and dialogues of the photo world as a folder of JSONL and PNG."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from showtell.dialogue import Dialogue, Element, Photo
+from showtell.errors import StorageError
+
+FILE_NAME = "dialogues.jsonl"
+
+
+def dialogue_as_dict(dialogue: Dialogue) -> dict[str, Any]:
+    """Everything that a dialogue holds, labels included, with ordered elements."""
+    return {
+        "id": dialogue.id,
+        "turns": [
+            {
+                "speaker": turn.speaker,
+                "elements": [_element_as_dict(element) for element in turn.elements],
+                "labels": dict(turn.labels),
+            }
+            for turn in dialogue.turns
+        ],
+        "labels": dict(dialogue.labels),
+    }
+
+
+def _element_as_dict(element: Element) -> dict[str, Any]:
+    if isinstance(element, str):
+        return {"type": "text", "text": element}
+    return {
+        "type": "photo",
+        "id": element.id,
+        "path": element.path,
+        "origin": element.origin,
+        "caption": element.caption,
+        "seed": element.seed,
+        "labels": dict(element.labels),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """What was written where."""
+
+    path: Path
+    dialogues: int
+    photos: int
+
+
+def export_world(
+    dialogues: Iterable[Dialogue],
+    out: Path,
+    *,
+    on_dialogue: Callable[[int], None] | None = None,
+) -> Export:
+    """Write ``out/dialogues.jsonl`` and ``out/photos/*.png``; ``out`` must not hold them yet.
+
+    Everything is written into a folder beside ``out`` first, so an interrupted export leaves
+    nothing half done and nothing that was there is touched.
+    """
+    from showtell.data.images import save_photo
+    from showtell.world.drawing import photo_pixels
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StorageError(f"{out} is there already and not empty; name a new folder with --out")
+    part = out.parent / f".{out.name}.{uuid.uuid4().hex}.part"
+    num_dialogues = num_photos = 0
+    try:
+        (part / "photos").mkdir(parents=True)
+        with open(part / FILE_NAME, "w", encoding="utf-8") as file:
+            for dialogue in dialogues:
+                record = dialogue_as_dict(dialogue)
+                paths = {}
+                for photo in dialogue.photos:
+                    paths[photo.id] = f"photos/{_file_name(photo)}"
+                    save_photo(photo_pixels(photo), part / paths[photo.id])
+                    num_photos += 1
+                for turn in record["turns"]:
+                    for element in turn["elements"]:
+                        if element["type"] == "photo":
+                            element["path"] = paths[element["id"]]
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                num_dialogues += 1
+                if on_dialogue:
+                    on_dialogue(num_dialogues)
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
+    except OSError as error:
+        raise StorageError(
+            f"{out} could not be written: {error.strerror or error}; nothing was left behind. "
+            "Free some space or name another folder."
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Export(path=out, dialogues=num_dialogues, photos=num_photos)
+
+
+def _file_name(photo: Photo) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in photo.id) + ".png"

@@ -1,0 +1,194 @@
+"""Photos from outside: read with care, stripped of what they must not carry, made square.
+
+A photo file is hostile until shown otherwise: its header is checked before a pixel is decoded, and
+whatever is wrong with it is one PhotoError.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageFile, ImageOps
+
+from showtell.data.storage import write_atomically
+from showtell.errors import PhotoError
+
+MAX_BYTES = 50_000_000
+MAX_SIDE = 16_000
+MAX_PIXELS = 50_000_000
+# A short list on purpose: Pillow also opens formats that start other programs or hold no photo.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_NAMES = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+_WHITE = (255, 255, 255)
+
+
+def load_photo(path: str | Path) -> Image.Image:
+    """The photo as 8-bit RGB, upright, on white where it was transparent, without metadata.
+
+    Raises PhotoError for a file that is missing, empty, larger than 50 MB, no photo, truncated,
+    animated, over 16,000 px on a side or over 50 megapixels. Colour profiles are dropped: pixels
+    are read as sRGB.
+    """
+    path = Path(path)
+    _check_file(path)
+    try:
+        with warnings.catch_warnings():
+            # what a decoder warns of (a truncated tag, an odd palette) is not for the terminal;
+            # where pixels are lost it raises as well
+            warnings.simplefilter("ignore")
+            with _open(path) as image:
+                _check_header(image, path)
+                image.load()
+                return _rgb(_upright(image), path)
+    except PhotoError:
+        raise
+    except MemoryError as error:
+        raise PhotoError(
+            f"{path}: not enough memory to decode it. Reduce the photo and try again."
+        ) from error
+    except Exception as error:
+        # Decoders of hostile bytes raise nearly anything (SyntaxError, struct.error, IndexError):
+        # all of it means the same to the user, and the cause stays attached.
+        raise PhotoError(
+            f"{path}: the photo is damaged or cut short ({_reason(error)}); wanted a whole "
+            f"{_NAMES} file. Get the file again, or open it in a viewer and save it anew."
+        ) from error
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise PhotoError(f"{path} is a folder, wanted a photo. Name a file inside it.")
+        if path.exists() and not path.is_file():
+            raise PhotoError(f"{path} is a device or a pipe, wanted a photo. Save it as a file.")
+        num_bytes = path.stat().st_size
+    except FileNotFoundError as error:
+        raise PhotoError(f"{path} is not there, wanted a photo. Check the name.") from error
+    except (OSError, ValueError) as error:  # no permission; a NUL in the name
+        raise PhotoError(f"{path!s:.200} cannot be read ({_reason(error)}). Check it.") from error
+    if num_bytes == 0:
+        raise PhotoError(f"{path} has 0 bytes, wanted a photo. Get the file again.")
+    if num_bytes > MAX_BYTES:
+        raise PhotoError(
+            f"{path} has {num_bytes / 1e6:.0f} MB, wanted at most {MAX_BYTES // 1_000_000} MB. "
+            "Reduce the photo and try again."
+        )
+
+
+def _open(path: Path) -> ImageFile.ImageFile:
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns between one and two times its own pixel limit; to us it is no less
+            # a bomb
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(path, formats=FORMATS)  # type: ignore[return-value]
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PhotoError(
+            f"{path}: more pixels than a photo has ({_reason(error)}); wanted at most "
+            f"{MAX_PIXELS // 1_000_000} megapixels. Reduce the photo and try again."
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise PhotoError(
+            f"{path} is not a photo that can be read; wanted {_NAMES}. "
+            "Convert it (HEIC and RAW included) and try again."
+        ) from error
+    except PermissionError as error:
+        raise PhotoError(f"{path}: no permission to read it. Change its mode.") from error
+
+
+def _check_header(image: ImageFile.ImageFile, path: Path) -> None:
+    width, height = image.size
+    if width > MAX_SIDE or height > MAX_SIDE:
+        raise PhotoError(
+            f"{path} is {width:,} x {height:,} px, wanted at most {MAX_SIDE:,} px on a side. "
+            "Reduce or cut the photo and try again."
+        )
+    if width * height > MAX_PIXELS:
+        raise PhotoError(
+            f"{path} has {width * height / 1e6:.0f} megapixels, wanted at most "
+            f"{MAX_PIXELS // 1_000_000}. Reduce the photo and try again."
+        )
+    # MPO is a photo with a preview or a depth map behind it, as telephones save it: the first
+    # frame is the photo
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise PhotoError(
+            f"{path} is an animation or a document of several pages, wanted one photo. "
+            "Save the frame that you mean as PNG."
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF orientation says; an EXIF block that cannot be read says nothing."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        # the pixels are whole, and metadata is dropped in any case
+        return image
+
+
+def _rgb(image: Image.Image, path: Path) -> Image.Image:
+    """A new 8-bit RGB image: new, so that no metadata comes along in ``image.info``."""
+    if image.mode.startswith("I"):
+        image = _eight_bits(image, path)
+    elif image.mode == "F":
+        raise PhotoError(
+            f"{path} has floating-point pixels, wanted 8 or 16 bits. Save it as an 8-bit PNG."
+        )
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        clean = Image.new("RGB", image.size, _WHITE)
+        clean.paste(image, mask=image.getchannel("A"))
+        return clean
+    clean = Image.new("RGB", image.size)
+    clean.paste(image.convert("RGB"))
+    return clean
+
+
+def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
+    wide = image.convert("I")
+    low, high = wide.getextrema()
+    if low < 0 or high > 65_535:  # type: ignore[operator]
+        raise PhotoError(
+            f"{path} has 32-bit pixels ({low} to {high}), wanted 8 or 16 bits. "
+            "Save it as an 8-bit PNG."
+        )
+    # Pillow's own conversion clips at 255 instead of scaling
+    return wide.point(lambda value: value * (1 / 257) + 0.5).convert("L")
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120] or type(error).__name__
+
+
+# --------------------------------------------------------------------------- to and from pixels
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """The middle square of the photo, ``size`` pixels a side (LANCZOS)."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left, top, left + side, top + side)
+    return image.resize((size, size), Image.Resampling.LANCZOS, box=box)
+
+
+def square_padded(
+    image: Image.Image, size: int, *, colour: tuple[int, int, int] = _WHITE
+) -> Image.Image:
+    """The whole photo in the middle of a ``size`` square of ``colour`` (LANCZOS)."""
+    scale = size / max(image.size)
+    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    canvas = Image.new("RGB", (size, size), colour)
+    corner = ((size - inner[0]) // 2, (size - inner[1]) // 2)
+    canvas.paste(image.resize(inner, Image.Resampling.LANCZOS), corner)
+    return canvas
+
+
+def save_photo(image: Image.Image, path: str | Path) -> Path:
+    """Write an RGB PNG without metadata, atomically; StorageError leaves the old file whole."""
+    clean = Image.new("RGB", image.size)  # Pillow writes a profile found in image.info
+    clean.paste(image)
+    buffer = io.BytesIO()
+    clean.save(buffer, format="PNG", optimize=False)
+    return write_atomically(path, buffer.getvalue())

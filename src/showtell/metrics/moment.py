@@ -1,0 +1,321 @@
+"""When to share: how well scores in [0, 1] pick out the positions at which a photo was shared.
+
+``labels_N`` are 0/1, ``scores_N`` probabilities; positions of one dialogue depend on each other, so
+intervals resample dialogues (``groups_N``) where these are given. Beside the measures stand the
+baselines that a model has to beat: a keyword rule, and TF-IDF + logistic regression.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from showtell.dialogue import Turn
+from showtell.errors import DataError, MissingDependency
+from showtell.metrics.report import Value, percentiles, resample_counts
+
+BINS = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """Precision, recall and F1 of ``scores >= threshold`` for the positive class."""
+
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+
+
+def at_threshold(labels_N: Any, scores_N: Any, threshold: float) -> Moment:
+    """What is found and what is right at a threshold; 0 where a ratio has no denominator."""
+    labels_N, scores_N = _pair(labels_N, scores_N)
+    chosen_N = scores_N >= threshold
+    hits = float(labels_N[chosen_N].sum())
+    return Moment(
+        threshold=float(threshold),
+        precision=hits / max(1.0, float(chosen_N.sum())),
+        recall=hits / max(1.0, float(labels_N.sum())),
+        f1=2 * hits / max(1.0, float(chosen_N.sum() + labels_N.sum())),
+    )
+
+
+def best_threshold(labels_N: Any, scores_N: Any) -> Moment:
+    """The threshold of the highest F1, among the scores themselves; the highest of equals.
+
+    Choose it on held-out positions, never on those that are reported.
+    """
+    labels_N, scores_N = _pair(labels_N, scores_N)
+    _needs_positives(labels_N)
+    hits_K, chosen_K, score_K = _steps(labels_N, scores_N, np.ones_like(scores_N))
+    best = int(np.argmax(2 * hits_K / (chosen_K + labels_N.sum())))
+    return at_threshold(labels_N, scores_N, float(score_K[best]))
+
+
+def average_precision(labels_N: Any, scores_N: Any) -> float:
+    """AUPRC as average precision: sum over thresholds of (R_k - R_{k-1}) P_k; ties are one step."""
+    labels_N, scores_N = _pair(labels_N, scores_N)
+    _needs_positives(labels_N)
+    hits_K, chosen_K, _ = _steps(labels_N, scores_N, np.ones_like(scores_N))
+    return _area(hits_K, chosen_K)
+
+
+def _steps(
+    labels_N: np.ndarray, scores_N: np.ndarray, weights_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(hits, chosen, score) at each of the K distinct scores, from the highest down."""
+    order = np.argsort(-scores_N, kind="stable")
+    scores_N = scores_N[order]
+    ends = np.append(np.flatnonzero(np.diff(scores_N)), len(scores_N) - 1)
+    hits_N = np.cumsum((labels_N * weights_N)[order])
+    chosen_N = np.cumsum(weights_N[order])
+    return hits_N[ends], chosen_N[ends], scores_N[ends]
+
+
+def _area(hits_K: np.ndarray, chosen_K: np.ndarray) -> float:
+    precision_K = hits_K / np.maximum(chosen_K, 1e-12)
+    return float((np.diff(hits_K, prepend=0.0) * precision_K).sum() / max(hits_K[-1], 1e-12))
+
+
+# ---------------------------------------------------------------------------------- calibration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Scores in [low, high): how many, their mean, and the share of them that is positive."""
+
+    low: float
+    high: float
+    n: int
+    mean_score: float
+    positive: float
+
+
+def reliability(labels_N: Any, scores_N: Any, *, num_bins: int = BINS) -> tuple[Bin, ...]:
+    """The non-empty bins of equal width; a score of 1 belongs to the last."""
+    labels_N, scores_N = _pair(labels_N, scores_N)
+    place_N = np.minimum((scores_N * num_bins).astype(int), num_bins - 1)
+    bins = []
+    for k in np.unique(place_N).tolist():
+        inside = place_N == k
+        bins.append(
+            Bin(
+                low=k / num_bins,
+                high=(k + 1) / num_bins,
+                n=int(inside.sum()),
+                mean_score=float(scores_N[inside].mean()),
+                positive=float(labels_N[inside].mean()),
+            )
+        )
+    return tuple(bins)
+
+
+def calibration_error(labels_N: Any, scores_N: Any, *, num_bins: int = BINS) -> float:
+    """ECE: sum over bins of n_b / N * |share of positives - mean score|."""
+    bins = reliability(labels_N, scores_N, num_bins=num_bins)
+    total = sum(b.n for b in bins)
+    return sum(b.n * abs(b.positive - b.mean_score) for b in bins) / total
+
+
+def brier(labels_N: Any, scores_N: Any) -> float:
+    """The mean of (score - label)^2."""
+    labels_N, scores_N = _pair(labels_N, scores_N)
+    return float(((scores_N - labels_N) ** 2).mean())
+
+
+# ------------------------------------------------------------------------ values with intervals
+
+
+def moment_values(
+    labels_N: Any,
+    scores_N: Any,
+    *,
+    threshold: float,
+    seed: int,
+    groups_N: Sequence[Any] | None = None,
+    prefix: str = "moment",
+    protocol: str = "",
+) -> dict[str, Value]:
+    """``moment.f1``, ``precision``, ``recall``, ``auprc``, ``ece``, ``brier``, ``prevalence``.
+
+    ``threshold`` comes from held-out positions (``best_threshold``). Intervals: the percentile
+    bootstrap over dialogues, or over positions without ``groups_N``.
+    """
+    labels_N, scores_N = _pair(labels_N, scores_N)
+    _needs_positives(labels_N)
+    num = len(labels_N)
+    index_N = np.arange(num)
+    if groups_N is not None:
+        index_N = np.unique(np.asarray(groups_N), return_inverse=True)[1]
+    chosen_N = (scores_N >= threshold).astype(np.float64)
+    per_position = (
+        labels_N * chosen_N,
+        chosen_N,
+        labels_N,
+        (scores_N - labels_N) ** 2,
+        1 + 0 * labels_N,
+    )
+    sums_G5 = np.stack([np.bincount(index_N, weights=v) for v in per_position], axis=1)
+
+    ratios: list[np.ndarray] = []
+    areas: list[float] = []
+    errors: list[float] = []
+    order_N = np.argsort(-scores_N, kind="stable")
+    sorted_labels, sorted_scores, sorted_index = (
+        labels_N[order_N],
+        scores_N[order_N],
+        index_N[order_N],
+    )
+    place_N = np.minimum((scores_N * BINS).astype(int), BINS - 1)
+    for counts_RG in resample_counts(len(sums_G5), seed=seed):
+        hits, chosen, positive, square, total = (counts_RG @ sums_G5).T
+        ratios.append(
+            np.stack(
+                [
+                    hits / np.maximum(chosen, 1),
+                    hits / np.maximum(positive, 1),
+                    2 * hits / np.maximum(chosen + positive, 1),
+                    square / total,
+                    positive / total,
+                ],
+                axis=1,
+            )
+        )
+        for counts_G in counts_RG:
+            areas.append(_area(*_steps(sorted_labels, sorted_scores, counts_G[sorted_index])[:2]))
+            gap_N = counts_G[index_N] * (labels_N - scores_N)
+            errors.append(
+                np.abs(np.bincount(place_N, weights=gap_N)).sum() / counts_G[index_N].sum()
+            )
+    ratio_R5 = np.concatenate(ratios)
+
+    moment = at_threshold(labels_N, scores_N, threshold)
+    found = {
+        "f1": (moment.f1, ratio_R5[:, 2], True, f"threshold {threshold:.4g}"),
+        "precision": (moment.precision, ratio_R5[:, 0], True, ""),
+        "recall": (moment.recall, ratio_R5[:, 1], True, ""),
+        "auprc": (
+            average_precision(labels_N, scores_N),
+            np.array(areas),
+            True,
+            "average precision",
+        ),
+        "ece": (calibration_error(labels_N, scores_N), np.array(errors), False, f"{BINS} bins"),
+        "brier": (brier(labels_N, scores_N), ratio_R5[:, 3], False, ""),
+        "prevalence": (float(labels_N.mean()), ratio_R5[:, 4], None, "share of positives"),
+    }
+    values = {}
+    for name, (value, draws, higher_is_better, note) in found.items():
+        low, high = percentiles([draws])
+        values[f"{prefix}.{name}"] = Value(
+            value=value,
+            low=low,
+            high=high,
+            n=num,
+            higher_is_better=higher_is_better,
+            protocol=protocol,
+            note=note,
+        )
+    return values
+
+
+def _pair(labels_N: Any, scores_N: Any) -> tuple[np.ndarray, np.ndarray]:
+    labels_N = np.asarray(labels_N, dtype=np.float64)
+    scores_N = np.asarray(scores_N, dtype=np.float64)
+    if labels_N.shape != scores_N.shape or labels_N.ndim != 1 or not len(labels_N):
+        raise DataError(
+            f"labels of shape {labels_N.shape} and scores of shape {scores_N.shape}; wanted one "
+            "score for each label, and at least one."
+        )
+    if not (
+        np.isin(labels_N, (0.0, 1.0)).all() and (scores_N >= 0).all() and (scores_N <= 1).all()
+    ):
+        raise DataError(
+            "labels other than 0 and 1, or scores that are no probabilities (NaN included); wanted "
+            "0/1 and [0, 1]. Look at the model's logits, or evaluate another checkpoint."
+        )
+    return labels_N, scores_N
+
+
+def _needs_positives(labels_N: np.ndarray) -> None:
+    if not labels_N.any():
+        raise DataError(
+            "no position is positive, so neither F1 nor AUPRC is defined. Evaluate more dialogues "
+            "(a larger --limit)."
+        )
+
+
+# ------------------------------------------------------------------------------------ baselines
+
+KEYWORDS = re.compile(
+    r"\b(photos?|pictures?|pics?|selfies?|images?|snapshots?|(show|send) (me|you)|let me see|"
+    r"(can|could|may) i see|(want|wanna|like|love) (to )?see|(take a|have a) look|"
+    r"look at (this|that)|check (this|it) out|share)\b",
+    re.IGNORECASE,
+)
+TFIDF_SETTINGS = (
+    "TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r'\\S+'), "
+    "LogisticRegression(C=0.5, class_weight='balanced', solver='liblinear', max_iter=1000)"
+)
+_WORD = re.compile(r"\w+|[?!]")
+
+
+def keyword_score(context: Sequence[Turn]) -> float:
+    """1 if the last turn speaks of photos or of seeing, 0.5 if the one before it does, else 0."""
+    for turn, score in zip(reversed(context[-2:]), (1.0, 0.5), strict=False):
+        if KEYWORDS.search(turn.text):
+            return score
+    return 0.0
+
+
+def plain_text(context: Sequence[Turn]) -> str:
+    """All words of the context, one bag: the text that a simple lexical baseline is given."""
+    return " ".join(word for turn in context for word in _words(turn))
+
+
+def tagged_text(context: Sequence[Turn], *, num_tagged: int = 3, num_plain: int = 8) -> str:
+    """A text that lets a bag of words know where a word stood: the strongest lexical baseline.
+
+    The words of the last turns are tagged with their distance and with whether the last speaker
+    said them (never with *who* that is); then the last turns once more untagged, and how long
+    the dialogue is.
+    """
+    pieces = [f"length{min(len(context), 15)}"]
+    for distance, turn in enumerate(reversed(context[-num_tagged:])):
+        tag = f"{distance}{'same' if turn.speaker == context[-1].speaker else 'other'}"
+        pieces += [tag, *(f"{tag}_{word}" for word in _words(turn))]
+    return " ".join([*pieces, plain_text(context[-num_plain:])])
+
+
+def _words(turn: Turn) -> list[str]:
+    photos = [f"<photo> {photo.caption}" for photo in turn.photos]
+    return _WORD.findall(" ".join([turn.text, *photos]).lower())
+
+
+def tfidf_moment_scores(
+    train_texts: Sequence[str], train_labels: Sequence[int], texts: Sequence[str]
+) -> np.ndarray:
+    """P(share) of each text by TF-IDF + logistic regression (``TFIDF_SETTINGS``).
+
+    The classes are balanced in training, so the scores rank and need a threshold of their own;
+    they are not calibrated.
+    """
+    try:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+    except ImportError as error:
+        raise MissingDependency(
+            "the lexical baseline needs scikit-learn, which is not installed. "
+            "Install it: python -m pip install 'showtell[eval]'"
+        ) from error
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r"\S+"
+    )
+    # liblinear is deterministic here: its primal solver draws no random numbers
+    model = LogisticRegression(C=0.5, class_weight="balanced", solver="liblinear", max_iter=1000)
+    model.fit(vectorizer.fit_transform(train_texts), np.asarray(train_labels))
+    return model.predict_proba(vectorizer.transform(texts))[:, 1]

@@ -1,0 +1,237 @@
+"""BLEU-1..4 and ROUGE-L under two protocols, and distinct-n.
+
+``psdg``      what the released code of 2408.08650 computes: corpus level, whitespace tokens, cased;
+              BLEU-n is the *individual* n-gram precision times the brevity penalty,
+
+                  BLEU-n = BP * (matches_n + 1e-13) / (totals_n + 1e-13),
+
+              ROUGE-L is the mean over the pairs of the F1 of their longest common subsequence.
+              With no n-gram at all (every hypothesis shorter than n) BLEU-n is BP, not 0: the
+              release's quirk, kept.
+``standard``  sacrebleu's corpus BLEU, cumulative up to n, at its defaults (13a, exp smoothing), and
+              rouge-score's ROUGE-L F, without stemming.
+
+All scores are fractions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from showtell.errors import DataError, MissingDependency
+from showtell.metrics.report import Value, mean_interval, percentiles, resample_counts
+
+ORDERS = (1, 2, 3, 4)
+_EPSILON = 1e-13
+_INSTALL = "python -m pip install 'showtell[eval]'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextScores:
+    """Scores of a corpus of pairs; ``bleu`` holds BLEU-1 to BLEU-4."""
+
+    bleu: tuple[float, ...]
+    rouge_l: float
+    n: int
+    protocol: str
+    signature: str
+
+
+# ----------------------------------------------------------------------------------------- psdg
+
+
+def psdg_scores(hypotheses: Sequence[str], references: Sequence[str]) -> TextScores:
+    """Protocol ``psdg`` over pairs of texts, one reference each."""
+    _check(hypotheses, references)
+    bleu_O = _psdg_bleu(_psdg_counts(hypotheses, references).sum(0)[None])[0]
+    rouges = [rouge_l_f1(h, r) for h, r in zip(hypotheses, references, strict=True)]
+    return TextScores(
+        bleu=tuple(float(score) for score in bleu_O),
+        rouge_l=sum(rouges) / len(rouges),
+        n=len(rouges),
+        protocol="psdg",
+        signature="corpus|tok:whitespace|case:mixed|individual|eps:1e-13",
+    )
+
+
+def _psdg_counts(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """(pairs, 10): clipped matches for n = 1..4, totals for n = 1..4, both lengths."""
+    rows = np.zeros((len(hypotheses), 10))
+    for row, hypothesis, reference in zip(rows, hypotheses, references, strict=True):
+        said, wanted = hypothesis.split(), reference.split()
+        for order in ORDERS:
+            grams, others = _grams(said, order), _grams(wanted, order)
+            row[order - 1] = sum((grams & others).values())
+            row[order + 3] = sum(grams.values())
+        row[8:] = len(said), len(wanted)
+    return rows
+
+
+def _grams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
+    return Counter(tuple(tokens[k : k + order]) for k in range(len(tokens) - order + 1))
+
+
+def _psdg_bleu(counts_R10: np.ndarray) -> np.ndarray:
+    """(R, 10) summed counts -> (R, 4) BLEU-1 to BLEU-4."""
+    matches, totals = counts_R10[:, :4], counts_R10[:, 4:8]
+    said, wanted = counts_R10[:, 8], counts_R10[:, 9]
+    penalty = np.where(said > wanted, 1.0, np.exp(1 - wanted / np.maximum(said, 1)))
+    penalty = np.where(said == 0, 0.0, penalty)
+    return penalty[:, None] * (matches + _EPSILON) / (totals + _EPSILON)
+
+
+def rouge_l_f1(hypothesis: str, reference: str) -> float:
+    """F1 of the longest common subsequence of whitespace tokens; 0 where nothing is common."""
+    said, wanted = hypothesis.split(), reference.split()
+    common = _longest_common_subsequence(said, wanted)
+    # 2PR / (P + R) with P = common / len(said) and R = common / len(wanted)
+    return 2 * common / (len(said) + len(wanted)) if common else 0.0
+
+
+def _longest_common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
+    """Its length, a whole row of the table at a time as bits of one integer (Hyyrö 2004)."""
+    places: dict[str, int] = {}
+    for k, token in enumerate(other):
+        places[token] = places.get(token, 0) | 1 << k
+    everywhere = (1 << len(other)) - 1
+    row = everywhere
+    for token in one:
+        hits = row & places.get(token, 0)
+        row = ((row + hits) | (row - hits)) & everywhere
+    return len(other) - row.bit_count()
+
+
+# ------------------------------------------------------------------------------------- standard
+
+
+def standard_scores(hypotheses: Sequence[str], references: Sequence[str]) -> TextScores:
+    """Protocol ``standard``; the signature is sacrebleu's and rouge-score's settings."""
+    _check(hypotheses, references)
+    bleu_class = _sacrebleu()
+    scores, signature = [], ""
+    for order in ORDERS:
+        metric = bleu_class(max_ngram_order=order)
+        scores.append(metric.corpus_score(list(hypotheses), [list(references)]).score / 100)
+        signature = str(metric.get_signature())
+    rouges = _standard_rouges(hypotheses, references)
+    return TextScores(
+        bleu=tuple(scores),
+        rouge_l=sum(rouges) / len(rouges),
+        n=len(rouges),
+        protocol="standard",
+        signature=f"{signature}|rouge-score:rougeL,no stemmer",
+    )
+
+
+def _standard_rouges(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError as error:
+        raise _missing("rouge-score") from error
+    scorer = RougeScorer(["rougeL"], use_stemmer=False)
+    return [
+        scorer.score(reference, hypothesis)["rougeL"].fmeasure
+        for hypothesis, reference in zip(hypotheses, references, strict=True)
+    ]
+
+
+def _sacrebleu() -> Any:
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+    except ImportError as error:
+        raise _missing("sacrebleu") from error
+    return BLEU
+
+
+def _missing(package: str) -> MissingDependency:
+    return MissingDependency(
+        f"the protocol standard needs {package}, which is not installed. Install it: {_INSTALL}"
+    )
+
+
+# ------------------------------------------------------------------------- values with intervals
+
+
+def text_values(
+    hypotheses: Sequence[str], references: Sequence[str], *, protocol: str, seed: int
+) -> dict[str, Value]:
+    """``text.<protocol>.bleu1`` ... ``bleu4`` and ``text.<protocol>.rouge_l``, bootstrapped."""
+    if protocol == "psdg":
+        scores = psdg_scores(hypotheses, references)
+        counts = _psdg_counts(hypotheses, references)
+        rouges = [rouge_l_f1(h, r) for h, r in zip(hypotheses, references, strict=True)]
+        draws = resample_counts(len(counts), seed=seed)
+        bleu_RO = np.concatenate([_psdg_bleu(c_RG @ counts) for c_RG in draws])
+    elif protocol == "standard":
+        scores = standard_scores(hypotheses, references)
+        rouges = _standard_rouges(hypotheses, references)
+        bleu_RO = _standard_draws(hypotheses, references, seed=seed)
+    else:
+        raise DataError(f'no text protocol "{protocol}"; choose psdg or standard')
+    values = {}
+    for order in ORDERS:
+        low, high = percentiles([bleu_RO[:, order - 1]])
+        values[f"text.{protocol}.bleu{order}"] = Value(
+            value=scores.bleu[order - 1],
+            low=low,
+            high=high,
+            n=scores.n,
+            protocol=protocol,
+            note=scores.signature.replace("max_ngram_order:4", f"max_ngram_order:{order}"),
+        )
+    _, low, high = mean_interval(rouges, seed=seed)
+    values[f"text.{protocol}.rouge_l"] = Value(
+        value=scores.rouge_l, low=low, high=high, n=scores.n, protocol=protocol
+    )
+    return values
+
+
+def _standard_draws(
+    hypotheses: Sequence[str], references: Sequence[str], *, seed: int
+) -> np.ndarray:
+    """(R, 4) bootstrapped sacrebleu scores, from the counts that it states for each pair."""
+    bleu_class = _sacrebleu()
+    metric = bleu_class(effective_order=True)  # moves the score of a sentence, not its counts
+    rows = []
+    for hypothesis, reference in zip(hypotheses, references, strict=True):
+        score = metric.sentence_score(hypothesis, [reference])
+        rows.append([*score.counts, *score.totals, score.sys_len, score.ref_len])
+    counts = np.asarray(rows, dtype=np.float64)
+    scores = []
+    for c_RG in resample_counts(len(counts), seed=seed):
+        for row in (c_RG @ counts).astype(int).tolist():
+            scores.append(
+                [
+                    bleu_class.compute_bleu(
+                        row[:order],
+                        row[4 : 4 + order],
+                        row[8],
+                        row[9],
+                        smooth_method="exp",
+                        max_ngram_order=order,
+                    ).score
+                    / 100
+                    for order in ORDERS
+                ]
+            )
+    return np.asarray(scores)
+
+
+def distinct_n(texts: Sequence[str], order: int) -> float:
+    """Different n-grams over all n-grams of the texts (whitespace tokens); 0 without any."""
+    grams = Counter(gram for text in texts for gram in _grams(text.split(), order).elements())
+    total = sum(grams.values())
+    return len(grams) / total if total else 0.0
+
+
+def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    if len(hypotheses) != len(references) or not hypotheses:
+        raise DataError(
+            f"{len(hypotheses)} hypotheses and {len(references)} references; wanted as many of "
+            "each, and at least one. Score the replies beside the turns that they answer for."
+        )

@@ -1,0 +1,154 @@
+"""A model on disk: one folder that explains itself.
+
+    showtell.json        kind, name, card, decoding, renderer, bridge, recipe
+    language_model/      transformers layout            painter/      diffusers layout (optional)
+    perceptron/          vision/, qformer/ (optional)      captioner/    a model (pipeline only)
+
+Weights are safetensors in shards of at most 15 MB; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from showtell.config import from_plain, to_plain
+from showtell.errors import CheckpointError, StorageError
+from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
+from showtell.models.language_model import LanguageModel
+from showtell.models.painter import LatentDiffusionPainter
+from showtell.models.parts import Bridge
+from showtell.models.perceptron import QFormerPerceptron
+from showtell.prompt import Renderer, RendererConfig
+
+FORMAT = 1
+
+
+def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, Any]) -> None:
+    """Write the folder anew, replacing what was there in one rename.
+
+    Raises StorageError; what existed before is then unharmed.
+    """
+    fresh = folder.with_name(folder.name + ".new")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        model.language.save_pretrained(fresh / "language_model")
+        if isinstance(model.perceptron, QFormerPerceptron):
+            model.perceptron.save_pretrained(fresh / "perceptron")
+        if isinstance(model.painter, LatentDiffusionPainter):
+            model.painter.save_pretrained(fresh / "painter")
+        if model.captioner is not None:
+            save_model(model.captioner, fresh / "captioner", recipe=recipe)
+        description = {
+            "format": FORMAT,
+            "name": model.name,
+            "card": model.card,
+            "decoding": to_plain(model.decoding),
+            "renderer": to_plain(model.renderer.config),
+            "bridge": to_plain(getattr(model.bridge, "config", None)),
+            "recipe": recipe,
+        }
+        (fresh / "showtell.json").write_text(json.dumps(description, indent=2) + "\n")
+        if folder.exists():
+            old = folder.with_name(folder.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+            fresh.rename(folder)
+            shutil.rmtree(old)
+        else:
+            fresh.rename(folder)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise StorageError(
+            f'the model could not be written to "{folder}" ({error}); what was there is unharmed; '
+            "free some disk space and run the same command with --resume"
+        ) from error
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """showtell.json of a model folder. Raises CheckpointError."""
+    path = folder / "showtell.json"
+    if not folder.is_dir():
+        raise CheckpointError(
+            f'there is no model at "{folder}"; wanted "mini", "photochat_small" or a folder that '
+            "showtell train has written; see showtell recipes"
+        )
+    try:
+        description = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f'"{folder}" is not a model: it has no showtell.json; wanted a folder that '
+            "showtell train has written"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f'"{path}" cannot be read ({error}); it is damaged; copy or train the model again'
+        ) from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise CheckpointError(
+            f'"{path}" is not of format {FORMAT}; it was written by another version of showtell; '
+            "train the model again"
+        )
+    return description
+
+
+def load_model_folder(
+    folder: Path,
+    *,
+    bridge_of: Callable[[Mapping[str, Any], LanguageModel], Bridge],
+    dtype: torch.dtype = torch.float32,
+) -> PhotoDialogueModel:
+    """Read a model folder; ``bridge_of`` builds the bridge from its plain configuration.
+
+    Raises CheckpointError if a part is missing, broken or does not fit the others.
+    """
+    description = read_description(folder)
+    language = LanguageModel.from_pretrained(folder / "language_model", dtype=dtype)
+    perceptron = (
+        QFormerPerceptron.from_pretrained(folder / "perceptron", dtype=dtype)
+        if (folder / "perceptron").is_dir()
+        else None
+    )
+    painter = (
+        LatentDiffusionPainter.from_pretrained(folder / "painter", dtype=dtype)
+        if (folder / "painter").is_dir()
+        else None
+    )
+    config = from_plain(RendererConfig, description["renderer"])
+    if perceptron is not None and perceptron.num_tokens != config.num_photo_tokens:
+        raise CheckpointError(
+            f'"{folder}": the perceptron gives {perceptron.num_tokens} tokens a photo, the renderer '
+            f"expects {config.num_photo_tokens}; these parts are of two models; copy the model again"
+        )
+    captioner = (
+        load_model_folder(folder / "captioner", bridge_of=bridge_of, dtype=dtype)
+        if (folder / "captioner").is_dir()
+        else None
+    )
+    return PhotoDialogueModel(
+        captioner=captioner,
+        language=language,
+        perceptron=perceptron,
+        bridge=bridge_of(description["bridge"], language),
+        painter=painter,
+        renderer=Renderer(language.tokenizer, config),
+        name=description["name"],
+        card=description["card"],
+        decoding=from_plain(Decoding, description["decoding"]),
+    ).eval()
+
+
+def model_digest(folder: Path) -> str:
+    """A short checksum of all weights and configurations of a model folder."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,274 @@
+"""Latent diffusion behind the Painter protocol: text tower, loss, guidance, denoising.
+
+All parts are library classes in the ordinary diffusers folder layout (tokenizer/, text_encoder/,
+vae/, unet/, scheduler/), so a Stable Diffusion checkpoint loads as the small one does.
+Source: 2408.08650, section 2.4.3; classifier-free guidance as in arXiv 2207.12598.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    UNet2DConditionModel,
+)
+from diffusers.training_utils import compute_snr
+from torch import Tensor, nn
+from diffusers.utils import logging as diffusers_logging
+from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from showtell.errors import CheckpointError
+from showtell.models.parts import Conditioning, PainterTokens
+
+MAX_SHARD_SIZE = "15MB"
+
+# The libraries draw a bar for every folder they read or write; ours are the only bars of interest.
+diffusers_logging.disable_progress_bar()
+transformers_logging.disable_progress_bar()
+
+
+class ClipTextTower(nn.Module):
+    """A CLIP text encoder with its own vocabulary U that accepts soft tokens (see parts.TextTower).
+
+    Gradients flow into ``embeds_NSC``; the ids still say where the sequence ends.
+    """
+
+    def __init__(self, encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.tokenizer = tokenizer
+
+    @property
+    def length(self) -> int:
+        """S, the conditioning length."""
+        return int(self.encoder.config.max_position_embeddings)
+
+    @property
+    def token_table_UC(self) -> Tensor:
+        return self.encoder.get_input_embeddings().weight
+
+    def tokenize(self, captions: Sequence[str]) -> PainterTokens:
+        """Captions -> padded ids with character offsets; longer ones are cut to S tokens."""
+        device = self.token_table_UC.device
+        encoded = self.tokenizer(
+            list(captions),
+            padding="max_length",
+            max_length=self.length,
+            truncation=True,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            return_tensors="pt",
+        )
+        return PainterTokens(
+            ids_NS=encoded["input_ids"].to(device),
+            content_NS=(encoded["special_tokens_mask"] == 0).to(device),
+            offsets_NS2=encoded["offset_mapping"].to(device),
+        )
+
+    def forward(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor:
+        """The last hidden states, (N, S, C)."""
+        if embeds_NSC is None:
+            return self.encoder(input_ids=ids_NS).last_hidden_state
+        # The library's forward takes ids only: stand in for the rows of its token table.
+        handle = self.encoder.get_input_embeddings().register_forward_hook(
+            lambda module, args, output: embeds_NSC.to(output.dtype)
+        )
+        try:
+            return self.encoder(input_ids=ids_NS).last_hidden_state
+        finally:
+            handle.remove()
+
+
+class LatentDiffusionPainter(nn.Module):
+    """Conditioning -> photo: VAE, denoiser, text tower, scheduler handed in."""
+
+    def __init__(
+        self,
+        *,
+        text: ClipTextTower,
+        vae: AutoencoderKL,
+        unet: UNet2DConditionModel,
+        scheduler: DDPMScheduler,
+    ) -> None:
+        super().__init__()
+        self.text = text
+        self.vae = vae
+        self.unet = unet
+        self.scheduler = scheduler
+
+    @property
+    def image_size(self) -> int:
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return int(self.unet.config.sample_size) * factor
+
+    def encode_text(self, captions: Sequence[str]) -> Tensor:
+        """Captions -> conditioning (N, S, C), by the ordinary path."""
+        return self.text(self.text.tokenize(captions).ids_NS)
+
+    def encode_photos(
+        self, pixels_N3HW: Tensor, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Pixels in [0, 1] -> scaled latents; a sample with a generator, else the mode."""
+        with torch.no_grad():
+            posterior = self.vae.encode(pixels_N3HW * 2 - 1).latent_dist
+            latents = posterior.mode() if generator is None else posterior.sample(generator)
+        return (latents - self._shift) * self.vae.config.scaling_factor
+
+    def decode_photos(self, latents: Tensor) -> Tensor:
+        """Scaled latents -> pixels in [0, 1]."""
+        with torch.no_grad():
+            pixels = self.vae.decode(latents / self.vae.config.scaling_factor + self._shift).sample
+        return (pixels.float() / 2 + 0.5).clamp(0, 1)
+
+    @property
+    def _shift(self) -> float:
+        return self.vae.config.shift_factor or 0.0
+
+    def loss(self, cond_NSC: Tensor, pixels_N3HW: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Squared error of the predicted noise, a scalar (2408.08650 Eq. 12, see bridges/dvtm)."""
+        latents = self.encode_photos(pixels_N3HW, generator=generator)
+        return self.latent_loss(cond_NSC, latents, generator=generator)
+
+    def latent_loss(
+        self,
+        cond_NSC: Tensor,
+        latents: Tensor,
+        *,
+        generator: torch.Generator,
+        snr_gamma: float | None = None,
+    ) -> Tensor:
+        """The same on latents; ``snr_gamma`` weighs by min(SNR, gamma)/SNR (arXiv 2303.09556)."""
+        count = latents.shape[0]
+        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+        steps_N = torch.randint(
+            0,
+            self.scheduler.config.num_train_timesteps,
+            (count,),
+            generator=generator,
+            device=latents.device,
+        )
+        noisy = self.scheduler.add_noise(latents, noise, steps_N)
+        predicted = self.unet(noisy, steps_N, encoder_hidden_states=cond_NSC).sample.float()
+        velocity = self.scheduler.config.prediction_type == "v_prediction"
+        target = self.scheduler.get_velocity(latents, noise, steps_N) if velocity else noise
+        error_N = F.mse_loss(predicted, target, reduction="none").mean(dim=(1, 2, 3))
+        if snr_gamma is not None:
+            snr_N = compute_snr(self.scheduler, steps_N).to(error_N)
+            error_N = error_N * snr_N.clamp(max=snr_gamma) / (snr_N + 1 if velocity else snr_N)
+        return error_N.mean()
+
+    @torch.no_grad()
+    def paint(
+        self,
+        conditioning: Conditioning,
+        *,
+        num_steps: int,
+        guidance: float,
+        seeds: Sequence[int],
+        callback: Callable[[int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Photos (N, 3, H, W) in [0, 1] by DPM-Solver++ with classifier-free guidance.
+
+        Each photo starts from the noise of its own seed, so a batch paints what single calls do.
+        ``callback(step, latents)`` is called after each of ``num_steps`` steps.
+        """
+        solver = DPMSolverMultistepScheduler.from_config(
+            self.scheduler.config, algorithm_type="dpmsolver++", timestep_spacing="trailing"
+        )
+        solver.set_timesteps(num_steps)
+        cond_NSC = conditioning.cond_NSC
+        count = cond_NSC.shape[0]
+        uncond_NSC = conditioning.uncond_NSC
+        if uncond_NSC is None:
+            uncond_NSC = self.encode_text([""]).expand(count, -1, -1)
+        both = torch.cat([uncond_NSC, cond_NSC]) if guidance != 1 else cond_NSC
+        size = self.unet.config.sample_size
+        shape = (self.unet.config.in_channels, size, size)
+        latents = torch.stack(
+            [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        ).to(cond_NSC.device)
+        latents = latents * solver.init_noise_sigma
+        for index, step in enumerate(solver.timesteps):
+            if guidance != 1:
+                predicted = self.unet(torch.cat([latents] * 2), step, both).sample.float()
+                uncond, cond = predicted.chunk(2)
+                predicted = uncond + guidance * (cond - uncond)
+            else:
+                predicted = self.unet(latents, step, both).sample.float()
+            latents = solver.step(predicted, step, latents).prev_sample
+            if callback is not None:
+                callback(index + 1, latents)
+        return self.decode_photos(latents)
+
+    # ------------------------------------------------------------------------------ on disk
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the diffusers folder layout with safetensors in shards of at most 15 MB."""
+        self.text.encoder.save_pretrained(folder / "text_encoder", max_shard_size=MAX_SHARD_SIZE)
+        self.text.tokenizer.save_pretrained(folder / "tokenizer")
+        self.vae.save_pretrained(folder / "vae", max_shard_size=MAX_SHARD_SIZE)
+        self.unet.save_pretrained(folder / "unet", max_shard_size=MAX_SHARD_SIZE)
+        self.scheduler.save_pretrained(folder / "scheduler")
+        index: dict[str, Any] = {
+            "_class_name": "StableDiffusionPipeline",
+            "feature_extractor": [None, None],
+            "safety_checker": [None, None],
+            "requires_safety_checker": False,
+            "image_encoder": [None, None],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+            "vae": ["diffusers", "AutoencoderKL"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "scheduler": ["diffusers", "DDPMScheduler"],
+        }
+        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: Path, *, dtype: torch.dtype = torch.float32
+    ) -> LatentDiffusionPainter:
+        """Read a diffusers folder from this machine; only safetensors are read.
+
+        Raises CheckpointError if a part is missing or broken.
+        """
+        parts = {}
+        for name, reader in {
+            "text_encoder": lambda path: CLIPTextModel.from_pretrained(
+                path, dtype=dtype, use_safetensors=True, local_files_only=True
+            ),
+            "tokenizer": lambda path: AutoTokenizer.from_pretrained(path, local_files_only=True),
+            "vae": lambda path: AutoencoderKL.from_pretrained(
+                path, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+            ),
+            "unet": lambda path: UNet2DConditionModel.from_pretrained(
+                path, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+            ),
+            "scheduler": lambda path: DDPMScheduler.from_pretrained(path, local_files_only=True),
+        }.items():
+            if not (folder / name).is_dir():
+                raise CheckpointError(
+                    f'the painter in "{folder}" has no folder "{name}"; wanted the diffusers layout '
+                    "(tokenizer, text_encoder, vae, unet, scheduler); copy or train it again"
+                )
+            try:
+                parts[name] = reader(folder / name)
+            except Exception as error:  # the libraries raise many kinds for a broken file
+                raise CheckpointError(
+                    f'"{folder / name}" cannot be read ({type(error).__name__}: {error}); wanted a '
+                    "config and safetensors as save_pretrained writes them; copy or train it again"
+                ) from error
+        return cls(
+            text=ClipTextTower(parts["text_encoder"], parts["tokenizer"]),
+            vae=parts["vae"],
+            unet=parts["unet"],
+            scheduler=parts["scheduler"],
+        )

@@ -1,0 +1,187 @@
+"""Renderer: Dialogue -> token ids, labels, photo positions. The only place that decides what is
+trained on.
+
+    <|begin|> <|user|> hi there <|end|> <|user|> <|photo|>*Q <|end|>
+              <|agent|> [IMG] a red dog at the beach [/IMG] <|photo|>*Q <|end|> <|agent|> ta-da <|end|>
+
+A photo to be made is its caption between [IMG] and [/IMG] (2408.08650, section 2.2); a photo that is
+seen is Q places where the perceptron's embeddings go (section 2.3). A photo without pixels, or for a
+model that reads captions, stands as its caption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from showtell.dialogue import AGENT, Dialogue, Photo, Speaker, Turn
+from showtell.errors import DataError
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoPlace:
+    """Where a photo's Q embeddings go: the index of the first of Q tokens."""
+
+    start: int
+    photo: Photo
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanPlace:
+    """The caption tokens of a photo to make: ``[start, stop)``, without [IMG] and [/IMG]."""
+
+    start: int
+    stop: int
+    photo: Photo
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentPlace:
+    """A share moment: the token whose next token is [IMG] or not, and which turn it opens."""
+
+    index: int
+    turn: int
+    shared: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A dialogue as the LLM reads it; ``labels`` are -100 where nothing is trained."""
+
+    ids: list[int]
+    labels: list[int]
+    seen: list[PhotoPlace]
+    spans: list[SpanPlace]
+    moments: list[MomentPlace]
+    dropped_turns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RendererConfig:
+    """``perceive``: photos in the context as ``pixels`` (Q tokens) or as ``caption`` (words).
+
+    ``own_pixels``: whether the agent also sees the pixels of the photo that it has just shared.
+    """
+
+    num_photo_tokens: int = 8
+    max_tokens: int = 512
+    speakers: tuple[Speaker, ...] = (AGENT,)
+    perceive: str = "pixels"
+    own_pixels: bool = True
+
+
+class Renderer:
+    """Turns -> tokens, for one tokenizer. ``has_pixels`` says whether a photo can be seen."""
+
+    def __init__(
+        self,
+        tokenizer: object,
+        config: RendererConfig,
+        *,
+        has_pixels: Callable[[Photo], bool] = lambda photo: (
+            photo.path is not None or "scene" in photo.labels
+        ),
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.config = config
+        self.has_pixels = has_pixels
+        token = tokenizer.convert_tokens_to_ids  # type: ignore[attr-defined]
+        self.begin, self.end = token("<|begin|>"), token("<|end|>")
+        self.roles = {"user": token("<|user|>"), "agent": token("<|agent|>")}
+        self.photo = token("<|photo|>")
+        self.img, self.close = token("[IMG]"), token("[/IMG]")
+        self.special = {
+            self.begin,
+            self.end,
+            self.photo,
+            self.img,
+            self.close,
+            *self.roles.values(),
+        }
+
+    def words(self, text: str) -> list[int]:
+        """The ids of a text, as after a space; words that look like our marks stay words."""
+        return self.tokenizer(  # type: ignore[operator]
+            " " + text.strip(), add_special_tokens=False, split_special_tokens=True
+        )["input_ids"]
+
+    def caption_span(self, caption: str) -> list[int]:
+        """``[IMG] caption [/IMG]``"""
+        return [self.img, *self.words(caption), self.close]
+
+    def render(self, dialogue: Dialogue) -> Rendered:
+        """The whole dialogue; the oldest turns are dropped, and counted, if it is too long."""
+        return self.render_turns(dialogue.turns)
+
+    def render_turns(self, turns: Sequence[Turn]) -> Rendered:
+        pieces = [self._turn(index, turn) for index, turn in enumerate(turns)]
+        dropped, total = 0, 1 + sum(len(piece.ids) for piece in pieces)
+        while total > self.config.max_tokens and dropped < len(pieces) - 1:
+            total -= len(pieces[dropped].ids)
+            dropped += 1
+        if total > self.config.max_tokens:
+            raise DataError(
+                f"a single turn takes {total} tokens; wanted at most {self.config.max_tokens}; "
+                "make it shorter"
+            )
+        whole = Rendered(
+            ids=[self.begin], labels=[IGNORED], seen=[], spans=[], moments=[], dropped_turns=dropped
+        )
+        for piece in pieces[dropped:]:
+            offset = len(whole.ids)
+            whole.ids.extend(piece.ids)
+            whole.labels.extend(piece.labels)
+            whole.seen.extend(PhotoPlace(start=p.start + offset, photo=p.photo) for p in piece.seen)
+            whole.spans.extend(
+                SpanPlace(start=s.start + offset, stop=s.stop + offset, photo=s.photo)
+                for s in piece.spans
+            )
+            whole.moments.extend(
+                MomentPlace(index=m.index + offset, turn=m.turn, shared=m.shared)
+                for m in piece.moments
+            )
+        return whole
+
+    def _turn(self, number: int, turn: Turn) -> Rendered:
+        trained = turn.speaker in self.config.speakers
+        out = Rendered(ids=[], labels=[], seen=[], spans=[], moments=[], dropped_turns=0)
+
+        def put(ids: Sequence[int], label: bool) -> None:
+            out.ids.extend(ids)
+            out.labels.extend(ids if label else [IGNORED] * len(ids))
+
+        # Who speaks next is always trained: it tells the agent whether it is its turn again.
+        put([self.roles[turn.speaker]], label=number > 0)
+        if trained:
+            first = turn.elements[0] if turn.elements else ""
+            out.moments.append(MomentPlace(index=0, turn=number, shared=isinstance(first, Photo)))
+        for element in turn.elements:
+            if isinstance(element, str):
+                put(self.words(element), label=trained)
+                continue
+            pixels = self.config.perceive == "pixels" and self.has_pixels(element)
+            if trained or not pixels:
+                span = self.caption_span(element.caption)
+                start = len(out.ids) + 1
+                if trained:
+                    out.spans.append(
+                        SpanPlace(start=start, stop=start + len(span) - 2, photo=element)
+                    )
+                put(span, label=trained)
+            if pixels and (not trained or self.config.own_pixels):
+                out.seen.append(PhotoPlace(start=len(out.ids), photo=element))
+                put([self.photo] * self.config.num_photo_tokens, label=False)
+        put([self.end], label=trained)
+        return out
+
+
+def render_for_show(renderer: Renderer, dialogue: Dialogue) -> list[tuple[str, bool]]:
+    """(text of a token, whether it is trained) for every token, to print in colour."""
+    rendered = renderer.render(dialogue)
+    decode = renderer.tokenizer.decode  # type: ignore[attr-defined]
+    return [
+        (decode([token]), label != IGNORED)
+        for token, label in zip(rendered.ids, rendered.labels, strict=True)
+    ]

@@ -1,0 +1,280 @@
+"""photochat_small: the text side on real dialogues: talk, the moment to share, what the photo shows.
+
+The photos of PhotoChat are unreachable, so they stand as their descriptions between [IMG] and
+[/IMG]. Both speakers are trained, and which of them is called the agent is drawn anew at each visit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from showtell.batch import collate
+from showtell.bridges import Pipeline, PipelineConfig
+from showtell.config import to_plain
+from showtell.data.photochat import moment_positions, read_photochat, split_held_out
+from showtell.dialogue import Dialogue
+from showtell.errors import ConfigError
+from showtell.metrics.moment import average_precision, best_threshold
+from showtell.models.checkpoint import save_model
+from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
+from showtell.models.language_model import LanguageModel
+from showtell.prompt import IGNORED, Rendered, Renderer, RendererConfig
+from showtell.recipes import small
+from showtell.recipes.world_base import StageRunner
+from showtell.sharing.moment import exchanged, share_chances
+from showtell.training.stage import Stage
+
+CARD = {
+    "limits": (
+        "It chats like the crowd workers of PhotoChat, about everyday things, in few words and "
+        "often beside the point. It describes the photo that it would share; it has no painter "
+        "for the real world yet."
+    ),
+    "licence": (
+        "MIT; trained on the text of PhotoChat (Zang et al. 2021, google-research/multimodalchat), "
+        "CC BY 4.0"
+    ),
+    "openings": [
+        "Hi! How was your weekend?",
+        "Hey, what did you have for dinner last night?",
+        "I heard you went to your sister's wedding. Do you have a picture?",
+    ],
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotochatSmall:
+    """One stage on PhotoChat's training text without the held-out thousand.
+
+    ``photochat``: its train.jsonl. ``base``: a model or language model folder to start from; None
+    trains tokenizer and LM from scratch. ``drop_words`` replaces words of the input by the padding
+    token and ``dropout`` acts on what each layer adds; both hold against learning by heart. Held-out
+    dialogues are measured at each ``stage.evaluate_every`` and set threshold and calibration.
+    """
+
+    photochat: str = "data/photochat/train.jsonl"
+    base: str | None = None
+    held_out: int = 1000
+    drop_words: float = 0.1
+    dropout: float = 0.15
+    micro_batch: int = 8
+    seed: int = 0
+    stage: Stage = field(
+        default=Stage(
+            name="photochat",
+            steps=2900,
+            batch_size=32,
+            learning_rate=1.5e-3,
+            warmup=150,
+            decay="cosine",
+            betas=(0.9, 0.98),
+            weight_decay=0.1,
+            weights={"t": 1.0, "moment": 1.0},
+            ema=0.998,
+            evaluate_every=290,
+        )
+    )
+
+
+def run_photochat_small(config: PhotochatSmall, *, out: Path, resume: bool) -> Path:
+    """Train, calibrate on the held-out dialogues and write ``out/model``."""
+    path = Path(config.photochat)
+    if not path.exists():
+        raise ConfigError(
+            f'photochat is "{path}", and there is no such file; wanted train.jsonl of PhotoChat; '
+            "name it with --set photochat=PATH"
+        )
+    torch.manual_seed(config.seed)
+    rest, held = split_held_out(read_photochat(path), count=config.held_out)
+    language = _language(config, rest)
+    model = new_model(language)
+    task = PhotochatTask(
+        module=model,
+        rows=rendered_moments(model.renderer, rest),
+        held=rendered_moments(model.renderer, held),
+        drop_words=config.drop_words,
+        micro_batch=config.micro_batch,
+    )
+    with_dropout(language, config.dropout)
+    StageRunner(out=out, resume=resume).run(config.stage, task)
+    calibrate(model, task.held)
+    recipe = {"name": "photochat_small", "config": to_plain(config)}
+    save_model(model, out / "model", recipe=recipe)
+    return out / "model"
+
+
+def _language(config: PhotochatSmall, dialogues: Sequence[Dialogue]) -> LanguageModel:
+    if config.base is None:
+        elements = (e for d in dialogues for turn in d.turns for e in turn.elements)
+        tokenizer = small.train_dialogue_tokenizer(
+            " " + (e if isinstance(e, str) else e.caption) for e in elements
+        )
+        return LanguageModel(small.build_language_model(tokenizer), tokenizer)
+    base = Path(config.base)
+    if not base.is_dir():
+        raise ConfigError(
+            f'base is "{base}", and there is no such folder; train one with "showtell train '
+            'world_base", or start from scratch with --set base=none'
+        )
+    inside = base / "language_model"
+    return LanguageModel.from_pretrained(inside if inside.is_dir() else base)
+
+
+def new_model(language: LanguageModel) -> PhotoDialogueModel:
+    """The text side alone: no perceptron, no painter; photos are read and told in words."""
+    renderer = Renderer(
+        language.tokenizer, RendererConfig(perceive="caption", speakers=("user", "agent"))
+    )
+    return PhotoDialogueModel(
+        language=language,
+        perceptron=None,
+        bridge=Pipeline(PipelineConfig(), tokenizer=language.tokenizer),
+        painter=None,
+        renderer=renderer,
+        name="photochat_small",
+        card=CARD,
+        decoding=Decoding(temperature=0.7, top_p=0.9),
+    )
+
+
+def rendered_moments(renderer: Renderer, dialogues: Sequence[Dialogue]) -> list[Rendered]:
+    """The dialogues whole, with the share moments of the protocol: from the second turn to the share."""
+    rows = []
+    for dialogue in dialogues:
+        row = renderer.render(dialogue)
+        asked = {position.turn for position in moment_positions(dialogue)}
+        kept = [place for place in row.moments if place.turn in asked]
+        rows.append(dataclasses.replace(row, moments=kept))
+    return rows
+
+
+def with_dropout(language: LanguageModel, rate: float) -> None:
+    """Dropout on what attention and MLP add to the stream, while training. Llama itself has none."""
+
+    def attended(module: nn.Module, inputs: Any, output: tuple) -> tuple:
+        return (F.dropout(output[0], rate, module.training), *output[1:])
+
+    def thought(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        return F.dropout(output, rate, module.training)
+
+    for layer in language.model.base_model.layers:
+        layer.self_attn.register_forward_hook(attended)
+        layer.mlp.register_forward_hook(thought)
+
+
+@dataclass
+class PhotochatTask:
+    """Rendered dialogues through the LM: ``t`` on every word, ``moment`` at the protocol's positions."""
+
+    module: PhotoDialogueModel
+    rows: Sequence[Rendered]
+    held: Sequence[Rendered]
+    drop_words: float
+    micro_batch: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def losses(
+        self, indices: Sequence[int], *, generator: torch.Generator, epoch: float
+    ) -> dict[str, Tensor]:
+        # Dropout draws from the global generator: set it from ours, so that --resume is exact.
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        rows = [self.rows[index] for index in indices]
+        swap = torch.rand(len(rows), generator=generator) < 0.5
+        rows = [
+            exchanged(self.module, row) if swapped else row
+            for row, swapped in zip(rows, swap.tolist(), strict=True)
+        ]
+        rows.sort(key=lambda row: len(row.ids))  # neighbours are padded together
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        for start in range(0, len(rows), self.micro_batch):
+            part = rows[start : start + self.micro_batch]
+            batch = collate(
+                part,
+                pad_id=self.module.language.tokenizer.pad_token_id,
+                pixels_of=None,
+                paint=False,
+            )
+            # The mean over a trained batch is over its own tokens; weigh it back.
+            sizes = {
+                "t": int((batch.labels_BT != IGNORED).sum()),
+                "moment": len(batch.moment_row_M),
+            }
+            batch = dataclasses.replace(batch, ids_BT=self._dropped(batch.ids_BT, generator))
+            for name, loss in self.module(batch, generator=generator).items():
+                sums[name] = sums.get(name, loss.new_zeros(())) + loss * sizes[name]
+                counts[name] = counts.get(name, 0) + sizes[name]
+        return {name: total / counts[name] for name, total in sums.items()}
+
+    def _dropped(self, ids_BT: Tensor, generator: torch.Generator) -> Tensor:
+        """The input with some of its words unreadable; the marks of turns and photos stay."""
+        marks = torch.tensor(sorted(self.module.renderer.special))
+        chosen_BT = torch.rand(ids_BT.shape, generator=generator) < self.drop_words
+        chosen_BT &= ~torch.isin(ids_BT, marks)
+        return ids_BT.masked_fill(chosen_BT, self.module.language.tokenizer.pad_token_id)
+
+    def validate(self) -> dict[str, float]:
+        found = share_chances(self.module, self.held)
+        return {
+            "held_out_auprc": average_precision(found.shared_M, found.marginal_M),
+            "held_out_f1": best_threshold(found.shared_M, found.marginal_M).f1,
+            "held_out_perplexity": math.exp(found.token_nll),
+        }
+
+
+def calibrate(model: PhotoDialogueModel, held: Sequence[Rendered]) -> None:
+    """Set thresholds and calibration from held-out dialogues, in the model's card and decoding.
+
+    The card's ``moment`` is for P(share) with the next speaker unknown; ``share_threshold`` for an
+    agent whose turn it is.
+    """
+    found = share_chances(model, held)
+    scale, bias = platt(found.shared_M, found.marginal_M)
+    calibrated_M = calibrated(found.marginal_M, scale=scale, bias=bias)
+    chosen = best_threshold(found.shared_M, calibrated_M)
+    model.card["moment"] = {
+        "scale": scale,
+        "bias": bias,
+        "threshold": chosen.threshold,
+        "held_out_f1": chosen.f1,
+        "held_out_auprc": average_precision(found.shared_M, found.marginal_M),
+        "held_out_perplexity": math.exp(found.token_nll),
+        "positions": len(found.shared_M),
+    }
+    spoken = best_threshold(found.shared_M, found.spoken_M)
+    model.decoding = dataclasses.replace(model.decoding, share_threshold=spoken.threshold)
+
+
+def platt(shared_M: np.ndarray, chances_M: np.ndarray) -> tuple[float, float]:
+    """(scale, bias) of Platt (1999): sigma(scale * logit(p) + bias) of the highest likelihood."""
+    logits_M = torch.logit(torch.from_numpy(chances_M), eps=1e-9)
+    weights = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    target_M = torch.from_numpy(shared_M).double()
+    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(weights[0] * logits_M + weights[1], target_M)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return float(weights[0]), float(weights[1])
+
+
+def calibrated(chances_M: np.ndarray, *, scale: float, bias: float) -> np.ndarray:
+    """sigma(scale * logit(p) + bias)"""
+    logits_M = torch.logit(torch.from_numpy(chances_M), eps=1e-9)
+    return (scale * logits_M + bias).sigmoid().numpy()

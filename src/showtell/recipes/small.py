@@ -1,0 +1,203 @@
+"""Small configurations of the library classes: the sizes of the embedded default.
+
+Nothing here is a model family of its own: each function fills in a transformers or diffusers config,
+and the result is saved and loaded as the large models are.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    Blip2QFormerConfig,
+    Blip2QFormerModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    ViTConfig,
+    ViTModel,
+)
+
+IMAGE_SIZE = 64
+LATENT_CHANNELS = 6
+TEXT_LENGTH = 40
+TEXT_WIDTH = 128
+DIALOGUE_TOKENS = ("<|pad|>", "<|begin|>", "<|end|>", "<|user|>", "<|agent|>", "<|photo|>")
+
+
+def train_painter_tokenizer(captions: Iterable[str], *, vocabulary: int = 660) -> CLIPTokenizer:
+    """A CLIP tokenizer (lower-case byte-level BPE, ``</w>`` at word ends) from captions."""
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(r" ", "removed"),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        (caption.lower() for caption in captions),
+        trainers.BpeTrainer(
+            vocab_size=vocabulary - 2,
+            end_of_word_suffix="</w>",
+            initial_alphabet=alphabet,
+            show_progress=False,
+        ),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.model.save(folder)
+        merges = [
+            tuple(line.split(" "))
+            for line in (Path(folder) / "merges.txt").read_text(encoding="utf-8").splitlines()[1:]
+        ]
+    # CLIP's own order: bytes, bytes that end a word, merges, the two marks.
+    tokens = sorted(alphabet) + [c + "</w>" for c in sorted(alphabet)]
+    known = set(tokens)
+    tokens += [t for pair in merges if (t := "".join(pair)) not in known and not known.add(t)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(
+        vocab={token: index for index, token in enumerate(tokens)},
+        merges=merges,
+        model_max_length=TEXT_LENGTH,
+    )
+
+
+def train_dialogue_tokenizer(
+    texts: Iterable[str], *, vocabulary: int = 4096
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE (GPT-2's kind) for the LLM, with the tokens that mark turns and photos."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[*DIALOGUE_TOKENS, "[IMG]", "[/IMG]"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<|pad|>",
+        bos_token="<|begin|>",
+        eos_token="<|end|>",
+        extra_special_tokens=["<|user|>", "<|agent|>", "<|photo|>", "[IMG]", "[/IMG]"],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(32, 64, 96),
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=8,
+        sample_size=IMAGE_SIZE,
+        scaling_factor=1.0,
+        mid_block_add_attention=False,
+    )
+
+
+def build_unet(*, text_width: int = TEXT_WIDTH) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=IMAGE_SIZE // 4,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(64, 128, 192),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=4,  # the library reads this as the number of heads
+        cross_attention_dim=text_width,
+        norm_num_groups=16,
+    )
+
+
+def build_scheduler() -> DDPMScheduler:
+    return DDPMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="epsilon",
+        clip_sample=False,
+    )
+
+
+def build_text_tower(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=4 * TEXT_WIDTH,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=TEXT_LENGTH,
+            projection_dim=TEXT_WIDTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def build_language_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=192,
+            intermediate_size=512,
+            num_hidden_layers=6,
+            num_attention_heads=6,
+            num_key_value_heads=6,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def build_vision() -> ViTModel:
+    return ViTModel(
+        ViTConfig(
+            hidden_size=128,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            intermediate_size=384,
+            image_size=IMAGE_SIZE,
+            patch_size=8,
+        ),
+        add_pooling_layer=False,
+    )
+
+
+def build_qformer() -> Blip2QFormerModel:
+    return Blip2QFormerModel(
+        Blip2QFormerConfig(
+            hidden_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=384,
+            encoder_hidden_size=128,
+            cross_attention_frequency=1,
+            vocab_size=1,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+    )

@@ -1,0 +1,206 @@
+"""What each stage trains: a module, numbered examples, their losses (see training/loop.Task)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from showtell.batch import collate
+from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
+from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
+from showtell.models.painter import LatentDiffusionPainter
+from showtell.training.features import photo_scene, pixels_tensor
+from showtell.world.drawing import photo_pixels
+from showtell.world.scenes import ATTRIBUTES, Scene, write_caption
+
+
+@dataclass
+class VaeTask:
+    """Photos through the VAE and back: mean absolute error, and KL to keep the latents smooth."""
+
+    module: AutoencoderKL
+    photos: np.ndarray  # uint8 (N, H, W, 3)
+    held_out: np.ndarray
+    crop: int | None = None  # train on squares of this side: more photos a second
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def losses(
+        self, indices: Sequence[int], *, generator: torch.Generator, epoch: float
+    ) -> dict[str, Tensor]:
+        pixels = pixels_tensor(self.photos[sorted(indices)]) * 2 - 1
+        if self.crop is not None:
+            pixels = self._cropped(pixels, self.crop, generator=generator)
+        pixels = pixels.to(memory_format=torch.channels_last)
+        flip = torch.rand(len(indices), generator=generator) < 0.5
+        pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
+        posterior = self.module.encode(pixels).latent_dist
+        rebuilt = self.module.decode(posterior.sample(generator)).sample.float()
+        # Edges carry what a photo shows; a plain error would trade them for flat areas.
+        edges = sum(F.l1_loss(rebuilt.diff(dim=axis), pixels.diff(dim=axis)) for axis in (2, 3))
+        return {
+            "pixels": F.l1_loss(rebuilt, pixels),
+            "edges": edges,
+            "kl": posterior.kl().float().mean() / posterior.mean[0].numel(),
+        }
+
+    def _cropped(self, pixels: Tensor, side: int, *, generator: torch.Generator) -> Tensor:
+        """One square of each photo, more often from where the subjects stand than from the sky."""
+        room = pixels.shape[-1] - side
+        chance = torch.rand(2, len(pixels), generator=generator)
+        lefts, tops = (chance[0] * (room + 1)).int(), (chance[1].sqrt() * (room + 1)).int()
+        return torch.stack(
+            [
+                photo[:, top : top + side, left : left + side]
+                for photo, top, left in zip(pixels, tops.tolist(), lefts.tolist(), strict=True)
+            ]
+        )
+
+    def validate(self) -> dict[str, float]:
+        with torch.no_grad():
+            pixels = pixels_tensor(self.held_out) * 2 - 1
+            rebuilt = self.module.decode(self.module.encode(pixels).latent_dist.mode()).sample
+            return {"dev_psnr": float(-10 * torch.log10(F.mse_loss(rebuilt, pixels) / 4))}
+
+
+@dataclass
+class PainterTask:
+    """Captions to photos on cached latents; a caption is written anew at each visit."""
+
+    module: LatentDiffusionPainter
+    latents: np.ndarray  # float16 (N, 4, h, w)
+    scenes: Sequence[Scene]
+    snr_gamma: float | None = 5.0
+    drop_caption: float = 0.1
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def losses(
+        self, indices: Sequence[int], *, generator: torch.Generator, epoch: float
+    ) -> dict[str, Tensor]:
+        captions = []
+        for index in indices:
+            seed = int(torch.randint(2**31, (1,), generator=generator))
+            rng = random.Random(seed)
+            caption, _ = write_caption(self.scenes[index], rng)
+            captions.append("" if rng.random() < self.drop_caption else caption)
+        latents = torch.from_numpy(np.stack([self.latents[i] for i in indices])).float()
+        latents = latents.to(memory_format=torch.channels_last)
+        cond_NSC = self.module.encode_text(captions)
+        loss = self.module.latent_loss(
+            cond_NSC, latents, generator=generator, snr_gamma=self.snr_gamma
+        )
+        return {"v": loss}
+
+    def validate(self) -> dict[str, float]:
+        return {}
+
+
+def encode_all(
+    painter: LatentDiffusionPainter,
+    photos: np.ndarray,
+    *,
+    batch_size: int = 128,
+    told: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """The scaled latents (modes) of all photos, float16 (N, 4, h, w)."""
+    rows = []
+    for start in range(0, len(photos), batch_size):
+        pixels = pixels_tensor(photos[start : start + batch_size])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            latents = painter.encode_photos(pixels.to(memory_format=torch.channels_last))
+        rows.append(latents.float().numpy().astype(np.float16))
+        if told:
+            told(start)
+    return np.concatenate(rows)
+
+
+def latent_scale(vae: AutoencoderKL, photos: np.ndarray) -> tuple[float, float]:
+    """(scaling factor, shift) that give the latents of photos zero mean and unit variance."""
+    with torch.no_grad():
+        latents = vae.encode(pixels_tensor(photos) * 2 - 1).latent_dist.mode()
+    return float(1 / latents.std()), float(latents.mean())
+
+
+def world_pixels(photo: Photo) -> Tensor:
+    """(3, H, W) in [0, 1] of a photo of the world."""
+    return to_pixels(photo_pixels(photo))
+
+
+def swap_speakers(dialogue: Dialogue) -> Dialogue:
+    """The same dialogue with the roles exchanged: data in which neither speaker is the agent."""
+    other = {USER: AGENT, AGENT: USER}
+    turns = tuple(
+        Turn(speaker=other[turn.speaker], elements=turn.elements, labels=turn.labels)  # type: ignore[arg-type]
+        for turn in dialogue.turns
+    )
+    return Dialogue(id=dialogue.id, turns=turns, labels=dialogue.labels)
+
+
+@dataclass
+class DialogueTask:
+    """Dialogues through the whole model, or only its words where ``pixels_of`` is None.
+
+    ``module.renderer`` decides what is trained. With ``swap`` every second visit exchanges the
+    speakers.
+    """
+
+    module: PhotoDialogueModel
+    dialogue: Callable[[int], Dialogue]
+    length: int
+    pixels_of: Callable[[Photo], Tensor] | None = None
+    swap: Callable[[int], bool] = lambda index: False
+    validate_with: Callable[[PhotoDialogueModel], dict[str, float]] | None = None
+
+    def __len__(self) -> int:
+        return self.length
+
+    def losses(
+        self, indices: Sequence[int], *, generator: torch.Generator, epoch: float
+    ) -> dict[str, Tensor]:
+        rows = []
+        for index in indices:
+            dialogue = self.dialogue(index)
+            if self.swap(index) and bool(torch.rand(1, generator=generator) < 0.5):
+                dialogue = swap_speakers(dialogue)
+            rows.append(self.module.renderer.render(dialogue))
+        batch = collate(
+            rows,
+            pad_id=self.module.language.tokenizer.pad_token_id,
+            pixels_of=self.pixels_of,
+            paint=self.module.painter is not None,
+        )
+        self.module.bridge.advance(epoch)
+        return self.module(batch, generator=generator)
+
+    def validate(self) -> dict[str, float]:
+        return self.validate_with(self.module) if self.validate_with else {}
+
+
+def caption_dialogue(photo: Photo) -> Dialogue:
+    """A photo by the user, answered by its caption: how a perceptron learns, and how one captions."""
+    answer = Photo(id=photo.id, caption=photo.caption)
+    return Dialogue(
+        id=f"caption-{photo.id}",
+        turns=(
+            Turn(speaker=USER, elements=(photo,)),
+            Turn(speaker=AGENT, elements=(answer,)),
+        ),
+    )
+
+
+def captioning_example(seed: int) -> Dialogue:
+    """A drawn photo with a caption that states everything."""
+    scene = photo_scene(seed)
+    caption, _ = write_caption(scene, random.Random(seed), always=ATTRIBUTES)
+    labels = {"scene": scene.as_dict()}
+    return caption_dialogue(Photo(id=f"photo-{seed}", caption=caption, labels=labels))

@@ -1,0 +1,295 @@
+"""world_base: what the papers take as pretrained, trained once: VAE, painter, LM, perceptron."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+
+from showtell.bridges import Pipeline, PipelineConfig
+from showtell.config import to_plain
+from showtell.data.photochat import read_photochat, split_held_out
+from showtell.dialogue import Dialogue
+from showtell.metrics.pictures import loss_curves
+from showtell.models.checkpoint import save_model
+from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.language_model import LanguageModel
+from showtell.models.painter import ClipTextTower, LatentDiffusionPainter
+from showtell.models.perceptron import QFormerPerceptron
+from showtell.prompt import Renderer, RendererConfig
+from showtell.recipes import small
+from showtell.recipes.tasks import (
+    DialogueTask,
+    PainterTask,
+    VaeTask,
+    captioning_example,
+    encode_all,
+    latent_scale,
+    world_pixels,
+)
+from showtell.training.features import photo_scene, world_photos
+from showtell.training.loop import run_stage
+from showtell.training.stage import Stage
+from showtell.world.scenes import write_caption
+from showtell.world.talk import world_dialogue
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldBase:
+    """Four stages on the photo world's training seeds, and PhotoChat's training text if named.
+
+    ``photochat``: a train.jsonl; without it the LM reads the world's dialogues only.
+    """
+
+    num_photos: int = 90_000
+    num_dialogues: int = 90_000
+    num_photo_tokens: int = 8
+    photochat: str | None = None
+    seed: int = 0
+    vae: Stage = field(
+        default=Stage(
+            name="vae",
+            steps=2000,
+            batch_size=32,
+            learning_rate=2e-3,
+            warmup=100,
+            decay="cosine",
+            weight_decay=0.0,
+            weights={"pixels": 1.0, "edges": 0.5, "kl": 1e-3},
+            ema=0.995,
+            evaluate_every=500,
+        )
+    )
+    vae_whole: Stage = field(  # the first one sees squares of 32 pixels, this one whole photos
+        default=Stage(
+            name="vae_whole",
+            steps=200,
+            batch_size=16,
+            learning_rate=4e-4,
+            warmup=20,
+            decay="cosine",
+            weight_decay=0.0,
+            weights={"pixels": 1.0, "edges": 0.5, "kl": 1e-3},
+            ema=0.98,
+            evaluate_every=100,
+        )
+    )
+    painter: Stage = field(
+        default=Stage(
+            name="painter",
+            steps=6000,
+            batch_size=64,
+            learning_rate=6e-4,
+            warmup=300,
+            decay="cosine",
+            betas=(0.9, 0.99),
+            weights={"v": 1.0},
+            ema=0.999,
+        )
+    )
+    language: Stage = field(
+        default=Stage(
+            name="language",
+            steps=2500,
+            batch_size=32,
+            learning_rate=1.5e-3,
+            warmup=200,
+            decay="cosine",
+            betas=(0.9, 0.98),
+            weights={"t": 1.0, "moment": 0.2},
+        )
+    )
+    perceptron: Stage = field(
+        default=Stage(
+            name="perceptron",
+            steps=1500,
+            batch_size=32,
+            learning_rate=1e-3,
+            learning_rates={"language": 0.3},
+            warmup=100,
+            decay="cosine",
+            betas=(0.9, 0.98),
+            weights={"t": 1.0, "moment": 0.2},
+        )
+    )
+
+
+def run_world_base(config: WorldBase, *, out: Path, resume: bool) -> Path:
+    """Train what is not yet there under ``out``; the finished model is ``out/model``."""
+    torch.manual_seed(config.seed)
+    run = StageRunner(out=out, resume=resume, seed=config.seed)
+    painter = train_painter(config, run)
+    language = train_language(config, run)
+    model = train_perceptron(config, run, language=language, painter=painter)
+    save_model(model, out / "model", recipe={"name": "world_base", "config": to_plain(config)})
+    return out / "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRunner:
+    """Runs stages in their own folders; a finished one is not run again on --resume."""
+
+    out: Path
+    resume: bool
+    seed: int = 0
+
+    def run(self, stage: Stage, task: Any) -> list[dict[str, float]]:
+        folder = self.out / stage.name
+        folder.mkdir(parents=True, exist_ok=True)
+        stage = replace(stage, seed=stage.seed + self.seed)
+        history = run_stage(stage, task, out=folder, resume=self.resume)
+        (folder / "history.json").write_text(json.dumps(history))
+        loss_curves(history, folder / "loss.png")
+        return history
+
+    def finished(self, stage: Stage) -> bool:
+        return self.resume and (self.out / stage.name / "done").exists()
+
+    def finish(self, stage: Stage) -> None:
+        (self.out / stage.name / "done").touch()
+
+
+def new_painter(config: WorldBase) -> LatentDiffusionPainter:
+    """An untrained painter with its tokenizer."""
+    rng = random.Random(config.seed)
+    captions = [write_caption(photo_scene(seed), rng)[0] for seed in range(5000)]
+    tokenizer = small.train_painter_tokenizer(captions)
+    return LatentDiffusionPainter(
+        text=ClipTextTower(small.build_text_tower(tokenizer), tokenizer),
+        vae=small.build_vae(),
+        unet=small.build_unet(),
+        scheduler=small.build_scheduler(),
+    )
+
+
+def train_painter(config: WorldBase, run: StageRunner) -> LatentDiffusionPainter:
+    """The VAE on photos, then text tower and U-Net together on captions."""
+    folder = run.out / "painter" / "model"
+    if run.finished(config.painter):
+        return LatentDiffusionPainter.from_pretrained(folder)
+    torch.manual_seed(config.seed)
+    painter = new_painter(config)
+    scenes = [photo_scene(seed) for seed in range(config.num_photos)]
+    photos = world_photos(scenes, run.out / "cache" / f"photos-{config.num_photos}.npy")
+    dev_scenes = [photo_scene(seed) for seed in range(200_000, 200_128)]
+    dev = world_photos(dev_scenes, run.out / "cache" / "photos-dev.npy")
+    vae_folder = run.out / "vae" / "model"
+    if run.finished(config.vae_whole):
+        painter.vae = AutoencoderKL.from_pretrained(vae_folder, use_safetensors=True)
+    else:
+        painter.vae.to(memory_format=torch.channels_last)
+        run.run(config.vae, VaeTask(painter.vae, photos, dev, crop=32))
+        run.run(config.vae_whole, VaeTask(painter.vae, photos, dev))
+        scale, shift = latent_scale(painter.vae, photos[:1024])
+        painter.vae.register_to_config(scaling_factor=scale, shift_factor=shift)
+        painter.vae.save_pretrained(vae_folder)
+        run.finish(config.vae_whole)
+    painter.vae.to(memory_format=torch.channels_last).requires_grad_(False)
+    latents = encode_all(painter, photos)
+    painter.unet.to(memory_format=torch.channels_last)
+    stage = _frozen(config.painter, "vae")
+    run.run(stage, PainterTask(painter, latents, scenes))
+    painter.save_pretrained(folder)
+    run.finish(config.painter)
+    return painter
+
+
+def train_language(config: WorldBase, run: StageRunner) -> LanguageModel:
+    """The LM on text: the world's dialogues, and PhotoChat's, photos standing as captions."""
+    folder = run.out / "language" / "model"
+    if run.finished(config.language):
+        return LanguageModel.from_pretrained(folder)
+    torch.manual_seed(config.seed)
+    real = photochat_train(config.photochat) if config.photochat else []
+    tokenizer = small.train_dialogue_tokenizer(
+        text for dialogue in _mixed(config, real, 6000) for text in _texts(dialogue)
+    )
+    language = LanguageModel(small.build_language_model(tokenizer), tokenizer)
+    renderer = Renderer(tokenizer, RendererConfig(perceive="caption", speakers=("user", "agent")))
+    model = PhotoDialogueModel(
+        language=language,
+        perceptron=None,
+        bridge=Pipeline(PipelineConfig(), tokenizer=tokenizer),
+        painter=None,
+        renderer=renderer,
+    )
+
+    def dialogue(index: int) -> Dialogue:
+        return (
+            real[index - config.num_dialogues]
+            if index >= config.num_dialogues
+            else (world_dialogue(index))
+        )
+
+    task = DialogueTask(
+        model,
+        dialogue=dialogue,
+        length=config.num_dialogues + len(real),
+        swap=lambda index: index >= config.num_dialogues,
+    )
+    run.run(config.language, task)
+    language.save_pretrained(folder)
+    run.finish(config.language)
+    return language
+
+
+def train_perceptron(
+    config: WorldBase,
+    run: StageRunner,
+    *,
+    language: LanguageModel,
+    painter: LatentDiffusionPainter | None,
+) -> PhotoDialogueModel:
+    """The perceptron by captioning; every second example is a dialogue in which photos are seen."""
+    torch.manual_seed(config.seed)
+    perceptron = QFormerPerceptron(
+        vision=small.build_vision(),
+        qformer=small.build_qformer(),
+        num_tokens=config.num_photo_tokens,
+        language_width=language.width,
+    )
+    model = PhotoDialogueModel(
+        language=language,
+        perceptron=perceptron,
+        bridge=Pipeline(PipelineConfig(), tokenizer=language.tokenizer),
+        painter=None,
+        renderer=Renderer(
+            language.tokenizer, RendererConfig(num_photo_tokens=config.num_photo_tokens)
+        ),
+        name="world_base",
+    )
+
+    def dialogue(index: int) -> Dialogue:
+        return world_dialogue(index) if index % 2 else captioning_example(index)
+
+    task = DialogueTask(
+        model, dialogue=dialogue, length=config.num_dialogues, pixels_of=world_pixels
+    )
+    run.run(config.perceptron, task)
+    model.painter = painter
+    return model
+
+
+def photochat_train(path: str) -> list[Dialogue]:
+    """PhotoChat's training dialogues without the held-out thousand."""
+    kept, _ = split_held_out(read_photochat(Path(path)))
+    return list(kept)
+
+
+def _mixed(config: WorldBase, real: list[Dialogue], count: int) -> list[Dialogue]:
+    return [world_dialogue(seed) for seed in range(min(count, config.num_dialogues))] + real[:count]
+
+
+def _texts(dialogue: Dialogue) -> list[str]:
+    elements = [element for turn in dialogue.turns for element in turn.elements]
+    return [" " + (e if isinstance(e, str) else e.caption) for e in elements]
+
+
+def _frozen(stage: Stage, *prefixes: str) -> Stage:
+    return replace(stage, learning_rates={**stage.learning_rates, **dict.fromkeys(prefixes, 0.0)})
+

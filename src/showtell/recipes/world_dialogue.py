@@ -1,0 +1,133 @@
+"""world_mini and its baselines: dialogue, seeing, sharing and painting, trained together or apart."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from showtell.bridges import BRIDGES, Dvtm, DvtmConfig, Pipeline, PipelineConfig
+from showtell.config import from_plain, to_plain
+from showtell.errors import CheckpointError, ConfigError, did_you_mean
+from showtell.metrics.moment import best_threshold
+from showtell.models.checkpoint import load_model_folder, save_model
+from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.language_model import LanguageModel
+from showtell.models.parts import Bridge
+from showtell.prompt import Renderer
+from showtell.recipes.tasks import DialogueTask, world_pixels
+from showtell.recipes.world_base import StageRunner
+from showtell.training.stage import Stage
+from showtell.world.scenes import DEV_SEEDS
+from showtell.world.talk import OPENINGS, world_dialogue
+
+LIMITS = (
+    "It knows a small drawn world: twenty subjects (dogs, cakes, robots, the friends Mia and Leo, "
+    "the pets Biscuit and Luna ...) in eight places, three times of day and four weathers. "
+    "Beyond that it will talk nonsense."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldDialogue:
+    """One stage on the world's dialogues from ``base`` (world_base's model).
+
+    ``bridge`` chooses the system: DvtmConfig is the end-to-end model (2408.08650), PipelineConfig the
+    pipeline, whose parts get the same steps but no gradient from one another, and which reads the
+    photos of the context as captions by the base's own captioner.
+    """
+
+    base: str = "runs/world_base/model"
+    num_dialogues: int = 90_000
+    seed: int = 0
+    bridge: DvtmConfig | PipelineConfig = field(default=DvtmConfig())
+    stage: Stage = field(
+        default=Stage(
+            name="end_to_end",
+            steps=2000,
+            batch_size=32,
+            learning_rate=6e-4,
+            learning_rates={
+                "painter.unet": 0.25,
+                "painter.text": 0.0,
+                "painter.vae": 0.0,
+                "captioner": 0.0,
+            },
+            warmup=100,
+            decay="cosine",
+            betas=(0.9, 0.98),
+            weights={"t": 1.0, "moment": 0.5, "v": 1.0},
+            ema=0.998,
+        )
+    )
+    calibration_dialogues: int = 1000
+
+
+def build_bridge(plain: Mapping[str, Any], language: LanguageModel) -> Bridge:
+    """The bridge of a plain configuration (its class name is the tag)."""
+    kinds = {"DvtmConfig": (Dvtm, DvtmConfig), "PipelineConfig": (Pipeline, PipelineConfig)}
+    if (tag := (plain or {}).get("class", "")) not in kinds:
+        raise CheckpointError(
+            f'the model has a bridge "{tag}"{did_you_mean(tag, kinds)}; '
+            "it was written by another version of showtell; train it again"
+        )
+    bridge, config = kinds[tag]
+    return bridge(from_plain(config, plain), tokenizer=language.tokenizer)  # type: ignore[arg-type]
+
+
+def load_folder(folder: Path) -> PhotoDialogueModel:
+    """A model folder with any of our bridges."""
+    return load_model_folder(folder, bridge_of=build_bridge)
+
+
+def run_world_dialogue(config: WorldDialogue, *, out: Path, resume: bool, name: str) -> Path:
+    """Train from the base and write ``out/model``."""
+    base = Path(config.base)
+    if not base.is_dir():
+        raise ConfigError(
+            f'base is "{base}", and there is no such folder; train it first with '
+            '"showtell train world_base", or name one with --set base=PATH'
+        )
+    torch.manual_seed(config.seed)
+    model = load_folder(base)
+    pipeline = isinstance(config.bridge, PipelineConfig)
+    kind = BRIDGES["pipeline" if pipeline else "dvtm"]
+    model.bridge = kind(config.bridge, tokenizer=model.language.tokenizer)  # type: ignore[call-arg]
+    model.name = name
+    model.card = {
+        "limits": LIMITS,
+        "openings": list(OPENINGS[:3]),
+        "licence": "MIT; the photo world is drawn and written by this project",
+    }
+    if pipeline:
+        settings = dataclasses.replace(model.renderer.config, perceive="caption")
+        model.renderer = Renderer(model.language.tokenizer, settings)
+        model.perceptron = None
+        model.captioner = load_folder(base).requires_grad_(False)
+        model.captioner.painter = None
+    if model.painter is not None:
+        model.painter.unet.to(memory_format=torch.channels_last)  # type: ignore[attr-defined]
+    task = DialogueTask(
+        model, dialogue=world_dialogue, length=config.num_dialogues, pixels_of=world_pixels
+    )
+    run = StageRunner(out=out, resume=resume, seed=config.seed)
+    run.run(config.stage, task)
+    model.decoding = dataclasses.replace(
+        model.decoding, share_threshold=share_threshold(model, config.calibration_dialogues)
+    )
+    recipe = {"name": name, "config": to_plain(config)}
+    save_model(model, out / "model", recipe=recipe)
+    return out / "model"
+
+
+def share_threshold(model: PhotoDialogueModel, count: int) -> float:
+    """The threshold on P(share) with the best F1 on dev dialogues."""
+    from showtell.evaluation.world import share_moments
+
+    dialogues = [world_dialogue(seed) for seed in DEV_SEEDS[:count]]
+    moments = share_moments(model, dialogues)
+    return best_threshold(moments.shared_M, moments.p_share_M).threshold

@@ -1,0 +1,42 @@
+"""world_oracle and world_encoder: the two readers of attributes, trained apart on other photos."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from showtell.config import to_plain
+from showtell.world.oracle_training import train_reader
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldReader:
+    """``kind``: "oracle" (a ResNet) or "encoder" (a ViT, the second opinion)."""
+
+    kind: str = "oracle"
+    seed: int = 0
+    num_photos: int = 40_000
+    num_steps: int = 6_000
+
+
+def run_world_reader(config: WorldReader, *, out: Path, resume: bool) -> Path:
+    """Train a reader and write it, its report and its configuration to ``out``."""
+    seed = 2 * config.seed + (config.kind == "encoder")  # an odd seed sees other photos
+
+    def progress(step: int, loss: float) -> None:
+        if step % 200 == 0:
+            print(f"{config.kind} {step}/{config.num_steps} loss {loss:.4f}", file=sys.stderr)
+
+    report = train_reader(
+        kind=config.kind,
+        out=out,
+        seed=seed,
+        num_photos=config.num_photos,
+        num_steps=config.num_steps,
+        progress=progress,
+    )
+    (out / "recipe.json").write_text(json.dumps(to_plain(config), indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+    return out

@@ -1,0 +1,109 @@
+"""The state of a training on disk: safetensors and JSON only, written atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from showtell.errors import CheckpointError, StorageError
+
+
+def save_state(
+    folder: Path,
+    *,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    names: Mapping[nn.Parameter, str],
+    ema: Mapping[str, Tensor] | None,
+    generator: torch.Generator,
+    progress: Mapping[str, Any],
+) -> None:
+    """Write everything that a training needs to go on, replacing ``folder`` in one rename.
+
+    Only moving parameters are written (frozen ones are in the model that the run started from).
+    """
+    tensors: dict[str, Tensor] = {"generator": generator.get_state()}
+    for parameter, name in names.items():
+        tensors[f"model/{name}"] = parameter.detach()
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value)
+    for name, buffer in module.named_buffers():
+        tensors[f"buffer/{name}"] = buffer
+    for name, value in (ema or {}).items():
+        tensors[f"ema/{name}"] = value
+    fresh = folder.with_name(folder.name + ".new")
+    old = folder.with_name(folder.name + ".old")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        save_file(
+            {k: v.contiguous().clone() for k, v in tensors.items()}, fresh / "state.safetensors"
+        )
+        (fresh / "progress.json").write_text(json.dumps(progress))
+        for path in fresh.iterdir():
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise StorageError(
+            f'the training state could not be written to "{folder}" ({error}); the last one is '
+            "unharmed; free some disk space and run the same command with --resume"
+        ) from error
+
+
+def load_state(
+    folder: Path,
+    *,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    names: Mapping[nn.Parameter, str],
+    generator: torch.Generator,
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Put a saved state back; gives progress and EMA. Raises CheckpointError if it does not fit."""
+    old = folder.with_name(folder.name + ".old")
+    if not folder.exists() and old.exists():  # killed between the two renames
+        old.rename(folder)
+    try:
+        tensors = load_file(folder / "state.safetensors")
+        progress = json.loads((folder / "progress.json").read_text())
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(
+            f'no training state can be read from "{folder}" ({error}); wanted state.safetensors and '
+            "progress.json; leave out --resume to start again"
+        ) from error
+    wanted = {f"model/{name}" for name in names.values()}
+    held = {key for key in tensors if key.startswith("model/")}
+    if wanted != held:
+        raise CheckpointError(
+            f'the state in "{folder}" belongs to another run: {len(wanted - held)} tensors are '
+            f"missing and {len(held - wanted)} are foreign; use another --out, or leave out --resume"
+        )
+    with torch.no_grad():
+        for parameter, name in names.items():
+            parameter.copy_(tensors[f"model/{name}"])
+            state = {}
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                if (value := tensors.get(f"optimizer/{key}/{name}")) is not None:
+                    state[key] = value
+            if state:
+                optimizer.state[parameter] = state
+        for name, buffer in module.named_buffers():
+            if f"buffer/{name}" in tensors:
+                buffer.copy_(tensors[f"buffer/{name}"])
+    generator.set_state(tensors["generator"])
+    ema = {key[4:]: value for key, value in tensors.items() if key.startswith("ema/")}
+    return progress, ema

@@ -1,0 +1,329 @@
+"""One loop for every stage: resumable to the bit on a CPU, alone or under torchrun.
+
+torchrun --nproc-per-node 2 -m showtell train RECIPE      averages gradients over the processes
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor, nn
+
+from showtell.errors import ConfigError, GenerationError
+from showtell.training.checkpoint import load_state, save_state
+from showtell.training.stage import Stage
+
+
+class Task(Protocol):
+    """What a stage trains: a module, numbered examples, and their losses."""
+
+    module: nn.Module
+
+    def __len__(self) -> int: ...
+    def losses(
+        self, indices: Sequence[int], *, generator: torch.Generator, epoch: float
+    ) -> dict[str, Tensor]: ...
+    def validate(self) -> dict[str, float]: ...
+
+
+def batch_indices(length: int, batch_size: int, step: int, seed: int) -> list[int]:
+    """The examples of a step: a fresh permutation each epoch, a function of (seed, step) only.
+
+    So a resumed run, or one with more processes, sees the same examples in the same order.
+    """
+    indices: list[int] = []
+    position = step * batch_size
+    while len(indices) < batch_size:
+        epoch, offset = divmod(position, length)
+        order = _permutation(length, seed * 1_000_003 + epoch)
+        chunk = order[offset : offset + batch_size - len(indices)].tolist()
+        indices += chunk
+        position += len(chunk)
+    return indices
+
+
+_permutations: dict[tuple[int, int], Tensor] = {}
+
+
+def _permutation(length: int, seed: int) -> Tensor:
+    key = (length, seed)
+    if key not in _permutations:
+        if len(_permutations) > 3:
+            _permutations.clear()
+        generator = torch.Generator().manual_seed(seed)
+        _permutations[key] = torch.randperm(length, generator=generator)
+    return _permutations[key]
+
+
+class ExponentialAverage:
+    """A moving average of the moving parameters; young averages forget faster."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+        self.decay = decay
+        self.values = {name: p.detach().clone() for name, p in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, parameters: Mapping[str, nn.Parameter], step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        names = list(self.values)
+        torch._foreach_lerp_(
+            [self.values[n] for n in names], [parameters[n].detach() for n in names], 1 - decay
+        )
+
+    @torch.no_grad()
+    def put_into(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        for name, value in self.values.items():
+            parameters[name].copy_(value)
+
+
+def run_stage(
+    stage: Stage,
+    task: Task,
+    *,
+    out: Path,
+    resume: bool,
+    stop_after: int | None = None,
+) -> list[dict[str, float]]:
+    """Train; returns the history (one record every few steps) and leaves the module trained.
+
+    With ``stage.ema`` the module ends with the averaged weights. ``stop_after`` ends the process's
+    share early, as a kill would, with the state saved (for tests of --resume).
+    Raises GenerationError when a loss is not finite, ConfigError for a loss without a weight.
+    """
+    rank, world = _processes()
+    moving = {}
+    for name, parameter in task.module.named_parameters():
+        parameter.requires_grad_(stage.multiplier(name) > 0)
+        if parameter.requires_grad:
+            moving[name] = parameter
+    names = {parameter: name for name, parameter in moving.items()}
+    optimizer = _optimizer(stage, moving)
+    ema = ExponentialAverage(moving, stage.ema) if stage.ema else None
+    generator = torch.Generator().manual_seed(stage.seed * 7919 + rank)
+    history: list[dict[str, float]] = []
+    best: dict[str, float] = {}
+    stale, step, spent = 0, 0, 0.0
+    state = out / "state" if world == 1 else out / f"state-{rank}"
+    if resume and (state.exists() or state.with_name(state.name + ".old").exists()):
+        progress, averages = load_state(
+            state, module=task.module, optimizer=optimizer, names=names, generator=generator
+        )
+        step, history, best = progress["step"], progress["history"], progress["best"]
+        stale, spent = progress["stale"], progress["seconds"]
+        if ema:
+            ema.values = averages
+
+    def save() -> None:
+        save_state(
+            state,
+            module=task.module,
+            optimizer=optimizer,
+            names=names,
+            ema=ema.values if ema else None,
+            generator=generator,
+            progress={
+                "step": step,
+                "history": history,
+                "best": best,
+                "stale": stale,
+                "seconds": spent + time.monotonic() - began,
+                "stage": asdict(stage),
+            },
+        )
+
+    began = saved = time.monotonic()
+    epoch_steps = max(1, len(task) / stage.batch_size)
+    sums: dict[str, float] = {}
+    counted = 0
+    with _bar(stage, step, quiet=rank > 0) as tick:
+        task.module.train()
+        while step < stage.steps:
+            indices = batch_indices(len(task), stage.batch_size, step, stage.seed)
+            losses = _step(
+                stage,
+                task,
+                indices[rank::world],
+                optimizer=optimizer,
+                moving=moving,
+                generator=generator,
+                epoch=step / epoch_steps,
+                rate=stage.rate(step),
+                world=world,
+            )
+            step += 1
+            if ema:
+                ema.update(moving, step)
+            for key, value in losses.items():
+                sums[key] = sums.get(key, 0.0) + value
+            counted += 1
+            if counted == 20 or step == stage.steps:
+                record = {key: value / counted for key, value in sums.items()}
+                seconds = spent + time.monotonic() - began
+                history.append({"step": step, "seconds": round(seconds, 1), **record})
+                sums, counted = {}, 0
+                tick(step, record)
+            if stage.evaluate_every and step % stage.evaluate_every == 0:
+                task.module.eval()
+                measured = task.validate()
+                task.module.train()
+                history.append({"step": step, **measured})
+                better = [k for k in stage.patience_metrics if measured[k] > best.get(k, -math.inf)]
+                best |= {k: measured[k] for k in better}
+                stale = 0 if better else stale + 1
+                if stage.patience and stale >= stage.patience:
+                    break
+            if time.monotonic() - saved > stage.save_minutes * 60:
+                save()
+                saved = time.monotonic()
+            if stop_after is not None and step >= stop_after:
+                save()
+                return history
+        save()
+    if ema:
+        ema.put_into(moving)
+    task.module.eval()
+    return history
+
+
+def _step(
+    stage: Stage,
+    task: Task,
+    indices: Sequence[int],
+    *,
+    optimizer: torch.optim.Optimizer,
+    moving: Mapping[str, nn.Parameter],
+    generator: torch.Generator,
+    epoch: float,
+    rate: float,
+    world: int,
+) -> dict[str, float]:
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["multiplier"]
+    device = next(task.module.parameters()).device.type
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=stage.autocast):
+        losses = task.losses(indices, generator=generator, epoch=epoch)
+    total: Tensor | None = None
+    for name, loss in losses.items():
+        if name not in stage.weights:
+            raise ConfigError(
+                f'stage "{stage.name}" has no weight for the loss "{name}"; it has '
+                f"{', '.join(stage.weights) or 'none'}; add one with --set"
+            )
+        total = stage.weights[name] * loss if total is None else total + stage.weights[name] * loss
+    assert total is not None
+    if not bool(torch.isfinite(total)):
+        raise GenerationError(
+            f'stage "{stage.name}": the loss is {float(total)} '
+            f"({', '.join(f'{k} {float(v):.4g}' for k, v in losses.items())}); wanted a number; "
+            "lower the learning rate with --set and start from the last checkpoint with --resume"
+        )
+    total.backward()
+    if world > 1:
+        for parameter in moving.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= world
+    values = {name: float(loss.detach()) for name, loss in losses.items()}
+    if stage.clip is not None:
+        norm = nn.utils.clip_grad_norm_(moving.values(), stage.clip)
+        values["gradient_norm"] = float(norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return values
+
+
+def _optimizer(stage: Stage, moving: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in moving.items():
+        groups.setdefault((stage.multiplier(name), parameter.ndim > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "multiplier": multiplier,
+                "lr": stage.learning_rate * multiplier,
+                "weight_decay": stage.weight_decay if matrix else 0.0,
+            }
+            for (multiplier, matrix), parameters in groups.items()
+        ],
+        betas=stage.betas,
+        fused=True,
+    )
+
+
+def _processes() -> tuple[int, int]:
+    """(rank, number of processes); starts torch.distributed under torchrun."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+class _bar:
+    """A progress bar in a terminal, a line a minute elsewhere."""
+
+    def __init__(self, stage: Stage, done: int, *, quiet: bool) -> None:
+        self.stage, self.first, self.quiet = stage, done, quiet
+        self.bar: Progress | None = None
+        self.began = self.spoke = time.monotonic()
+
+    def __enter__(self) -> Any:
+        if not self.quiet and sys.stderr.isatty():
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            self.bar.start()
+            self.task = self.bar.add_task(
+                self.stage.name, total=self.stage.steps, completed=self.first, note=""
+            )
+        return self.tick
+
+    def tick(self, step: int, losses: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        rate = (step - self.first) / max(1e-9, now - self.began)
+        note = f"{rate * self.stage.batch_size:.0f}/s " + " ".join(
+            f"{key} {value:.4f}" for key, value in losses.items()
+        )
+        if self.bar:
+            self.bar.update(self.task, completed=step, note=note)
+        elif not self.quiet and now - self.spoke > 60:
+            self.spoke = now
+            left = (self.stage.steps - step) / max(rate, 1e-9) / 60
+            print(
+                f"{self.stage.name} {step}/{self.stage.steps} {note} {left:.0f} min left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+
+def parameter_count(module: nn.Module, *, only: Iterable[str] = ("",)) -> int:
+    """How many numbers a module holds under the given prefixes."""
+    return sum(
+        p.numel() for n, p in module.named_parameters() if any(n.startswith(x) for x in only)
+    )

@@ -1,0 +1,109 @@
+"""Names for data, and the photo world written to files."""
+
+import json
+import random
+
+import pytest
+from PIL import Image
+
+from showtell.data.export import export_world
+from showtell.data.sources import WORLD_RANGES, open_data, seed_range
+from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
+from showtell.errors import DataError, StorageError, UsageError
+from showtell.world.scenes import sample_scene, split_of
+
+
+@pytest.mark.parametrize("name", sorted(WORLD_RANGES))
+def test_a_named_range_lies_in_its_own_split(name):
+    source = open_data(f"world:{name}")
+    assert {split_of(seed) for seed in source.seeds} == {"test" if name == "novel" else name}
+    assert source.novel == (name == "novel") and len(source) >= 1000
+
+
+def test_test_and_novel_do_not_share_a_seed():
+    assert not set(WORLD_RANGES["test"]) & set(WORLD_RANGES["novel"])
+
+
+def test_a_range_includes_both_ends():
+    assert list(seed_range("5-7")) == [5, 6, 7]
+    assert len(open_data("world:100000-100999")) == 1000
+    assert open_data("world:novel:5-7").novel and not open_data("world:5-7").novel
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "world", "world:", "wrld:test", "world:tset", "world:7-5", "world:1-", "world:novel:x"]
+    + ["world:0-99999999999", "photochat:", "some/file.jsonl"],
+)
+def test_a_name_that_means_nothing_is_misuse_with_a_remedy(name):
+    with pytest.raises(UsageError, match="wanted|did you mean"):
+        open_data(name)
+
+
+def test_a_photochat_file_that_is_not_there_is_a_data_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("SHOWTELL_DATA", str(tmp_path))
+    for name in ("photochat:dev", "photochat:some/dev.jsonl"):
+        with pytest.raises(DataError, match="photochat"):
+            open_data(name)
+
+
+def test_broken_records_are_skipped_only_when_asked_and_then_counted(tmp_path, monkeypatch):
+    (tmp_path / "photochat").mkdir()
+    good = {
+        "dialogue_id": 1,
+        "photo_description": "Objects in the photo: Plate",
+        "photo_url": "u/1.jpg",
+        "dialogue": [
+            {"message": "hi", "share_photo": False, "user_id": 0},
+            {"message": "", "share_photo": True, "user_id": 1},
+        ],
+    }
+    path = tmp_path / "photochat" / "dev.jsonl"
+    path.write_text(json.dumps(good) + "\n{broken\n" + json.dumps(good) + "\n")
+    monkeypatch.setenv("SHOWTELL_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="line 2"):
+        list(open_data("photochat:dev"))
+    source = open_data(f"photochat:{path}", skip_bad=True)
+    for _ in range(2):
+        assert len(list(source)) == 2 and len(source.skipped) == 1
+
+
+@pytest.fixture
+def dialogues():
+    def dialogue(seed):
+        scene = sample_scene(random.Random(seed))
+        photo = Photo(id=f"w{seed}/0", caption="a thing", labels={"scene": scene.as_dict()})
+        turns = (Turn(speaker=USER, elements=("hi",)), Turn(speaker=AGENT, elements=("see", photo)))
+        return Dialogue(id=f"w{seed}", turns=turns, labels={"p_share": [0.5]})
+
+    return [dialogue(seed) for seed in range(2)]
+
+
+def test_an_export_holds_every_dialogue_label_and_photo(dialogues, tmp_path):
+    export = export_world(dialogues, tmp_path / "out")
+    records = [
+        json.loads(line) for line in (tmp_path / "out" / "dialogues.jsonl").read_text().splitlines()
+    ]
+    assert (export.dialogues, export.photos) == (2, 2)
+    assert [record["labels"] for record in records] == [{"p_share": [0.5]}] * 2
+    for record in records:
+        element = record["turns"][1]["elements"][1]
+        assert element["labels"]["scene"]["subject"]
+        with Image.open(tmp_path / "out" / element["path"]) as image:
+            assert image.size == (64, 64)
+
+
+def test_an_export_never_writes_over_anything_and_leaves_nothing_half_done(dialogues, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("mine")
+    with pytest.raises(StorageError, match="--out"):
+        export_world(dialogues, tmp_path / "out")
+
+    def interrupted():
+        yield dialogues[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_world(interrupted(), tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "mine").read_text() == "mine"

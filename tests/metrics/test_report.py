@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from showtell.errors import DataError, StorageError
+from showtell.metrics.report import (
+    Report,
+    Reported,
+    Value,
+    digest,
+    mean_interval,
+    mean_value,
+    model_digest,
+    wilson,
+)
+
+VALUES = {
+    "photo.attribute_accuracy": Value(value=0.912, low=0.9, high=0.92, n=4000, protocol="world"),
+    "photo.seconds": Value(
+        value=1.25, low=1.2, high=1.3, n=20, higher_is_better=False, unit="s", note="2 cores | warm"
+    ),
+    "moment.f1": Value(value=None, low=None, high=None, n=0),
+}
+
+
+def report(**changes) -> Report:
+    made = Report.of_this_run(
+        metrics=VALUES,
+        recipe="world_mini",
+        checkpoint="mini",
+        model_digest="0123",
+        data="world:test",
+        data_digest="4567",
+        seeds=(0, 1),
+        seconds=12.5,
+        command="showtell evaluate mini world:test",
+        counts={"missing photos": 3},
+        reported=(Reported(name="BLEU-1", value=0.1208, source="2408.08650", split="test"),),
+    )
+    return replace(made, **changes)
+
+
+def test_json_has_the_shape_of_the_contract_and_the_whole_passport():
+    found = json.loads(report().to_json())
+    assert found["metrics"]["photo.attribute_accuracy"] == {
+        "value": 0.912,
+        "low": 0.9,
+        "high": 0.92,
+        "n": 4000,
+        "higher_is_better": True,
+        "protocol": "world",
+        "note": "",
+        "unit": "fraction",
+    }
+    for key in ("recipe", "checkpoint", "model_digest", "data", "data_digest", "seeds", "commit",
+                "versions", "seconds", "peak_memory_bytes", "showtell", "protocols"):  # fmt: skip
+        assert key in found
+    assert {"python", "torch", "transformers", "diffusers"} <= set(found["versions"])
+    assert found["protocols"] == {"world": "1"}
+    assert found["peak_memory_bytes"] > 1_000_000
+
+
+def test_markdown_prints_percent_only_for_fractions_and_keeps_reported_figures_apart():
+    text = report().to_markdown()
+    assert "| photo.attribute_accuracy ↑ | 91.2% | 90.0% – 92.0% | 4,000 | world |" in text
+    assert "| photo.seconds ↓ | 1.250 s |" in text and "2 cores \\| warm" in text
+    assert "| moment.f1 ↑ | – | – | 0 |" in text
+    assert text.index("## photo") < text.index("## moment") < text.index("## reported")
+    assert "| BLEU-1 | 12.1% | test | 2408.08650 |" in text
+    assert "3 missing photos" in text
+
+
+def test_a_report_is_written_whole_or_not_at_all(tmp_path):
+    paths = report().write(tmp_path / "out")
+    assert [p.name for p in paths] == ["report.json", "report.md"]
+    before = paths[0].read_bytes()
+    with pytest.raises(ValueError):
+        report(seconds=float("nan")).write(tmp_path / "out")
+    assert paths[0].read_bytes() == before
+    with pytest.raises(StorageError):
+        report().write(paths[0])
+
+
+def test_a_value_that_is_no_number_is_refused():
+    with pytest.raises(DataError, match="finite"):
+        Value(value=float("nan"), low=0.0, high=1.0, n=3)
+
+
+# ------------------------------------------------------------------------------------ intervals
+
+
+def test_wilson_holds_at_the_ends_and_covers_as_often_as_it_says():
+    assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
+    assert wilson(10, 10) == pytest.approx((0.7225, 1), abs=1e-4)
+    rng = random.Random(0)
+    inside = 0
+    for _ in range(2000):
+        low, high = wilson(sum(rng.random() < 0.3 for _ in range(40)), 40)
+        inside += low <= 0.3 <= high
+    assert 0.93 < inside / 2000 < 0.97
+
+
+def test_the_bootstrap_agrees_with_the_normal_interval_of_a_large_sample():
+    values = np.random.default_rng(0).exponential(size=3000)
+    mean, low, high = mean_interval(values, seed=0)
+    assert mean == pytest.approx(values.mean())
+    half = 1.96 * values.std() / np.sqrt(3000)
+    assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.2 * half)
+    assert mean_interval(values, seed=0) == (mean, low, high)
+    assert mean_interval(values, seed=1) != (mean, low, high)
+
+
+def test_groups_that_agree_inside_widen_the_interval():
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.integers(0, 2, 100), 8)
+    groups = np.repeat(np.arange(100), 8)
+    _, low, high = mean_interval(values, seed=0)
+    _, wide_low, wide_high = mean_interval(values, seed=0, groups=groups)
+    assert wide_high - wide_low > 2 * (high - low)
+
+
+def test_nothing_measured_is_no_number():
+    assert mean_value([], seed=0) == Value(value=None, low=None, high=None, n=0)
+    assert mean_value([1, 1, 0], seed=0).n == 3
+
+
+# -------------------------------------------------------------------------------------- digests
+
+
+def test_a_digest_follows_content_and_name_and_not_order(tmp_path):
+    one, two = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    one.write_text("1")
+    two.write_text("2")
+    assert digest([one, two]) == digest([two, one]) != digest([one])
+    before = digest([one])
+    one.write_text("3")
+    assert digest([one]) != before
+    with pytest.raises(DataError, match=r"c\.jsonl"):
+        digest([tmp_path / "c.jsonl"])
+
+
+def test_a_models_digest_is_not_moved_by_a_report_on_it(tmp_path):
+    (tmp_path / "painter").mkdir()
+    (tmp_path / "painter" / "model.safetensors").write_bytes(b"w")
+    (tmp_path / "config.json").write_text("{}")
+    before = model_digest(tmp_path)
+    report().write(tmp_path)
+    assert model_digest(tmp_path) == before
+    (tmp_path / "painter" / "model.safetensors").write_bytes(b"v")
+    assert model_digest(tmp_path) != before
+
+
+def test_reports_and_metrics_load_neither_torch_nor_the_eval_extra():
+    code = (
+        "import sys, showtell.metrics.report, showtell.metrics.text, showtell.metrics.moment,"
+        " showtell.metrics.pictures;"
+        "print([m for m in ('torch', 'sklearn', 'sacrebleu', 'nltk', 'matplotlib')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
