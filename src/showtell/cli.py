@@ -8,7 +8,7 @@ from __future__ import annotations
 import json as json_module
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,6 +81,18 @@ def _render_of(model: str) -> Render:
     from showtell.recipes import load_model
 
     return partial(render_for_show, load_model(model).renderer)
+
+
+def _progress() -> Callable[[str, int, int], None]:
+    """Shows (what, done, total) on one line of a terminal; says nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return lambda what, done, total: None
+
+    def told(what: str, done: int, total: int) -> None:
+        end = "\n" if done >= total else ""
+        print(f"\r{what} {done:,}/{total:,}\x1b[K", end=end, file=sys.stderr, flush=True)
+
+    return told
 
 
 def _print_json(value: Any, *, indent: int | None = 2) -> None:
@@ -216,10 +228,11 @@ def evaluate(
 
     if out is None:
         out = Path("out") / re.sub(r"[^\w.-]+", "-", f"{checkpoint}-{data}").strip("-.")[-100:]
-    report = run_evaluation(checkpoint, data, limit=limit, seed=seed, out=out, skip_bad=skip_bad)
+    report = run_evaluation(
+        checkpoint, data, limit=limit, seed=seed, out=out, skip_bad=skip_bad, told=_progress()
+    )
     if json:
-        found = report.to_json()
-        print(found) if isinstance(found, str) else _print_json(found)
+        print(report.to_json(), end="")
     else:
         print(report.to_markdown())
         print(f"Wrote {out}")
@@ -290,15 +303,10 @@ def data_world(
     from showtell.data.sources import open_data
 
     source = open_data(f"world:{seeds}")
-    quiet = json or not sys.stderr.isatty()
-
-    def on_dialogue(done: int) -> None:
-        if not quiet and (done % 50 == 0 or done == len(source)):
-            print(f"\r{done:,} of {len(source):,}", end="", file=sys.stderr, flush=True)
-
-    export = export_world(source, out, on_dialogue=on_dialogue)
-    if not quiet:
-        print(file=sys.stderr)
+    told = _progress()
+    export = export_world(
+        source, out, on_dialogue=lambda done: told("dialogues", done, len(source))
+    )
     if json:
         _print_json(
             {"path": str(export.path), "dialogues": export.dialogues, "photos": export.photos}

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-USER = "user"
-AGENT = "agent"
+USER: Final = "user"
+AGENT: Final = "agent"
 Speaker = Literal["user", "agent"]
 Origin = Literal["user", "painted", "album"]
 

@@ -115,8 +115,12 @@ class Renderer:
         """The whole dialogue; the oldest turns are dropped, and counted, if it is too long."""
         return self.render_turns(dialogue.turns)
 
-    def render_turns(self, turns: Sequence[Turn]) -> Rendered:
-        pieces = [self._turn(index, turn) for index, turn in enumerate(turns)]
+    def render_turns(
+        self, turns: Sequence[Turn], *, has_pixels: Callable[[Photo], bool] | None = None
+    ) -> Rendered:
+        """The same for turns; ``has_pixels`` stands in for the renderer's own rule."""
+        seen = has_pixels or self.has_pixels
+        pieces = [self._turn(index, turn, seen) for index, turn in enumerate(turns)]
         dropped, total = 0, 1 + sum(len(piece.ids) for piece in pieces)
         while total > self.config.max_tokens and dropped < len(pieces) - 1:
             total -= len(pieces[dropped].ids)
@@ -144,7 +148,7 @@ class Renderer:
             )
         return whole
 
-    def _turn(self, number: int, turn: Turn) -> Rendered:
+    def _turn(self, number: int, turn: Turn, has_pixels: Callable[[Photo], bool]) -> Rendered:
         trained = turn.speaker in self.config.speakers
         out = Rendered(ids=[], labels=[], seen=[], spans=[], moments=[], dropped_turns=0)
 
@@ -161,7 +165,7 @@ class Renderer:
             if isinstance(element, str):
                 put(self.words(element), label=trained)
                 continue
-            pixels = self.config.perceive == "pixels" and self.has_pixels(element)
+            pixels = self.config.perceive == "pixels" and has_pixels(element)
             if trained or not pixels:
                 span = self.caption_span(element.caption)
                 start = len(out.ids) + 1

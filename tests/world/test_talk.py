@@ -325,3 +325,6 @@ def test_openings_ask_for_clear_things_and_their_negations_for_the_same_things()
         assert named_attributes(opening) == named_attributes(negated)
         assert {"subject", "relation", "anchor"} <= set(named_attributes(opening))
         assert re.search(r"\b(don't|no)\b", negated)
+        asked = {name: min(values) for name, values in named_attributes(opening).items()}
+        colour = LOOKS.get(asked["subject"]) or asked["colour"]
+        assert not is_novel(asked["subject"], colour, asked.get("place", "park"))

@@ -205,6 +205,8 @@ class PhotoDialogueModel(nn.Module):
                         on_text(piece)
 
                 text = self.write_text(writing, generator=generator, on_text=told)
+                if on_text:
+                    on_text("\n")
                 out.append(Turn(speaker=AGENT, elements=(text,)))
             again, over = (float(writing.logits_V[renderer.roles[r]]) for r in ("agent", "user"))
             if over >= again:
@@ -239,7 +241,7 @@ class PhotoDialogueModel(nn.Module):
     @torch.no_grad()
     def caption(self, photo: Photo, image: Image.Image) -> str:
         """What this model sees in a photo, in words."""
-        shown = Turn(speaker=USER, elements=(replace(photo, path=photo.path or "given"),))
+        shown = Turn(speaker=USER, elements=(photo,))
         writing, _ = self.read((shown,), {photo.id: image})
         self.open_turn(writing)
         return self.write_caption(writing)
@@ -253,7 +255,9 @@ class PhotoDialogueModel(nn.Module):
         self, turns: tuple[Turn, ...], images: Mapping[str, Image.Image]
     ) -> tuple[_Writing, int]:
         """The LLM's state after the turns, and how many of the oldest did not fit."""
-        rendered = self.renderer.render_turns(turns)
+        rendered = self.renderer.render_turns(
+            turns, has_pixels=lambda photo: photo.id in images and self.perceptron is not None
+        )
         embeds_1TD = self.language.embed(torch.tensor([rendered.ids]))
         for place in rendered.seen:
             seen_QD = self._perceive(images[place.photo.id])

@@ -53,9 +53,7 @@ class LanguageModel(nn.Module):
         stands, if not one after the other.
         """
         base = self.model.base_model
-        states = base(
-            inputs_embeds=embeds_BTD, attention_mask=mask_BT, position_ids=positions_BT
-        )
+        states = base(inputs_embeds=embeds_BTD, attention_mask=mask_BT, position_ids=positions_BT)
         return states.last_hidden_state
 
     def head(self, hidden: Tensor) -> Tensor:

@@ -182,14 +182,10 @@ def model_folder(name_or_path: str) -> Path:
             f'"{path}" is not a model: it has no showtell.json; wanted a folder that '
             '"showtell train" has written'
         )
-    known = (
-        [p.name for p in SHIPPED.iterdir() if (p / "showtell.json").is_file()]
-        if (SHIPPED.is_dir())
-        else []
-    )
+    known = sorted(p.parent.name for p in SHIPPED.glob("*/showtell.json"))
     raise CheckpointError(
-        f'there is no model "{name_or_path}"{did_you_mean(name_or_path, known)}; a model is '
-        f'{", ".join(known) or "none is shipped"}, or a folder that "showtell train" has written'
+        f'there is no model "{name_or_path}"{did_you_mean(name_or_path, known) if known else ""}; '
+        'wanted a shipped model or a folder that "showtell train" wrote; see "showtell recipes"'
     )
 
 

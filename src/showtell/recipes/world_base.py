@@ -292,4 +292,3 @@ def _texts(dialogue: Dialogue) -> list[str]:
 
 def _frozen(stage: Stage, *prefixes: str) -> Stage:
     return replace(stage, learning_rates={**stage.learning_rates, **dict.fromkeys(prefixes, 0.0)})
-

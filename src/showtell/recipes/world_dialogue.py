@@ -100,6 +100,7 @@ def run_world_dialogue(config: WorldDialogue, *, out: Path, resume: bool, name: 
     model.name = name
     model.card = {
         "limits": LIMITS,
+        "words": "world",
         "openings": list(OPENINGS[:3]),
         "licence": "MIT; the photo world is drawn and written by this project",
     }

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 
 from showtell.dialogue import AGENT, USER, Speaker
 from showtell.world.facts import Phrase, things
-from showtell.world.scenes import LOOKS
+from showtell.world.scenes import LOOKS, Scene
 from showtell.world.setting import (
     CIRCUMSTANCES,
     FITTING,
@@ -147,7 +147,10 @@ def which(setting: Setting) -> Moves:
 def condition(setting: Setting) -> Moves:
     """A request that waits until the agent is somewhere, or the weather or light has come."""
     rng = setting.rng
-    attribute = rng.choice(setting.untold() or CIRCUMSTANCES)
+    if not setting.untold():  # nothing is left to wait for
+        yield from direct(setting)
+        return
+    attribute = rng.choice(setting.untold())
     values = {
         "obj": setting.object(hiding=attribute),
         "cond": setting.phrase(f"cond_{attribute}"),
@@ -155,6 +158,7 @@ def condition(setting: Setting) -> Moves:
     yield Move(speaker=USER, acts=("u_cond",), level=NONE, values=values)
     met = setting.chance(0.5)
     acts: tuple[str, ...] = ("a_promise",)
+    scene: Scene | None = None
     if setting.chance(0.5):
         yield Move(speaker=AGENT, acts=acts)
         yield Move(speaker=USER, acts=("u_checkin",))
@@ -171,14 +175,19 @@ def condition(setting: Setting) -> Moves:
         yield Move(speaker=AGENT, acts=(rng.choice(("a_stall", "a_chat")),))
         yield Move(speaker=USER, acts=("u_checkin",))
         acts, met = (), setting.chance(0.5)
-    if not met:  # the wish was printed, but the last words say otherwise
-        setting.settled.discard(attribute)
     yield from linger(setting, ready=met, ask=met)
+    if scene is not None:  # what was last said is how things are: the condition stays unmet
+        setting.told.add(attribute)
+        setting.scene = scene
+        setting.begin(setting.next_scene())
 
 
 def bet(setting: Setting) -> Moves:
     """The user guesses; a photo is due if right, or in other games if wrong."""
-    attribute = setting.rng.choice(setting.untold() or CIRCUMSTANCES)
+    if not setting.untold():
+        yield from direct(setting)
+        return
+    attribute = setting.rng.choice(setting.untold())
     ready, if_right = setting.chance(0.5), setting.chance(0.5)
     guessed = None if ready == if_right else setting.other(attribute)
     values = {
@@ -196,7 +205,7 @@ def bet(setting: Setting) -> Moves:
 
 def code(setting: Setting) -> Moves:
     """Two code words, one of which means a photo."""
-    words = load_codes(setting)
+    words = code_words(setting)
     values = {
         "obj": setting.object(),
         "code_a": (words[0], frozenset[str]()),
@@ -219,7 +228,7 @@ def code(setting: Setting) -> Moves:
     yield from linger(setting, ready=ready)
 
 
-def load_codes(setting: Setting) -> tuple[str, str]:
+def code_words(setting: Setting) -> tuple[str, str]:
     """Two different code words."""
     first = second = setting.phrase("code")[0]
     while second == first:

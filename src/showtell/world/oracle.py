@@ -212,7 +212,7 @@ def measure_reader(
     labels_NA = label_scenes(scenes)
     pixels_N3HW = as_pixels(draw_photos(scenes))
     two_N = torch.randint(0, 2, (2, len(scenes)), generator=generator) * 4 - 2
-    noise_N3HW = torch.rand((512, *pixels_N3HW.shape[1:]), generator=generator)
+    noise_N3HW = torch.rand(pixels_N3HW[:512].shape, generator=generator)
     gauss_N3HW = 0.5 + 0.25 * torch.randn(noise_N3HW.shape, generator=generator)
     return {
         "clean": accuracy(reader, pixels_N3HW, labels_NA),

@@ -11,7 +11,7 @@ from showtell.world.facts import Phrase, describe
 from showtell.world.scenes import ATTRIBUTES, Scene, sample_scene
 from showtell.world.templates import word
 
-READY = 0.7  # asked for, accepted, or its condition has come true
+READY = 0.68  # asked for, accepted, or its condition has come true
 FITTING = 0.45  # something vivid, a camera at hand, an excited listener
 IDLE = 0.02  # there is something to show, but nobody asked
 NONE = 0.0  # nothing to show, refused, or still waiting for a condition

@@ -53,7 +53,7 @@ OPENINGS: tuple[str, ...] = (
     "hello! i'd love to see three yellow ducks beside the table at the beach",
     "hey there, let me see a blue boat all alone at night",
     "i want to see Biscuit on the table in the bedroom",
-    "hi! snap a pic of the green cactus next to the bridge in the desert",
+    "hi! snap a pic of the pink cactus next to the bridge in the desert",
     "could you send me a picture of two pink cakes on the table in the park?",
     "hey! i have to see Leo all alone in the mountains in the snow",
     "yo, can you share a picture of three white rabbits under the bridge at night?",
@@ -68,7 +68,7 @@ NEGATED: tuple[str, ...] = (
     "i want to hear about them",
     "hey there, you don't have to show me a blue boat all alone at night, just describe it",
     "i don't want to see Biscuit on the table in the bedroom, i want to hear about him",
-    "hi! no need to snap a pic of the green cactus next to the bridge in the desert, tell me more",
+    "hi! no need to snap a pic of the pink cactus next to the bridge in the desert, tell me more",
     "tell me about two pink cakes on the table in the park, you don't have to send a picture",
     "hey! please don't show me Leo all alone in the mountains in the snow. my boss is watching",
     "yo, don't share a picture of three white rabbits under the bridge at night, just describe "

@@ -1,0 +1,176 @@
+"""Tiny models of the real classes, and chance that is said out loud."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tokenizers():
+    """(the LLM's tokenizer, the painter's): two vocabularies that truly differ."""
+    from showtell.recipes import small
+    from showtell.world.talk import world_dialogue
+
+    texts = [
+        " " + (e if isinstance(e, str) else e.caption)
+        for seed in range(60)
+        for turn in world_dialogue(seed).turns
+        for e in turn.elements
+    ]
+    captions = [p.caption for seed in range(200) for p in world_dialogue(seed).photos]
+    return (
+        small.train_dialogue_tokenizer(texts, vocabulary=500),
+        small.train_painter_tokenizer(captions, vocabulary=600),
+    )
+
+
+def build_model(tokenizers, *, bridge: str):
+    """A whole model, small enough for tests: the classes and the code path of the large ones."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import (
+        Blip2QFormerConfig,
+        Blip2QFormerModel,
+        CLIPTextModel,
+        LlamaConfig,
+        LlamaForCausalLM,
+        ViTConfig,
+        ViTModel,
+    )
+
+    from showtell.bridges import BRIDGE_CONFIGS, BRIDGES
+    from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
+    from showtell.models.language_model import LanguageModel
+    from showtell.models.painter import ClipTextTower, LatentDiffusionPainter
+    from showtell.models.perceptron import QFormerPerceptron
+    from showtell.prompt import Renderer, RendererConfig
+    from showtell.recipes import small
+
+    torch.manual_seed(0)
+    words, pieces = tokenizers
+    llama = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(words),
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            pad_token_id=words.pad_token_id,
+        )
+    )
+    clip = CLIPTextModel(
+        type(small.build_text_tower(pieces).config)(
+            vocab_size=len(pieces),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=40,
+            bos_token_id=pieces.bos_token_id,
+            eos_token_id=pieces.eos_token_id,
+            pad_token_id=pieces.pad_token_id,
+        )
+    )
+    painter = LatentDiffusionPainter(
+        text=ClipTextTower(clip, pieces),
+        vae=AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(8, 8),
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=4,
+            mid_block_add_attention=False,
+        ),
+        unet=UNet2DConditionModel(
+            sample_size=32,
+            in_channels=4,
+            out_channels=4,
+            block_out_channels=(8, 8),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=1,
+            attention_head_dim=2,
+            cross_attention_dim=16,
+            norm_num_groups=4,
+        ),
+        scheduler=small.build_scheduler(),
+    )
+    perceptron = QFormerPerceptron(
+        vision=ViTModel(
+            ViTConfig(
+                hidden_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=16,
+                image_size=64,
+                patch_size=16,
+            ),
+            add_pooling_layer=False,
+        ),
+        qformer=Blip2QFormerModel(
+            Blip2QFormerConfig(
+                hidden_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=16,
+                encoder_hidden_size=16,
+                cross_attention_frequency=1,
+                vocab_size=1,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+            )
+        ),
+        num_tokens=3,
+        language_width=32,
+    )
+    return PhotoDialogueModel(
+        language=LanguageModel(llama, words),
+        perceptron=perceptron,
+        bridge=BRIDGES[bridge](BRIDGE_CONFIGS[bridge](), tokenizer=words),
+        painter=painter,
+        renderer=Renderer(words, RendererConfig(num_photo_tokens=3)),
+        name="tiny",
+        decoding=Decoding(num_steps=2, max_new_tokens=6),
+    ).eval()
+
+
+@pytest.fixture(params=["dvtm", "pipeline"])
+def tiny_model(request, tokenizers):
+    return build_model(tokenizers, bridge=request.param)
+
+
+@pytest.fixture
+def tiny_end_to_end(tokenizers):
+    return build_model(tokenizers, bridge="dvtm")
+
+
+def dialogues_with_photos(count: int):
+    """World dialogues that hold a photo by each speaker."""
+    from showtell.world.talk import world_dialogue
+
+    found, seed = [], 0
+    while len(found) < count:
+        dialogue = world_dialogue(seed)
+        if {t.speaker for t in dialogue.turns if t.photos} == {"user", "agent"}:
+            found.append(dialogue)
+        seed += 1
+    return found
+
+
+def collated(model, dialogues):
+    from showtell.batch import collate
+    from showtell.recipes.tasks import world_pixels
+
+    rows = [model.renderer.render(dialogue) for dialogue in dialogues]
+    pad = model.language.tokenizer.pad_token_id
+    return collate(rows, pad_id=pad, pixels_of=world_pixels, paint=True)

@@ -1,0 +1,156 @@
+"""Who moves whom: the law that the project rests on; and that answering walks the same line."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from conftest import build_model, collated, dialogues_with_photos
+from showtell.dialogue import AGENT, USER, Photo, Turn
+from showtell.models.dialogue_model import share_logit, to_image, to_pixels
+from showtell.models.parts import Conditioning
+from showtell.world.drawing import photo_pixels
+
+
+def moved(module: torch.nn.Module) -> float:
+    return sum(float(p.grad.abs().sum()) for p in module.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(("bridge", "reaches"), [("dvtm", True), ("pipeline", False)])
+def test_photo_loss_moves_the_language_model_and_the_perceptron_for_dvtm_but_not_for_the_pipeline(
+    tokenizers, rng, bridge, reaches
+):
+    model = build_model(tokenizers, bridge=bridge)
+    batch = collated(model, dialogues_with_photos(3))
+    model(batch, generator=rng)["v"].backward()
+    assert moved(model.painter.unet) > 0
+    assert (moved(model.language) > 0) is reaches
+    assert (moved(model.perceptron) > 0) is reaches
+
+
+def test_text_loss_moves_the_perceptron_and_never_the_painter(tiny_model, rng):
+    batch = collated(tiny_model, dialogues_with_photos(3))
+    tiny_model(batch, generator=rng)["t"].backward()
+    assert moved(tiny_model.perceptron) > 0
+    assert moved(tiny_model.painter) == 0
+
+
+def test_a_batch_without_a_photo_to_make_has_no_photo_loss(tiny_model, rng):
+    from showtell.world.talk import world_dialogue
+
+    dialogue = next(d for d in map(world_dialogue, range(99)) if not d.photos)
+    assert set(tiny_model(collated(tiny_model, [dialogue]), generator=rng)) == {"t", "moment"}
+
+
+def test_padding_a_batch_changes_neither_losses_nor_spans(tiny_model):
+    dialogues = sorted(dialogues_with_photos(4), key=lambda d: len(str(d)))
+    short, long = dialogues[0], dialogues[-1]
+    alone = collated(tiny_model, [short])
+    padded = collated(tiny_model, [short, long])
+    assert padded.ids_BT.shape[1] > alone.ids_BT.shape[1]
+    one = tiny_model.gather_spans(tiny_model.states(alone), alone)
+    two = tiny_model.gather_spans(tiny_model.states(padded), padded)
+    width = one.ids_NK.shape[1]
+    count = len(one.captions)
+    for name in ("ids_NK", "mask_NK", "before_NKD", "after_NKD", "logits_NKV"):
+        kept = getattr(two, name)[:count, :width]
+        mask = one.mask_NK
+        torch.testing.assert_close(
+            getattr(one, name)[mask], kept[mask], atol=1e-5, rtol=1e-4, msg=name
+        )
+    assert not two.mask_NK[:count, width:].any()
+
+
+def test_spans_hold_the_caption_and_the_states_around_it(tiny_model):
+    batch = collated(tiny_model, dialogues_with_photos(2))
+    states = tiny_model.states(batch)
+    spans = tiny_model.gather_spans(states, batch)
+    for n, caption in enumerate(spans.captions):
+        ids = spans.ids_NK[n][spans.mask_NK[n]].tolist()
+        assert tiny_model.language.tokenizer.decode(ids).strip() == caption
+        row, start = int(batch.span_row_N[n]), int(batch.span_start_N[n])
+        torch.testing.assert_close(spans.before_NKD[n, 0], states.hidden_BTD[row, start - 1])
+        torch.testing.assert_close(spans.after_NKD[n, 0], states.hidden_BTD[row, start])
+
+
+def test_share_logit_is_the_log_odds_of_img():
+    logits = torch.randn(4, 7, generator=torch.Generator().manual_seed(1))
+    odds = share_logit(logits, 2).sigmoid()
+    torch.testing.assert_close(odds, logits.softmax(-1)[:, 2])
+
+
+def test_answering_reads_the_dialogue_as_training_does(tiny_model):
+    """P(share) of respond() is P([IMG]) of the teacher-forced pass at the same place."""
+    dialogue = dialogues_with_photos(1)[0]
+    k = next(i for i, t in enumerate(dialogue.turns) if i and t.speaker == AGENT)
+    context = dialogue.turns[:k]
+    images = {p.id: photo_pixels(p) for t in context for p in t.photos}
+    reply = tiny_model.respond(context, images=images, seed=0)
+    batch = collated(tiny_model, [dialogue])
+    with torch.no_grad():
+        shares = tiny_model.share_logits(tiny_model.states(batch), batch).sigmoid()
+    rendered = tiny_model.renderer.render(dialogue)
+    place = next(i for i, m in enumerate(rendered.moments) if m.turn == k)
+    assert reply.p_share[0] == pytest.approx(float(shares[place]), abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_answer_and_a_share_gives_a_photo(tiny_model):
+    tiny_model.decoding = dataclasses.replace(tiny_model.decoding, share_threshold=0.0)
+    turns = (Turn(speaker=USER, elements=("show me a dog",)),)
+    one, two = (tiny_model.respond(turns, images={}, seed=5) for _ in range(2))
+    assert one.turns == two.turns and one.p_share == two.p_share
+    assert len(one.p_share) == len(one.turns)
+    (photo,) = [p for t in one.turns for p in t.photos]
+    assert one.images[photo.id].size == (64, 64)
+    assert list(one.images[photo.id].getdata()) == list(two.images[photo.id].getdata())
+
+
+def test_text_is_told_while_it_is_written(tiny_model):
+    tiny_model.decoding = dataclasses.replace(tiny_model.decoding, share_threshold=1.1, max_turns=1)
+    pieces: list[str] = []
+    turns = (Turn(speaker=USER, elements=("hi",)),)
+    reply = tiny_model.respond(turns, images={}, seed=1, on_text=pieces.append)
+    told, text = "".join(pieces[:-1]).strip(), reply.turns[0].text
+    assert pieces[-1] == "\n"
+    assert text.startswith(told) and told
+    assert reply.seconds_to_first_word is not None and reply.seconds_to_photo is None
+
+
+def test_painting_in_a_batch_paints_what_single_calls_paint(tiny_model):
+    captions = ["a red dog at the beach", "two cats"]
+    both = tiny_model.paint_captions(captions, seeds=[3, 4])
+    one = tiny_model.paint_captions(captions[1:], seeds=[4])
+    torch.testing.assert_close(both[1:], one, atol=2e-3, rtol=0)
+
+
+def test_guidance_of_one_is_the_conditional_model_alone(tiny_end_to_end):
+    painter = tiny_end_to_end.painter
+    cond = painter.encode_text(["a dog"])
+    plain = painter.paint(
+        Conditioning(cond_NSC=cond, uncond_NSC=cond * 0), num_steps=2, guidance=1.0, seeds=[1]
+    )
+    other = painter.paint(
+        Conditioning(cond_NSC=cond, uncond_NSC=cond), num_steps=2, guidance=7.0, seeds=[1]
+    )
+    torch.testing.assert_close(plain, other, atol=1e-4, rtol=0)
+
+
+def test_pixels_survive_the_way_to_an_image_and_back():
+    pixels = torch.rand(3, 5, 7)
+    torch.testing.assert_close(to_pixels(to_image(pixels)), pixels, atol=1 / 255, rtol=0)
+
+
+def test_a_captioner_speaks_for_the_users_photos_only(tokenizers):
+    model, eyes = (build_model(tokenizers, bridge="pipeline") for _ in range(2))
+    model.captioner = eyes
+    photo = next(
+        p for d in dialogues_with_photos(1) for t in d.turns if t.speaker == USER for p in t.photos
+    )
+    own = Photo(id="own", caption="kept", origin="painted", labels=photo.labels)
+    turns = (Turn(speaker=USER, elements=(photo,)), Turn(speaker=AGENT, elements=(own,)))
+    images = {photo.id: photo_pixels(photo), own.id: photo_pixels(photo)}
+    told = model.describe(turns, images)
+    assert told[0].photos[0].caption == eyes.caption(photo, images[photo.id])
+    assert told[1].photos[0].caption == "kept"

@@ -1,0 +1,101 @@
+"""The painter's text tower takes soft tokens; models survive the way to disk, and only whole."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from showtell.errors import CheckpointError
+from showtell.models.checkpoint import load_model_folder, model_digest, save_model
+from showtell.recipes.world_dialogue import build_bridge
+
+
+def test_one_hot_rows_give_what_ids_give(tiny_end_to_end):
+    text = tiny_end_to_end.painter.text
+    ids = text.tokenize(["a red dog at the beach", ""]).ids_NS
+    onehot = F.one_hot(ids, len(text.tokenizer)).float()
+    torch.testing.assert_close(
+        text(ids, onehot @ text.token_table_UC), text(ids), atol=1e-6, rtol=0
+    )
+
+
+def test_gradients_flow_through_soft_tokens(tiny_end_to_end):
+    text = tiny_end_to_end.painter.text
+    ids = text.tokenize(["a red dog"]).ids_NS
+    onehot = F.one_hot(ids, len(text.tokenizer)).float().requires_grad_()
+    text(ids, onehot @ text.token_table_UC).square().sum().backward()
+    assert float(onehot.grad.abs().sum()) > 0
+
+
+def test_a_long_caption_is_cut_and_offsets_name_its_characters(tiny_end_to_end):
+    text = tiny_end_to_end.painter.text
+    caption = "a red dog beside a bridge " * 30
+    tokens = text.tokenize([caption, "Two Cats"])
+    assert tokens.ids_NS.shape == (2, text.length)
+    spans = [tuple(o) for o in tokens.offsets_NS2[1][tokens.content_NS[1]].tolist()]
+    assert "".join("Two Cats"[a:b] for a, b in spans) == "TwoCats"
+
+
+def test_the_loss_is_zero_for_a_denoiser_that_knows_the_noise(tiny_end_to_end, rng, monkeypatch):
+    painter = tiny_end_to_end.painter
+    latents = torch.randn(2, 4, 32, 32, generator=rng)
+    cond = painter.encode_text(["a", "b"])
+    scheduler = painter.scheduler
+
+    def knows(noisy, steps, encoder_hidden_states):
+        alpha = scheduler.alphas_cumprod[steps].view(-1, 1, 1, 1)
+        noise = (noisy - alpha.sqrt() * latents) / (1 - alpha).sqrt()
+        return type("Out", (), {"sample": noise})
+
+    monkeypatch.setattr(painter, "unet", None)
+    painter.__dict__["unet"] = knows
+    loss = painter.latent_loss(cond, latents, generator=rng)
+    assert float(loss) < 1e-8
+
+
+@pytest.fixture
+def saved(tiny_model, tmp_path):
+    save_model(tiny_model, tmp_path / "model", recipe={"name": "test"})
+    return tmp_path / "model"
+
+
+def test_a_saved_model_paints_and_speaks_the_same(tiny_model, saved):
+    again = load_model_folder(saved, bridge_of=build_bridge)
+    assert type(again.bridge) is type(tiny_model.bridge)
+    one, two = (m.paint_captions(["a dog"], seeds=[1]) for m in (tiny_model, again))
+    torch.testing.assert_close(one, two, atol=0, rtol=0)
+    old, new = (dict(m.language.named_parameters()) for m in (tiny_model, again))
+    assert all(torch.equal(old[name], new[name]) for name in old)
+    assert not list(saved.rglob("*.bin")) and not list(saved.rglob("*.pkl"))
+
+
+def test_saving_again_replaces_whole_and_the_digest_follows_the_weights(tiny_model, saved):
+    before = model_digest(saved)
+    save_model(tiny_model, saved, recipe={"name": "test"})
+    assert model_digest(saved) == before
+    with torch.no_grad():
+        next(tiny_model.language.parameters()).add_(1)
+    save_model(tiny_model, saved, recipe={"name": "test"})
+    assert model_digest(saved) != before
+    assert sorted(p.name for p in saved.parent.iterdir()) == ["model"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda m: (m / "showtell.json").unlink(),
+        lambda m: (m / "showtell.json").write_text("{"),
+        lambda m: (m / "showtell.json").write_text(json.dumps({"format": 99})),
+        lambda m: next((m / "language_model").glob("*.safetensors")).write_bytes(b"\x00" * 9),
+        lambda m: next((m / "painter/unet").glob("*.safetensors")).write_bytes(b""),
+        lambda m: (m / "painter/vae/config.json").unlink(),
+        lambda m: (m / "perceptron/projection.safetensors").unlink(),
+    ],
+)
+def test_a_damaged_model_is_a_clear_error(saved, damage):
+    damage(saved)
+    with pytest.raises(CheckpointError, match="again|train|recipes"):
+        load_model_folder(saved, bridge_of=build_bridge)
