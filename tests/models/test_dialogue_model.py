@@ -104,7 +104,7 @@ def test_the_same_seed_gives_the_same_answer_and_a_share_gives_a_photo(tiny_mode
     assert len(one.p_share) == len(one.turns)
     (photo,) = [p for t in one.turns for p in t.photos]
     assert one.images[photo.id].size == (64, 64)
-    assert list(one.images[photo.id].getdata()) == list(two.images[photo.id].getdata())
+    assert one.images[photo.id].tobytes() == two.images[photo.id].tobytes()
 
 
 def test_text_is_told_while_it_is_written(tiny_model):
