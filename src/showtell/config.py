@@ -48,8 +48,8 @@ def from_plain(kind: type[Config], values: Mapping[str, Any]) -> Config:
 def override(config: Config, settings: Sequence[str]) -> Config:
     """The configuration with ``key.key=value`` settings applied, in order.
 
-    Values are read as the field's type. Raises ConfigError for a setting without "=", an unknown key
-    (with a suggestion) or a value of another type.
+    Values are read as the field's type. Raises ConfigError for a setting without "=", an unknown
+    key (with a suggestion) or a value of another type.
     """
     for setting in settings:
         path, equals, text = setting.partition("=")
@@ -70,7 +70,8 @@ def _set(config: Any, keys: list[str], text: str, path: str) -> Any:
     fields = {f.name for f in dataclasses.fields(config)}
     if key not in fields:
         raise ConfigError(
-            f'unknown key "{key}" in "{path}" for {type(config).__name__}{did_you_mean(key, fields)}'
+            f'unknown key "{key}" in "{path}" for {type(config).__name__}'
+            f"{did_you_mean(key, fields)}"
         )
     current = getattr(config, key)
     if rest:

@@ -2,11 +2,11 @@
 trained on.
 
     <|begin|> <|user|> hi there <|end|> <|user|> <|photo|>*Q <|end|>
-              <|agent|> [IMG] a red dog at the beach [/IMG] <|photo|>*Q <|end|> <|agent|> ta-da <|end|>
+              <|agent|> [IMG] a dog at the beach [/IMG] <|photo|>*Q <|end|> <|agent|> ta-da <|end|>
 
-A photo to be made is its caption between [IMG] and [/IMG] (2408.08650, section 2.2); a photo that is
-seen is Q places where the perceptron's embeddings go (section 2.3). A photo without pixels, or for a
-model that reads captions, stands as its caption.
+A photo to be made is its caption between [IMG] and [/IMG] (2408.08650, section 2.2); a photo that
+is seen is Q places where the perceptron's embeddings go (section 2.3). A photo without pixels, or
+for a model that reads captions, stands as its caption.
 """
 
 from __future__ import annotations

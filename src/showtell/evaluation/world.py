@@ -363,7 +363,7 @@ def is_right(text: str, scene: Mapping[str, str]) -> bool:
 def seeing_report(
     model: PhotoDialogueModel, dialogues: Sequence[Dialogue], *, seed: int, told: Told = quiet
 ) -> dict[str, Value]:
-    """``seeing.accuracy`` of free-running replies; chance, a blind and a caption-only model beside it.
+    """``seeing.accuracy`` of free-running replies; beside it chance, a blind and a caption-only one.
 
     Chance: the same replies judged against other photos. Blind: grey pixels instead of the photo.
     Caption-only: the photo's short gold caption instead of its pixels.

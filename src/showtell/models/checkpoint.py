@@ -124,8 +124,9 @@ def load_model_folder(
     config = from_plain(RendererConfig, description["renderer"])
     if perceptron is not None and perceptron.num_tokens != config.num_photo_tokens:
         raise CheckpointError(
-            f'"{folder}": the perceptron gives {perceptron.num_tokens} tokens a photo, the renderer '
-            f"expects {config.num_photo_tokens}; these parts are of two models; copy the model again"
+            f'"{folder}": the perceptron gives {perceptron.num_tokens} tokens a photo and the '
+            f"renderer wants {config.num_photo_tokens}; these are parts of two models; "
+            "copy the model again"
         )
     captioner = (
         load_model_folder(folder / "captioner", bridge_of=bridge_of, dtype=dtype)

@@ -171,8 +171,8 @@ class PhotoDialogueModel(nn.Module):
     ) -> Reply:
         """Answer the dialogue so far: texts and photos until the agent gives the turn away.
 
-        ``images`` holds the pixels of the photos in ``turns`` by id. ``on_text`` receives each piece
-        of text as it is written. Raises GenerationError if the logits are not numbers.
+        ``images`` holds the pixels of the photos in ``turns`` by id. ``on_text`` receives each
+        piece of text as it is written. Raises GenerationError if the logits are not numbers.
         """
         began = time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
@@ -325,7 +325,7 @@ class PhotoDialogueModel(nn.Module):
         )
 
     def spoken_spans(self, captions: list[str]) -> PhotoSpans:
-        """Spans for captions that have been said: one-hot logits, so the bridge's one path serves."""
+        """Spans for captions that have been said: one-hot logits, for the bridge's one path."""
         rows = [self.renderer.words(caption) for caption in captions]
         length = max(len(row) for row in rows)
         pad = self.language.tokenizer.pad_token_id

@@ -1,4 +1,4 @@
-"""A causal LM of transformers behind a small surface: embed, run, head, and one step with a cache."""
+"""A causal LM of transformers behind a small surface: embed, run, head, step with a cache."""
 
 from __future__ import annotations
 

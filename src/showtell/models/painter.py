@@ -256,7 +256,7 @@ class LatentDiffusionPainter(nn.Module):
         }.items():
             if not (folder / name).is_dir():
                 raise CheckpointError(
-                    f'the painter in "{folder}" has no folder "{name}"; wanted the diffusers layout '
+                    f'the painter in "{folder}" has no "{name}"; wanted the diffusers layout '
                     "(tokenizer, text_encoder, vae, unet, scheduler); copy or train it again"
                 )
             try:

@@ -152,8 +152,8 @@ def run_recipe(
 
     ``seed`` starts every die of the run.
 
-    Raises ConfigError for a recipe, key or value that does not exist, or when ``out`` already holds a
-    run and ``resume`` was not asked for.
+    Raises ConfigError for a recipe, key or value that does not exist, or when ``out`` already
+    holds a run and ``resume`` was not asked for.
     """
     if name not in RECIPES:
         raise ConfigError(f'there is no recipe "{name}"{did_you_mean(name, RECIPES)}')

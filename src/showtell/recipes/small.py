@@ -1,7 +1,7 @@
 """Small configurations of the library classes: the sizes of the embedded default.
 
-Nothing here is a model family of its own: each function fills in a transformers or diffusers config,
-and the result is saved and loaded as the large models are.
+Nothing here is a model family of its own: each function fills in a transformers or diffusers
+config, and the result is saved and loaded as the large models are.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ class DialogueTask:
 
 
 def caption_dialogue(photo: Photo) -> Dialogue:
-    """A photo by the user, answered by its caption: how a perceptron learns, and how one captions."""
+    """A photo by the user, answered by its caption: how a perceptron learns, and captions."""
     answer = Photo(id=photo.id, caption=photo.caption)
     return Dialogue(
         id=f"caption-{photo.id}",

@@ -1,4 +1,4 @@
-"""world_mini and its baselines: dialogue, seeing, sharing and painting, trained together or apart."""
+"""world_mini and its baselines: talking, seeing, sharing, painting, trained together or apart."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ LIMITS = (
 class WorldDialogue:
     """One stage on the world's dialogues from ``base`` (world_base's model).
 
-    ``bridge`` chooses the system: DvtmConfig is the end-to-end model (2408.08650), PipelineConfig the
-    pipeline, whose parts get the same steps but no gradient from one another, and which reads the
-    photos of the context as captions by the base's own captioner.
+    ``bridge`` chooses the system: DvtmConfig is the end-to-end model (2408.08650), PipelineConfig
+    the pipeline, whose parts get the same steps but no gradient from one another, and which reads
+    the photos of the context as captions by the base's own captioner.
     """
 
     base: str = "runs/world_base/model"

@@ -82,15 +82,15 @@ def load_state(
         progress = json.loads((folder / "progress.json").read_text())
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(
-            f'no training state can be read from "{folder}" ({error}); wanted state.safetensors and '
-            "progress.json; leave out --resume to start again"
+            f'no training state can be read from "{folder}" ({error}); wanted state.safetensors '
+            "and progress.json; leave out --resume to start again"
         ) from error
     wanted = {f"model/{name}" for name in names.values()}
     held = {key for key in tensors if key.startswith("model/")}
     if wanted != held:
         raise CheckpointError(
             f'the state in "{folder}" belongs to another run: {len(wanted - held)} tensors are '
-            f"missing and {len(held - wanted)} are foreign; use another --out, or leave out --resume"
+            f"missing, {len(held - wanted)} are foreign; use another --out, or leave out --resume"
         )
     with torch.no_grad():
         for parameter, name in names.items():

@@ -32,7 +32,7 @@ def pixels_tensor(pixels_NHW3: np.ndarray) -> Tensor:
 def cached_array(
     path: Path, shape: tuple[int, ...], dtype: str, rows: Callable[[], Iterator[np.ndarray]]
 ) -> np.ndarray:
-    """A memory-mapped array that is computed row by row the first time; half a file never counts."""
+    """A memory-mapped array, computed row by row the first time; half a file never counts."""
     if path.exists():
         return np.load(path, mmap_mode="r")
     path.parent.mkdir(parents=True, exist_ok=True)

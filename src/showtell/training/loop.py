@@ -120,6 +120,8 @@ def run_stage(
     history: list[dict[str, float]] = []
     best: dict[str, float] = {}
     stale, step, spent = 0, 0, 0.0
+    sums: dict[str, float] = {}  # since the last record
+    counted = 0
     state = out / "state" if world == 1 else out / f"state-{rank}"
     if resume and (state.exists() or state.with_name(state.name + ".old").exists()):
         progress, averages = load_state(
@@ -127,6 +129,7 @@ def run_stage(
         )
         step, history, best = progress["step"], progress["history"], progress["best"]
         stale, spent = progress["stale"], progress["seconds"]
+        sums, counted = progress["sums"], progress["counted"]
         if ema:
             ema.values = averages
 
@@ -143,6 +146,8 @@ def run_stage(
                 "history": history,
                 "best": best,
                 "stale": stale,
+                "sums": sums,
+                "counted": counted,
                 "seconds": spent + time.monotonic() - began,
                 "stage": asdict(stage),
             },
@@ -150,8 +155,6 @@ def run_stage(
 
     began = saved = time.monotonic()
     epoch_steps = max(1, len(task) / stage.batch_size)
-    sums: dict[str, float] = {}
-    counted = 0
     with _bar(stage, step, quiet=rank > 0) as tick:
         task.module.train()
         while step < stage.steps:
@@ -230,8 +233,8 @@ def _step(
     assert total is not None
     if not bool(torch.isfinite(total)):
         raise GenerationError(
-            f'stage "{stage.name}": the loss is {float(total)} '
-            f"({', '.join(f'{k} {float(v):.4g}' for k, v in losses.items())}); wanted a number; "
+            f'stage "{stage.name}": the loss is {float(total.detach())} '
+            f"({', '.join(f'{k} {float(v.detach()):.4g}' for k, v in losses.items())}); wanted a number; "
             "lower the learning rate with --set and start from the last checkpoint with --resume"
         )
     total.backward()

@@ -13,8 +13,8 @@ class Stage:
 
     ``learning_rates`` multiplies ``learning_rate`` for parameters whose name starts with the key
     (the longest key counts; 0 freezes). ``weights`` multiplies the losses by name; a loss that is
-    not named is an error. ``decay``: what the rate does after the warm-up, ``constant`` or ``cosine``
-    down to ``final_rate`` of itself.
+    not named is an error. ``decay``: what the rate does after the warm-up,
+    ``constant`` or ``cosine`` down to ``final_rate`` of itself.
     """
 
     name: str
