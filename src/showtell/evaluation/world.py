@@ -185,7 +185,7 @@ class Order:
 
 def photo_orders(dialogues: Sequence[Dialogue], *, seed: int) -> list[Order]:
     """The agent's photos with their contexts; ``counts`` are the attributes the caption states."""
-    orders = []
+    orders: list[Order] = []
     for dialogue in dialogues:
         for k, turn in enumerate(dialogue.turns):
             if turn.speaker == AGENT and turn.photos:

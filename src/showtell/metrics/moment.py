@@ -136,7 +136,7 @@ def moment_values(
     *,
     threshold: float,
     seed: int,
-    groups_N: Sequence[Any] | None = None,
+    groups_N: Sequence[Any] | np.ndarray | None = None,
     prefix: str = "moment",
     protocol: str = "",
 ) -> dict[str, Value]:

@@ -180,7 +180,10 @@ class PhotochatTask:
     rows: Sequence[Rendered]
     held: Sequence[Rendered]
     drop_words: float
+    text_share: float
     micro_batch: int
+    teacher: Sequence[np.ndarray] | None = None  # P(share) at each row's moments
+    trust: float = 0.5
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -190,33 +193,48 @@ class PhotochatTask:
     ) -> dict[str, Tensor]:
         # Dropout draws from the global generator: set it from ours, so that --resume is exact.
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-        rows = [self.rows[index] for index in indices]
-        swap = torch.rand(len(rows), generator=generator) < 0.5
-        rows = [
-            exchanged(self.module, row) if swapped else row
-            for row, swapped in zip(rows, swap.tolist(), strict=True)
-        ]
-        rows.sort(key=lambda row: len(row.ids))  # neighbours are padded together
+        swap = (torch.rand(len(indices), generator=generator) < 0.5).tolist()
+        chosen = sorted(zip(indices, swap, strict=True), key=lambda pair: len(self.rows[pair[0]].ids))
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
-        for start in range(0, len(rows), self.micro_batch):
-            part = rows[start : start + self.micro_batch]
-            batch = collate(
-                part,
-                pad_id=self.module.language.tokenizer.pad_token_id,
-                pixels_of=None,
-                paint=False,
-            )
-            # The mean over a trained batch is over its own tokens; weigh it back.
-            sizes = {
-                "t": int((batch.labels_BT != IGNORED).sum()),
-                "moment": len(batch.moment_row_M),
-            }
-            batch = dataclasses.replace(batch, ids_BT=self._dropped(batch.ids_BT, generator))
-            for name, loss in self.module(batch, generator=generator).items():
-                sums[name] = sums.get(name, loss.new_zeros(())) + loss * sizes[name]
-                counts[name] = counts.get(name, 0) + sizes[name]
+        # Neighbours in length are padded together. The means are over their own tokens and
+        # moments, and are put together by how many these are.
+        for start in range(0, len(chosen), self.micro_batch):
+            part = chosen[start : start + self.micro_batch]
+            for name, (loss, count) in self._part(part, generator).items():
+                sums[name] = sums.get(name, loss.new_zeros(())) + loss * count
+                counts[name] = counts.get(name, 0) + count
         return {name: total / counts[name] for name, total in sums.items()}
+
+    def _part(
+        self, part: Sequence[tuple[int, bool]], generator: torch.Generator
+    ) -> dict[str, tuple[Tensor, int]]:
+        """The losses of a few dialogues with their counts."""
+        model = self.module
+        rows = [self.rows[index] for index, _ in part]
+        batch = collate(
+            [exchanged(model, r) if swap else r for r, (_, swap) in zip(rows, part, strict=True)],
+            pad_id=model.language.tokenizer.pad_token_id,
+            pixels_of=None,
+            paint=False,
+        )
+        batch = dataclasses.replace(batch, ids_BT=self._dropped(batch.ids_BT, generator))
+        states = model.states(batch)
+        # State k-1 predicts token k. A random part of the words stands for all of them.
+        trained_BT = batch.labels_BT[:, 1:] != IGNORED
+        trained_BT &= torch.rand(trained_BT.shape, generator=generator) < self.text_share
+        at_row, at_column = trained_BT.nonzero(as_tuple=True)
+        logits_NV = model.language.head(states.hidden_BTD[at_row, at_column]).float()
+        gold_N = batch.labels_BT[at_row, at_column + 1]
+        losses = {"t": (F.cross_entropy(logits_NV, gold_N), len(gold_N))}
+        if len(batch.moment_row_M):
+            wanted_M = batch.moment_shared_M.float()
+            if self.teacher is not None:
+                taught_M = torch.cat([torch.from_numpy(self.teacher[index]) for index, _ in part])
+                wanted_M = torch.lerp(wanted_M, taught_M.float(), self.trust)
+            moment = F.binary_cross_entropy_with_logits(model.share_logits(states, batch), wanted_M)
+            losses["moment"] = (moment, len(wanted_M))
+        return losses
 
     def _dropped(self, ids_BT: Tensor, generator: torch.Generator) -> Tensor:
         """The input with some of its words unreadable; the marks of turns and photos stay."""

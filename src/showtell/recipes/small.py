@@ -60,8 +60,7 @@ def train_painter_tokenizer(captions: Iterable[str], *, vocabulary: int = 660) -
         ]
     # CLIP's own order: bytes, bytes that end a word, merges, the two marks.
     tokens = sorted(alphabet) + [c + "</w>" for c in sorted(alphabet)]
-    known = set(tokens)
-    tokens += [t for pair in merges if (t := "".join(pair)) not in known and not known.add(t)]
+    tokens = list(dict.fromkeys(tokens + ["".join(pair) for pair in merges]))
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(
         vocab={token: index for index, token in enumerate(tokens)},

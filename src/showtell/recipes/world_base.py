@@ -32,7 +32,7 @@ from showtell.recipes.tasks import (
     latent_scale,
     world_pixels,
 )
-from showtell.training.features import photo_scene, world_photos
+from showtell.training.features import cached_rows, photo_scene, world_photos
 from showtell.training.loop import run_stage
 from showtell.training.stage import Stage
 from showtell.world.scenes import write_caption
@@ -190,7 +190,10 @@ def train_painter(config: WorldBase, run: StageRunner) -> LatentDiffusionPainter
         painter.vae.save_pretrained(vae_folder)
         run.finish(config.vae_whole)
     painter.vae.to(memory_format=torch.channels_last).requires_grad_(False)
-    latents = encode_all(painter, photos)
+    latents = cached_rows(
+        run.out / "painter" / f"latents-{config.num_photos}.npy",
+        lambda: encode_all(painter, photos),
+    )
     painter.unet.to(memory_format=torch.channels_last)
     stage = _frozen(config.painter, "vae")
     run.run(stage, PainterTask(painter, latents, scenes))

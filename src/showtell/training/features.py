@@ -50,6 +50,22 @@ def cached_array(
     return np.load(path, mmap_mode="r")
 
 
+def cached_rows(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """An array computed at once the first time, and memory-mapped after."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part.npy")
+        try:
+            np.save(part, compute())
+            os.replace(part, path)
+        except OSError as error:
+            raise StorageError(
+                f'the cache "{path}" could not be written ({error}); free some disk space and '
+                "run again"
+            ) from error
+    return np.load(path, mmap_mode="r")
+
+
 def world_photos(scenes: Sequence[Scene], path: Path) -> np.ndarray:
     """The drawn photos of scenes, uint8 (N, 64, 64, 3)."""
     return cached_array(
