@@ -7,6 +7,7 @@ The photos of PhotoChat are unreachable, so they stand as their descriptions bet
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from showtell.batch import collate
 from showtell.bridges import Pipeline, PipelineConfig
@@ -24,7 +26,12 @@ from showtell.config import to_plain
 from showtell.data.photochat import moment_positions, read_photochat, split_held_out
 from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError
-from showtell.metrics.moment import average_precision, best_threshold
+from showtell.metrics.moment import (
+    average_precision,
+    best_threshold,
+    tagged_text,
+    tfidf_moment_scores,
+)
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
 from showtell.models.language_model import LanguageModel
@@ -57,16 +64,23 @@ class PhotochatSmall:
     """One stage on PhotoChat's training text without the held-out thousand.
 
     ``photochat``: its train.jsonl. ``base``: a model or language model folder to start from; None
-    trains tokenizer and LM from scratch. ``drop_words`` replaces words of the input by the padding
-    token and ``dropout`` acts on what each layer adds; both hold against learning by heart. Held-out
-    dialogues are measured at each ``stage.evaluate_every`` and set threshold and calibration.
+    trains tokenizer and LM from scratch, of the size given. ``drop_words`` replaces words of the
+    input by the padding token, ``dropout`` acts on what each layer adds: against learning by heart.
+    ``text_share``: on which part of the words ``t`` is computed at a visit (the LM's head is dear).
+    ``trust``: how much of a share moment's target is the lexical teacher's chance; 0 needs no
+    teacher. ``held_out`` dialogues set threshold and calibration.
     """
 
     photochat: str = "data/photochat/train.jsonl"
     base: str | None = None
+    width: int = 192
+    layers: int = 6
+    heads: int = 3
     held_out: int = 1000
     drop_words: float = 0.1
-    dropout: float = 0.15
+    dropout: float = 0.1
+    text_share: float = 0.5
+    trust: float = 0.5
     micro_batch: int = 8
     seed: int = 0
     stage: Stage = field(
@@ -80,8 +94,8 @@ class PhotochatSmall:
             betas=(0.9, 0.98),
             weight_decay=0.1,
             weights={"t": 1.0, "moment": 1.0},
-            ema=0.998,
-            evaluate_every=290,
+            ema=0.995,
+            evaluate_every=580,
         )
     )
 
@@ -103,10 +117,15 @@ def run_photochat_small(config: PhotochatSmall, *, out: Path, resume: bool) -> P
         rows=rendered_moments(model.renderer, rest),
         held=rendered_moments(model.renderer, held),
         drop_words=config.drop_words,
+        text_share=config.text_share,
         micro_batch=config.micro_batch,
+        teacher=lexical_teacher(rest) if config.trust else None,
+        trust=config.trust,
     )
-    with_dropout(language, config.dropout)
-    StageRunner(out=out, resume=resume).run(config.stage, task)
+    if config.dropout:
+        with_dropout(language, config.dropout)
+    stage = dataclasses.replace(config.stage, seed=config.seed)
+    StageRunner(out=out, resume=resume).run(stage, task)
     calibrate(model, task.held)
     recipe = {"name": "photochat_small", "config": to_plain(config)}
     save_model(model, out / "model", recipe=recipe)
@@ -119,7 +138,7 @@ def _language(config: PhotochatSmall, dialogues: Sequence[Dialogue]) -> Language
         tokenizer = small.train_dialogue_tokenizer(
             " " + (e if isinstance(e, str) else e.caption) for e in elements
         )
-        return LanguageModel(small.build_language_model(tokenizer), tokenizer)
+        return new_language(config, tokenizer)
     base = Path(config.base)
     if not base.is_dir():
         raise ConfigError(
@@ -128,6 +147,24 @@ def _language(config: PhotochatSmall, dialogues: Sequence[Dialogue]) -> Language
         )
     inside = base / "language_model"
     return LanguageModel.from_pretrained(inside if inside.is_dir() else base)
+
+
+def new_language(config: PhotochatSmall, tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
+    """An untrained LM of the configured size."""
+    settings = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=config.width,
+        intermediate_size=config.width * 8 // 3,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LanguageModel(LlamaForCausalLM(settings), tokenizer)
 
 
 def new_model(language: LanguageModel) -> PhotoDialogueModel:
@@ -156,6 +193,39 @@ def rendered_moments(renderer: Renderer, dialogues: Sequence[Dialogue]) -> list[
         kept = [place for place in row.moments if place.turn in asked]
         rows.append(dataclasses.replace(row, moments=kept))
     return rows
+
+
+def lexical_teacher(dialogues: Sequence[Dialogue], *, folds: int = 3) -> list[np.ndarray]:
+    """P(share) at each dialogue's positions by TF-IDF + logistic regression on the *other* folds.
+
+    A photo was shared or not, but the chance of it was neither 0 nor 1; a teacher who has not seen
+    the answer says more about the chance than the answer does. All dialogues of a photo are in one
+    fold. Raises MissingDependency without scikit-learn.
+    """
+    fold_D = np.array([_fold(dialogue, folds) for dialogue in dialogues])
+    positions = [moment_positions(dialogue) for dialogue in dialogues]
+    texts = [[tagged_text(position.context) for position in some] for some in positions]
+    labels = [[int(position.shares) for position in some] for some in positions]
+    sizes = [len(some) for some in texts]
+    fold_M = np.repeat(fold_D, sizes)
+    text_M = [text for some in texts for text in some]
+    label_M = np.array([label for some in labels for label in some])
+    score_M = np.zeros(len(label_M))
+    for fold in range(folds):
+        inside_M = fold_M == fold
+        score_M[inside_M] = tfidf_moment_scores(
+            [text for text, inside in zip(text_M, inside_M, strict=True) if not inside],
+            label_M[~inside_M],
+            [text for text, inside in zip(text_M, inside_M, strict=True) if inside],
+        )
+    scale, bias = platt(label_M, score_M)  # the classes were balanced for it
+    return np.split(calibrated(score_M, scale=scale, bias=bias), np.cumsum(sizes)[:-1])
+
+
+def _fold(dialogue: Dialogue, folds: int) -> int:
+    photo = dialogue.photos[0]
+    address = photo.labels.get("photo_url") or photo.id
+    return hashlib.sha256(address.encode()).digest()[0] % folds
 
 
 def with_dropout(language: LanguageModel, rate: float) -> None:
@@ -194,7 +264,9 @@ class PhotochatTask:
         # Dropout draws from the global generator: set it from ours, so that --resume is exact.
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         swap = (torch.rand(len(indices), generator=generator) < 0.5).tolist()
-        chosen = sorted(zip(indices, swap, strict=True), key=lambda pair: len(self.rows[pair[0]].ids))
+        chosen = sorted(
+            zip(indices, swap, strict=True), key=lambda pair: len(self.rows[pair[0]].ids)
+        )
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
         # Neighbours in length are padded together. The means are over their own tokens and

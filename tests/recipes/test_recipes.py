@@ -1,0 +1,69 @@
+"""Recipes by name; and a whole small training, from nothing to an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from showtell.dialogue import USER, Turn
+from showtell.errors import CheckpointError, ConfigError
+from showtell.recipes import RECIPES, load_model, run_recipe
+
+TINY = [
+    "num_photos=24",
+    "num_dialogues=24",
+    *(f"{stage}.steps=2" for stage in ("vae", "vae_whole", "painter", "language", "perceptron")),
+    *(f"{stage}.batch_size=2" for stage in ("vae", "vae_whole", "painter")),
+    *(f"{stage}.batch_size=2" for stage in ("language", "perceptron")),
+]
+
+
+def test_an_unknown_recipe_or_key_is_answered_with_a_suggestion(tmp_path):
+    with pytest.raises(ConfigError, match='did you mean "world_mini"'):
+        run_recipe("world_mimi", overrides=[], out=tmp_path, resume=False)
+    with pytest.raises(ConfigError, match='did you mean "painter"'):
+        run_recipe("world_base", overrides=["panter.steps=3"], out=tmp_path, resume=False)
+
+
+def test_a_run_is_never_overwritten(tmp_path):
+    (tmp_path / "note").write_text("mine")
+    with pytest.raises(ConfigError, match="--resume"):
+        run_recipe("world_base", overrides=[], out=tmp_path, resume=False)
+    assert (tmp_path / "note").read_text() == "mine"
+
+
+def test_a_missing_base_says_how_to_get_one(tmp_path):
+    with pytest.raises(ConfigError, match="showtell train world_base"):
+        run_recipe(
+            "world_mini", overrides=[f"base={tmp_path}/none"], out=tmp_path / "o", resume=False
+        )
+
+
+def test_every_recipe_has_a_configuration_and_says_what_it_does():
+    for recipe in RECIPES.values():
+        assert recipe.config() == recipe.config()
+        assert recipe.summary and recipe.hours
+
+
+@pytest.mark.parametrize("name", ["nothing", "/no/such/folder"])
+def test_a_model_that_is_not_there_is_a_clear_error(name):
+    with pytest.raises(CheckpointError, match="there is no model"):
+        load_model(name)
+
+
+def test_from_nothing_to_an_answer(tmp_path):
+    base = run_recipe("world_base", overrides=TINY, out=tmp_path / "base", resume=False)
+    assert run_recipe("world_base", overrides=TINY, out=tmp_path / "base", resume=True) == base
+    settings = [
+        f"base={base}",
+        "stage.steps=2",
+        "stage.batch_size=3",
+        "num_dialogues=24",
+        "calibration_dialogues=30",
+    ]
+    for name in ("world_mini", "world_pipeline"):
+        out = run_recipe(name, overrides=settings, out=tmp_path / name, resume=False)
+        model = load_model(str(out))
+        assert (model.captioner is not None) is (name == "world_pipeline")
+        assert (tmp_path / name).rglob("loss.png")
+        reply = model.respond((Turn(speaker=USER, elements=("hi",)),), images={}, seed=0)
+        assert reply.turns
