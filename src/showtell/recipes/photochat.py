@@ -112,14 +112,19 @@ def run_photochat_small(config: PhotochatSmall, *, out: Path, resume: bool) -> P
     rest, held = split_held_out(read_photochat(path), count=config.held_out)
     language = _language(config, rest)
     model = new_model(language)
+    rows = rendered_moments(model.renderer, rest)
+    teacher = None
+    if config.trust:  # of a dialogue that is too long, the first moments are not rendered
+        taught = zip(lexical_teacher(rest), rows, strict=True)
+        teacher = [chances[len(chances) - len(row.moments) :] for chances, row in taught]
     task = PhotochatTask(
         module=model,
-        rows=rendered_moments(model.renderer, rest),
+        rows=rows,
         held=rendered_moments(model.renderer, held),
         drop_words=config.drop_words,
         text_share=config.text_share,
         micro_batch=config.micro_batch,
-        teacher=lexical_teacher(rest) if config.trust else None,
+        teacher=teacher,
         trust=config.trust,
     )
     if config.dropout:
@@ -170,7 +175,8 @@ def new_language(config: PhotochatSmall, tokenizer: PreTrainedTokenizerFast) -> 
 def new_model(language: LanguageModel) -> PhotoDialogueModel:
     """The text side alone: no perceptron, no painter; photos are read and told in words."""
     renderer = Renderer(
-        language.tokenizer, RendererConfig(perceive="caption", speakers=("user", "agent"))
+        language.tokenizer,
+        RendererConfig(perceive="caption", speakers=("user", "agent"), max_tokens=1024),
     )
     return PhotoDialogueModel(
         language=language,
@@ -361,7 +367,8 @@ def platt(shared_M: np.ndarray, chances_M: np.ndarray) -> tuple[float, float]:
         return loss
 
     optimizer.step(closure)
-    return float(weights[0]), float(weights[1])
+    scale, bias = weights.detach().tolist()
+    return scale, bias
 
 
 def calibrated(chances_M: np.ndarray, *, scale: float, bias: float) -> np.ndarray:

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from showtell.data.photochat import moment_positions, read_photochat
+from showtell.data.sources import open_data
+from showtell.evaluation.photochat import (
+    REPORTED,
+    evaluate_photochat,
+    lexical_baseline,
+    objects,
+    replies,
+)
+from showtell.recipes import small
+from showtell.recipes.photochat import PhotochatSmall, new_language, new_model
+
+
+def record(number: int) -> dict:
+    share = 2 + number % 4
+    turns = [
+        {"message": f"turn {k} of {number}", "share_photo": False, "user_id": (k // 2) % 2}
+        for k in range(7)
+    ]
+    turns[share - 1]["message"] = "let me show you a picture"
+    turns[share] |= {"message": "", "share_photo": True}
+    return {
+        "dialogue": turns,
+        "dialogue_id": number,
+        "photo_description": "Objects in the photo: Dog, Cake",
+        "photo_url": f"https://x/{number}.jpg",
+    }
+
+
+def write(path: Path, numbers: range) -> Path:
+    path.write_text("".join(json.dumps(record(k)) + "\n" for k in numbers))
+    return path
+
+
+@pytest.fixture(scope="module")
+def dev_file(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("photochat") / "dev.jsonl", range(100, 112))
+
+
+@pytest.fixture(scope="module")
+def model(dev_file):
+    texts = [" " + turn.text for d in read_photochat(dev_file) for turn in d.turns]
+    tokenizer = small.train_dialogue_tokenizer(texts, vocabulary=300)
+    torch.manual_seed(0)
+    return new_model(new_language(PhotochatSmall(width=32, layers=2, heads=2), tokenizer)).eval()
+
+
+def test_the_report_counts_what_is_there_and_what_is_missing(model, dev_file):
+    pytest.importorskip("sacrebleu")
+    source = open_data(f"photochat:{dev_file}")
+    values, counts, reported = evaluate_photochat(model, source, seed=0, limit=5)
+    dialogues = list(source)[:5]
+    positions = sum(len(moment_positions(d)) for d in dialogues)
+    assert counts["dialogues"] == counts["missing photos"] == counts["positive positions"] == 5
+    assert counts["positions"] == values["moment.f1"].n == positions
+    assert counts["replies"] == values["text.psdg.bleu2"].n == 5 * 5
+    assert values["moment.prevalence"].value == pytest.approx(5 / positions)
+    assert values["text.perplexity"].value > 1
+    assert {r.split for r in reported} == {"test"} and reported == REPORTED
+    again, _, _ = evaluate_photochat(model, source, seed=0, limit=5)
+    assert again == values
+
+
+def test_threshold_and_calibration_come_from_the_card(model, dev_file):
+    source = open_data(f"photochat:{dev_file}")
+    model.card = {"moment": {"scale": 1.0, "bias": 50.0, "threshold": 0.9}}
+    values, _, _ = evaluate_photochat(model, source, seed=0, limit=3)
+    assert values["moment.recall"].value == 1.0
+    assert values["moment.f1"].note == "threshold 0.9"
+    model.card = {"moment": {"scale": 1.0, "bias": -50.0, "threshold": 0.9}}
+    values, _, _ = evaluate_photochat(model, source, seed=0, limit=3)
+    assert values["moment.recall"].value == 0.0
+    model.card = {}
+
+
+def test_the_lexical_baseline_runs_only_where_its_training_file_lies(dev_file, tmp_path):
+    pytest.importorskip("sklearn")
+    dialogues = list(read_photochat(dev_file))
+    absent = lexical_baseline(dev_file, dialogues, seed=0)
+    assert absent["baseline.tfidf.f1"].value is None
+    assert absent["baseline.tfidf.f1"].note.startswith("not run: train.jsonl")
+    write(tmp_path / "train.jsonl", range(60))
+    found = lexical_baseline(write(tmp_path / "dev.jsonl", range(100, 112)), dialogues, seed=0)
+    assert found["baseline.tfidf.f1"].value == 1.0  # the share is announced in these
+    assert found["baseline.tfidf.f1"].n == sum(len(moment_positions(d)) for d in dialogues)
+
+
+def test_a_reply_does_not_depend_on_what_else_is_answered(model, dev_file):
+    turns = [
+        (d.turns[:k], d.turns[k]) for d in read_photochat(dev_file) for k in (1, 3, 6)
+    ]
+    together = replies(model, turns)
+    assert together == [replies(model, [turn])[0] for turn in turns]
+    assert len(set(together)) > 1 or together[0]
+    marks = ("<|", "[IMG]", "[/IMG]")
+    assert not any(mark in reply for mark in marks for reply in together)
+
+
+def test_a_reply_is_the_one_that_a_slow_loop_writes(model, dev_file):
+    dialogue = next(iter(read_photochat(dev_file)))
+    context, turn = dialogue.turns[:2], dialogue.turns[2]
+    renderer, language = model.renderer, model.language
+    ids = [*renderer.render_turns(context).ids, renderer.roles[turn.speaker]]
+    said: list[int] = []
+    banned = list((renderer.special | {language.tokenizer.pad_token_id}) - {renderer.end})
+    with torch.no_grad():
+        while len(said) < 40:
+            hidden = language.hidden(language.embed(torch.tensor([ids + said])), None)
+            logits = language.head(hidden[0, -1])
+            logits[banned] = -torch.inf
+            if not said:
+                logits[renderer.end] = -torch.inf
+            token = int(logits.argmax())
+            if token == renderer.end:
+                break
+            said.append(token)
+    assert replies(model, [(context, turn)]) == [language.tokenizer.decode(said).strip()]
+
+
+def test_the_objects_of_a_description_are_a_set_of_names():
+    text = "The photo has your niece Nadia. Objects in the photo: Girl, Café , Cake"
+    assert objects(text) == {"girl", "café", "cake"}
+    assert objects("a red dog") == objects("") == frozenset()

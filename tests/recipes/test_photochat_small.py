@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from showtell.data.photochat import moment_positions, read_photochat, split_held_out
+from showtell.errors import ConfigError
+from showtell.prompt import IGNORED
+from showtell.recipes import load_model, small
+from showtell.recipes.photochat import (
+    PhotochatSmall,
+    PhotochatTask,
+    calibrated,
+    lexical_teacher,
+    new_language,
+    new_model,
+    platt,
+    rendered_moments,
+    run_photochat_small,
+    with_dropout,
+)
+
+
+def record(number: int) -> dict:
+    share = 2 + number % 4
+    words = ("hello", "how was the beach", "we ate a cake", "nice", "the dog ran", "lovely")
+    turns = [
+        {
+            "message": f"{words[(k + number) % 6]} {number % 7}",
+            "share_photo": False,
+            "user_id": (k + number) % 2,
+        }
+        for k in range(8)
+    ]
+    turns[share - 1]["message"] = "let me show you a picture"
+    turns[share] |= {"message": "", "share_photo": True}
+    return {
+        "dialogue": turns,
+        "dialogue_id": number,
+        "photo_description": "Objects in the photo: Dog, Cake",
+        "photo_url": f"https://x/{number}.jpg",
+    }
+
+
+@pytest.fixture(scope="module")
+def train_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photochat") / "train.jsonl"
+    path.write_text("".join(json.dumps(record(k)) + "\n" for k in range(60)))
+    return path
+
+
+@pytest.fixture
+def config(train_file):
+    base = PhotochatSmall(
+        photochat=str(train_file), width=32, layers=1, heads=1, held_out=15, trust=0.0
+    )
+    stage = replace(base.stage, steps=4, batch_size=8, warmup=1, evaluate_every=None)
+    return replace(base, stage=stage)
+
+
+@pytest.fixture
+def task(train_file, config):
+    dialogues = list(read_photochat(train_file))
+    tokenizer = small.train_dialogue_tokenizer(
+        (" " + turn.text for d in dialogues for turn in d.turns), vocabulary=300
+    )
+    torch.manual_seed(0)
+    model = new_model(new_language(config, tokenizer))
+    rows = rendered_moments(model.renderer, dialogues)
+    return PhotochatTask(
+        module=model, rows=rows, held=rows[:20], drop_words=0.0, text_share=1.0, micro_batch=3
+    )
+
+
+def losses(task: PhotochatTask, indices=range(8), seed=0) -> dict[str, float]:
+    generator = torch.Generator().manual_seed(seed)
+    found = task.losses(list(indices), generator=generator, epoch=0.0)
+    return {name: float(loss.detach()) for name, loss in found.items()}
+
+
+def test_the_moments_are_those_of_the_protocol_and_all_words_are_trained(train_file, task):
+    for dialogue, row in zip(read_photochat(train_file), task.rows, strict=True):
+        asked = moment_positions(dialogue)
+        assert [(m.turn, m.shared) for m in row.moments] == [(p.turn, p.shares) for p in asked]
+        assert sum(label == IGNORED for label in row.labels) == 2  # begin and the first speaker
+
+
+def test_neither_micro_batches_nor_the_order_of_the_examples_change_the_losses(task):
+    task.module.eval()
+    task.micro_batch = 8
+    whole = losses(task)
+    # Which speakers are exchanged goes with the place in the list; make that void.
+    task.module.renderer.roles = dict.fromkeys(("user", "agent"), 3)
+    named = losses(task)
+    task.micro_batch = 3
+    assert losses(task) == pytest.approx(named, rel=1e-4)
+    assert losses(task, reversed(range(8))) == pytest.approx(named, rel=1e-4)
+    assert whole.keys() == {"t", "moment"}
+
+
+def test_dropout_follows_the_given_generator_and_is_off_in_evaluation(task):
+    with_dropout(task.module.language, 0.5)
+    task.drop_words = 0.3
+    task.module.train()
+    assert losses(task, seed=1) == losses(task, seed=1) != losses(task, seed=2)
+    task.drop_words = 0.0
+    task.module.eval()
+    calm = losses(task, seed=1)
+    torch.manual_seed(123)
+    assert losses(task, seed=1) == calm
+
+
+def test_dropped_words_are_never_marks(task):
+    task.drop_words = 1.0
+    ids = torch.tensor([task.rows[0].ids])
+    dropped = task._dropped(ids, torch.Generator().manual_seed(0))[0].tolist()
+    special = task.module.renderer.special
+    pad = task.module.language.tokenizer.pad_token_id
+    assert dropped == [i if i in special else pad for i in task.rows[0].ids]
+
+
+def test_a_teacher_that_knows_the_answers_changes_nothing(task):
+    task.module.eval()
+    plain = losses(task)
+    task.teacher = [np.array([m.shared for m in row.moments], dtype=float) for row in task.rows]
+    assert losses(task) == pytest.approx(plain)
+    task.teacher = [1 - chances for chances in task.teacher]
+    assert losses(task)["moment"] != pytest.approx(plain["moment"])
+
+
+def test_the_lexical_teacher_gives_each_position_a_chance_and_finds_the_announcement(train_file):
+    pytest.importorskip("sklearn")
+    dialogues = list(read_photochat(train_file))
+    chances = lexical_teacher(dialogues)
+    for dialogue, given in zip(dialogues, chances, strict=True):
+        assert len(given) == len(moment_positions(dialogue))
+        assert int(np.argmax(given)) == len(given) - 1  # the share is announced in these
+        assert ((given > 0) & (given < 1)).all()
+
+
+def test_platt_finds_the_scale_and_the_bias_that_spoilt_the_chances():
+    rng = np.random.default_rng(0)
+    true_M = rng.beta(0.5, 3, size=60_000).clip(1e-4, 1 - 1e-4)
+    shared_M = rng.random(60_000) < true_M
+    spoilt_M = calibrated(true_M, scale=1 / 1.7, bias=0.4)
+    scale, bias = platt(shared_M, spoilt_M)
+    np.testing.assert_allclose(calibrated(spoilt_M, scale=scale, bias=bias), true_M, atol=0.03)
+
+
+def test_the_recipe_writes_a_model_that_knows_its_thresholds_and_resumes_to_the_same(
+    config, tmp_path
+):
+    folder = run_photochat_small(config, out=tmp_path / "run", resume=False)
+    model = load_model(str(folder))
+    settings = model.card["moment"]
+    _, held = split_held_out(read_photochat(config.photochat), count=config.held_out)
+    assert 0 < settings["threshold"] < 1
+    assert settings["positions"] == sum(len(moment_positions(dialogue)) for dialogue in held)
+    assert 0 < model.decoding.share_threshold < 1
+    assert "CC BY 4.0" in model.card["licence"] and len(model.card["openings"]) == 3
+    assert not model.can_paint
+    weights = model.language.state_dict()
+    again = run_photochat_small(config, out=tmp_path / "run", resume=True)
+    for name, value in load_model(str(again)).language.state_dict().items():
+        assert torch.equal(value, weights[name])
+
+
+def test_the_recipe_starts_from_a_base_and_says_what_is_missing(config, tmp_path):
+    first = run_photochat_small(config, out=tmp_path / "first", resume=False)
+    second = run_photochat_small(
+        replace(config, base=str(first)), out=tmp_path / "second", resume=False
+    )
+    assert load_model(str(second)).language.width == 32
+    with pytest.raises(ConfigError, match="base.*no such folder.*world_base"):
+        run_photochat_small(replace(config, base="nowhere"), out=tmp_path / "x", resume=False)
+    with pytest.raises(ConfigError, match="photochat.*no such file.*--set photochat=PATH"):
+        run_photochat_small(replace(config, photochat="none"), out=tmp_path / "x", resume=False)
