@@ -13,9 +13,7 @@ LAYERS = (
     ("models.parts",),
     ("models", "bridges", "sharing", "album"),
     ("training", "metrics"),
-    ("evaluation.world", "evaluation.photochat"),
-    ("recipes",),
-    ("evaluation",),
+    ("recipes", "evaluation"),
     ("serve", "cli", "__init__", "__main__"),
 )
 FILES = sorted((SOURCE / "showtell").rglob("*.py"))

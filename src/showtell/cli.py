@@ -179,7 +179,7 @@ def recipes(json: JsonOption = False) -> None:
         print(f"{name:<{width}}  {recipe.hours:>6} h  {recipe.summary}")
 
 
-@app.command(epilog="Example: showtell train world_mini --set steps=200 --out runs/trial")
+@app.command(epilog="Example: showtell train world_mini --set stage.steps=200 --out runs/trial")
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help='See "showtell recipes".')],
     overrides: Annotated[
@@ -196,7 +196,9 @@ def train(
     """Train a recipe, or go on with --resume."""
     for override in overrides or []:
         if not re.match(r"[^=\s]+=", override):
-            raise UsageError(f'--set "{override}": wanted KEY=VALUE, for example --set steps=200')
+            raise UsageError(
+                f'--set "{override}": wanted KEY=VALUE, for example --set stage.steps=200'
+            )
     from showtell.recipes import run_recipe
 
     path = run_recipe(recipe, overrides=overrides or [], out=out, resume=resume, seed=seed)

@@ -8,13 +8,8 @@ import torch
 
 from showtell.data.photochat import moment_positions, read_photochat
 from showtell.data.sources import open_data
-from showtell.evaluation.photochat import (
-    REPORTED,
-    evaluate_photochat,
-    lexical_baseline,
-    objects,
-    replies,
-)
+from showtell.evaluation.photochat import REPORTED, evaluate_photochat, lexical_baseline
+from showtell.evaluation.photochat_text import objects, replies
 from showtell.recipes import small
 from showtell.recipes.photochat import PhotochatSmall, new_language, new_model
 
@@ -94,9 +89,7 @@ def test_the_lexical_baseline_runs_only_where_its_training_file_lies(dev_file, t
 
 
 def test_a_reply_does_not_depend_on_what_else_is_answered(model, dev_file):
-    turns = [
-        (d.turns[:k], d.turns[k]) for d in read_photochat(dev_file) for k in (1, 3, 6)
-    ]
+    turns = [(d.turns[:k], d.turns[k]) for d in read_photochat(dev_file) for k in (1, 3, 6)]
     together = replies(model, turns)
     assert together == [replies(model, [turn])[0] for turn in turns]
     assert len(set(together)) > 1 or together[0]

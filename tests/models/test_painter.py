@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from showtell.errors import CheckpointError
-from showtell.models.checkpoint import load_model_folder, model_digest, save_model
+from showtell.metrics.report import model_digest
+from showtell.models.checkpoint import load_model_folder, save_model
 from showtell.recipes.world_dialogue import build_bridge
 
 

@@ -13,14 +13,16 @@ from showtell.prompt import IGNORED
 from showtell.recipes import load_model, small
 from showtell.recipes.photochat import (
     PhotochatSmall,
+    new_language,
+    new_model,
+    run_photochat_small,
+)
+from showtell.recipes.photochat_task import (
     PhotochatTask,
     calibrated,
     lexical_teacher,
-    new_language,
-    new_model,
     platt,
     rendered_moments,
-    run_photochat_small,
     with_dropout,
 )
 

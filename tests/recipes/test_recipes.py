@@ -67,3 +67,21 @@ def test_from_nothing_to_an_answer(tmp_path):
         assert (tmp_path / name).rglob("loss.png")
         reply = model.respond((Turn(speaker=USER, elements=("hi",)),), images={}, seed=0)
         assert reply.turns
+
+
+def test_a_batch_in_parts_of_like_length_has_the_same_losses(tiny_end_to_end):
+    import torch
+
+    from showtell.recipes.tasks import DialogueTask, world_pixels
+    from showtell.world.talk import world_dialogue
+
+    tiny_end_to_end.painter = None  # its noise is drawn in another order
+    found = []
+    for parts in (1, 3):
+        task = DialogueTask(
+            tiny_end_to_end, dialogue=world_dialogue, length=9, pixels_of=world_pixels, parts=parts
+        )
+        with torch.no_grad():
+            found.append(task.losses(range(9), generator=torch.Generator(), epoch=0.0))
+    for name in found[0]:
+        torch.testing.assert_close(found[0][name], found[1][name], atol=1e-5, rtol=1e-4)

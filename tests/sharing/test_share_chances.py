@@ -6,12 +6,8 @@ import torch
 
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.recipes import small
-from showtell.recipes.photochat import (
-    PhotochatSmall,
-    new_language,
-    new_model,
-    rendered_moments,
-)
+from showtell.recipes.photochat import PhotochatSmall, new_language, new_model
+from showtell.recipes.photochat_task import rendered_moments
 from showtell.sharing.moment import exchanged, share_chances
 
 
@@ -54,7 +50,9 @@ def test_the_one_pass_agrees_with_the_sum_over_speakers_written_out(model, rows)
             chances = []
             for naming in (row, exchanged(model, row)):
                 before = next_chances(model, naming.ids[: place.index])
-                speaks = {s: before[t] / sum(before[r] for r in roles.values()) for s, t in roles.items()}
+                speaks = {
+                    s: before[t] / sum(before[r] for r in roles.values()) for s, t in roles.items()
+                }
                 shares = {
                     s: next_chances(model, [*naming.ids[: place.index], t])[img]
                     for s, t in roles.items()
@@ -74,9 +72,7 @@ def test_neither_batching_nor_the_names_of_the_speakers_nor_the_future_matter(mo
     np.testing.assert_allclose(found.marginal_M, alone.marginal_M, rtol=1e-4)
     np.testing.assert_allclose(found.marginal_M, named.marginal_M, rtol=1e-4)
     cut = rendered_moments(model.renderer, [chat(k, 2 + k, 3 + k) for k in range(4)])
-    np.testing.assert_allclose(
-        share_chances(model, cut).marginal_M, found.marginal_M, rtol=1e-4
-    )
+    np.testing.assert_allclose(share_chances(model, cut).marginal_M, found.marginal_M, rtol=1e-4)
 
 
 def test_the_moments_stand_in_the_order_of_the_dialogues(model, rows):

@@ -85,6 +85,14 @@ def test_a_saved_reader_comes_back_the_same(reader, pixels_N3HW, tmp_path):
         assert torch.equal(p_NO, again.probabilities(pixels_N3HW)[name])
 
 
+def test_weights_stored_in_half_precision_come_back_as_float32(reader, pixels_N3HW, tmp_path):
+    reader.save_pretrained(tmp_path, dtype=torch.bfloat16)
+    again = AttributeReader.from_pretrained(tmp_path)
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
+    for name, p_NO in reader.probabilities(pixels_N3HW).items():
+        torch.testing.assert_close(p_NO, again.probabilities(pixels_N3HW)[name], atol=0.02, rtol=0)
+
+
 @pytest.mark.parametrize("harm", ["empty", "config", "attributes", "no_weights", "cut_weights"])
 def test_a_broken_directory_is_named_with_a_remedy(harm, tmp_path):
     if harm != "empty":

@@ -13,8 +13,8 @@ from pathlib import Path
 from showtell.data.sources import open_data
 from showtell.errors import DataError, UsageError
 from showtell.metrics.pictures import contact_sheet
-from showtell.metrics.report import Report
-from showtell.models.checkpoint import model_digest, read_description
+from showtell.metrics.report import Report, model_digest
+from showtell.models.checkpoint import read_description
 from showtell.recipes import SHIPPED, load_model, model_folder
 from showtell.world.scenes import split_of
 
@@ -73,7 +73,9 @@ def evaluate(
     else:
         from showtell.evaluation.photochat import evaluate_photochat
 
-        metrics, counts, reported = evaluate_photochat(model, source, seed=seed, limit=limit)
+        metrics, counts, reported = evaluate_photochat(
+            model, source, seed=seed, limit=limit, told=told
+        )
         assert source.path is not None
         digest = hashlib.sha256(source.path.read_bytes()).hexdigest()[:16]
     report = Report.of_this_run(

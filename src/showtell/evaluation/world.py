@@ -363,7 +363,7 @@ def is_right(text: str, scene: Mapping[str, str]) -> bool:
 def seeing_report(
     model: PhotoDialogueModel, dialogues: Sequence[Dialogue], *, seed: int, told: Told = quiet
 ) -> dict[str, Value]:
-    """``seeing.accuracy`` of free-running replies; beside it chance, a blind and a caption-only one.
+    """``seeing.accuracy`` of free-running replies; beside it chance and two kinds of blindness.
 
     Chance: the same replies judged against other photos. Blind: grey pixels instead of the photo.
     Caption-only: the photo's short gold caption instead of its pixels.

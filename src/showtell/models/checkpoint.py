@@ -9,7 +9,6 @@ Weights are safetensors in shards of at most 15 MB; nothing is ever unpickled.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -144,12 +143,3 @@ def load_model_folder(
         card=description["card"],
         decoding=from_plain(Decoding, description["decoding"]),
     ).eval()
-
-
-def model_digest(folder: Path) -> str:
-    """A short checksum of all weights and configurations of a model folder."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

@@ -107,7 +107,7 @@ class PhotoDialogueModel(nn.Module):
         # State k-1 predicts token k; only the trained positions ever meet the vocabulary.
         rows, columns = (batch.labels_BT[:, 1:] != IGNORED).nonzero(as_tuple=True)
         logits_MV = self.language.head(states.hidden_BTD[rows, columns]).float()
-        losses = {"t": F.cross_entropy(logits_MV, batch.labels_BT[rows, columns + 1])}
+        losses = {"t": F.cross_entropy(logits_MV, batch.labels_BT[rows, columns + 1])}  # Eq. 2
         if len(batch.moment_row_M):
             losses["moment"] = F.binary_cross_entropy_with_logits(
                 self.share_logits(states, batch), batch.moment_shared_M.float()
@@ -120,6 +120,14 @@ class PhotoDialogueModel(nn.Module):
                 spans, conditioning, targets, self.painter, generator=generator
             )
         return losses
+
+    def loss_counts(self, batch: Batch) -> dict[str, int]:
+        """How many terms each loss of ``forward`` is the mean of: what joins parts of a batch."""
+        return {
+            "t": int((batch.labels_BT[:, 1:] != IGNORED).sum()),
+            "moment": len(batch.moment_row_M),
+            "v": len(batch.captions),
+        }
 
     def states(self, batch: Batch) -> LanguageStates:
         """Perceive the photos, put them in their places, run the LLM once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -32,15 +31,6 @@ class LanguageModel(nn.Module):
         """D"""
         return int(self.model.config.hidden_size)
 
-    def grow(self, tokens: Sequence[str]) -> None:
-        """Give the vocabulary the tokens that it lacks; new rows start at the mean of the old."""
-        fresh = [t for t in tokens if t not in self.tokenizer.get_vocab()]
-        if fresh:
-            self.tokenizer.add_special_tokens(
-                {"extra_special_tokens": fresh}, replace_extra_special_tokens=False
-            )
-            self.model.resize_token_embeddings(len(self.tokenizer))
-
     def embed(self, ids_BT: Tensor) -> Tensor:
         return self.model.get_input_embeddings()(ids_BT)
 
@@ -54,7 +44,7 @@ class LanguageModel(nn.Module):
         """
         base = self.model.base_model
         states = base(inputs_embeds=embeds_BTD, attention_mask=mask_BT, position_ids=positions_BT)
-        return states.last_hidden_state
+        return states.last_hidden_state  # Eq. 1 (its o = LPL(h) is ``head``)
 
     def head(self, hidden: Tensor) -> Tensor:
         """o = LPL(h) (Eq. 1): logits over V for states of any leading shape."""

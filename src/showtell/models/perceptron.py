@@ -35,7 +35,7 @@ class QFormerPerceptron(nn.Module):
 
     def forward(self, pixels_P3HW: Tensor) -> Tensor:
         """Pixels in [0, 1], any H and W that the patch size divides -> (P, Q, D)."""
-        states = self.vision(  # H_v = ViT(I)
+        states = self.vision(  # Eq. 3: H_v = ViT(I)
             pixel_values=pixels_P3HW * 2 - 1, interpolate_pos_encoding=True
         ).last_hidden_state
         queries = self.queries_QC.expand(len(pixels_P3HW), -1, -1)

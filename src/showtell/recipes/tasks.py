@@ -16,6 +16,7 @@ from showtell.batch import collate
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
 from showtell.models.painter import LatentDiffusionPainter
+from showtell.prompt import Rendered
 from showtell.training.features import photo_scene, pixels_tensor
 from showtell.world.drawing import photo_pixels
 from showtell.world.scenes import ATTRIBUTES, Scene, write_caption
@@ -136,6 +137,13 @@ def world_pixels(photo: Photo) -> Tensor:
     return to_pixels(photo_pixels(photo))
 
 
+def by_length(rows: Sequence[Rendered], parts: int) -> list[list[Rendered]]:
+    """The rows in up to ``parts`` groups of like length."""
+    ordered = sorted(rows, key=lambda row: len(row.ids))
+    size = -(-len(ordered) // parts)
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
 def swap_speakers(dialogue: Dialogue) -> Dialogue:
     """The same dialogue with the roles exchanged: data in which neither speaker is the agent."""
     other = {USER: AGENT, AGENT: USER}
@@ -159,6 +167,7 @@ class DialogueTask:
     length: int
     pixels_of: Callable[[Photo], Tensor] | None = None
     swap: Callable[[int], bool] = lambda index: False
+    parts: int = 2  # a batch is run in parts of like length: the same losses, less padding
     validate_with: Callable[[PhotoDialogueModel], dict[str, float]] | None = None
 
     def __len__(self) -> int:
@@ -173,14 +182,23 @@ class DialogueTask:
             if self.swap(index) and bool(torch.rand(1, generator=generator) < 0.5):
                 dialogue = swap_speakers(dialogue)
             rows.append(self.module.renderer.render(dialogue))
-        batch = collate(
-            rows,
-            pad_id=self.module.language.tokenizer.pad_token_id,
-            pixels_of=self.pixels_of,
-            paint=self.module.painter is not None,
-        )
         self.module.bridge.advance(epoch)
-        return self.module(batch, generator=generator)
+        batches = [
+            collate(
+                part,
+                pad_id=self.module.language.tokenizer.pad_token_id,
+                pixels_of=self.pixels_of,
+                paint=self.module.painter is not None,
+            )
+            for part in by_length(rows, self.parts)
+        ]
+        counts = [self.module.loss_counts(batch) for batch in batches]
+        sums: dict[str, Tensor] = {}
+        for batch, count in zip(batches, counts, strict=True):
+            for name, loss in self.module(batch, generator=generator).items():
+                share = count[name] / sum(other[name] for other in counts)
+                sums[name] = sums.get(name, 0.0) + share * loss
+        return sums
 
     def validate(self) -> dict[str, float]:
         return self.validate_with(self.module) if self.validate_with else {}

@@ -44,7 +44,8 @@ class WorldDialogue:
     base: str = "runs/world_base/model"
     num_dialogues: int = 90_000
     seed: int = 0
-    bridge: DvtmConfig | PipelineConfig = field(default=DvtmConfig())
+    # the paper anneals over three epochs; these runs see less than one
+    bridge: DvtmConfig | PipelineConfig = field(default=DvtmConfig(annealing_epochs=0.3))
     stage: Stage = field(
         default=Stage(
             name="end_to_end",

@@ -33,7 +33,7 @@ TITLES = (  # of the openings in world/talk.py, in their order
     "Three yellow ducks",
     "A blue boat at night",
     "Biscuit on the table",
-    "A green cactus",
+    "A pink cactus",
     "Two pink cakes",
     "Leo in the snow",
     "Three white rabbits",

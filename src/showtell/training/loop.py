@@ -232,9 +232,9 @@ def _step(
         total = stage.weights[name] * loss if total is None else total + stage.weights[name] * loss
     assert total is not None
     if not bool(torch.isfinite(total)):
+        parts = ", ".join(f"{name} {float(loss.detach()):.4g}" for name, loss in losses.items())
         raise GenerationError(
-            f'stage "{stage.name}": the loss is {float(total.detach())} '
-            f"({', '.join(f'{k} {float(v.detach()):.4g}' for k, v in losses.items())}); wanted a number; "
+            f'stage "{stage.name}": the loss is {float(total.detach())} ({parts}); wanted a number; '
             "lower the learning rate with --set and start from the last checkpoint with --resume"
         )
     total.backward()

@@ -97,14 +97,17 @@ class AttributeReader(nn.Module):
             for n in range(len(pixels_N3HW))
         ]
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Writes config.json and model.safetensors."""
+    def save_pretrained(self, directory: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
+        """Writes config.json and model.safetensors, its weights stored as ``dtype``."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        values = {"backbone": self.config.to_diff_dict(), "attributes": ATTRIBUTES}
-        values["backbone"]["model_type"] = self.config.model_type
+        backbone = self.config.to_diff_dict() | {"model_type": self.config.model_type}
+        values = {"backbone": backbone, "attributes": ATTRIBUTES}
         (directory / "config.json").write_text(json.dumps(values, indent=1) + "\n")
-        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        state = {
+            name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+            for name, tensor in self.state_dict().items()
+        }
         save_file(state, directory / "model.safetensors")
 
     @classmethod

@@ -1,0 +1,150 @@
+"""The documents say what the code is: commands, equations, layers, names, paths."""
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from showtell.world.scenes import ATTRIBUTES
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PACKAGE = ROOT / "src" / "showtell"
+PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
+PAPER = DOCS / "papers" / "dvtm.md"
+NUM_EQUATIONS = 13
+HOSTS = {"arxiv.org", "github.com"}
+
+TAG = re.compile(r"# Eq\. (\d+)\b")
+ROW = re.compile(r"^\| (\d+) \|.*\| `([\w.]+)` \| `(src/\S+\.py)` \|$", re.MULTILINE)
+
+
+def page_name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------- commands
+
+
+def test_the_page_of_the_command_line_is_current():
+    path = ROOT / "scripts" / "cli_docs.py"
+    spec = importlib.util.spec_from_file_location("cli_docs", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert text_of(DOCS / "cli.md") == script.page(), "run python scripts/cli_docs.py > docs/cli.md"
+    assert script.main(["--check"]) == 0
+
+
+# --------------------------------------------------------------------------------- equations
+
+
+def tagged() -> list[tuple[int, str, str]]:
+    """(equation, file, function around the tag) of every tag in bridges and models."""
+    found = []
+    files = [*(PACKAGE / "bridges").glob("dvtm*.py"), *(PACKAGE / "models").glob("*.py")]
+    for path in sorted(files):
+        source = text_of(path)
+        functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
+        for number, line in enumerate(source.splitlines(), start=1):
+            for match in TAG.finditer(line):
+                around = [f for f in functions if f.lineno <= number <= f.end_lineno]
+                name = max(around, key=lambda f: f.lineno).name if around else ""
+                found.append((int(match[1]), page_name(path), name))
+    return found
+
+
+def test_every_equation_is_tagged_once_in_the_code():
+    assert sorted(number for number, _, _ in tagged()) == list(range(1, NUM_EQUATIONS + 1))
+
+
+def test_the_paper_page_lists_every_tag_with_its_file_and_function():
+    listed = {
+        (int(number), file, symbol.rpartition(".")[2])
+        for number, symbol, file in ROW.findall(text_of(PAPER))
+    }
+    assert listed == set(tagged())
+
+
+# ------------------------------------------------------------------------ layers, names, sizes
+
+
+def test_the_design_page_has_the_layers_of_the_test():
+    tree = ast.parse(text_of(ROOT / "tests" / "test_layers.py"))
+    layers = next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LAYERS"
+    )
+    block = re.search(r"<!-- layers -->\n```\n(.*?)\n```", text_of(DOCS / "design.md"), re.DOTALL)
+    assert [tuple(line.split()) for line in block[1].splitlines()] == list(layers)
+
+
+def test_every_module_has_a_place_in_the_layout():
+    design = text_of(DOCS / "design.md")
+    names = {path.name for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
+    missing = {name for name in names if name not in design}
+    assert not missing
+
+
+def test_every_metric_that_is_named_in_the_code_is_defined():
+    page = text_of(DOCS / "metrics.md")
+    names: set[str] = set()
+    for path in (PACKAGE / "evaluation").glob("*.py"):
+        source = text_of(path)
+        names.update(re.findall(r'"((?:moment|seeing|text)\.\w+)"', source))
+        names.update(f"photo.{n}" for n in re.findall(r'name="(attribute_\w+)"', source))
+        names.update(f"{n}." for n in re.findall(r'prefix="([\w.]+)"', source))
+    assert len(names) > 15
+    missing = {name for name in names if f"`{name}" not in page}
+    assert not missing
+
+
+def test_the_data_page_names_every_value_of_every_attribute():
+    page = text_of(DOCS / "data.md")
+    for attribute, values in ATTRIBUTES.items():
+        row = re.search(rf"^\| {attribute} \| (.+) \|$", page, re.MULTILINE)
+        listed = re.split(r"[,;] ", re.sub(r"the (friends|pets) ", "", row[1]))
+        assert listed == list(values), attribute
+
+
+# ------------------------------------------------------------------------------ links and paths
+
+
+def slug(heading: str) -> str:
+    kept = re.sub(r"[^\w\- ]", "", heading.strip().lower())
+    return kept.replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", text_of(path)):
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = target.partition("#")
+        goal = (path.parent / file).resolve() if file else path
+        assert goal.is_file(), f"{page_name(path)}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", text_of(goal), re.MULTILINE)
+            assert anchor in {slug(h) for h in headings}, f"{page_name(path)}: {target}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_name)
+def test_paths_inside_the_project_exist(path):
+    folders = "src|docs|tests|reproduce|benchmarks|scripts"
+    for name in re.findall(rf"(?<![\w./-])((?:{folders})/[\w./-]*\w\.\w+)", text_of(path)):
+        assert (ROOT / name).exists(), f"{page_name(path)} names {name}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_name)
+def test_no_page_names_a_machine(path):
+    text = re.sub(r"https://\S+", lambda m: m[0].split("/")[2], text_of(path))
+    hosts = re.findall(r"(?<![\w@./-])(?:[a-z0-9-]+\.)+(?:org|com|net|io|co|dev|ai)\b", text)
+    assert set(hosts) <= HOSTS
+    assert not re.findall(r"(?:^|[\s`\"'(=])(/[\w.-]+/[\w.-]+)", text, re.MULTILINE)
+    assert ".." + "/shared" not in text
