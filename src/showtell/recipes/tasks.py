@@ -49,6 +49,7 @@ class VaeTask:
         edges = sum(F.l1_loss(rebuilt.diff(dim=axis), pixels.diff(dim=axis)) for axis in (2, 3))
         return {
             "pixels": F.l1_loss(rebuilt, pixels),
+            "colour": F.l1_loss(_opponents(rebuilt), _opponents(pixels)),
             "edges": edges,
             "kl": posterior.kl().float().mean() / posterior.mean[0].numel(),
         }
@@ -70,6 +71,12 @@ class VaeTask:
             pixels = pixels_tensor(self.held_out) * 2 - 1
             rebuilt = self.module.decode(self.module.encode(pixels).latent_dist.mode()).sample
             return {"dev_psnr": float(-10 * torch.log10(F.mse_loss(rebuilt, pixels) / 4))}
+
+
+def _opponents(pixels: Tensor) -> Tensor:
+    """Red against green and blue against yellow: colour apart from light."""
+    red, green, blue = pixels.unbind(1)
+    return torch.stack([red - green, blue - (red + green) / 2])
 
 
 @dataclass

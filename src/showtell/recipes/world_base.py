@@ -60,7 +60,7 @@ class WorldBase:
             warmup=100,
             decay="cosine",
             weight_decay=0.0,
-            weights={"pixels": 1.0, "edges": 0.5, "kl": 1e-3},
+            weights={"pixels": 1.0, "colour": 0.5, "edges": 0.5, "kl": 1e-3},
             ema=0.995,
             evaluate_every=500,
         )
@@ -74,9 +74,24 @@ class WorldBase:
             warmup=20,
             decay="cosine",
             weight_decay=0.0,
-            weights={"pixels": 1.0, "edges": 0.5, "kl": 1e-3},
+            weights={"pixels": 1.0, "colour": 0.5, "edges": 0.5, "kl": 1e-3},
             ema=0.98,
             evaluate_every=100,
+        )
+    )
+    vae_decoder: Stage = field(  # the latents stay as they are; what they say is painted better
+        default=Stage(
+            name="vae_decoder",
+            steps=1000,
+            batch_size=32,
+            learning_rate=1e-3,
+            learning_rates={"encoder": 0.0, "quant_conv": 0.0},
+            warmup=50,
+            decay="cosine",
+            weight_decay=0.0,
+            weights={"pixels": 1.0, "colour": 1.0, "edges": 0.5, "kl": 0.0},
+            ema=0.99,
+            evaluate_every=250,
         )
     )
     painter: Stage = field(
@@ -179,16 +194,17 @@ def train_painter(config: WorldBase, run: StageRunner) -> LatentDiffusionPainter
     dev_scenes = [photo_scene(seed) for seed in range(200_000, 200_128)]
     dev = world_photos(dev_scenes, run.out / "cache" / "photos-dev.npy")
     vae_folder = run.out / "vae" / "model"
-    if run.finished(config.vae_whole):
+    if run.finished(config.vae_decoder):
         painter.vae = AutoencoderKL.from_pretrained(vae_folder, use_safetensors=True)
     else:
         painter.vae.to(memory_format=torch.channels_last)
         run.run(config.vae, VaeTask(painter.vae, photos, dev, crop=32))
         run.run(config.vae_whole, VaeTask(painter.vae, photos, dev))
+        run.run(config.vae_decoder, VaeTask(painter.vae, photos, dev))
         scale, shift = latent_scale(painter.vae, photos[:1024])
         painter.vae.register_to_config(scaling_factor=scale, shift_factor=shift)
         painter.vae.save_pretrained(vae_folder)
-        run.finish(config.vae_whole)
+        run.finish(config.vae_decoder)
     painter.vae.to(memory_format=torch.channels_last).requires_grad_(False)
     latents = cached_rows(
         run.out / "painter" / f"latents-{config.num_photos}.npy",

@@ -234,8 +234,8 @@ def _step(
     if not bool(torch.isfinite(total)):
         parts = ", ".join(f"{name} {float(loss.detach()):.4g}" for name, loss in losses.items())
         raise GenerationError(
-            f'stage "{stage.name}": the loss is {float(total.detach())} ({parts}); wanted a number; '
-            "lower the learning rate with --set and start from the last checkpoint with --resume"
+            f'stage "{stage.name}": the loss is {float(total.detach())} ({parts}); wanted a '
+            "number; lower the learning rate with --set and go on from the last state with --resume"
         )
     total.backward()
     if world > 1:
