@@ -13,7 +13,7 @@ from showtell.world.oracle_training import train_reader
 
 @dataclass(frozen=True, kw_only=True)
 class WorldReader:
-    """``kind``: "oracle" (a ResNet) or "encoder" (a ConvNeXt, the second opinion)."""
+    """``kind``: "oracle" (a ResNet) or "encoder" (another ResNet, the second opinion)."""
 
     kind: str = "oracle"
     seed: int = 0
