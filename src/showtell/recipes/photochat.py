@@ -70,29 +70,29 @@ class PhotochatSmall:
 
     photochat: str = "data/photochat/train.jsonl"
     base: str | None = None
-    width: int = 192
-    layers: int = 6
-    heads: int = 3
+    width: int = 128
+    layers: int = 4
+    heads: int = 2
     held_out: int = 1000
     drop_words: float = 0.1
-    dropout: float = 0.1
-    text_share: float = 0.5
+    dropout: float = 0.0
+    text_share: float = 0.25
     trust: float = 0.5
     micro_batch: int = 8
     seed: int = 0
     stage: Stage = field(
         default=Stage(
             name="photochat",
-            steps=2900,
+            steps=1160,
             batch_size=32,
-            learning_rate=1.5e-3,
-            warmup=150,
+            learning_rate=2.5e-3,
+            warmup=80,
             decay="cosine",
             betas=(0.9, 0.98),
             weight_decay=0.1,
-            weights={"t": 1.0, "moment": 1.0},
-            ema=0.995,
-            evaluate_every=580,
+            weights={"t": 1.0, "moment": 2.0},
+            ema=0.99,
+            evaluate_every=290,
         )
     )
 
