@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_a_wrong_setting_is_a_clear_error(setting, says):
 
 def test_the_type_of_a_bridge_chooses_the_part_and_its_settings_are_checked():
     config = override(WorldDialogue(), ["bridge.vocabulary=word", "bridge.gumbel=false"])
-    assert config.bridge == DvtmConfig(vocabulary="word", gumbel=False)
+    assert config.bridge == replace(WorldDialogue().bridge, vocabulary="word", gumbel=False)
     with pytest.raises(ConfigError, match='did you mean "word"'):
         override(WorldDialogue(), ["bridge.vocabulary=wird"])
 

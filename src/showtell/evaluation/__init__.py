@@ -13,7 +13,7 @@ from pathlib import Path
 from showtell.data.sources import open_data
 from showtell.errors import DataError, UsageError
 from showtell.metrics.pictures import contact_sheet
-from showtell.metrics.report import Report, model_digest
+from showtell.metrics.report import Report, Reported, model_digest
 from showtell.models.checkpoint import read_description
 from showtell.recipes import SHIPPED, load_model, model_folder
 from showtell.world.scenes import split_of
@@ -43,6 +43,7 @@ def evaluate(
     model = load_model(checkpoint)
     told = told or (lambda what, done, total: None)
     notes: tuple[str, ...] = ()
+    reported: tuple[Reported, ...] = ()
     sheet = None
     if source.kind == "world":
         from showtell.evaluation.world import measure_world
@@ -61,7 +62,7 @@ def evaluate(
             seed=seed,
             told=told,
         )
-        metrics, reported = measures.metrics, ()
+        metrics = measures.metrics
         counts = {"dialogues": len(dialogues), "photos": sum(len(d.photos) for d in dialogues)}
         splits = sorted({split_of(d.labels["seed"]) for d in dialogues})
         notes = (f"seeds of split: {', '.join(splits)}",)

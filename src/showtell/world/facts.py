@@ -120,7 +120,9 @@ def _np_rel(scene: Scene, rng: random.Random) -> Phrase:
 
 
 def _of(name: str, scene: Scene, rng: random.Random) -> Phrase:
-    table = {"place": _PLACES, "time": _TIMES, "weather": _WEATHERS}[name]
+    table: dict[str, tuple[str, ...]] = {"place": _PLACES, "time": _TIMES, "weather": _WEATHERS}[
+        name
+    ]
     return rng.choice(table[getattr(scene, name)]), frozenset({name})
 
 
