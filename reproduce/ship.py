@@ -13,6 +13,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -39,6 +40,15 @@ def ship_reader(source: Path, target: Path) -> None:
     )
 
 
+def without_folders(plain: Any) -> Any:
+    """A recipe in which absolute paths keep their last two parts: where files lay says nothing."""
+    if isinstance(plain, dict):
+        return {key: without_folders(value) for key, value in plain.items()}
+    if isinstance(plain, str) and plain.startswith("/"):
+        return "/".join(Path(plain).parts[-2:])
+    return plain
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
@@ -46,7 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     target = SHIPPED / options.name
     if (options.source / "showtell.json").exists():
-        recipe = read_description(options.source)["recipe"]
+        recipe = without_folders(read_description(options.source)["recipe"])
         model = load_folder(options.source)
         card = target / "README.md"
         kept = card.read_text() if card.exists() else None

@@ -218,6 +218,11 @@ class LatentDiffusionPainter(nn.Module):
         self.vae.save_pretrained(folder / "vae", max_shard_size=MAX_SHARD_SIZE)
         self.unet.save_pretrained(folder / "unet", max_shard_size=MAX_SHARD_SIZE)
         self.scheduler.save_pretrained(folder / "scheduler")
+        for part in ("vae", "unet"):  # diffusers notes the folder that a part was read from
+            path = folder / part / "config.json"
+            config = json.loads(path.read_text())
+            config.pop("_name_or_path", None)
+            path.write_text(json.dumps(config, indent=2) + "\n")
         index: dict[str, Any] = {
             "_class_name": "StableDiffusionPipeline",
             "feature_extractor": [None, None],

@@ -31,7 +31,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "kitchen": ("in the kitchen",),
     "bedroom": ("in the bedroom",),
 }
-_TIMES = {
+_TIMES: dict[str, tuple[str, ...]] = {
     "day": ("during the day", "in broad daylight"),
     "sunset": ("at sunset", "at dusk"),
     "night": ("at night", "in the dark"),
@@ -41,7 +41,7 @@ _TIME_IS = {
     "sunset": ("it's sunset", "it's dusk"),
     "night": ("it's night", "it's dark out"),
 }
-_WEATHERS = {
+_WEATHERS: dict[str, tuple[str, ...]] = {
     "clear": ("in clear weather", "with a clear sky"),
     "cloudy": ("in cloudy weather", "with all those clouds"),
     "rainy": ("in the rain", "in rainy weather"),
@@ -120,10 +120,9 @@ def _np_rel(scene: Scene, rng: random.Random) -> Phrase:
 
 
 def _of(name: str, scene: Scene, rng: random.Random) -> Phrase:
-    table: dict[str, tuple[str, ...]] = {"place": _PLACES, "time": _TIMES, "weather": _WEATHERS}[
-        name
-    ]
-    return rng.choice(table[getattr(scene, name)]), frozenset({name})
+    tables: dict[str, dict[str, tuple[str, ...]]]
+    tables = {"place": _PLACES, "time": _TIMES, "weather": _WEATHERS}
+    return rng.choice(tables[name][getattr(scene, name)]), frozenset({name})
 
 
 _SLOTS: dict[str, Callable[[Scene, random.Random], Phrase]] = {
