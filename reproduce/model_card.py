@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 from pathlib import Path
+
+from PIL import Image
 
 from showtell.models.checkpoint import read_description
 from showtell.recipes import SHIPPED, load_model
@@ -51,6 +54,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--run", type=Path, action="append", default=[])
     parser.add_argument("--report", type=Path, action="append", default=[])
+    parser.add_argument("--note", default="", help="a sentence that stands first")
     options = parser.parse_args()
     folder = SHIPPED / options.name
     description = read_description(folder)
@@ -68,6 +72,7 @@ def main() -> None:
         "---",
         f"# {options.name}",
         "",
+        *([options.note, ""] if options.note else []),
         f"{card.get('limits', '')}",
         "",
         f"Licence: {card.get('licence', 'MIT')}.",
@@ -90,10 +95,11 @@ def main() -> None:
         lines += ["![loss](loss.png)", ""]
     for place in options.report:
         report = json.loads((place / "report.json").read_text())
+        command = re.sub(r" --out [^ ]+", "", report["command"])
         lines += [
             f"## {report['data']}",
             "",
-            f"`{report['command']}`, commit {report['commit']}, model {report['model_digest']}, "
+            f"`{command}`, commit {report['commit']}, model {report['model_digest']}, "
             f"{report['seconds'] / 60:.0f} min.",
             "",
             "| measure | value | 95% | n | |",
@@ -102,7 +108,8 @@ def main() -> None:
             "",
         ]
         if (place / "contact_sheet.png").exists():
-            shutil.copy(place / "contact_sheet.png", folder / "contact_sheet.png")
+            sheet = Image.open(place / "contact_sheet.png").quantize(256)
+            sheet.save(folder / "contact_sheet.png", optimize=True)
             lines += ["![unpicked photos](contact_sheet.png)", ""]
     (folder / "README.md").write_text("\n".join(lines))
     print(f"wrote {folder / 'README.md'}")

@@ -252,10 +252,18 @@ class LatentDiffusionPainter(nn.Module):
             ),
             "tokenizer": lambda path: AutoTokenizer.from_pretrained(path, local_files_only=True),
             "vae": lambda path: AutoencoderKL.from_pretrained(
-                path, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+                path,
+                torch_dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                low_cpu_mem_usage=False,  # or diffusers asks for accelerate
             ),
             "unet": lambda path: UNet2DConditionModel.from_pretrained(
-                path, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+                path,
+                torch_dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                low_cpu_mem_usage=False,  # or diffusers asks for accelerate
             ),
             "scheduler": lambda path: DDPMScheduler.from_pretrained(path, local_files_only=True),
         }.items():

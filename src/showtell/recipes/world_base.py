@@ -195,7 +195,9 @@ def train_painter(config: WorldBase, run: StageRunner) -> LatentDiffusionPainter
     dev = world_photos(dev_scenes, run.out / "cache" / "photos-dev.npy")
     vae_folder = run.out / "vae" / "model"
     if run.finished(config.vae_decoder):
-        painter.vae = AutoencoderKL.from_pretrained(vae_folder, use_safetensors=True)
+        painter.vae = AutoencoderKL.from_pretrained(
+            vae_folder, use_safetensors=True, low_cpu_mem_usage=False
+        )
     else:
         painter.vae.to(memory_format=torch.channels_last)
         run.run(config.vae, VaeTask(painter.vae, photos, dev, crop=32))
