@@ -96,8 +96,13 @@ def main() -> None:
     for place in options.report:
         report = json.loads((place / "report.json").read_text())
         command = re.sub(r" --out [^ ]+", "", report["command"])
+        # absolute paths keep their last two parts
+        command, data = (
+            re.sub(r"/(?:[^ /]+/)+([^ /]+/[^ /]+)", r"\1", text)
+            for text in (command, report["data"])
+        )
         lines += [
-            f"## {report['data']}",
+            f"## {data}",
             "",
             f"`{command}`, commit {report['commit']}, model {report['model_digest']}, "
             f"{report['seconds'] / 60:.0f} min.",
