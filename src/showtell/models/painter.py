@@ -105,11 +105,6 @@ class LatentDiffusionPainter(nn.Module):
         self.unet = unet
         self.scheduler = scheduler
 
-    @property
-    def image_size(self) -> int:
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        return int(self.unet.config.sample_size) * factor
-
     def encode_text(self, captions: Sequence[str]) -> Tensor:
         """Captions -> conditioning (N, S, C), by the ordinary path."""
         return self.text(self.text.tokenize(captions).ids_NS)

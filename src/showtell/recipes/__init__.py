@@ -9,7 +9,7 @@ photochat_small               the text side on real dialogues: shipped as "photo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,10 +195,3 @@ def load_model(name_or_path: str) -> PhotoDialogueModel:
     from showtell.recipes.world_dialogue import load_folder
 
     return load_folder(folder)
-
-
-def describe(recipe: Recipe) -> Mapping[str, Any]:
-    """The resolved configuration of a recipe as plain values."""
-    from showtell.config import to_plain
-
-    return to_plain(recipe.config())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,40 +30,38 @@ def pixels_tensor(pixels_NHW3: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(pixels_NHW3)).permute(0, 3, 1, 2).float() / 255
 
 
-def cached_array(
-    path: Path, shape: tuple[int, ...], dtype: str, rows: Callable[[], Iterator[np.ndarray]]
-) -> np.ndarray:
-    """A memory-mapped array, computed row by row the first time; half a file never counts."""
-    if path.exists():
-        return np.load(path, mmap_mode="r")
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def _new_cache(path: Path) -> Iterator[Path]:
+    """Where to write a cache; it gets its name when whole, so half a file never counts."""
     part = path.with_suffix(".part.npy")
     try:
-        array = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
-        for index, row in enumerate(rows()):
-            array[index] = row
-        array.flush()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
         os.replace(part, path)
     except OSError as error:
         raise StorageError(
             f'the cache "{path}" could not be written ({error}); free some disk space and run again'
         ) from error
+
+
+def cached_array(
+    path: Path, shape: tuple[int, ...], dtype: str, rows: Callable[[], Iterator[np.ndarray]]
+) -> np.ndarray:
+    """A memory-mapped array, computed row by row the first time."""
+    if not path.exists():
+        with _new_cache(path) as part:
+            array = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+            for index, row in enumerate(rows()):
+                array[index] = row
+            array.flush()
     return np.load(path, mmap_mode="r")
 
 
 def cached_rows(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """An array computed at once the first time, and memory-mapped after."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npy")
-        try:
+        with _new_cache(path) as part:
             np.save(part, compute())
-            os.replace(part, path)
-        except OSError as error:
-            raise StorageError(
-                f'the cache "{path}" could not be written ({error}); free some disk space and '
-                "run again"
-            ) from error
     return np.load(path, mmap_mode="r")
 
 
