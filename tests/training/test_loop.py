@@ -121,6 +121,28 @@ def test_patience_stops_a_run_that_no_longer_gets_better(tmp_path):
     assert history[-1]["step"] == 15  # better at 5, stale at 10 and 15
 
 
+def test_the_weights_that_were_best_on_dev_are_kept(tmp_path):
+    class Scored(Toy):
+        scores = iter([3.0, 7.0, 5.0, 4.0])  # "-fid" is best at 2.0, one evaluation later
+        fids = iter([9.0, 8.0, 2.0, 6.0])
+        at: list[list[torch.Tensor]] = []
+
+        def validate(self):
+            self.at.append(weights(self.module))
+            return {"score": next(self.scores), "fid": next(self.fids)}
+
+    toy = Scored()
+    stage = dataclasses.replace(
+        STAGE, evaluate_every=5, patience=2, patience_metrics=("score", "-fid"), steps=20
+    )
+    history = run_stage(stage, toy, out=tmp_path, resume=False)
+    assert history[-1]["step"] == 20  # one of the two was better at 5, 10 and 15
+    assert all(torch.equal(a, b) for a, b in zip(weights(toy.module), toy.at[1], strict=True))
+    with pytest.raises(ConfigError, match='names "-kid"; the stage measures score'):
+        unknown = dataclasses.replace(stage, patience_metrics=("-kid",), steps=5)
+        run_stage(unknown, Toy(), out=tmp_path / "b", resume=False)
+
+
 def test_a_foreign_or_broken_state_is_a_clear_error(tmp_path):
     run_stage(STAGE, Toy(), out=tmp_path, resume=False, stop_after=3)
     other = Toy()

@@ -19,12 +19,13 @@ from torch import Tensor
 from showtell.batch import collate
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.metrics.moment import best_threshold, keyword_score, moment_values
+from showtell.metrics.photos import frechet_distance
 from showtell.metrics.report import Value, mean_value
 from showtell.metrics.text import distinct_n, text_values
 from showtell.models.dialogue_model import PhotoDialogueModel, to_image, to_pixels
 from showtell.prompt import IGNORED, Renderer
 from showtell.world.drawing import photo_pixels
-from showtell.world.oracle import AttributeReader
+from showtell.world.oracle import NUM_FEATURES, AttributeReader
 from showtell.world.scenes import ATTRIBUTES, DEV_SEEDS
 from showtell.world.talk import named_attributes, world_dialogue
 
@@ -454,6 +455,37 @@ def reply_report(
         value=distinct_n(said, 3), low=None, high=None, n=len(said), protocol="world"
     )
     return values
+
+
+# ------------------------------------------------------------------------------ while it is trained
+
+
+def dev_measures(
+    model: PhotoDialogueModel, *, count: int, encoder: AttributeReader, seed: int = 0
+) -> dict[str, float]:
+    """``bleu2`` (psdg) of free-running replies and ``fid`` of the photos painted from the model's
+    own captions at gold moments, on the first ``count`` dev dialogues: the paper's early stopping.
+
+    FID is in the features of the second encoder: the oracle has no part in any training.
+    """
+    dialogues = [world_dialogue(number) for number in DEV_SEEDS[:count]]
+    measured = {"bleu2": reply_report(model, dialogues, seed=seed)["text.psdg.bleu2"].value}
+    if model.painter is not None:
+        orders = spoken_orders(model, dialogues, seed=seed)
+        if len(orders) > 1:
+            real = [
+                to_pixels(photo_pixels(turn.photos[0]))
+                for dialogue in dialogues
+                for turn in dialogue.turns
+                if turn.speaker == AGENT and turn.photos
+            ]
+            measured["fid"] = frechet_distance(
+                torch.stack(real),
+                paint_orders(model, orders),
+                features=encoder.features,
+                num_features=NUM_FEATURES,
+            )
+    return {name: float(value or 0.0) for name, value in measured.items()}
 
 
 # -------------------------------------------------------------------------------------- the whole

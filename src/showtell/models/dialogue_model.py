@@ -98,16 +98,22 @@ class PhotoDialogueModel(nn.Module):
     # ------------------------------------------------------------------------------- training
 
     def forward(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
-        """The losses by the papers' names: ``t`` (Eq. 2), ``v`` (Eq. 12), and ``moment``.
+        """The losses by the papers' names: ``t`` (Eq. 2), ``v`` (Eq. 12); ``moment``, ``caption``.
 
-        ``t`` is the mean over trained tokens of the negative log-likelihood; ``moment`` is that of
-        "[IMG] or not" at every share moment. ``v`` is absent from a batch without photos to make.
+        ``t`` is the mean over trained tokens of the negative log-likelihood, ``caption`` the same
+        over the captions of photos to make alone (they are part of ``t`` too; the papers give it
+        no weight of its own), and ``moment`` is that of "[IMG] or not" at every share moment.
+        ``v`` and ``caption`` are absent from a batch without photos to make.
         """
         states = self.states(batch)
         # State k-1 predicts token k; only the trained positions ever meet the vocabulary.
         rows, columns = (batch.labels_BT[:, 1:] != IGNORED).nonzero(as_tuple=True)
         logits_MV = self.language.head(states.hidden_BTD[rows, columns]).float()
-        losses = {"t": F.cross_entropy(logits_MV, batch.labels_BT[rows, columns + 1])}  # Eq. 2
+        gold_M = batch.labels_BT[rows, columns + 1]
+        nll_M = F.cross_entropy(logits_MV, gold_M, reduction="none")
+        losses = {"t": nll_M.mean()}  # Eq. 2
+        if len(batch.captions):
+            losses["caption"] = nll_M[_inside_spans(batch)[rows, columns + 1]].mean()
         if len(batch.moment_row_M):
             losses["moment"] = F.binary_cross_entropy_with_logits(
                 self.share_logits(states, batch), batch.moment_shared_M.float()
@@ -126,6 +132,7 @@ class PhotoDialogueModel(nn.Module):
         return {
             "t": int((batch.labels_BT[:, 1:] != IGNORED).sum()),
             "moment": len(batch.moment_row_M),
+            "caption": int(_inside_spans(batch).sum()),
             "v": len(batch.captions),
         }
 
@@ -138,8 +145,10 @@ class PhotoDialogueModel(nn.Module):
             embeds_BTD = embeds_BTD.index_put(
                 (batch.seen_row_P[:, None], batch.seen_start_P[:, None] + offsets_Q), seen_PQD
             )
+        # Rows are padded on the right, where a causal LM does not look: no mask is needed, and
+        # without one its attention is faster.
         return LanguageStates(
-            embeds_BTD=embeds_BTD, hidden_BTD=self.language.hidden(embeds_BTD, batch.mask_BT)
+            embeds_BTD=embeds_BTD, hidden_BTD=self.language.hidden(embeds_BTD, None)
         )
 
     def share_logits(self, states: LanguageStates, batch: Batch) -> Tensor:
@@ -452,3 +461,12 @@ def to_image(pixels_3HW: Tensor) -> Image.Image:
     """(3, H, W) in [0, 1] -> RGB image."""
     array = (pixels_3HW.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous()
     return Image.frombytes("RGB", (array.shape[1], array.shape[0]), array.numpy().tobytes())
+
+
+def _inside_spans(batch: Batch) -> Tensor:
+    """(B, T) bool: the tokens of the captions of photos to make, their [/IMG] included."""
+    inside_BT = torch.zeros_like(batch.mask_BT)
+    places = (batch.span_row_N, batch.span_start_N, batch.span_stop_N)
+    for row, start, stop in zip(*(place.tolist() for place in places), strict=True):
+        inside_BT[row, start : stop + 1] = True
+    return inside_BT

@@ -3,6 +3,7 @@
 world_oracle, world_encoder   the instruments that read photos
 world_base                    what the papers take as pretrained
 world_mini                    the end-to-end model (2408.08650) from world_base: shipped as "mini"
+world_paper                   the same with the paper's own settings, early stopping included
 world_pipeline                its baseline: the same parts, trained apart
 photochat_small               the text side on real dialogues: shipped as "photochat_small"
 """
@@ -60,6 +61,12 @@ def _pipeline() -> Any:
     return replace(base, bridge=PipelineConfig(), stage=replace(base.stage, name="pipeline"))
 
 
+def _paper() -> Any:
+    from showtell.recipes.world_dialogue import PAPER
+
+    return PAPER
+
+
 def _run_dialogue(name: str) -> Callable[..., Path]:
     def run(config: Any, *, out: Path, resume: bool) -> Path:
         from showtell.recipes.world_dialogue import run_world_dialogue
@@ -85,7 +92,7 @@ def _reader(kind: str) -> Callable[[], Any]:
     def config() -> Any:
         from showtell.recipes.world_readers import WorldReader
 
-        return WorldReader(kind=kind)
+        return WorldReader(kind=kind, num_steps={"oracle": 3_200, "encoder": 2_200}[kind])
 
     return config
 
@@ -126,6 +133,13 @@ RECIPES: dict[str, Recipe] = {
             hours="1",
             config=_mini,
             run=_run_dialogue("mini"),
+        ),
+        Recipe(
+            name="world_paper",
+            summary="the same with the paper's settings: 5e-5, stops by dev BLEU-2 and FID",
+            hours="40, not run",
+            config=_paper,
+            run=_run_dialogue("world_paper"),
         ),
         Recipe(
             name="world_pipeline",

@@ -49,7 +49,9 @@ class VaeTask:
         edges = sum(F.l1_loss(rebuilt.diff(dim=axis), pixels.diff(dim=axis)) for axis in (2, 3))
         return {
             "pixels": F.l1_loss(rebuilt, pixels),
-            "colour": F.l1_loss(_opponents(rebuilt), _opponents(pixels)),
+            # Squared: a small subject in the wrong colour is a large error on few pixels, which
+            # an absolute error gives up for the wide flat areas.
+            "colour": F.mse_loss(_opponents(rebuilt), _opponents(pixels)),
             "edges": edges,
             "kl": posterior.kl().float().mean() / posterior.mean[0].numel(),
         }
@@ -174,7 +176,7 @@ class DialogueTask:
     length: int
     pixels_of: Callable[[Photo], Tensor] | None = None
     swap: Callable[[int], bool] = lambda index: False
-    parts: int = 2  # a batch is run in parts of like length: the same losses, less padding
+    parts: int = 4  # a batch is run in parts of like length: the same losses, less padding
     validate_with: Callable[[PhotoDialogueModel], dict[str, float]] | None = None
 
     def __len__(self) -> int:

@@ -41,26 +41,28 @@ from showtell.world.talk import world_dialogue
 
 @dataclass(frozen=True, kw_only=True)
 class WorldBase:
-    """Four stages on the photo world's training seeds, and PhotoChat's training text if named.
+    """Stages on the photo world's training seeds, and PhotoChat's training text if named.
 
-    ``photochat``: a train.jsonl; without it the LM reads the world's dialogues only.
+    ``photochat``: a train.jsonl; without it the LM reads the world's dialogues only. ``start``: a
+    painter folder whose VAE, text tower and U-Net are trained on, instead of untrained ones.
     """
 
     num_photos: int = 90_000
     num_dialogues: int = 90_000
     num_photo_tokens: int = 8
     photochat: str | None = None
+    start: str | None = None
     seed: int = 0
     vae: Stage = field(
         default=Stage(
             name="vae",
-            steps=2000,
+            steps=4500,
             batch_size=32,
             learning_rate=2e-3,
             warmup=100,
             decay="cosine",
             weight_decay=0.0,
-            weights={"pixels": 1.0, "colour": 0.5, "edges": 0.5, "kl": 1e-3},
+            weights={"pixels": 1.0, "colour": 2.0, "edges": 0.5, "kl": 1e-3},
             ema=0.995,
             evaluate_every=500,
         )
@@ -74,24 +76,9 @@ class WorldBase:
             warmup=20,
             decay="cosine",
             weight_decay=0.0,
-            weights={"pixels": 1.0, "colour": 0.5, "edges": 0.5, "kl": 1e-3},
+            weights={"pixels": 1.0, "colour": 2.0, "edges": 0.5, "kl": 1e-3},
             ema=0.98,
             evaluate_every=100,
-        )
-    )
-    vae_decoder: Stage = field(  # the latents stay as they are; what they say is painted better
-        default=Stage(
-            name="vae_decoder",
-            steps=1000,
-            batch_size=32,
-            learning_rate=1e-3,
-            learning_rates={"encoder": 0.0, "quant_conv": 0.0},
-            warmup=50,
-            decay="cosine",
-            weight_decay=0.0,
-            weights={"pixels": 1.0, "colour": 1.0, "edges": 0.5, "kl": 0.0},
-            ema=0.99,
-            evaluate_every=250,
         )
     )
     painter: Stage = field(
@@ -110,13 +97,14 @@ class WorldBase:
     language: Stage = field(
         default=Stage(
             name="language",
-            steps=2500,
+            steps=3600,
             batch_size=32,
-            learning_rate=1.5e-3,
+            learning_rate=2e-3,
             warmup=200,
             decay="cosine",
             betas=(0.9, 0.98),
-            weights={"t": 1.0, "moment": 0.2},
+            weights={"t": 1.0, "moment": 0.2, "caption": 0.5},
+            ema=0.998,
         )
     )
     perceptron: Stage = field(
@@ -129,7 +117,7 @@ class WorldBase:
             warmup=100,
             decay="cosine",
             betas=(0.9, 0.98),
-            weights={"t": 1.0, "moment": 0.2},
+            weights={"t": 1.0, "moment": 0.2, "caption": 0.5},
         )
     )
 
@@ -170,7 +158,9 @@ class StageRunner:
 
 
 def new_painter(config: WorldBase) -> LatentDiffusionPainter:
-    """An untrained painter with its tokenizer."""
+    """An untrained painter with its tokenizer, or the one to start from."""
+    if config.start is not None:
+        return LatentDiffusionPainter.from_pretrained(Path(config.start))
     rng = random.Random(config.seed)
     captions = [write_caption(photo_scene(seed), rng)[0] for seed in range(5000)]
     tokenizer = small.train_painter_tokenizer(captions)
@@ -194,7 +184,7 @@ def train_painter(config: WorldBase, run: StageRunner) -> LatentDiffusionPainter
     dev_scenes = [photo_scene(seed) for seed in range(200_000, 200_128)]
     dev = world_photos(dev_scenes, run.out / "cache" / "photos-dev.npy")
     vae_folder = run.out / "vae" / "model"
-    if run.finished(config.vae_decoder):
+    if run.finished(config.vae_whole):
         painter.vae = AutoencoderKL.from_pretrained(
             vae_folder, use_safetensors=True, low_cpu_mem_usage=False
         )
@@ -202,11 +192,10 @@ def train_painter(config: WorldBase, run: StageRunner) -> LatentDiffusionPainter
         painter.vae.to(memory_format=torch.channels_last)
         run.run(config.vae, VaeTask(painter.vae, photos, dev, crop=32))
         run.run(config.vae_whole, VaeTask(painter.vae, photos, dev))
-        run.run(config.vae_decoder, VaeTask(painter.vae, photos, dev))
         scale, shift = latent_scale(painter.vae, photos[:1024])
         painter.vae.register_to_config(scaling_factor=scale, shift_factor=shift)
         painter.vae.save_pretrained(vae_folder)
-        run.finish(config.vae_decoder)
+        run.finish(config.vae_whole)
     painter.vae.to(memory_format=torch.channels_last).requires_grad_(False)
     latents = cached_rows(
         run.out / "painter" / f"latents-{config.num_photos}.npy",

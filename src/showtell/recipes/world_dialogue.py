@@ -22,6 +22,7 @@ from showtell.prompt import Renderer
 from showtell.recipes.tasks import DialogueTask, world_pixels
 from showtell.recipes.world_base import StageRunner
 from showtell.training.stage import Stage
+from showtell.world.oracle import AttributeReader
 from showtell.world.scenes import DEV_SEEDS
 from showtell.world.talk import OPENINGS, world_dialogue
 
@@ -61,11 +62,32 @@ class WorldDialogue:
             warmup=100,
             decay="cosine",
             betas=(0.9, 0.98),
-            weights={"t": 1.0, "moment": 0.5, "v": 1.0},
+            weights={"t": 1.0, "moment": 0.5, "caption": 0.5, "v": 1.0},
             ema=0.998,
         )
     )
     calibration_dialogues: int = 1000
+    validation_dialogues: int = 200  # for stage.evaluate_every: dev BLEU-2 and FID
+
+
+EPOCH = 90_000 // 32  # steps
+PAPER = WorldDialogue(  # 2408.08650, section 3.1, on the world instead of PhotoChat
+    bridge=DvtmConfig(),
+    stage=Stage(
+        name="paper",
+        steps=80 * EPOCH,  # as released: the paper gives no limit, patience ends it
+        batch_size=32,
+        learning_rate=5e-5,
+        weight_decay=0.01,
+        learning_rates={"painter.text": 0.0, "painter.vae": 0.0, "captioner": 0.0},
+        warmup=1000,
+        clip=None,
+        weights={"t": 1.0, "moment": 0.0, "caption": 0.0, "v": 1.0},  # alpha is the weight of v
+        evaluate_every=EPOCH,
+        patience=4,
+        patience_metrics=("bleu2", "-fid"),
+    ),
+)
 
 
 def build_bridge(plain: Mapping[str, Any], language: LanguageModel) -> Bridge:
@@ -114,7 +136,11 @@ def run_world_dialogue(config: WorldDialogue, *, out: Path, resume: bool, name: 
     if model.painter is not None:
         model.painter.unet.to(memory_format=torch.channels_last)  # type: ignore[attr-defined]
     task = DialogueTask(
-        model, dialogue=world_dialogue, length=config.num_dialogues, pixels_of=world_pixels
+        model,
+        dialogue=world_dialogue,
+        length=config.num_dialogues,
+        pixels_of=world_pixels,
+        validate_with=lambda trained: _dev_measures(trained, config),
     )
     run = StageRunner(out=out, resume=resume, seed=config.seed)
     run.run(config.stage, task)
@@ -124,6 +150,18 @@ def run_world_dialogue(config: WorldDialogue, *, out: Path, resume: bool, name: 
     recipe = {"name": name, "config": to_plain(config)}
     save_model(model, out / "model", recipe=recipe)
     return out / "model"
+
+
+def _dev_measures(model: PhotoDialogueModel, config: WorldDialogue) -> dict[str, float]:
+    from showtell.evaluation.world import dev_measures
+    from showtell.recipes import SHIPPED
+
+    return dev_measures(
+        model,
+        count=config.validation_dialogues,
+        encoder=AttributeReader.from_pretrained(SHIPPED / "encoder"),
+        seed=config.seed,
+    )
 
 
 def share_threshold(model: PhotoDialogueModel, count: int) -> float:

@@ -65,6 +65,20 @@ def save_state(
         ) from error
 
 
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write one safetensors file in one rename. Raises StorageError."""
+    fresh = path.with_name(path.name + ".new")
+    try:
+        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, fresh)
+        fresh.replace(path)
+    except (OSError, SafetensorError) as error:
+        fresh.unlink(missing_ok=True)
+        raise StorageError(
+            f'"{path}" could not be written ({error}); free some disk space and run the same '
+            "command with --resume"
+        ) from error
+
+
 def load_state(
     folder: Path,
     *,

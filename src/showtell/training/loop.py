@@ -5,7 +5,6 @@ torchrun --nproc-per-node 2 -m showtell train RECIPE      averages gradients ove
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
@@ -24,10 +23,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from showtell.errors import ConfigError, GenerationError
-from showtell.training.checkpoint import load_state, save_state
+from showtell.training.checkpoint import load_state, save_state, save_tensors
 from showtell.training.stage import Stage
 
 
@@ -41,6 +41,9 @@ class Task(Protocol):
         self, indices: Sequence[int], *, generator: torch.Generator, epoch: float
     ) -> dict[str, Tensor]: ...
     def validate(self) -> dict[str, float]: ...
+
+
+BEST = "best.safetensors"
 
 
 def batch_indices(length: int, batch_size: int, step: int, seed: int) -> list[int]:
@@ -103,7 +106,9 @@ def run_stage(
 ) -> list[dict[str, float]]:
     """Train; returns the history (one record every few steps) and leaves the module trained.
 
-    With ``stage.ema`` the module ends with the averaged weights. ``stop_after`` ends the process's
+    With ``stage.patience_metrics`` the module ends with the weights that were best by the first of
+    them (kept in ``out``/best.safetensors), else with ``stage.ema`` with the averaged weights.
+    ``stop_after`` ends the process's
     share early, as a kill would, with the state saved (for tests of --resume).
     Raises GenerationError when a loss is not finite, ConfigError for a loss without a weight.
     """
@@ -113,6 +118,8 @@ def run_stage(
         parameter.requires_grad_(stage.multiplier(name) > 0)
         if parameter.requires_grad:
             moving[name] = parameter
+    for name in stage.compile:
+        task.module.get_submodule(name).compile()
     names = {parameter: name for name, parameter in moving.items()}
     optimizer = _optimizer(stage, moving)
     ema = ExponentialAverage(moving, stage.ema) if stage.ema else None
@@ -122,6 +129,8 @@ def run_stage(
     stale, step, spent = 0, 0, 0.0
     sums: dict[str, float] = {}  # since the last record
     counted = 0
+    if not resume:
+        (out / BEST).unlink(missing_ok=True)
     state = out / "state" if world == 1 else out / f"state-{rank}"
     if resume and (state.exists() or state.with_name(state.name + ".old").exists()):
         progress, averages = load_state(
@@ -187,9 +196,11 @@ def run_stage(
                 measured = task.validate()
                 task.module.train()
                 history.append({"step": step, **measured})
-                better = [k for k in stage.patience_metrics if measured[k] > best.get(k, -math.inf)]
-                best |= {k: measured[k] for k in better}
+                better = improved(stage.patience_metrics, measured, best)
+                best |= {k: measured[k.removeprefix("-")] for k in better}
                 stale = 0 if better else stale + 1
+                if rank == 0 and better and stage.patience_metrics[0] in better:
+                    save_tensors({n: p.detach() for n, p in moving.items()}, out / BEST)
                 if stage.patience and stale >= stage.patience:
                     break
             if time.monotonic() - saved > stage.save_minutes * 60:
@@ -199,10 +210,35 @@ def run_stage(
                 save()
                 return history
         save()
-    if ema:
+    if stage.patience_metrics and (out / BEST).exists():
+        with torch.no_grad():
+            for name, value in load_file(out / BEST).items():
+                moving[name].copy_(value)
+    elif ema:
         ema.put_into(moving)
     task.module.eval()
     return history
+
+
+def improved(
+    names: Sequence[str], measured: Mapping[str, float], best: Mapping[str, float]
+) -> list[str]:
+    """Which of the named measures are better than ever; "-fid" names one of which less is better.
+
+    ``best`` is keyed as ``names`` are. Raises ConfigError for a measure that nothing takes.
+    """
+    better = []
+    for name in names:
+        key = name.removeprefix("-")
+        if key not in measured:
+            raise ConfigError(
+                f'patience_metrics names "{name}"; the stage measures '
+                f"{', '.join(measured) or 'nothing'}; name some of these with --set"
+            )
+        sign = -1.0 if name.startswith("-") else 1.0
+        if name not in best or sign * measured[key] > sign * best[name]:
+            better.append(name)
+    return better
 
 
 def _step(
