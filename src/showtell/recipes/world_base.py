@@ -97,7 +97,7 @@ class WorldBase:
     language: Stage = field(
         default=Stage(
             name="language",
-            steps=3600,
+            steps=3000,
             batch_size=32,
             learning_rate=2e-3,
             warmup=200,
@@ -110,9 +110,9 @@ class WorldBase:
     perceptron: Stage = field(
         default=Stage(
             name="perceptron",
-            steps=1500,
-            batch_size=32,
-            learning_rate=1e-3,
+            steps=1400,
+            batch_size=48,
+            learning_rate=1.5e-3,
             learning_rates={"language": 0.3},
             warmup=100,
             decay="cosine",
@@ -255,7 +255,7 @@ def train_perceptron(
     language: LanguageModel,
     painter: LatentDiffusionPainter | None,
 ) -> PhotoDialogueModel:
-    """The perceptron by captioning; every second example is a dialogue in which photos are seen."""
+    """The perceptron by captioning; every fourth example is a dialogue in which photos are seen."""
     torch.manual_seed(config.seed)
     perceptron = QFormerPerceptron(
         vision=small.build_vision(),
@@ -275,7 +275,7 @@ def train_perceptron(
     )
 
     def dialogue(index: int) -> Dialogue:
-        return world_dialogue(index) if index % 2 else captioning_example(index)
+        return captioning_example(index) if index % 4 else world_dialogue(index)
 
     task = DialogueTask(
         model, dialogue=dialogue, length=config.num_dialogues, pixels_of=world_pixels

@@ -13,11 +13,11 @@ class Stage:
 
     ``learning_rates`` multiplies ``learning_rate`` for parameters whose name starts with the key
     (the longest key counts; 0 freezes). ``weights`` multiplies the losses by name; a loss that is
-    not named is an error. ``compile`` names submodules to run through torch.compile (it takes a C++
-    compiler, minutes to start, and then a quarter less time on a CPU). Every ``evaluate_every`` steps
-    the task measures itself; after ``patience`` times in which none of ``patience_metrics`` was
-    better than ever ("-fid": less is better) the stage ends. ``decay``: what the rate does after the warm-up,
-    ``constant`` or ``cosine`` down to ``final_rate`` of itself.
+    not named is an error. ``decay``: what the rate does after the warm-up, ``constant`` or
+    ``cosine`` down to ``final_rate`` of itself. ``compile`` names submodules to run through
+    torch.compile (it takes a C++ compiler, minutes to start, and then a quarter less time on a
+    CPU). Every ``evaluate_every`` steps the task measures itself; after ``patience`` times in
+    which none of ``patience_metrics`` was better than ever ("-fid": less is better) the stage ends.
     """
 
     name: str
