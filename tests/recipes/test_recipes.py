@@ -13,9 +13,12 @@ from showtell.recipes import RECIPES, load_model, run_recipe
 TINY = [
     "num_photos=24",
     "num_dialogues=24",
-    *(f"{stage}.steps=2" for stage in ("vae", "vae_whole", "painter", "language", "perceptron")),
+    *(
+        f"{stage}.steps=2"
+        for stage in ("vae", "vae_whole", "painter", "language", "vision", "perceptron")
+    ),
     *(f"{stage}.batch_size=2" for stage in ("vae", "vae_whole", "painter")),
-    *(f"{stage}.batch_size=2" for stage in ("language", "perceptron")),
+    *(f"{stage}.batch_size=2" for stage in ("language", "vision", "perceptron")),
 ]
 
 

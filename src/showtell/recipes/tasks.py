@@ -10,7 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import ViTModel
 
 from showtell.batch import collate
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
@@ -19,6 +20,7 @@ from showtell.models.painter import LatentDiffusionPainter
 from showtell.prompt import Rendered
 from showtell.training.features import photo_scene, pixels_tensor
 from showtell.world.drawing import photo_pixels
+from showtell.world.oracle import label_scenes
 from showtell.world.scenes import ATTRIBUTES, Scene, write_caption
 
 
@@ -79,6 +81,58 @@ def _opponents(pixels: Tensor) -> Tensor:
     """Red against green and blue against yellow: colour apart from light."""
     red, green, blue = pixels.unbind(1)
     return torch.stack([red - green, blue - (red + green) / 2])
+
+
+class LabelledVision(nn.Module):
+    """A vision encoder with one linear head for each attribute, on the mean of its patches."""
+
+    def __init__(self, vision: ViTModel) -> None:
+        super().__init__()
+        self.vision = vision
+        width = vision.config.hidden_size
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(width, len(options)) for name, options in ATTRIBUTES.items()}
+        )
+
+    def forward(self, pixels_N3HW: Tensor) -> dict[str, Tensor]:
+        """Pixels in [-1, 1] -> logits (N, options) by attribute."""
+        mean_NC = self.vision(pixel_values=pixels_N3HW).last_hidden_state[:, 1:].mean(1)
+        return {name: head(mean_NC) for name, head in self.heads.items()}
+
+
+@dataclass
+class VisionTask:
+    """Drawn photos to their labels: what stands in for the pretraining of a vision encoder."""
+
+    module: LabelledVision
+    photos: np.ndarray  # uint8 (N, H, W, 3)
+    scenes: Sequence[Scene]
+    held_out: np.ndarray
+    held_out_scenes: Sequence[Scene]
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def losses(
+        self, indices: Sequence[int], *, generator: torch.Generator, epoch: float
+    ) -> dict[str, Tensor]:
+        pixels = pixels_tensor(self.photos[list(indices)]) * 2 - 1
+        flip = torch.rand(len(indices), generator=generator) < 0.5
+        pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
+        labels_NA = label_scenes([self.scenes[index] for index in indices])
+        logits = self.module(pixels).values()
+        losses = [F.cross_entropy(l_NO.float(), labels_NA[:, a]) for a, l_NO in enumerate(logits)]
+        return {"labels": torch.stack(losses).mean()}
+
+    def validate(self) -> dict[str, float]:
+        with torch.no_grad():
+            logits = self.module(pixels_tensor(self.held_out) * 2 - 1)
+        labels_NA = label_scenes(self.held_out_scenes)
+        right = {
+            f"dev_{name}": float((l_NO.argmax(-1) == labels_NA[:, a]).float().mean())
+            for a, (name, l_NO) in enumerate(logits.items())
+        }
+        return right
 
 
 @dataclass

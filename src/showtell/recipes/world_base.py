@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from transformers import ViTModel
 
 from showtell.bridges import Pipeline, PipelineConfig
 from showtell.config import to_plain
@@ -25,8 +27,10 @@ from showtell.prompt import Renderer, RendererConfig
 from showtell.recipes import small
 from showtell.recipes.tasks import (
     DialogueTask,
+    LabelledVision,
     PainterTask,
     VaeTask,
+    VisionTask,
     captioning_example,
     encode_all,
     latent_scale,
@@ -35,7 +39,7 @@ from showtell.recipes.tasks import (
 from showtell.training.features import cached_rows, photo_scene, world_photos
 from showtell.training.loop import run_stage
 from showtell.training.stage import Stage
-from showtell.world.scenes import write_caption
+from showtell.world.scenes import Scene, write_caption
 from showtell.world.talk import world_dialogue
 
 
@@ -107,10 +111,25 @@ class WorldBase:
             ema=0.998,
         )
     )
+    vision: Stage = field(
+        default=Stage(
+            name="vision",
+            steps=1600,
+            batch_size=128,
+            learning_rate=1.5e-3,
+            warmup=150,
+            decay="cosine",
+            betas=(0.9, 0.98),
+            weight_decay=0.05,
+            weights={"labels": 1.0},
+            ema=0.995,
+            evaluate_every=400,
+        )
+    )
     perceptron: Stage = field(
         default=Stage(
             name="perceptron",
-            steps=1400,
+            steps=1000,
             batch_size=48,
             learning_rate=1.5e-3,
             learning_rates={"language": 0.3},
@@ -179,10 +198,8 @@ def train_painter(config: WorldBase, run: StageRunner) -> LatentDiffusionPainter
         return LatentDiffusionPainter.from_pretrained(folder)
     torch.manual_seed(config.seed)
     painter = new_painter(config)
-    scenes = [photo_scene(seed) for seed in range(config.num_photos)]
-    photos = world_photos(scenes, run.out / "cache" / f"photos-{config.num_photos}.npy")
-    dev_scenes = [photo_scene(seed) for seed in range(200_000, 200_128)]
-    dev = world_photos(dev_scenes, run.out / "cache" / "photos-dev.npy")
+    scenes, photos = _photos(config, run)
+    _, dev = _dev_photos(run)
     vae_folder = run.out / "vae" / "model"
     if run.finished(config.vae_whole):
         painter.vae = AutoencoderKL.from_pretrained(
@@ -248,6 +265,31 @@ def train_language(config: WorldBase, run: StageRunner) -> LanguageModel:
     return language
 
 
+def train_vision(config: WorldBase, run: StageRunner) -> ViTModel:
+    """The perceptron's ViT on the attributes of drawn photos, as others' are on labelled ones."""
+    folder = run.out / "vision" / "model"
+    if run.finished(config.vision):
+        return ViTModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False)
+    torch.manual_seed(config.seed)
+    module = LabelledVision(small.build_vision())
+    scenes, photos = _photos(config, run)
+    dev_scenes, dev = _dev_photos(run)
+    run.run(config.vision, VisionTask(module, photos, scenes, dev, dev_scenes))
+    module.vision.save_pretrained(folder)
+    run.finish(config.vision)
+    return module.vision
+
+
+def _photos(config: WorldBase, run: StageRunner) -> tuple[list[Scene], np.ndarray]:
+    scenes = [photo_scene(seed) for seed in range(config.num_photos)]
+    return scenes, world_photos(scenes, run.out / "cache" / f"photos-{config.num_photos}.npy")
+
+
+def _dev_photos(run: StageRunner) -> tuple[list[Scene], np.ndarray]:
+    scenes = [photo_scene(seed) for seed in range(200_000, 200_128)]
+    return scenes, world_photos(scenes, run.out / "cache" / "photos-dev.npy")
+
+
 def train_perceptron(
     config: WorldBase,
     run: StageRunner,
@@ -256,9 +298,10 @@ def train_perceptron(
     painter: LatentDiffusionPainter | None,
 ) -> PhotoDialogueModel:
     """The perceptron by captioning; every fourth example is a dialogue in which photos are seen."""
+    vision = train_vision(config, run)
     torch.manual_seed(config.seed)
     perceptron = QFormerPerceptron(
-        vision=small.build_vision(),
+        vision=vision,
         qformer=small.build_qformer(),
         num_tokens=config.num_photo_tokens,
         language_width=language.width,

@@ -1,0 +1,273 @@
+"""Divter's image side: an image tokenizer V and a translator F from words to image tokens.
+
+V is a VQ model: a photo is L codes out of a codebook. F is a causal LM over
+
+    words of the caption; SEP; code 1 ... code L
+
+that is trained on the codes and, to paint, writes them one by one. Source: Divter (arXiv
+2110.08515, section 3.3), as the baseline of 2408.08650. It stands where the latent diffusion
+painter does: its "text tower" is F's own table of words, so its conditioning is the caption's
+embeddings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import VQModel
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from showtell.errors import CheckpointError, ConfigError
+from showtell.models.painter import MAX_SHARD_SIZE
+from showtell.models.parts import Conditioning, PainterTokens
+
+Rank = Callable[[Tensor, Tensor], Tensor]  # photos (N, 3, H, W), conditioning (N, S, C) -> score N
+
+
+class WordTable(nn.Module):
+    """The translator's embeddings of words, as a text tower (parts.TextTower).
+
+    U words come first in the translator's vocabulary, SEP is number U, then the codes.
+    """
+
+    def __init__(
+        self, translator: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, length: int
+    ) -> None:
+        super().__init__()
+        self._table = [translator.get_input_embeddings()]  # in a list: it is the translator's own
+        self.tokenizer = tokenizer
+        self.length = length
+
+    @property
+    def token_table_UC(self) -> Tensor:
+        return self._table[0].weight[: len(self.tokenizer)]
+
+    def tokenize(self, captions: Sequence[str]) -> PainterTokens:
+        """Captions -> padded ids with character offsets; longer ones are cut to S tokens."""
+        encoded = self.tokenizer(
+            list(captions),
+            padding="max_length",
+            max_length=self.length,
+            truncation=True,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            return_tensors="pt",
+        )
+        device = self.token_table_UC.device
+        return PainterTokens(
+            ids_NS=encoded["input_ids"].to(device),
+            content_NS=(encoded["special_tokens_mask"] == 0).to(device),
+            offsets_NS2=encoded["offset_mapping"].to(device),
+        )
+
+    def forward(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor:
+        """The words' embeddings, (N, S, C)."""
+        return F.embedding(ids_NS, self.token_table_UC) if embeds_NSC is None else embeds_NSC
+
+
+class CodePainter(nn.Module):
+    """Conditioning -> photo, code by code.
+
+    ``num_samples`` photos are painted for one caption, and ``rank`` keeps the best (Divter: 256, by
+    CLIP); one needs no ``rank``. Raises ConfigError where the translator's vocabulary is not words,
+    SEP and the codebook.
+    """
+
+    def __init__(
+        self,
+        *,
+        translator: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        vq: VQModel,
+        text_length: int,
+        num_samples: int = 1,
+        rank: Rank | None = None,
+    ) -> None:
+        super().__init__()
+        wanted = len(tokenizer) + 1 + vq.config.num_vq_embeddings
+        if (met := translator.config.vocab_size) != wanted:
+            raise ConfigError(
+                f"the translator has {met} tokens; wanted {wanted}: {len(tokenizer)} words, SEP "
+                f"and {vq.config.num_vq_embeddings} codes; build it for this tokenizer and VQ model"
+            )
+        self.translator = translator
+        self.vq = vq
+        self.text = WordTable(translator, tokenizer, length=text_length)
+        self.num_samples = num_samples
+        self.rank = rank
+
+    @property
+    def separator(self) -> int:
+        """The id of SEP; code j is number ``separator + 1 + j``."""
+        return len(self.text.tokenizer)
+
+    @property
+    def side(self) -> int:
+        """A photo is side x side codes."""
+        return self.vq.config.sample_size // 2 ** (len(self.vq.config.block_out_channels) - 1)
+
+    def encode_text(self, captions: Sequence[str]) -> Tensor:
+        """Captions -> conditioning (N, S, C)."""
+        return self.text(self.text.tokenize(captions).ids_NS)
+
+    def codes(self, pixels_N3HW: Tensor) -> Tensor:
+        """Pixels in [0, 1] -> (N, L) codes, row by row."""
+        with torch.no_grad():
+            latents = self.vq.encode(pixels_N3HW * 2 - 1).latents.float()
+            indices = self.vq.quantize(latents)[2][2]
+        return indices.reshape(len(pixels_N3HW), -1)
+
+    def decode_codes(self, codes_NL: Tensor) -> Tensor:
+        """(N, L) codes -> pixels in [0, 1]."""
+        width = self.vq.quantize.vq_embed_dim
+        shape = (len(codes_NL), self.side, self.side, width)
+        with torch.no_grad():
+            latents = self.vq.quantize.get_codebook_entry(codes_NL.flatten(), shape)
+            pixels = self.vq.decode(latents, force_not_quantize=True).sample
+        return (pixels.float() / 2 + 0.5).clamp(0, 1)
+
+    def encode_photos(self, pixels_N3HW: Tensor) -> Tensor:
+        return self.codes(pixels_N3HW)
+
+    def decode_photos(self, codes_NL: Tensor) -> Tensor:
+        return self.decode_codes(codes_NL)
+
+    def loss(self, cond_NSC: Tensor, pixels_N3HW: Tensor, *, generator: torch.Generator) -> Tensor:
+        """L_F = - sum_l log p(code_l | caption, codes before it), as a mean over codes.
+
+        Nothing is drawn: ``generator`` is the protocol's.
+        """
+        codes_NL = self.codes(pixels_N3HW)
+        return F.cross_entropy(
+            self.code_logits(cond_NSC, codes_NL).flatten(0, 1), codes_NL.flatten()
+        )
+
+    def code_logits(self, cond_NSC: Tensor, codes_NL: Tensor) -> Tensor:
+        """Teacher-forced logits (N, L, codebook) of each code; words cannot be said there."""
+        table = self.translator.get_input_embeddings()
+        told = torch.cat([codes_NL.new_full((len(codes_NL), 1), -1), codes_NL[:, :-1]], 1)
+        inputs = torch.cat([cond_NSC, table(told + self.separator + 1).to(cond_NSC.dtype)], 1)
+        states = self.translator.base_model(inputs_embeds=inputs).last_hidden_state
+        logits = self.translator.get_output_embeddings()(states[:, cond_NSC.shape[1] :])
+        return logits[..., self.separator + 1 :].float()
+
+    @torch.no_grad()
+    def paint(
+        self,
+        conditioning: Conditioning,
+        *,
+        num_steps: int,
+        guidance: float,
+        seeds: Sequence[int],
+        callback: Callable[[int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Photos (N, 3, H, W) in [0, 1]; each from the dice of its own seed.
+
+        ``num_steps`` and ``guidance`` belong to diffusion and change nothing here: a photo takes as
+        many steps as it has codes. Raises ConfigError for several samples without a ``rank``.
+        """
+        if self.num_samples > 1 and self.rank is None:
+            raise ConfigError(
+                f"{self.num_samples} photos a caption and nothing to rank them by; give the "
+                "painter a rank (photos, conditioning -> scores), or set num_samples to 1"
+            )
+        cond_NSC = conditioning.cond_NSC
+        photos_N3HW = self.decode_codes(self._write(cond_NSC, seeds, 0, callback))
+        if self.rank is None:
+            return photos_N3HW
+        score_N = self.rank(photos_N3HW, cond_NSC)
+        for sample in range(1, self.num_samples):
+            others_N3HW = self.decode_codes(self._write(cond_NSC, seeds, sample, callback))
+            other_N = self.rank(others_N3HW, cond_NSC)
+            better_N = other_N > score_N
+            photos_N3HW = torch.where(better_N[:, None, None, None], others_N3HW, photos_N3HW)
+            score_N = torch.where(better_N, other_N, score_N)
+        return photos_N3HW
+
+    def _write(
+        self,
+        cond_NSC: Tensor,
+        seeds: Sequence[int],
+        sample: int,
+        callback: Callable[[int, Tensor], None] | None,
+    ) -> Tensor:
+        """Draw (N, L) codes, one after the other."""
+        dice = [torch.Generator().manual_seed(seed + 1_000_003 * sample) for seed in seeds]
+        table = self.translator.get_input_embeddings()
+        separator = torch.full((len(seeds), 1), self.separator, device=cond_NSC.device)
+        inputs = torch.cat([cond_NSC, table(separator).to(cond_NSC.dtype)], 1)
+        cache = DynamicCache()
+        codes: list[Tensor] = []
+        for step in range(self.side**2):
+            states = self.translator.base_model(
+                inputs_embeds=inputs, past_key_values=cache, use_cache=True
+            ).last_hidden_state[:, -1]
+            logits = self.translator.get_output_embeddings()(states)[:, self.separator + 1 :]
+            chances = logits.float().softmax(-1).cpu()
+            drawn = torch.cat(
+                [
+                    torch.multinomial(p, 1, generator=die)
+                    for p, die in zip(chances, dice, strict=True)
+                ]
+            ).to(cond_NSC.device)
+            codes.append(drawn)
+            inputs = table(drawn[:, None] + self.separator + 1).to(cond_NSC.dtype)
+            if callback is not None:
+                callback(step + 1, torch.stack(codes, 1))
+        return torch.stack(codes, 1)
+
+    # ------------------------------------------------------------------------------ on disk
+
+    def save_pretrained(self, folder: Path) -> None:
+        """translator/ and tokenizer/ (transformers), vq/ (diffusers), code_painter.json."""
+        self.translator.save_pretrained(folder / "translator", max_shard_size=MAX_SHARD_SIZE)
+        self.text.tokenizer.save_pretrained(folder / "tokenizer")
+        self.vq.save_pretrained(folder / "vq", max_shard_size=MAX_SHARD_SIZE)
+        path = folder / "vq" / "config.json"  # diffusers notes the folder that it was read from
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n")
+        settings = {"text_length": self.text.length, "num_samples": self.num_samples}
+        (folder / "code_painter.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> CodePainter:
+        """Read from this machine; only safetensors are read. Raises CheckpointError."""
+        try:
+            settings = json.loads((folder / "code_painter.json").read_text())
+            return cls(
+                translator=AutoModelForCausalLM.from_pretrained(
+                    folder / "translator", dtype=dtype, use_safetensors=True, local_files_only=True
+                ),
+                tokenizer=AutoTokenizer.from_pretrained(
+                    folder / "tokenizer", local_files_only=True
+                ),
+                vq=VQModel.from_pretrained(
+                    folder / "vq",
+                    torch_dtype=dtype,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    low_cpu_mem_usage=False,  # or diffusers asks for accelerate
+                ),
+                text_length=settings["text_length"],
+                num_samples=settings["num_samples"],
+            )
+        except ConfigError:
+            raise
+        except Exception as error:  # the libraries raise many kinds for a broken file
+            raise CheckpointError(
+                f'the painter in "{folder}" cannot be read ({type(error).__name__}: {error}); '
+                "wanted code_painter.json, translator, tokenizer and vq as save_pretrained writes "
+                "them; copy or train it again"
+            ) from error
