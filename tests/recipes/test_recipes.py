@@ -97,3 +97,15 @@ def test_a_batch_in_parts_of_like_length_has_the_same_losses(tiny_end_to_end):
             found.append(task.losses(range(9), generator=torch.Generator(), epoch=0.0))
     for name in found[0]:
         torch.testing.assert_close(found[0][name], found[1][name], atol=1e-5, rtol=1e-4)
+
+
+def test_a_contrastive_run_is_a_clip_of_the_library(tmp_path):
+    from transformers import CLIPModel
+
+    settings = ["num_photos=12", "num_dev=6", "width=16", "layers=1", "projection=8"]
+    settings += ["stage.steps=2", "stage.batch_size=4", "stage.evaluate_every=2"]
+    out = run_recipe("world_contrastive", overrides=settings, out=tmp_path / "o", resume=False)
+    model = CLIPModel.from_pretrained(out, use_safetensors=True)
+    assert model.config.projection_dim == 8
+    report = json.loads((out / "report.json").read_text())
+    assert all(0 <= share <= 1 for share in report["measures"].values())

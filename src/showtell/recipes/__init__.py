@@ -1,6 +1,7 @@
 """Recipes: one function returns a complete experiment; and the models by name.
 
 world_oracle, world_encoder   the instruments that read photos
+world_contrastive             the instrument that holds photos against words
 world_base                    what the papers take as pretrained
 world_mini                    the end-to-end model (2408.08650) from world_base: shipped as "mini"
 world_paper                   the same with the paper's own settings, early stopping included
@@ -103,6 +104,18 @@ def _run_reader(config: Any, *, out: Path, resume: bool) -> Path:
     return run_world_reader(config, out=out, resume=resume)
 
 
+def _contrastive() -> Any:
+    from showtell.recipes.world_contrastive import WorldContrastive
+
+    return WorldContrastive()
+
+
+def _run_contrastive(config: Any, *, out: Path, resume: bool) -> Path:
+    from showtell.recipes.world_contrastive import run_world_contrastive
+
+    return run_world_contrastive(config, out=out, resume=resume)
+
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -119,6 +132,13 @@ RECIPES: dict[str, Recipe] = {
             hours="0.3",
             config=_reader("encoder"),
             run=_run_reader,
+        ),
+        Recipe(
+            name="world_contrastive",
+            summary="a small CLIP of the world: CLIP-I, CLIP-T and retrieval, offline",
+            hours="0.4",
+            config=_contrastive,
+            run=_run_contrastive,
         ),
         Recipe(
             name="world_base",

@@ -1,0 +1,42 @@
+"""GILL's published training and open checks, as settings."""
+
+from __future__ import annotations
+
+import pytest
+
+from showtell.errors import ConfigError
+from showtell.recipes.gill import VARIANTS, gill_stages
+
+
+@pytest.mark.parametrize(("preset", "warmup"), [("paper", 1000), ("release", 2000)])
+def test_the_rate_warms_up_and_falls_to_a_tenth_after_five_epochs(preset, warmup):
+    first, second = gill_stages(preset)
+    assert first.rate(0) == pytest.approx(1e-3 / warmup)
+    assert first.rate(warmup // 2 - 1) == pytest.approx(5e-4)
+    assert first.rate(warmup) == first.rate(first.steps - 1) == pytest.approx(1e-3)
+    assert second.rate(0) == second.rate(second.steps - 1) == pytest.approx(1e-4)
+    assert first.steps + second.steps == 20_000
+
+
+def test_what_gill_trains_moves_and_nothing_else():
+    stage, _ = gill_stages()
+    moves = ("perceptron.project.weight", "language.new_tokens.input_nD", "bridge.log_scale")
+    still = ("language.model.lm_head.weight", "perceptron.vision.x", "painter.unet.x")
+    assert [stage.multiplier(name) for name in moves] == [1.0] * 3
+    assert [stage.multiplier(name) for name in still] == [0.0] * 3
+
+
+def test_a_variant_changes_one_thing():
+    paper = VARIANTS["paper"]
+    for name, variant in VARIANTS.items():
+        changed = [
+            field
+            for field in paper.__dataclass_fields__
+            if getattr(variant, field) != getattr(paper, field)
+        ]
+        assert len(changed) == {"paper": 0, "release": 2}.get(name, 1), name
+
+
+def test_an_unknown_preset_is_answered_with_what_there_is():
+    with pytest.raises(ConfigError, match='unknown preset "relase"; did you mean "release"'):
+        gill_stages("relase")
