@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from showtell.batch import collate
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
 from showtell.models.painter import LatentDiffusionPainter
-from showtell.prompt import Rendered
+from showtell.prompt import IGNORED, Rendered, Renderer
 from showtell.training.features import photo_scene, pixels_tensor
 from showtell.world.drawing import photo_pixels
 from showtell.world.oracle import label_scenes
@@ -217,12 +218,39 @@ def swap_speakers(dialogue: Dialogue) -> Dialogue:
     return Dialogue(id=dialogue.id, turns=turns, labels=dialogue.labels)
 
 
+def excerpt(
+    renderer: Renderer, dialogue: Dialogue, *, before: int, generator: torch.Generator
+) -> Rendered | None:
+    """One of the agent's turns that shares a photo or speaks of one, and up to ``before`` turns.
+
+    Only what that turn says is trained, and not whether it is a photo: excerpts are chosen for
+    their photos, so they would teach to share too often. None where there is no such turn.
+    """
+    about = [
+        k
+        for k, turn in enumerate(dialogue.turns)
+        if turn.speaker == AGENT and (turn.photos or turn.labels.get("named"))
+    ]
+    if not about:
+        return None
+    last = about[int(torch.randint(len(about), (1,), generator=generator))]
+    row = renderer.render_turns(dialogue.turns[max(0, last - before) : last + 1])
+    opening = max(place.index for place in row.moments)  # the next token is [IMG], or a word
+    return dataclasses.replace(
+        row,
+        labels=[IGNORED] * (opening + 2) + row.labels[opening + 2 :],
+        spans=[place for place in row.spans if place.start > opening],
+        moments=[],
+    )
+
+
 @dataclass
 class DialogueTask:
     """Dialogues through the whole model, or only its words where ``pixels_of`` is None.
 
     ``module.renderer`` decides what is trained. With ``swap`` every second visit exchanges the
-    speakers.
+    speakers. ``excerpts`` is the share of visits that read an excerpt of a dialogue (see
+    ``excerpt``): more photos a second, for what is told of them.
     """
 
     module: PhotoDialogueModel
@@ -230,6 +258,7 @@ class DialogueTask:
     length: int
     pixels_of: Callable[[Photo], Tensor] | None = None
     swap: Callable[[int], bool] = lambda index: False
+    excerpts: float = 0.0
     parts: int = 4  # a batch is run in parts of like length: the same losses, less padding
     validate_with: Callable[[PhotoDialogueModel], dict[str, float]] | None = None
 
@@ -244,7 +273,10 @@ class DialogueTask:
             dialogue = self.dialogue(index)
             if self.swap(index) and bool(torch.rand(1, generator=generator) < 0.5):
                 dialogue = swap_speakers(dialogue)
-            rows.append(self.module.renderer.render(dialogue))
+            row = None
+            if self.excerpts and bool(torch.rand(1, generator=generator) < self.excerpts):
+                row = excerpt(self.module.renderer, dialogue, before=6, generator=generator)
+            rows.append(row or self.module.renderer.render(dialogue))
         self.module.bridge.advance(epoch)
         batches = [
             collate(

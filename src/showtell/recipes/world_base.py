@@ -54,6 +54,7 @@ class WorldBase:
     num_photos: int = 90_000
     num_dialogues: int = 90_000
     num_photo_tokens: int = 8
+    excerpts: float = 0.6  # of the dialogues that the LM reads (see tasks.excerpt)
     photochat: str | None = None
     start: str | None = None
     seed: int = 0
@@ -101,7 +102,7 @@ class WorldBase:
     language: Stage = field(
         default=Stage(
             name="language",
-            steps=3000,
+            steps=3600,
             batch_size=32,
             learning_rate=2e-3,
             warmup=200,
@@ -132,7 +133,7 @@ class WorldBase:
             steps=1000,
             batch_size=48,
             learning_rate=1.5e-3,
-            learning_rates={"language": 0.3},
+            learning_rates={"language": 0.5},
             warmup=100,
             decay="cosine",
             betas=(0.9, 0.98),
@@ -258,6 +259,7 @@ def train_language(config: WorldBase, run: StageRunner) -> LanguageModel:
         dialogue=dialogue,
         length=config.num_dialogues + len(real),
         swap=lambda index: index >= config.num_dialogues,
+        excerpts=config.excerpts,
     )
     run.run(config.language, task)
     language.save_pretrained(folder)
@@ -297,7 +299,7 @@ def train_perceptron(
     language: LanguageModel,
     painter: LatentDiffusionPainter | None,
 ) -> PhotoDialogueModel:
-    """The perceptron by captioning; every fourth example is a dialogue in which photos are seen."""
+    """The perceptron by captioning, and by dialogues in which photos are seen, half and half."""
     vision = train_vision(config, run)
     torch.manual_seed(config.seed)
     perceptron = QFormerPerceptron(
@@ -318,10 +320,14 @@ def train_perceptron(
     )
 
     def dialogue(index: int) -> Dialogue:
-        return captioning_example(index) if index % 4 else world_dialogue(index)
+        return captioning_example(index) if index % 2 else world_dialogue(index)
 
     task = DialogueTask(
-        model, dialogue=dialogue, length=config.num_dialogues, pixels_of=world_pixels
+        model,
+        dialogue=dialogue,
+        length=config.num_dialogues,
+        pixels_of=world_pixels,
+        excerpts=config.excerpts,
     )
     run.run(config.perceptron, task)
     model.painter = painter

@@ -44,6 +44,7 @@ class WorldDialogue:
 
     base: str = "runs/world_base/model"
     num_dialogues: int = 90_000
+    excerpts: float = 0.5  # of the dialogues (see tasks.excerpt)
     seed: int = 0
     # the paper anneals over three epochs; these runs see less than one
     bridge: DvtmConfig | PipelineConfig = field(default=DvtmConfig(annealing_epochs=0.3))
@@ -72,6 +73,7 @@ class WorldDialogue:
 
 EPOCH = 90_000 // 32  # steps
 PAPER = WorldDialogue(  # 2408.08650, section 3.1, on the world instead of PhotoChat
+    excerpts=0.0,
     bridge=DvtmConfig(),
     stage=Stage(
         name="paper",
@@ -140,6 +142,7 @@ def run_world_dialogue(config: WorldDialogue, *, out: Path, resume: bool, name: 
         dialogue=world_dialogue,
         length=config.num_dialogues,
         pixels_of=world_pixels,
+        excerpts=config.excerpts,
         validate_with=lambda trained: _dev_measures(trained, config),
     )
     run = StageRunner(out=out, resume=resume, seed=config.seed)

@@ -1,0 +1,60 @@
+"""Excerpts train what is said of a photo, and never whether one is shared."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from showtell.dialogue import AGENT
+from showtell.prompt import IGNORED, Renderer, RendererConfig
+from showtell.recipes.tasks import excerpt
+from showtell.world.talk import world_dialogue
+
+
+@pytest.fixture(params=["pixels", "caption"])
+def renderer(request, tokenizers):
+    return Renderer(tokenizers[0], RendererConfig(num_photo_tokens=2, perceive=request.param))
+
+
+def test_only_the_words_about_a_photo_are_trained(renderer):
+    dice = torch.Generator().manual_seed(0)
+    shared = said = 0
+    for seed in range(60):
+        dialogue = world_dialogue(seed)
+        row = excerpt(renderer, dialogue, before=4, generator=dice)
+        about = [
+            turn
+            for turn in dialogue.turns
+            if turn.speaker == AGENT and (turn.photos or turn.labels.get("named"))
+        ]
+        assert (row is None) == (not about)
+        if row is None:
+            continue
+        trained = [i for i, label in enumerate(row.labels) if label != IGNORED]
+        rest = range(trained[0], len(row.ids))  # all but the places of the photo's own pixels
+        assert trained == [i for i in rest if row.ids[i] != renderer.photo]
+        assert all(row.labels[i] == row.ids[i] for i in trained)
+        assert renderer.img not in [row.labels[i] for i in trained] and not row.moments
+        text = renderer.tokenizer.decode([row.ids[i] for i in trained])
+        if row.spans:
+            shared += 1
+            (span,) = row.spans
+            assert trained[0] == span.start and span.photo.caption in text
+        else:  # its first word would say that it is no photo
+            said += 1
+            assert any(t.text.endswith(text.split("<|end|>")[0].strip()) for t in about)
+        assert len([i for i in row.ids if i == renderer.begin]) == 1
+    assert shared > 5 and said > 5
+
+
+def test_which_turn_is_chosen_is_drawn(renderer):
+    dialogue = next(
+        d
+        for d in map(world_dialogue, range(200))
+        if sum(turn.speaker == AGENT and bool(turn.photos) for turn in d.turns) > 1
+    )
+    found = {
+        tuple(excerpt(renderer, dialogue, before=4, generator=torch.Generator().manual_seed(s)).ids)
+        for s in range(20)
+    }
+    assert len(found) > 1
