@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from showtell.serve.show import Render
 
 _DATA_HELP = (
-    "world:test, world:novel, world:dev, world:train, world:100000-100999 or photochat:PATH.jsonl"
+    "world:test, world:novel, world:dev, world:train or world:100000-100999; photochat:, "
+    "dialogcc:, mmdialog:, vist:, visdial:, cc3m:, folder: or showtell:PATH"
 )
 app = typer.Typer(
     name="showtell",
@@ -52,6 +53,14 @@ DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=_DATA_HELP)]
 RenderOption = Annotated[
     str | None,
     typer.Option("--model", metavar="NAME|PATH", help="Whose tokens (the data's shipped model)."),
+]
+MissingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--missing-photos",
+        metavar="error|skip|paint:MODEL",
+        help="What to do about photos that are not there (they stay missing).",
+    ),
 ]
 _READERS = {"world": "mini", "photochat": "photochat_small"}
 
@@ -224,6 +233,7 @@ def evaluate(
         typer.Option("--out", metavar="DIR", help="Where report and contact sheet are written."),
     ] = None,
     skip_bad: SkipOption = False,
+    missing_photos: MissingOption = None,
 ) -> None:
     """Measure a model and write a report: report.json, report.md and a contact sheet."""
     from showtell.evaluation import evaluate as run_evaluation
@@ -231,13 +241,108 @@ def evaluate(
     if out is None:
         out = Path("out") / re.sub(r"[^\w.-]+", "-", f"{checkpoint}-{data}").strip("-.")[-100:]
     report = run_evaluation(
-        checkpoint, data, limit=limit, seed=seed, out=out, skip_bad=skip_bad, told=_progress()
+        checkpoint,
+        data,
+        limit=limit,
+        seed=seed,
+        out=out,
+        skip_bad=skip_bad,
+        missing_photos=missing_photos,
+        told=_progress(),
     )
     if json:
         print(report.to_json(), end="")
     else:
         print(report.to_markdown())
         print(f"Wrote {out}")
+
+
+@app.command(
+    epilog="Example: showtell score said.jsonl gold.jsonl --protocol psdg --json; a line is "
+    '{"id": "1", "text": "Look!", "photos": ["1.png"]}'
+)
+def score(
+    predictions: Annotated[
+        Path, typer.Argument(metavar="PREDICTIONS.jsonl", help="What a model said, by id.")
+    ],
+    references: Annotated[
+        Path, typer.Argument(metavar="REFERENCES.jsonl", help="What was to be said, by id.")
+    ],
+    protocol: Annotated[
+        str,
+        typer.Option("--protocol", metavar="NAME", help="standard|psdg|minigpt5|mmdialog|gill"),
+    ] = "standard",
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="NAME", help="Only this row, as bleu1; may be repeated."),
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option("--clip", metavar="FOLDER|ID", help="CLIP of CLIP-I and CLIP-T.")
+    ] = None,
+    relevance_clip: Annotated[
+        str | None,
+        typer.Option("--relevance-clip", metavar="FOLDER|ID", help="CLIP of MM-Relevance."),
+    ] = None,
+    sentence_encoder: Annotated[
+        str | None,
+        typer.Option("--sentence-encoder", metavar="FOLDER|ID", help="Of S-BERT similarity."),
+    ] = None,
+    inception: Annotated[
+        Path | None,
+        typer.Option("--inception", metavar="FILE", help="FID's Inception, as safetensors."),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option("--features", metavar="world:oracle", help="Other features for FID, KID."),
+    ] = None,
+    lpips: Annotated[
+        Path | None, typer.Option("--lpips", metavar="FILE", help="LPIPS, as safetensors.")
+    ] = None,
+    wordnet: Annotated[
+        Path | None,
+        typer.Option("--wordnet", metavar="FOLDER", help="Holds corpora/wordnet, for METEOR."),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option("--threshold", metavar="P", help="Of the share moment, from p_share.")
+    ] = 0.5,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where report.json and report.md are written."),
+    ] = None,
+    skip_bad: SkipOption = False,
+) -> None:
+    """Score any model's predictions under the protocol of a published table.
+
+    Rows that need an encoder or a file say which one and how to name it; the rest is measured.
+    """
+    from showtell.metrics.scoring import score as run_score
+
+    report = run_score(
+        predictions,
+        references,
+        protocol=protocol,
+        only=metric or (),
+        clip=clip,
+        relevance_clip=relevance_clip,
+        sentence_encoder=sentence_encoder,
+        inception=inception,
+        features=features,
+        lpips=lpips,
+        wordnet=wordnet,
+        threshold=threshold,
+        seed=seed,
+        skip_bad=skip_bad,
+        out=out,
+        told=_progress(),
+    )
+    if json:
+        print(report.to_json(), end="")
+    else:
+        print(report.to_markdown())
+        if out is not None:
+            print(f"Wrote {out}")
 
 
 @data_app.command("show", epilog="Example: showtell data show world:test 3")
@@ -257,7 +362,7 @@ def data_show(
 
     source = open_data(data, skip_bad=skip_bad)
     dialogue = dialogue_at(source, index)
-    render = _render_of(model or _READERS[source.kind])
+    render = _render_of(model or _READERS.get(source.kind, "mini"))
     if json:
         _print_json(shown_as_dict(dialogue, render=render))
     else:
@@ -281,7 +386,7 @@ def data_stats(
     from showtell.serve.show import statistics
 
     source = open_data(data, skip_bad=skip_bad)
-    render = _render_of(model or _READERS[source.kind])
+    render = _render_of(model or _READERS.get(source.kind, "mini"))
     counts = statistics(source, islice(source, limit), render=render)
     if json:
         _print_json(counts)
@@ -315,6 +420,91 @@ def data_world(
         )
     else:
         print(f"Wrote {export.dialogues:,} dialogues and {export.photos:,} photos to {export.path}")
+
+
+@data_app.command("doctor", epilog="Example: showtell data doctor photochat:data/photochat")
+def data_doctor(
+    data: DataArgument,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Only N dialogues a split.")
+    ] = None,
+    no_photos: Annotated[
+        bool, typer.Option("--no-photos", help="Leave the pixels alone: names and words only.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where doctor.txt, .json and .html are written."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Say what is missing, broken, doubled or leaking in data. It changes nothing.
+
+    Of a folder all splits are read together, and what they share is named. Broken records are
+    counted and passed over.
+    """
+    from showtell.data.doctor import examine
+
+    report = examine(data, photos=not no_photos, limit=limit, told=_progress())
+    print(report.to_json() if json else report.to_text(), end="")
+    if out is not None:
+        report.write(out)
+        if not json:
+            print(f"Wrote {out}")
+
+
+@data_app.command("pack", epilog="Example: showtell data pack mmdialog:data/train --out shards")
+def data_pack(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder.")],
+    shard_size: Annotated[
+        int, typer.Option("--shard-size", min=1, metavar="MB", help="The most a shard may take.")
+    ] = 256,
+    missing_photos: MissingOption = None,
+    json: JsonOption = False,
+    skip_bad: SkipOption = False,
+) -> None:
+    """Write dialogues and photos as WebDataset shards, for training at scale."""
+    import dataclasses
+
+    from showtell.data.pack import pack
+    from showtell.data.sources import open_data
+    from showtell.evaluation.substitutes import missing_photos as policy_of
+
+    policy, paint = policy_of(
+        missing_photos, folder=out.with_name(f"{out.name}-painted"), decode=True
+    )
+    source = open_data(data, skip_bad=skip_bad, missing=policy, paint=paint)
+    told = _progress()
+    packed = pack(
+        source,
+        out,
+        source=data,
+        shard_bytes=shard_size * 1_000_000,
+        on_dialogue=lambda done: told("dialogues", done, done + 1),
+    )
+    told("dialogues", packed.dialogues, packed.dialogues)
+    if json:
+        _print_json(
+            {
+                **dataclasses.asdict(packed),
+                "path": str(packed.path),
+                "skipped": len(source.skipped),
+                "missing": source.missing_counts.as_dict(),
+            }
+        )
+        return
+    for error in source.skipped[:3]:
+        print(f"skipped: {error}", file=sys.stderr)
+    if source.skipped:
+        print(f"{len(source.skipped):,} broken records were skipped")
+    for note in source.notes:
+        print(note)
+    if packed.missing_photos:
+        print(f"{packed.missing_photos:,} photos are missing and were packed as such")
+    print(
+        f"Wrote {packed.dialogues:,} dialogues and {packed.photos - packed.missing_photos:,} "
+        f"photos in {packed.shards:,} shards to {packed.path}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

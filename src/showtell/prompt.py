@@ -4,9 +4,10 @@ trained on.
     <|begin|> <|user|> hi there <|end|> <|user|> <|photo|>*Q <|end|>
               <|agent|> [IMG] a dog at the beach [/IMG] <|photo|>*Q <|end|> <|agent|> ta-da <|end|>
 
-A photo to be made is its caption between [IMG] and [/IMG] (2408.08650, section 2.2); a photo that
-is seen is Q places where the perceptron's embeddings go (section 2.3). A photo without pixels, or
-for a model that reads captions, stands as its caption.
+A photo to be made is its caption between [IMG] and [/IMG] (2408.08650, section 2.2), or, for a
+bridge that has tokens of its own, just these: <|agent|> [IMG0] ... [IMG7] <|end|> (2310.02239,
+section 2.1). A photo that is seen is Q places where the perceptron's embeddings go (2408.08650,
+section 2.3). A photo without pixels, or for a model that reads captions, stands as its caption.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from showtell.dialogue import AGENT, Dialogue, Photo, Speaker, Turn
-from showtell.errors import DataError
+from showtell.errors import ConfigError, DataError
 
 IGNORED = -100
 
@@ -29,8 +30,20 @@ class PhotoPlace:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Span:
+    """The tokens that announce a photo to be made; ``inside`` is what the bridge reads of them.
+
+    ``trained`` says of each token whether it is learnt as text.
+    """
+
+    ids: tuple[int, ...]
+    trained: tuple[bool, ...]
+    inside: slice
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpanPlace:
-    """The caption tokens of a photo to make: ``[start, stop)``, without [IMG] and [/IMG]."""
+    """Where the bridge reads a photo to make: ``[start, stop)``, without [IMG] and [/IMG]."""
 
     start: int
     stop: int
@@ -63,6 +76,9 @@ class RendererConfig:
     """``perceive``: photos in the context as ``pixels`` (Q tokens) or as ``caption`` (words).
 
     ``own_pixels``: whether the agent also sees the pixels of the photo that it has just shared.
+    ``span_tokens``: the bridge's own tokens (``Bridge.span_tokens``), which announce a photo in
+    place of its caption; the first is the decision to share, and the rest follow it without
+    choice. ``span_trained``: the places of those that are learnt as text; None: all.
     """
 
     num_photo_tokens: int = 8
@@ -70,10 +86,15 @@ class RendererConfig:
     speakers: tuple[Speaker, ...] = (AGENT,)
     perceive: str = "pixels"
     own_pixels: bool = True
+    span_tokens: tuple[str, ...] | None = None
+    span_trained: tuple[int, ...] | None = None
 
 
 class Renderer:
-    """Turns -> tokens, for one tokenizer. ``has_pixels`` says whether a photo can be seen."""
+    """Turns -> tokens, for one tokenizer. ``has_pixels`` says whether a photo can be seen.
+
+    ``img`` is the token that opens a photo to be made: its probability is P(share).
+    """
 
     def __init__(
         self,
@@ -91,15 +112,40 @@ class Renderer:
         self.begin, self.end = token("<|begin|>"), token("<|end|>")
         self.roles = {"user": token("<|user|>"), "agent": token("<|agent|>")}
         self.photo = token("<|photo|>")
-        self.img, self.close = token("[IMG]"), token("[/IMG]")
+        self.open, self.close = token("[IMG]"), token("[/IMG]")
+        self.span_ids = self._span_ids()
+        self.img = self.span_ids[0] if self.span_ids else self.open
         self.special = {
             self.begin,
             self.end,
             self.photo,
-            self.img,
+            self.open,
             self.close,
+            *self.span_ids,
             *self.roles.values(),
         }
+
+    def _span_ids(self) -> tuple[int, ...]:
+        """The ids of ``span_tokens``; () where a caption announces a photo."""
+        names = self.config.span_tokens
+        if names is None:
+            return ()
+        vocabulary = self.tokenizer.get_vocab()  # type: ignore[attr-defined]
+        missing = [name for name in names if name not in vocabulary]
+        if missing or not names:
+            raise ConfigError(
+                f"span_tokens is {names}, and the tokenizer has no {', '.join(missing) or 'such'}; "
+                "wanted the tokens of the bridge; add them with grow_vocabulary, or use a "
+                "checkpoint that was trained with this bridge"
+            )
+        if (trained := self.config.span_trained) is not None and not set(trained) <= set(
+            range(len(names))
+        ):
+            raise ConfigError(
+                f"span_trained is {trained}; wanted places in the {len(names)} span_tokens, from 0 "
+                f"to {len(names) - 1}"
+            )
+        return tuple(vocabulary[name] for name in names)
 
     def words(self, text: str) -> list[int]:
         """The ids of a text, as after a space; words that look like our marks stay words."""
@@ -109,7 +155,23 @@ class Renderer:
 
     def caption_span(self, caption: str) -> list[int]:
         """``[IMG] caption [/IMG]``"""
-        return [self.img, *self.words(caption), self.close]
+        return [self.open, *self.words(caption), self.close]
+
+    def photo_span(self, photo: Photo) -> Span:
+        """What the agent says to share a photo."""
+        if self.span_ids:
+            count = len(self.span_ids)
+            places = self.config.span_trained
+            trained = tuple(places is None or place in places for place in range(count))
+            return Span(ids=self.span_ids, trained=trained, inside=slice(0, count))
+        ids = self.caption_span(photo.caption)
+        return Span(ids=tuple(ids), trained=(True,) * len(ids), inside=slice(1, len(ids) - 1))
+
+    def forced(self, token: int) -> int | None:
+        """The token that follows ``token`` without choice: inside ``span_tokens``, the next."""
+        if token not in self.span_ids[:-1]:
+            return None
+        return self.span_ids[self.span_ids.index(token) + 1]
 
     def render(self, dialogue: Dialogue) -> Rendered:
         """The whole dialogue; the oldest turns are dropped, and counted, if it is too long."""
@@ -166,14 +228,16 @@ class Renderer:
                 put(self.words(element), label=trained)
                 continue
             pixels = self.config.perceive == "pixels" and has_pixels(element)
-            if trained or not pixels:
-                span = self.caption_span(element.caption)
-                start = len(out.ids) + 1
-                if trained:
-                    out.spans.append(
-                        SpanPlace(start=start, stop=start + len(span) - 2, photo=element)
-                    )
-                put(span, label=trained)
+            if trained:
+                span, start = self.photo_span(element), len(out.ids)
+                inside = span.inside
+                out.spans.append(
+                    SpanPlace(start=start + inside.start, stop=start + inside.stop, photo=element)
+                )
+                for token, label in zip(span.ids, span.trained, strict=True):
+                    put([token], label=label)
+            elif not pixels:
+                put(self.caption_span(element.caption), label=False)
             if pixels and (not trained or self.config.own_pixels):
                 out.seen.append(PhotoPlace(start=len(out.ids), photo=element))
                 put([self.photo] * self.config.num_photo_tokens, label=False)

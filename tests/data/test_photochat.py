@@ -91,7 +91,7 @@ def test_a_folder_of_original_files_is_read_in_order(tmp_path):
 
 def test_without_photo_id_the_id_comes_from_the_address_and_is_stable(tmp_path):
     old = without(record(3), "photo_id")
-    bare = without(old, "photo_url")
+    bare = without(old | {"dialogue_id": 4}, "photo_url")
     first = list(read_photochat(write_lines(tmp_path / "a.jsonl", old, bare)))
     again = list(read_photochat(write_lines(tmp_path / "b.jsonl", old, bare)))
     assert first == again
@@ -131,6 +131,8 @@ BAD = {
         dialogue=[{"message": None, "share_photo": True, "user_id": 0}],
     ),
     "an empty photo id": record(photo_id=" "),
+    "an id that was there": record(0),
+    "not a number": '{"dialogue_id": NaN}',
     "half a surrogate": json.dumps(record()).replace("turn 0", "\\ud800"),
     "Latin-1": json.dumps(record(), ensure_ascii=False).encode("latin-1"),
     "a byte order mark": b"\xef\xbb\xbf" + json.dumps(record()).encode(),

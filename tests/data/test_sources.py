@@ -59,13 +59,25 @@ def test_broken_records_are_skipped_only_when_asked_and_then_counted(tmp_path, m
         ],
     }
     path = tmp_path / "photochat" / "dev.jsonl"
-    path.write_text(json.dumps(good) + "\n{broken\n" + json.dumps(good) + "\n")
+    again = good | {"dialogue_id": 2}
+    path.write_text(json.dumps(good) + "\n{broken\n" + json.dumps(again) + "\n")
     monkeypatch.setenv("SHOWTELL_DATA", str(tmp_path))
     with pytest.raises(DataError, match="line 2"):
         list(open_data("photochat:dev"))
     source = open_data(f"photochat:{path}", skip_bad=True)
     for _ in range(2):
         assert len(list(source)) == 2 and len(source.skipped) == 1
+
+
+def test_the_digest_changes_with_a_byte_of_any_file(tmp_path):
+    for name in ("train_00.json", "train_01.json"):
+        (tmp_path / name).write_text("[]")
+    source = open_data(f"photochat:{tmp_path}")
+    assert source.path is None and len(source.files) == 2
+    before = source.digest()
+    assert len(before) == 16 and before == source.digest()
+    (tmp_path / "train_01.json").write_text("[ ]")
+    assert source.digest() != before and open_data("world:0-1").digest() == ""
 
 
 @pytest.fixture

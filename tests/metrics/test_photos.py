@@ -1,12 +1,23 @@
-"""FID: its closed form on features that are known, and its laws."""
+"""FID, KID and IS: float64 transcriptions, torchmetrics, and the laws of streaming."""
 
 from __future__ import annotations
 
+import warnings
+
+import numpy as np
 import pytest
 import torch
 
 from showtell.errors import DataError
-from showtell.metrics.photos import frechet_distance
+from showtell.metrics.photos import (
+    InceptionScore,
+    PhotoSets,
+    frechet_distance,
+    gaussian_distance,
+    merged_across_ranks,
+)
+
+WIDTH = 6
 
 
 def corner(pixels_N3HW):
@@ -14,28 +25,253 @@ def corner(pixels_N3HW):
     return pixels_N3HW[:, :2, 0, 0]
 
 
-def test_it_is_the_distance_between_two_gaussians():
+def features(num, seed, *, shift=0.0, width=WIDTH):
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(width, width, generator=torch.Generator().manual_seed(99))
+    return torch.randn(num, width, generator=generator) @ mixing + shift
+
+
+def sets_of(real, painted, **settings):
+    sets = PhotoSets(real.shape[1], **settings)
+    sets.update(real, real=True, first=0)
+    sets.update(painted, real=False, first=0)
+    return sets
+
+
+def slow_fid(real, painted):
+    """Heusel et al.'s formula in float64, with scipy's square root of a matrix."""
+    from scipy.linalg import sqrtm
+
+    one, other = real.double().numpy(), painted.double().numpy()
+    gap = ((one.mean(0) - other.mean(0)) ** 2).sum()
+    a, b = np.cov(one.T), np.cov(other.T)
+    return gap + np.trace(a + b - 2 * sqrtm(a @ b).real)
+
+
+def slow_kid(real, painted):
+    """The unbiased MMD^2 of all photos with k(x, y) = (x.y / d + 1)^3, by loops."""
+
+    def k(x, y):
+        return (float(x @ y) / len(x) + 1) ** 3
+
+    x, y = real.double().numpy(), painted.double().numpy()
+    n, m = len(x), len(y)
+    within = sum(k(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    within += sum(k(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+    return within - 2 * sum(k(a, b) for a in x for b in y) / (n * m)
+
+
+def slow_is(logits, splits):
+    """Salimans et al.: exp of the mean KL of each split, photo k in split k mod ``splits``."""
+    scores = []
+    for s in range(splits):
+        probs = torch.softmax(logits[s::splits].double(), -1).numpy()
+        marginal = probs.mean(0)
+        kl = [(p * (np.log(p) - np.log(marginal))).sum() for p in probs]
+        scores.append(np.exp(np.mean(kl)))
+    return np.mean(scores), np.std(scores, ddof=1) if splits > 1 else 0.0
+
+
+# ------------------------------------------------------------------------- against references
+
+
+@pytest.mark.parametrize(("num", "other"), [(300, 200), (5, 4), (200, 4)])
+def test_fid_is_its_formula_and_torchmetrics(num, other):
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    class Same(torch.nn.Module):
+        num_features = WIDTH
+
+        def forward(self, x):
+            return x
+
+    real, painted = features(num, 0), features(other, 1, shift=0.5)
+    found = sets_of(real, painted).fid()
+    wanted = slow_fid(real, painted)
+    assert found == pytest.approx(wanted, rel=1e-4)
+    assert gaussian_distance(real, painted) == pytest.approx(wanted, rel=1e-4)
+    theirs = FrechetInceptionDistance(feature=Same(), normalize=True)
+    theirs.update(real, real=True)
+    theirs.update(painted, real=False)
+    assert found == pytest.approx(float(theirs.compute()), rel=1e-4)
+
+
+def test_kid_is_its_formula_and_torchmetrics():
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    class Same(torch.nn.Module):
+        def forward(self, x):
+            return x
+
+    # torchmetrics divides by m (m - 1) for both and by m^2: equal sets make both definitions one
+    real, painted = features(40, 0), features(40, 1, shift=0.3)
+    found = sets_of(real, painted).kid()
+    assert found.value == pytest.approx(slow_kid(real, painted), rel=1e-4)
+    assert found.subset_size == 40 and found.low < found.value < found.high
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = KernelInceptionDistance(feature=Same(), subsets=3, subset_size=40)
+    theirs.update(real.double(), real=True)
+    theirs.update(painted.double(), real=False)
+    assert found.value == pytest.approx(float(theirs.compute()[0]), rel=1e-4)
+
+
+@pytest.mark.parametrize("splits", [1, 5])
+def test_the_inception_score_is_its_formula_and_torchmetrics(splits):
+    from torchmetrics.image.inception import InceptionScore as Theirs
+
+    logits = features(50, 3, width=7) * 2
+    ours = InceptionScore(7, splits=splits)
+    ours.update(logits, first=0)
+    assert ours.compute() == pytest.approx(slow_is(logits, splits), rel=1e-4)
+
+    class Same(torch.nn.Module):
+        def forward(self, x):
+            return x
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = Theirs(feature=Same(), splits=splits)
+    theirs.update(logits)
+    torch.manual_seed(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the spread of one split
+        mean, spread = theirs.compute()
+    torch.manual_seed(4)  # the order in which torchmetrics shuffled, dealt out to our splits
+    shuffled = logits[torch.randperm(50)].view(splits, -1, 7).transpose(0, 1).reshape(50, 7)
+    ours = InceptionScore(7, splits=splits)
+    ours.update(shuffled, first=0)
+    assert ours.compute()[0] == pytest.approx(float(mean), rel=1e-4)
+    if splits > 1:
+        assert ours.compute()[1] == pytest.approx(float(spread), rel=1e-4)
+
+
+def test_the_inception_score_of_sure_and_different_classes_is_their_number():
+    score = InceptionScore(4, splits=1)
+    score.update(torch.eye(4) * 100, first=0)
+    assert score.compute()[0] == pytest.approx(4)
+    same = InceptionScore(4, splits=1)
+    same.update(torch.zeros(9, 4), first=0)
+    assert same.compute() == pytest.approx((1, 0))
+
+
+def test_the_pixels_way_is_the_distance_between_two_gaussians():
     generator = torch.Generator().manual_seed(0)
     real = torch.rand(400, 3, 4, 4, generator=generator)
-    painted = 0.1 + 0.5 * torch.rand(400, 3, 4, 4, generator=generator)
+    painted = 0.1 + 0.5 * torch.rand(300, 3, 4, 4, generator=generator)
     found = frechet_distance(real, painted, features=corner, num_features=2)
-
-    one, two = (x[:, :2, 0, 0].double() for x in (real, painted))
-    covariances = [torch.cov(x.T) for x in (one, two)]
-    # tr sqrt(A B) is the sum of the roots of the eigenvalues of A B
-    roots = torch.linalg.eigvals(covariances[0] @ covariances[1]).real.sqrt().sum()
-    gap = (one.mean(0) - two.mean(0)).square().sum()
-    wanted = gap + covariances[0].trace() + covariances[1].trace() - 2 * roots
-    assert found == pytest.approx(float(wanted), abs=1e-5)
+    assert found == pytest.approx(slow_fid(corner(real), corner(painted)), rel=1e-4)
 
 
-def test_a_set_is_nothing_away_from_itself():
-    photos = torch.rand(50, 3, 4, 4, generator=torch.Generator().manual_seed(1))
-    distance = frechet_distance(photos, photos, features=corner, num_features=2)
-    assert abs(distance) < 1e-6
+# ------------------------------------------------------------------------------------- streaming
 
 
-def test_one_photo_is_no_set():
+def test_parts_put_together_are_the_whole_in_any_order_and_batch_size():
+    real, painted = features(130, 0), features(110, 1, shift=0.4)
+    whole = sets_of(real, painted, kept=50)
+    logits_whole = InceptionScore(WIDTH, splits=3)
+    logits_whole.update(real, first=0)
+
+    ranks = [PhotoSets(WIDTH, kept=50) for _ in range(3)]
+    scores = [InceptionScore(WIDTH, splits=3) for _ in range(3)]
+    for x, is_real in ((painted, False), (real, True)):
+        for number, start in enumerate(range(0, len(x), 17)):
+            part = x[start : start + 17]
+            ranks[number % 2].update(part, real=is_real, first=start)  # the third rank saw none
+            if is_real:
+                scores[number % 2].update(part, first=start)
+    for other, score in ((ranks[0], scores[0]), (ranks[1], scores[1])):
+        ranks[2].merge(other)
+        scores[2].merge(score)
+    merged = ranks[2]
+    assert (merged.count(real=True), merged.count(real=False)) == (130, 110)
+    for is_real in (True, False):
+        assert torch.equal(merged.sample(real=is_real), whole.sample(real=is_real))
+    assert merged.fid() == pytest.approx(whole.fid(), rel=1e-10)
+    assert merged.fid_infinity() == whole.fid_infinity()
+    assert merged.kid() == whole.kid()
+    assert scores[2].compute() == pytest.approx(logits_whole.compute(), rel=1e-12)
+
+
+def test_memory_is_bounded_by_the_sample():
+    sets = PhotoSets(2, kept=30)
+    for start in range(0, 3000, 100):
+        sets.update(features(100, start, width=2), real=True, first=start)
+    assert sets.count(real=True) == 3000 and sets.sample(real=True).shape == (30, 2)
+    small = PhotoSets(2, kept=30)
+    small.update(features(20, 0, width=2), real=True, first=0)
+    assert len(small.sample(real=True)) == 20
+
+
+def test_the_sample_is_drawn_evenly():
+    """Numbers 0..999 as features: 200 kept ones have a mean near 499.5."""
+    means = []
+    for seed in range(20):
+        sets = PhotoSets(1, kept=200, seed=seed)
+        sets.update(torch.arange(1000.0)[:, None], real=True, first=0)
+        kept = sets.sample(real=True).flatten()
+        assert len(kept.unique()) == 200
+        means.append(kept.mean().item())
+    # the spread of one mean is 289 / sqrt(200) * sqrt(0.8) = 18
+    assert abs(np.mean(means) - 499.5) < 4 * 18 / 20**0.5
+    assert 9 < np.std(means) < 32
+
+
+def test_ranks_without_a_process_group_are_one_rank(tmp_path):
+    sets = sets_of(features(20, 0), features(20, 1))
+    assert merged_across_ranks(sets) is sets
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1
+    )
+    try:
+        assert merged_across_ranks(sets).fid() == sets.fid()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+# ------------------------------------------------------------------------------------------ laws
+
+
+def test_a_set_is_nothing_away_from_itself_and_distances_are_symmetric():
+    one, other = features(90, 0), features(90, 1, shift=1.0)
+    assert abs(sets_of(one, one).fid()) < 1e-6
+    assert sets_of(one, other).fid() == pytest.approx(sets_of(other, one).fid(), rel=1e-9)
+    assert sets_of(one, other).fid() > sets_of(one, features(90, 2)).fid()
+
+
+def test_small_sets_look_worse_than_they_are_and_the_extrapolation_mends_most_of_it():
+    """Both sets from one distribution: the true distance is 0."""
+    found, infinite, kids = [], [], []
+    for seed in range(6):
+        sets = sets_of(features(120, 2 * seed, width=20), features(120, 2 * seed + 1, width=20))
+        found.append(sets.fid())
+        infinite.append(sets.fid_infinity())
+        kids.append(sets.kid())
+    assert min(found) > 0
+    assert abs(np.mean(infinite)) < 0.35 * np.mean(found)
+    # unbiased: on both sides of 0, and its intervals hold 0 nearly always
+    assert min(k.value for k in kids) < 0 < max(k.value for k in kids)
+    assert sum(k.low < 0 < k.high for k in kids) >= 5
+
+
+def test_warnings_say_what_is_too_small():
+    few = " ".join(sets_of(features(5, 0), features(5, 1)).warnings())
+    assert "5 photos is biased" in few and "singular" in few and "KID" in few
+    many = PhotoSets(2)
+    for real in (True, False):
+        many.update(features(10_000, 0, width=2), real=real, first=0)
+    assert many.warnings() == []
+
+
+def test_what_cannot_be_measured_is_refused():
     one = torch.zeros(1, 3, 4, 4)
     with pytest.raises(DataError, match="at least two"):
         frechet_distance(one, one, features=corner, num_features=2)
+    with pytest.raises(DataError, match=r"wanted \(N, 6\)"):
+        PhotoSets(6).update(torch.zeros(3, 5), real=True, first=0)
+    with pytest.raises(DataError, match="NaN"):
+        PhotoSets(1).update(torch.full((3, 1), float("nan")), real=True, first=0)
+    with pytest.raises(DataError, match="at least 8"):
+        sets_of(features(4, 0), features(4, 1)).fid_infinity()
+    with pytest.raises(DataError, match="no photos"):
+        InceptionScore(3).compute()

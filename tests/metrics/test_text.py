@@ -177,7 +177,7 @@ def test_pairs_that_do_not_match_are_refused():
             score(["a"], ["a", "b"])
         with pytest.raises(DataError, match="at least one"):
             score([], [])
-    with pytest.raises(DataError, match="psdg or standard"):
+    with pytest.raises(DataError, match="psdg, standard or gill"):
         text_values(["a"], ["a"], protocol="bleu", seed=0)
 
 

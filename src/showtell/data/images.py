@@ -33,12 +33,26 @@ def load_photo(path: str | Path) -> Image.Image:
     """
     path = Path(path)
     _check_file(path)
+    return _decoded(path, path)
+
+
+def photo_from_bytes(data: bytes, *, name: str) -> Image.Image:
+    """The same for a photo in memory, which errors call ``name``."""
+    if not data or len(data) > MAX_BYTES:
+        raise PhotoError(
+            f"{name} has {len(data) / 1e6:.0f} MB, wanted more than nothing and at most "
+            f"{MAX_BYTES // 1_000_000} MB. Get the photo again, or reduce it."
+        )
+    return _decoded(io.BytesIO(data), Path(name))
+
+
+def _decoded(file: Path | io.BytesIO, path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # what a decoder warns of (a truncated tag, an odd palette) is not for the terminal;
             # where pixels are lost it raises as well
             warnings.simplefilter("ignore")
-            with _open(path) as image:
+            with _open(file, path) as image:
                 _check_header(image, path)
                 image.load()
                 return _rgb(_upright(image), path)
@@ -77,13 +91,13 @@ def _check_file(path: Path) -> None:
         )
 
 
-def _open(path: Path) -> ImageFile.ImageFile:
+def _open(file: Path | io.BytesIO, path: Path) -> ImageFile.ImageFile:
     try:
         with warnings.catch_warnings():
             # Pillow only warns between one and two times its own pixel limit; to us it is no less
             # a bomb
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(path, formats=FORMATS)  # type: ignore[return-value]
+            return Image.open(file, formats=FORMATS)  # type: ignore[return-value]
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PhotoError(
             f"{path}: more pixels than a photo has ({_reason(error)}); wanted at most "

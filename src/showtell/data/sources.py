@@ -1,21 +1,25 @@
-"""Names for data: ``world:test``, ``world:100000-100999``, ``photochat:PATH.jsonl`` and so on.
+"""Names for data: ``world:test``, ``photochat:PATH``, ``mmdialog:PATH`` and so on.
 
 world:train   seeds 0-99,999           world:test    seeds 100,000-100,999
 world:dev     seeds 200,000-200,999    world:novel   seeds 110,000-110,999, combinations of
 world:A-B     any seeds, both included               attributes that are never trained
 world:novel:A-B                        novel combinations from any test seeds
-photochat:PATH.jsonl                   a file of PhotoChat's; photochat:NAME is short for
-                                       photochat/NAME.jsonl in the folder $SHOWTELL_DATA (data)
+KIND:PATH     files of one of FORMATS (photochat, dialogcc, mmdialog, vist, visdial, cc3m, folder,
+              showtell): a file, or a folder that holds one split
+photochat:NAME                         short for photochat/NAME.jsonl in $SHOWTELL_DATA (data)
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from showtell.data.formats import FORMATS, split_of_name
+from showtell.data.missing import MissingCounts, MissingPhotos, Paint
 from showtell.dialogue import Dialogue
 from showtell.errors import DataError, UsageError, did_you_mean
 
@@ -26,66 +30,175 @@ WORLD_RANGES = {
     "novel": range(110_000, 111_000),
 }
 MAX_SEED = 2**31
-_FORMS = "world:test, world:novel, world:dev, world:train, world:A-B or photochat:PATH.jsonl"
+_FORMS = (
+    "world:test, world:novel, world:dev, world:train, world:A-B, or KIND:PATH with KIND one of "
+    + ", ".join(FORMATS)
+)
+
+
+class Skipped:
+    """The records that were left out: ``len()`` counts all, the first hundred are kept."""
+
+    KEPT = 100
+
+    def __init__(self) -> None:
+        self.first: list[DataError] = []
+        self.count = 0
+
+    def append(self, error: DataError) -> None:
+        self.count += 1
+        if len(self.first) < self.KEPT:
+            self.first.append(error)
+
+    def clear(self) -> None:
+        self.count = 0
+        self.first.clear()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: slice) -> list[DataError]:
+        return self.first[index]
 
 
 @dataclass(kw_only=True)
 class DataSource:
     """Dialogues under a name. Iterating reads them anew; ``skipped`` then lists what was left out.
 
-    ``len()`` is known for the photo world only: a file has to be read to be counted.
+    ``len()`` is known for the photo world only: a file has to be read to be counted. ``path`` is
+    the one file, or None; ``files`` are all, in order. ``split`` is what the names of the files
+    tell, "" if they tell none. Where a policy for ``missing`` photos is given, iterating applies it
+    (``paint`` paints substitutes), and ``missing_counts`` then tell what was met.
     """
 
     name: str
     skip_bad: bool = False
+    kind: str = "world"
     seeds: range | None = None
     novel: bool = False
-    path: Path | None = None
-    skipped: list[DataError] = field(default_factory=list)
+    files: tuple[Path, ...] = ()
+    split: str = ""
+    skipped: Skipped = field(default_factory=Skipped)
+    missing: MissingPhotos | None = None
+    paint: Paint | None = None
+    missing_counts: MissingCounts = field(default_factory=MissingCounts)
 
     @property
-    def kind(self) -> str:
-        return "photochat" if self.path is not None else "world"
+    def path(self) -> Path | None:
+        return self.files[0] if len(self.files) == 1 else None
+
+    @property
+    def licence(self) -> str:
+        return FORMATS[self.kind].licence if self.files else "MIT (made by showtell)"
+
+    def digest(self) -> str:
+        """The SHA-256 of all files, 16 digits; "" for the photo world, which has none."""
+        if not self.files:
+            return ""
+        total = hashlib.sha256()
+        for path in self.files:
+            with open(path, "rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+        return total.hexdigest()[:16]
 
     def __len__(self) -> int:
         if self.seeds is None:
             raise TypeError(f"the length of {self.name} is not known before it is read")
         return len(self.seeds)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report's passport must say of the photos that were missing when it was read."""
+        return self.missing_counts.notes(self.missing) if self.missing else ()
+
     def __iter__(self) -> Iterator[Dialogue]:
         self.skipped.clear()
-        if self.path is not None:
-            from showtell.data.photochat import read_photochat
-
-            yield from read_photochat(
-                self.path, skip_bad=self.skip_bad, on_skip=self.skipped.append
-            )
+        self.missing_counts = MissingCounts()
+        if self.missing is None:
+            yield from self._read()
         else:
+            yield from self.missing.apply(
+                self._read(), counts=self.missing_counts, paint=self.paint
+            )
+
+    def _read(self) -> Iterator[Dialogue]:
+        for path in self.files:
+            yield from FORMATS[self.kind].read(
+                path, skip_bad=self.skip_bad, on_skip=self.skipped.append
+            )
+        if self.seeds is not None:
             from showtell.world.talk import world_dialogue
 
-            for seed in self.seeds or ():
+            for seed in self.seeds:
                 yield world_dialogue(seed, novel=self.novel)
 
 
-def open_data(name: str, *, skip_bad: bool = False) -> DataSource:
+def open_data(
+    name: str,
+    *,
+    skip_bad: bool = False,
+    missing: MissingPhotos | None = None,
+    paint: Paint | None = None,
+) -> DataSource:
     """The source of that name; UsageError if the name means nothing, DataError if no file is there.
 
-    ``skip_bad`` goes on past broken records of a file and collects them in ``skipped``.
+    ``skip_bad`` goes on past broken records of a file and collects them in ``skipped``; ``missing``
+    is what to do about photos that are not there (None: they stay missing). A folder
+    that holds several splits is a UsageError, which names them: nobody should train on
+    test unawares.
+    """
+    splits = open_splits(name, skip_bad=skip_bad)
+    if len(splits) > 1:
+        names = " or ".join(_named(source) for source in splits.values())
+        raise UsageError(
+            f'"{name}" holds the splits {", ".join(splits)}; wanted one of them: {names}'
+        )
+    source = next(iter(splits.values()))
+    source.missing, source.paint = missing, paint
+    return source
+
+
+def _named(source: DataSource) -> str:
+    return f"{source.kind}:{source.files[0]}" + (" ..." if len(source.files) > 1 else "")
+
+
+def open_splits(name: str, *, skip_bad: bool = False) -> dict[str, DataSource]:
+    """The sources of that name by split, for what looks at all of them together (the doctor).
+
+    Raises UsageError and DataError, as ``open_data``.
     """
     kind, colon, rest = name.partition(":")
     if kind == "world" and rest:
-        novel = rest == "novel" or rest.startswith("novel:")
-        if rest in WORLD_RANGES:
-            seeds = WORLD_RANGES[rest]
-        else:
-            seeds = seed_range(rest.removeprefix("novel:"), of=name)
-        return DataSource(name=name, seeds=seeds, novel=novel)
-    if kind == "photochat" and rest:
-        return DataSource(name=name, path=_photochat_file(rest), skip_bad=skip_bad)
-    if kind in ("world", "photochat"):
+        return {rest: _world(name, rest)}
+    if kind in FORMATS and rest:
+        path = _path(kind, rest)
+        splits: dict[str, tuple[Path, ...]] = {"": (path,)}
+        if path.is_dir() and FORMATS[kind].files:
+            splits = FORMATS[kind].splits(path)
+            if not splits:
+                raise DataError(
+                    f"the folder {path} holds no file of {FORMATS[kind].title}; wanted "
+                    f"{' or '.join(FORMATS[kind].files)}. Name the file itself, {kind}:PATH."
+                )
+        elif path.is_file():
+            splits = {split_of_name(path.name): (path,)}
+        return {
+            split: DataSource(name=name, kind=kind, files=files, split=split, skip_bad=skip_bad)
+            for split, files in splits.items()
+        }
+    if kind == "world" or kind in FORMATS:
         raise UsageError(f'the data name "{name}" says no more than its kind; wanted {_FORMS}')
-    hint = did_you_mean(kind, ("world", "photochat")) if colon else f"; wanted {_FORMS}"
+    hint = did_you_mean(kind, ("world", *FORMATS)) if colon else f"; wanted {_FORMS}"
     raise UsageError(f'unknown data "{name}"{hint}')
+
+
+def _world(name: str, rest: str) -> DataSource:
+    novel = rest == "novel" or rest.startswith("novel:")
+    if rest in WORLD_RANGES:
+        seeds = WORLD_RANGES[rest]
+    else:
+        seeds = seed_range(rest.removeprefix("novel:"), of=name)
+    return DataSource(name=name, seeds=seeds, novel=novel)
 
 
 def seed_range(text: str, *, of: str | None = None) -> range:
@@ -104,11 +217,16 @@ def seed_range(text: str, *, of: str | None = None) -> range:
     return range(first, last + 1)
 
 
-def _photochat_file(text: str) -> Path:
+def _path(kind: str, text: str) -> Path:
     path = Path(text).expanduser()
-    if path.exists():
-        return path
-    if re.fullmatch(r"[a-z_]+", text):
+    try:
+        if path.exists():
+            return path
+    except (OSError, ValueError) as error:  # a name of 300 letters; a NUL in it
+        raise DataError(
+            f"{kind}:{text[:80]!r} is no path that can be looked up; check it"
+        ) from error
+    if kind == "photochat" and re.fullmatch(r"[a-z_]+", text):
         folder = Path(os.environ.get("SHOWTELL_DATA") or "data") / "photochat"
         path = folder / f"{text}.jsonl"
         if path.exists():
@@ -117,4 +235,4 @@ def _photochat_file(text: str) -> Path:
             f"photochat:{text} is not there (looked for {path}); name the file itself, "
             "photochat:PATH.jsonl, or set SHOWTELL_DATA to the folder that holds photochat/"
         )
-    raise DataError(f"there is no file {path}; check the path after photochat:")
+    raise DataError(f"there is no file {path}; check the path after {kind}:")

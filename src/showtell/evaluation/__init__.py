@@ -12,6 +12,7 @@ from pathlib import Path
 
 from showtell.data.sources import open_data
 from showtell.errors import DataError, UsageError
+from showtell.evaluation.substitutes import missing_photos as policy_of
 from showtell.metrics.pictures import contact_sheet
 from showtell.metrics.report import Report, Reported, model_digest
 from showtell.models.checkpoint import read_description
@@ -27,15 +28,18 @@ def evaluate(
     seed: int = 0,
     out: Path | None = None,
     skip_bad: bool = False,
+    missing_photos: str | None = None,
     told: Callable[[str, int, int], None] | None = None,
 ) -> Report:
     """Measure; with ``out``, write report.json, report.md and (where photos are painted)
-    contact_sheet.png there.
+    contact_sheet.png there. ``missing_photos``: "error", "skip" or "paint:MODEL", whose substitutes
+    are kept in ``out``/substitutes; None leaves missing photos missing.
 
     Raises CheckpointError, DataError or UsageError.
     """
     began = time.perf_counter()
-    source = open_data(data, skip_bad=skip_bad)
+    policy, paint = policy_of(missing_photos, folder=(out or Path("out")) / "substitutes")
+    source = open_data(data, skip_bad=skip_bad, missing=policy, paint=paint)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is {limit}; wanted at least 1")
     folder = model_folder(checkpoint)
@@ -71,14 +75,19 @@ def evaluate(
         if measures.sheet[0]:
             sheet = contact_sheet(*measures.sheet, columns=6, title=f"{model.name} on {data}")
         digest = hashlib.sha256(repr(dialogues).encode()).hexdigest()[:16]
-    else:
+    elif source.kind == "photochat":
         from showtell.evaluation.photochat import evaluate_photochat
 
         metrics, counts, reported = evaluate_photochat(
             model, source, seed=seed, limit=limit, told=told
         )
-        assert source.path is not None
-        digest = hashlib.sha256(source.path.read_bytes()).hexdigest()[:16]
+        digest = source.digest()
+    else:
+        raise UsageError(
+            f'there is no protocol for data of kind "{source.kind}" yet; wanted world or '
+            "photochat; score your own answers to it with showtell score"
+        )
+    notes += source.notes
     report = Report.of_this_run(
         metrics=metrics,
         recipe=recipe,

@@ -1,13 +1,30 @@
-"""Measures of sets of photos, in the features of any encoder."""
+"""Measures of sets of photos, in the features of any encoder: FID, FID at infinite size, KID, IS.
+
+A million photos pass through in bounded memory: sums for FID and IS, a sample of at most ``KEPT``
+feature vectors for the rest. Ranks, or parts of a data set, are put together by ``merge``; the
+result is that of the whole, because everything depends on a photo's *number* and not on the order
+of updates. Letters: N photos, E features, C classes, K kept.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from showtell.errors import DataError, MissingDependency
+from showtell.metrics.report import percentiles, resample_counts
+
+KEPT = 10_000
+FEW = 10_000  # below it FID is biased enough to be warned of
+SPLITS = 10
+KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # the defaults of Binkowski et al. and torchmetrics
+_SIZES = 15  # of the line for FID at infinite size (Chong and Forsyth 2020)
 
 
 def frechet_distance(
@@ -19,36 +36,326 @@ def frechet_distance(
 ) -> float:
     """FID (Heusel et al. 2017, Eq. 6) of two sets of pixels in [0, 1], by torchmetrics.
 
-    ``features`` maps (N, 3, H, W) to (N, ``num_features``). The estimate is biased upwards, the more
-    the fewer photos there are: compare only sets of one size. Raises DataError for fewer than two
-    photos, MissingDependency without torchmetrics.
+    ``features`` maps (N, 3, H, W) to (N, ``num_features``). The estimate is biased upwards, the
+    more the fewer photos there are: compare only sets of one size. Raises DataError for fewer than
+    two photos, MissingDependency without torchmetrics.
     """
-    if min(len(real_N3HW), len(painted_N3HW)) < 2:
-        raise DataError(
-            f"FID of {len(painted_N3HW)} painted and {len(real_N3HW)} real photos; wanted at least "
-            "two of each"
-        )
-    try:
-        from torchmetrics.image.fid import FrechetInceptionDistance
-    except ImportError as error:
-        raise MissingDependency(
-            "FID needs torchmetrics; python -m pip install 'showtell[eval]'"
-        ) from error
-    distance = FrechetInceptionDistance(feature=_Features(features, num_features), normalize=True)
+    sets = PhotoSets(num_features)
+    first = 0
     with torch.no_grad():
         for photos, real in ((real_N3HW, True), (painted_N3HW, False)):
             for part in photos.split(128):
-                distance.update(part, real=real)
-    return float(distance.compute())
+                sets.update(features(part), real=real, first=first)
+                first += len(part)
+    return sets.fid()
 
 
-class _Features(nn.Module):
+class PhotoSets:
+    """Features of a real and of a painted set, in bounded memory; FID, FID at infinity, KID."""
+
+    def __init__(self, num_features: int, *, kept: int = KEPT, seed: int = 0) -> None:
+        self.num_features = num_features
+        self.seed = seed
+        self._fid = _frechet_metric(num_features)
+        self._samples = {
+            real: _Sample(num_features, kept, seed=2 * seed + real) for real in (True, False)
+        }
+
+    def update(self, features_NE: Tensor, *, real: bool, first: int) -> None:
+        """Add features; ``first`` is the number of the first photo within its whole set."""
+        if features_NE.ndim != 2 or features_NE.shape[1] != self.num_features:
+            raise DataError(
+                f"features of shape {tuple(features_NE.shape)}, wanted (N, {self.num_features}). "
+                "Use one encoder for all photos."
+            )
+        if not torch.isfinite(features_NE).all():
+            raise DataError("features hold NaN or infinity; wanted numbers. Look at the encoder.")
+        features_NE = features_NE.detach().double().cpu()
+        if len(features_NE):
+            self._fid.update(features_NE, real=real)
+            self._samples[real].update(features_NE, first)
+
+    def merge(self, other: PhotoSets) -> None:
+        """Take in what another rank has seen, of other photos: sums are added, samples united."""
+        self._fid.merge_state(other._fid)
+        for real in (True, False):
+            self._samples[real].merge(other._samples[real])
+
+    def count(self, *, real: bool) -> int:
+        fid = self._fid
+        return int(fid.real_features_num_samples if real else fid.fake_features_num_samples)
+
+    def sample(self, *, real: bool) -> Tensor:
+        """KE: all features of a small set, else the same random ``kept`` of them for any order."""
+        return self._samples[real].features_KE
+
+    def fid(self) -> float:
+        """The Fréchet distance of the two Gaussians, by torchmetrics, over all photos."""
+        self._needs_two()
+        with warnings.catch_warnings():
+            # torchmetrics does not count what was merged as an update
+            warnings.simplefilter("ignore")
+            return float(self._fid.compute())
+
+    def fid_infinity(self) -> float:
+        """What the distance would be with infinitely many photos on both sides, by extrapolation.
+
+        FID of n photos is about FID_inf + c / n. Both kept sets are thinned alike to 15 sizes, from
+        a quarter to the whole, evenly spaced in 1 / n; a line is fitted and read at 1 / n = 0.
+        """
+        self._needs_two()
+        real, painted = self.sample(real=True), self.sample(real=False)
+        fewest = min(len(real), len(painted))
+        if fewest < 8:
+            raise DataError(
+                f"FID at infinite size of {fewest} photos; wanted at least 8 on each side"
+            )
+        rng = np.random.default_rng(self.seed)
+        shares = 1 / np.linspace(1, 4, _SIZES)
+        distances = []
+        for share in shares:
+            one, other = (
+                x[rng.permutation(len(x))[: max(2, round(share * len(x)))]] for x in (real, painted)
+            )
+            distances.append(gaussian_distance(one, other))
+        return float(np.polyfit(1 / (shares * fewest), distances, 1)[1])
+
+    def kid(self) -> Kid:
+        """KID (Binkowski et al. 2018) by torchmetrics, of the kept photos."""
+        self._needs_two()
+        real, painted = self.sample(real=True), self.sample(real=False)
+        size = min(KID_SUBSET_SIZE, len(real), len(painted))
+        try:
+            from torchmetrics.image.kid import KernelInceptionDistance
+        except ImportError as error:
+            raise _missing("KID") from error
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            # it warns that it keeps all features: they are at most KEPT here
+            warnings.simplefilter("ignore")
+            torch.manual_seed(self.seed)
+            metric = KernelInceptionDistance(
+                feature=_Same(self.num_features), subsets=KID_SUBSETS, subset_size=size
+            )
+            metric.update(real, real=True)
+            metric.update(painted, real=False)
+            mean, spread = metric.compute()
+        low, high = _kid_interval(real, painted, seed=self.seed)
+        return Kid(value=float(mean), spread=float(spread), low=low, high=high, subset_size=size)
+
+    def _needs_two(self) -> None:
+        real, painted = self.count(real=True), self.count(real=False)
+        if min(real, painted) < 2:
+            raise DataError(
+                f"FID of {painted} painted and {real} real photos; wanted at least two of each"
+            )
+
+    def warnings(self) -> list[str]:
+        """What must be said beside these numbers."""
+        fewest = min(self.count(real=True), self.count(real=False))
+        said = []
+        if fewest < FEW:
+            said.append(
+                f"FID of {fewest:,} photos is biased upwards (wanted {FEW:,} or more): compare it "
+                "only with sets of the same size, and read fid_infinity and kid beside it"
+            )
+        if fewest <= self.num_features:
+            said.append(
+                f"FID: {fewest:,} photos cannot fill a covariance of {self.num_features:,} "
+                "features: it is singular"
+            )
+        if fewest < KID_SUBSET_SIZE:
+            said.append(
+                f"KID: its subsets have {fewest:,} photos instead of {KID_SUBSET_SIZE:,}, and are "
+                "all the same"
+            )
+        return said
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kid:
+    """Mean and spread over subsets; bootstrap interval of the unbiased estimate of the sample."""
+
+    value: float
+    spread: float
+    low: float
+    high: float
+    subset_size: int
+
+
+class _Sample:
+    """The ``kept`` photos of the lowest random priority: the same for any order or partition."""
+
+    def __init__(self, num_features: int, kept: int, *, seed: int) -> None:
+        self.kept = kept
+        self.seed = seed
+        self.features_KE = torch.zeros(0, num_features, dtype=torch.float64)
+        self.priorities_K = np.zeros(0, dtype=np.uint64)
+
+    def update(self, features_NE: Tensor, first: int) -> None:
+        numbers = np.arange(first, first + len(features_NE), dtype=np.uint64)
+        self._take(features_NE, _priorities(numbers, self.seed))
+
+    def merge(self, other: _Sample) -> None:
+        self._take(other.features_KE, other.priorities_K)
+
+    def _take(self, features_NE: Tensor, priorities_N: np.ndarray) -> None:
+        priorities = np.concatenate([self.priorities_K, priorities_N])
+        order = np.argsort(priorities, kind="stable")[: self.kept]
+        self.features_KE = torch.cat([self.features_KE, features_NE])[torch.from_numpy(order)]
+        self.priorities_K = priorities[order]
+
+
+def _priorities(numbers_N: np.ndarray, seed: int) -> np.ndarray:
+    """A random-looking uint64 for each number (the finaliser of SplitMix64)."""
+    with np.errstate(over="ignore"):
+        x = numbers_N + np.uint64(seed + 1) * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+
+def gaussian_distance(one_NE: Tensor, other_ME: Tensor) -> float:
+    """|mu - nu|^2 + tr A + tr B - 2 tr sqrt(A B) of the Gaussians of two sets of features.
+
+    With A = F'F and B = G'G the last trace is the sum of the singular values of F G'; F is the
+    centred set itself where that has fewer rows than columns, so that a thousand photos in 2,048
+    features cost a matrix of a thousand.
+    """
+    one, other = one_NE.double(), other_ME.double()
+    gap = (one.mean(0) - other.mean(0)).square().sum()
+    factors = []
+    for x in (one, other):
+        f = (x - x.mean(0)) / (len(x) - 1) ** 0.5
+        factors.append(torch.linalg.qr(f, mode="r").R if len(f) > f.shape[1] else f)
+    traces = factors[0].square().sum() + factors[1].square().sum()
+    return float(gap + traces - 2 * torch.linalg.svdvals(factors[0] @ factors[1].T).sum())
+
+
+def _kid_interval(real_KE: Tensor, painted_KE: Tensor, *, seed: int) -> tuple[float, float]:
+    """The percentile bootstrap over photos of both sets, of at most 2,000 of each.
+
+    A photo drawn twice is not compared with itself, so the estimate stays unbiased.
+    """
+    one, other = (x[:2000].numpy() for x in (real_KE, painted_KE))
+    width = one.shape[1]
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (x @ y.T / width + 1) ** 3
+
+    within = [kernel(x, x) for x in (one, other)]
+    for k in within:
+        np.fill_diagonal(k, 0)
+    between = kernel(one, other)
+    found = []
+    draws = zip(
+        resample_counts(max(len(one), len(other)), seed=seed),
+        resample_counts(max(len(one), len(other)), seed=seed + 1),
+        strict=True,
+    )
+    for first_RG, second_RG in draws:
+        counts = [_shortened(c_RG, len(x)) for c_RG, x in ((first_RG, one), (second_RG, other))]
+        value = -2 * ((counts[0] @ between) * counts[1]).sum(1)
+        value /= counts[0].sum(1) * counts[1].sum(1)
+        for c, k in zip(counts, within, strict=True):
+            value += ((c @ k) * c).sum(1) / (c.sum(1) ** 2 - (c**2).sum(1))
+        found.append(value)
+    return percentiles(found)
+
+
+def _shortened(counts_RG: np.ndarray, size: int) -> np.ndarray:
+    """Draws for the smaller of two sets: those of the larger, folded onto its photos."""
+    if counts_RG.shape[1] == size:
+        return counts_RG
+    folded = np.zeros((len(counts_RG), size))
+    np.add.at(folded.T, np.arange(counts_RG.shape[1]) % size, counts_RG.T)
+    return folded
+
+
+# -------------------------------------------------------------------------------- Inception score
+
+
+class InceptionScore:
+    """IS (Salimans et al. 2016): exp of the mean KL(p(y|x) || p(y)), by splits, from sums alone.
+
+    KL summed over a split is sum p log p - n sum q log q with q the mean of p. Photo ``number``
+    belongs to split ``number`` mod ``splits``.
+    """
+
+    def __init__(self, num_classes: int, *, splits: int = SPLITS) -> None:
+        self.counts_S = torch.zeros(splits, dtype=torch.float64)
+        self.entropy_S = torch.zeros(splits, dtype=torch.float64)
+        self.mass_SC = torch.zeros(splits, num_classes, dtype=torch.float64)
+
+    def update(self, logits_NC: Tensor, *, first: int) -> None:
+        """Add photos; ``first`` is the number of the first one within the whole set."""
+        logs_NC = logits_NC.detach().double().cpu().log_softmax(-1)
+        probs_NC = logs_NC.exp()
+        split_N = (first + torch.arange(len(logits_NC))) % len(self.counts_S)
+        self.counts_S.index_add_(0, split_N, torch.ones(len(split_N), dtype=torch.float64))
+        self.entropy_S.index_add_(0, split_N, (probs_NC * logs_NC).sum(-1))
+        self.mass_SC.index_add_(0, split_N, probs_NC)
+
+    def merge(self, other: InceptionScore) -> None:
+        self.counts_S += other.counts_S
+        self.entropy_S += other.entropy_S
+        self.mass_SC += other.mass_SC
+
+    def compute(self) -> tuple[float, float]:
+        """(mean, standard deviation) over the splits that hold photos."""
+        full_S = self.counts_S > 0
+        if not full_S.any():
+            raise DataError("the Inception score of no photos; wanted at least one for each split")
+        counts, mass = self.counts_S[full_S], self.mass_SC[full_S]
+        mean_SC = mass / counts[:, None]
+        marginal_S = (mean_SC * mean_SC.clamp_min(1e-300).log()).sum(-1)
+        scores_S = (self.entropy_S[full_S] / counts - marginal_S).exp()
+        spread = float(scores_S.std()) if len(scores_S) > 1 else 0.0
+        return float(scores_S.mean()), spread
+
+
+# ------------------------------------------------------------------------------------------ ranks
+
+
+def merged_across_ranks(metric: Any) -> Any:
+    """The metric over the photos of all ranks of torch.distributed, on every rank.
+
+    Without a process group it is the metric itself. Photos must be numbered over all ranks.
+    """
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return metric
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, metric)
+    whole = parts[0]
+    for part in parts[1:]:
+        whole.merge(part)
+    return whole
+
+
+class _Same(nn.Module):
     """Features as torchmetrics wants them: a module that says how many there are."""
 
-    def __init__(self, features: Callable[[Tensor], Tensor], num_features: int) -> None:
+    def __init__(self, num_features: int) -> None:
         super().__init__()
-        self.features = features
         self.num_features = num_features
 
-    def forward(self, pixels_N3HW: Tensor) -> Tensor:
-        return self.features(pixels_N3HW)
+    def forward(self, features_NE: Tensor) -> Tensor:
+        return features_NE
+
+
+def _frechet_metric(num_features: int) -> Any:
+    try:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+    except ImportError as error:
+        raise _missing("FID") from error
+    # ranks are put together by merged_across_ranks, once, and not again at compute
+    metric = FrechetInceptionDistance(
+        feature=_Same(num_features), normalize=True, sync_on_compute=False
+    )
+    metric.orig_dtype = torch.float64  # else unset on a rank that saw no photo of its own
+    return metric
+
+
+def _missing(measure: str) -> MissingDependency:
+    return MissingDependency(
+        f"{measure} needs torchmetrics; python -m pip install 'showtell[eval]'"
+    )

@@ -24,12 +24,18 @@ from showtell.errors import DataError
 
 RESAMPLES = 1000
 _Z = 1.959963984540054  # the normal quantile of a two-sided 95 %
-_PACKAGES = ("torch", "transformers", "diffusers", "numpy", "pillow", "tokenizers", "safetensors")
+_PACKAGES = (
+    *("torch", "transformers", "diffusers", "numpy", "pillow", "tokenizers", "safetensors"),
+    *("sacrebleu", "rouge-score", "nltk", "torchmetrics"),
+)
 
 # The version goes up whenever the same data would give another number.
 PROTOCOLS: dict[str, str] = {
     "psdg": "1",  # BLEU and ROUGE-L as the released code of 2408.08650 computes them
-    "standard": "1",  # sacrebleu and rouge-score at their defaults
+    "standard": "1",  # sacrebleu, rouge-score and nltk at their defaults
+    "minigpt5": "1",  # the released metric.py of 2310.02239
+    "mmdialog": "1",  # the alignment and MM-Relevance of 2211.05719
+    "gill": "1",  # the released validation and evals of 2305.17216
     "photochat": "1",  # the share moment: every position from the second turn to the share
     "world": "1",  # the photo world: scored by the oracle
 }
@@ -197,6 +203,7 @@ class Report:
     counts: Mapping[str, int] = field(default_factory=dict)  # dialogues, missing photos, skipped
     notes: tuple[str, ...] = ()
     reported: tuple[Reported, ...] = ()
+    encoders: Mapping[str, str] = field(default_factory=dict)  # role -> id: CLIP, features, ...
 
     @classmethod
     def of_this_run(
@@ -290,6 +297,7 @@ class Report:
         yield "data", self.data
         yield "data digest", self.data_digest
         yield "counts", ", ".join(f"{n:,} {name}" for name, n in self.counts.items())
+        yield "encoders", "; ".join(f"{role}: {id}" for role, id in self.encoders.items())
         yield "seeds", ", ".join(map(str, self.seeds))
         yield "protocols", ", ".join(f"{k} v{v}" if v else k for k, v in self.protocols.items())
         yield "showtell", self.showtell

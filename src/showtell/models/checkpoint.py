@@ -2,7 +2,8 @@
 
     showtell.json        kind, name, card, decoding, renderer, bridge, recipe
     language_model/      transformers layout            painter/      diffusers layout (optional)
-    perceptron/          vision/, qformer/ (optional)      captioner/    a model (pipeline only)
+    perceptron/          optional                          captioner/    a model (pipeline only)
+    bridge.safetensors   what a bridge has learnt (optional)
 
 Weights are safetensors in shards of at most 15 MB; nothing is ever unpickled.
 """
@@ -16,17 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from showtell.config import from_plain, to_plain
 from showtell.errors import CheckpointError, StorageError
+from showtell.models.code_painter import CodePainter
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
 from showtell.models.language_model import LanguageModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Bridge
-from showtell.models.perceptron import QFormerPerceptron
+from showtell.models.perceptron import LinearPerceptron, QFormerPerceptron, load_perceptron
 from showtell.prompt import Renderer, RendererConfig
 
 FORMAT = 1
+BRIDGE = "bridge.safetensors"  # absent where a bridge has nothing to learn
 
 
 def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, Any]) -> None:
@@ -39,10 +44,13 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         model.language.save_pretrained(fresh / "language_model")
-        if isinstance(model.perceptron, QFormerPerceptron):
+        if isinstance(model.perceptron, QFormerPerceptron | LinearPerceptron):
             model.perceptron.save_pretrained(fresh / "perceptron")
-        if isinstance(model.painter, LatentDiffusionPainter):
+        if isinstance(model.painter, LatentDiffusionPainter | CodePainter):
             model.painter.save_pretrained(fresh / "painter")
+        if any(True for _ in model.bridge.parameters()):
+            state = model.bridge.state_dict()
+            save_file({name: value.contiguous() for name, value in state.items()}, fresh / BRIDGE)
         if model.captioner is not None:
             save_model(model.captioner, fresh / "captioner", recipe=recipe)
         description = {
@@ -111,15 +119,15 @@ def load_model_folder(
     description = read_description(folder)
     language = LanguageModel.from_pretrained(folder / "language_model", dtype=dtype)
     perceptron = (
-        QFormerPerceptron.from_pretrained(folder / "perceptron", dtype=dtype)
+        load_perceptron(folder / "perceptron", dtype=dtype)
         if (folder / "perceptron").is_dir()
         else None
     )
-    painter = (
-        LatentDiffusionPainter.from_pretrained(folder / "painter", dtype=dtype)
-        if (folder / "painter").is_dir()
-        else None
-    )
+    painter: LatentDiffusionPainter | CodePainter | None = None
+    if (folder / "painter" / "code_painter.json").is_file():
+        painter = CodePainter.from_pretrained(folder / "painter", dtype=dtype)
+    elif (folder / "painter").is_dir():
+        painter = LatentDiffusionPainter.from_pretrained(folder / "painter", dtype=dtype)
     config = from_plain(RendererConfig, description["renderer"])
     if perceptron is not None and perceptron.num_tokens != config.num_photo_tokens:
         raise CheckpointError(
@@ -127,6 +135,24 @@ def load_model_folder(
             f"renderer wants {config.num_photo_tokens}; these are parts of two models; "
             "copy the model again"
         )
+    if perceptron is not None and perceptron.language_width != language.width:
+        raise CheckpointError(
+            f'"{folder}": the perceptron gives tokens of width {perceptron.language_width} and the '
+            f"language model reads {language.width}; these are parts of two models; "
+            "copy the model again"
+        )
+    bridge = bridge_of(description["bridge"], language)
+    if perceptron is not None and hasattr(bridge, "features"):
+        # GILL compares its query with what the vision encoder sees.
+        bridge.features = perceptron.features  # type: ignore[assignment]
+    if any(True for _ in bridge.parameters()):
+        try:
+            bridge.load_state_dict(load_file(folder / BRIDGE))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise CheckpointError(
+                f'the bridge in "{folder}" cannot be read ({type(error).__name__}: {error}); '
+                f"wanted {BRIDGE} as showtell train writes it; copy or train the model again"
+            ) from error
     captioner = (
         load_model_folder(folder / "captioner", bridge_of=bridge_of, dtype=dtype)
         if (folder / "captioner").is_dir()
@@ -136,7 +162,7 @@ def load_model_folder(
         captioner=captioner,
         language=language,
         perceptron=perceptron,
-        bridge=bridge_of(description["bridge"], language),
+        bridge=bridge,
         painter=painter,
         renderer=Renderer(language.tokenizer, config),
         name=description["name"],

@@ -30,7 +30,7 @@ from transformers import (
 
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models.painter import MAX_SHARD_SIZE
-from showtell.models.parts import Conditioning, PainterTokens
+from showtell.models.parts import Conditioning, Dice, PainterTokens
 
 Rank = Callable[[Tensor, Tensor], Tensor]  # photos (N, 3, H, W), conditioning (N, S, C) -> score N
 
@@ -143,10 +143,17 @@ class CodePainter(nn.Module):
     def decode_photos(self, codes_NL: Tensor) -> Tensor:
         return self.decode_codes(codes_NL)
 
-    def loss(self, cond_NSC: Tensor, pixels_N3HW: Tensor, *, generator: torch.Generator) -> Tensor:
+    def loss(
+        self,
+        cond_NSC: Tensor,
+        pixels_N3HW: Tensor,
+        *,
+        generator: Dice,
+        snr_gamma: float | None = None,
+    ) -> Tensor:
         """L_F = - sum_l log p(code_l | caption, codes before it), as a mean over codes.
 
-        Nothing is drawn: ``generator`` is the protocol's.
+        Nothing is drawn and there is no noise: the last two arguments are the protocol's.
         """
         codes_NL = self.codes(pixels_N3HW)
         return F.cross_entropy(

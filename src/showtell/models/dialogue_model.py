@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from showtell.batch import Batch
+from showtell.batch import Batch, collate
 from showtell.dialogue import AGENT, USER, Photo, Turn
-from showtell.errors import GenerationError
-from showtell.models.language_model import LanguageModel, new_cache
+from showtell.errors import ConfigError, GenerationError
+from showtell.models.language_model import LanguageModel
 from showtell.models.parts import Bridge, Painter, Perceptron, PhotoSpans, PhotoTargets
 from showtell.prompt import IGNORED, Renderer
 
@@ -57,9 +57,10 @@ class LanguageStates:
 
 @dataclass
 class _Writing:
-    """A response under way: the cache, the last logits, and what has been read."""
+    """A response under way: the cache, the last state and its logits, and what has been read."""
 
     cache: Any
+    hidden_D: Tensor
     logits_V: Tensor
     photos_seen: dict[str, Tensor] = field(default_factory=dict)
 
@@ -90,6 +91,13 @@ class PhotoDialogueModel(nn.Module):
         self.card = dict(card or {})
         self.decoding = decoding or Decoding()
         self.captioner = captioner  # the pipeline's third model: tells in words what a photo shows
+        for key in ("span_tokens", "span_trained"):
+            wanted, said = getattr(bridge, key), getattr(renderer.config, key)
+            if wanted != said:
+                raise ConfigError(
+                    f"the renderer has {key} {said} and the bridge {type(bridge).__name__} "
+                    f"{wanted}; give RendererConfig the span_tokens and span_trained of the bridge"
+                )
 
     @property
     def can_paint(self) -> bool:
@@ -103,7 +111,8 @@ class PhotoDialogueModel(nn.Module):
         ``t`` is the mean over trained tokens of the negative log-likelihood, ``caption`` the same
         over the captions of photos to make alone (they are part of ``t`` too; the papers give it
         no weight of its own), and ``moment`` is that of "[IMG] or not" at every share moment.
-        ``v`` and ``caption`` are absent from a batch without photos to make.
+        ``v`` (or what the bridge has in its place) and ``caption`` are absent from a batch without
+        photos to make, ``caption`` also where a bridge has its own tokens.
         """
         states = self.states(batch)
         # State k-1 predicts token k; only the trained positions ever meet the vocabulary.
@@ -112,7 +121,7 @@ class PhotoDialogueModel(nn.Module):
         gold_M = batch.labels_BT[rows, columns + 1]
         nll_M = F.cross_entropy(logits_MV, gold_M, reduction="none")
         losses = {"t": nll_M.mean()}  # Eq. 2
-        if len(batch.captions):
+        if len(batch.captions) and not self.renderer.span_ids:
             losses["caption"] = nll_M[_inside_spans(batch)[rows, columns + 1]].mean()
         if len(batch.moment_row_M):
             losses["moment"] = F.binary_cross_entropy_with_logits(
@@ -133,7 +142,7 @@ class PhotoDialogueModel(nn.Module):
             "t": int((batch.labels_BT[:, 1:] != IGNORED).sum()),
             "moment": len(batch.moment_row_M),
             "caption": int(_inside_spans(batch).sum()),
-            "v": len(batch.captions),
+            **dict.fromkeys(self.bridge.loss_names, len(batch.captions)),
         }
 
     def states(self, batch: Batch) -> LanguageStates:
@@ -279,13 +288,22 @@ class PhotoDialogueModel(nn.Module):
         for place in rendered.seen:
             seen_QD = self._perceive(images[place.photo.id])
             embeds_1TD[0, place.start : place.start + len(seen_QD)] = seen_QD
-        cache = new_cache()
-        _, logits_V = self.language.step(embeds_1TD, cache)
-        return _Writing(cache=cache, logits_V=logits_V), rendered.dropped_turns
+        cache = self.language.new_cache()
+        hidden_D, logits_V = self.language.step(embeds_1TD, cache)
+        writing = _Writing(cache=cache, hidden_D=hidden_D, logits_V=logits_V)
+        return writing, rendered.dropped_turns
 
     @torch.no_grad()
     def write_caption(self, writing: _Writing) -> str:
-        """The words between [IMG] and [/IMG]; the state ends after [/IMG]."""
+        """The words between [IMG] and [/IMG]; the state ends after [/IMG].
+
+        Raises GenerationError where the bridge has its own tokens: there are no words then.
+        """
+        if self.renderer.span_ids:
+            raise GenerationError(
+                f'"{self.name}" announces photos by tokens without words, so it has no caption to '
+                "write; use a model whose bridge reads captions"
+            )
         self._push(writing, [self.renderer.img])
         ids: list[int] = []
         banned = self.renderer.special - {self.renderer.close}
@@ -304,6 +322,29 @@ class PhotoDialogueModel(nn.Module):
             self._push(writing, [token])
         self._push(writing, [self.renderer.close])
         return self.language.tokenizer.decode(ids).strip()
+
+    @torch.no_grad()
+    def write_span(self, writing: _Writing) -> PhotoSpans:
+        """The bridge's own tokens, said one after the other: the first forces the rest.
+
+        One row; the state ends after the last token.
+        """
+        ids_1K = torch.tensor([self.renderer.span_ids])
+        embeds_1KD = self.language.embed(ids_1K)
+        # they are known beforehand, so the LLM reads them in one go
+        after_1KD = self.language.read(embeds_1KD, writing.cache)
+        before_1KD = torch.cat([writing.hidden_D[None, None], after_1KD[:, :-1]], dim=1)
+        writing.hidden_D = after_1KD[0, -1]
+        writing.logits_V = self.language.head(writing.hidden_D).float()
+        return PhotoSpans(
+            ids_NK=ids_1K,
+            mask_NK=torch.ones_like(ids_1K).bool(),
+            embeds_NKD=embeds_1KD,
+            before_NKD=before_1KD,
+            after_NKD=after_1KD,
+            logits_NKV=self.language.head(before_1KD).float(),
+            captions=("",),
+        )
 
     def paint_caption(
         self,
@@ -325,11 +366,21 @@ class PhotoDialogueModel(nn.Module):
         on_step: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Captions -> (N, 3, H, W). Each photo has its own seed, so batches do not matter."""
+        return self.paint_spans(self.spoken_spans(captions), seeds=seeds, on_step=on_step)
+
+    @torch.no_grad()
+    def paint_spans(
+        self,
+        spans: PhotoSpans,
+        *,
+        seeds: list[int],
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """What was said of N photos -> (N, 3, H, W). Raises GenerationError without a painter."""
         if self.painter is None:
             raise GenerationError(
                 f'"{self.name}" has no painter; it can only describe a photo; use a model with one'
             )
-        spans = self.spoken_spans(captions)
         generator = torch.Generator().manual_seed(seeds[0])
         conditioning = self.bridge(spans, self.painter, generator=generator)
         steps = self.decoding.num_steps
@@ -342,7 +393,24 @@ class PhotoDialogueModel(nn.Module):
         )
 
     def spoken_spans(self, captions: list[str]) -> PhotoSpans:
-        """Spans for captions that have been said: one-hot logits, for the bridge's one path."""
+        """Spans for captions that have been said: one-hot logits, for the bridge's one path.
+
+        A bridge with its own tokens gets what the LLM says when it is told the caption and shares
+        a photo next, as in 2310.02239's unimodal alignment.
+        """
+        if self.renderer.span_ids:
+            photo = Photo(id="spoken", origin="painted")
+            shared = Turn(speaker=AGENT, elements=(photo,))
+            told = [
+                self.renderer.render_turns(
+                    (Turn(speaker=USER, elements=(caption,)), shared),
+                    has_pixels=lambda photo: False,
+                )
+                for caption in captions
+            ]
+            pad_id = self.language.tokenizer.pad_token_id
+            batch = collate(told, pad_id=pad_id, pixels_of=None, paint=False)
+            return replace(self.gather_spans(self.states(batch), batch), captions=captions)
         rows = [self.renderer.words(caption) for caption in captions]
         length = max(len(row) for row in rows)
         pad = self.language.tokenizer.pad_token_id
@@ -368,11 +436,16 @@ class PhotoDialogueModel(nn.Module):
         number: int,
         on_step: Callable[[int, int], None] | None,
     ) -> tuple[Photo, Image.Image | None]:
-        caption = self.write_caption(writing)
+        # A bridge with its own tokens has no words for the photo.
+        if self.renderer.span_ids:
+            caption, spans = "", self.write_span(writing)
+        else:
+            caption = self.write_caption(writing)
+            spans = self.spoken_spans([caption])
         photo = Photo(id=f"painted-{seed}-{number}", caption=caption, origin="painted", seed=seed)
         image = None
         if self.painter is not None:
-            image = self.paint_caption(caption, seed=seed, on_step=on_step)
+            image = to_image(self.paint_spans(spans, seeds=[seed], on_step=on_step)[0])
             if self.perceptron is not None and self.renderer.config.own_pixels:
                 self._push_embeds(writing, self._perceive(image))
         self._push(writing, [self.renderer.end])
@@ -437,7 +510,7 @@ class PhotoDialogueModel(nn.Module):
         self._push_embeds(writing, self.language.embed(torch.tensor(ids)))
 
     def _push_embeds(self, writing: _Writing, embeds_TD: Tensor) -> None:
-        _, writing.logits_V = self.language.step(embeds_TD[None], writing.cache)
+        writing.hidden_D, writing.logits_V = self.language.step(embeds_TD[None], writing.cache)
 
     def _perceive(self, image: Image.Image) -> Tensor:
         assert self.perceptron is not None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import (
+    AddedToken,
     AutoModelForCausalLM,
     AutoTokenizer,
     DynamicCache,
@@ -14,25 +16,92 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, ConfigError
+from showtell.models.adapters import Prefix, base_state, load_adapter, save_adapter
 from showtell.models.painter import MAX_SHARD_SIZE
+from showtell.models.vocabulary import NewTokens, grown
 
 
 class LanguageModel(nn.Module):
-    """A causal LM and its tokenizer (2408.08650, section 2.2)."""
+    """A causal LM and its tokenizer (2408.08650, section 2.2).
+
+    ``new_tokens`` are what its vocabulary has gained (``models/vocabulary.py``), ``prefix`` the
+    virtual tokens before everything it reads (``models/adapters.py``); None at first.
+    """
+
+    new_tokens: NewTokens | None
+    prefix: Prefix | None
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
+        self.new_tokens = None
+        self.prefix = None
 
     @property
     def width(self) -> int:
         """D"""
         return int(self.model.config.hidden_size)
 
+    # ----------------------------------------------------------------------------- vocabulary
+
+    def grow_vocabulary(self, tokens: Sequence[str], *, seed: int, noise: float = 0.1) -> list[int]:
+        """Give the vocabulary special tokens; their ids in order. Only their rows are new.
+
+        Each row starts at the mean of the old ones and ``noise`` times their spread (0: the
+        release of 2310.02239). Tokens that were gained before keep their rows. Raises ConfigError
+        for a token named twice, or one of the LLM's own.
+        """
+        have = self.new_tokens.tokens if self.new_tokens is not None else ()
+        fresh = [token for token in tokens if token not in have]
+        vocabulary = self.tokenizer.get_vocab()
+        for token in fresh:
+            if token in vocabulary or fresh.count(token) > 1:
+                what = "in the vocabulary already" if token in vocabulary else "named twice"
+                raise ConfigError(
+                    f'the new token "{token}" is {what}; wanted names that stand for nothing '
+                    "else; choose another name"
+                )
+        if fresh:
+            self.new_tokens = grown(
+                self.new_tokens,
+                fresh,
+                table=self.model.get_input_embeddings(),
+                head=self.model.get_output_embeddings(),
+                first_id=len(self.tokenizer),
+                seed=seed,
+                noise=noise,
+            )
+            self.tokenizer.add_tokens(
+                [AddedToken(token, special=True, normalized=False) for token in fresh],
+                special_tokens=True,
+            )
+            if self.token_ids(self.new_tokens.tokens) != self.new_tokens.ids:
+                raise ConfigError(
+                    "this tokenizer's ids have gaps, so its new tokens do not stand after the old "
+                    "ones; use a tokenizer whose ids are 0 to its size"
+                )
+        return self.token_ids(tokens)
+
+    def token_ids(self, tokens: Sequence[str]) -> list[int]:
+        """The ids of tokens that are in the vocabulary. Raises CheckpointError for others."""
+        vocabulary = self.tokenizer.get_vocab()
+        if missing := [token for token in tokens if token not in vocabulary]:
+            raise CheckpointError(
+                f"the language model's vocabulary has no {', '.join(missing)}; its bridge needs "
+                f"{', '.join(tokens)}; take a checkpoint that was trained with this bridge, or "
+                "give a base model the tokens with grow_vocabulary"
+            )
+        return [vocabulary[token] for token in tokens]
+
+    # --------------------------------------------------------------------------------- the LM
+
     def embed(self, ids_BT: Tensor) -> Tensor:
-        return self.model.get_input_embeddings()(ids_BT)
+        table = self.model.get_input_embeddings()
+        if self.new_tokens is None:
+            return table(ids_BT)
+        return self.new_tokens.embed(ids_BT, table)
 
     def hidden(
         self, embeds_BTD: Tensor, mask_BT: Tensor | None, positions_BT: Tensor | None = None
@@ -42,25 +111,50 @@ class LanguageModel(nn.Module):
         A boolean mask (B, 1, T, T) says instead what each token sees; ``positions_BT`` where it
         stands, if not one after the other.
         """
-        base = self.model.base_model
-        states = base(inputs_embeds=embeds_BTD, attention_mask=mask_BT, position_ids=positions_BT)
+        base, cache = self.model.base_model, None
+        if self.prefix is not None:
+            cache = self.prefix.cache(len(embeds_BTD))
+            mask_BT, positions_BT = self.prefix.extend(mask_BT, positions_BT)
+        states = base(
+            inputs_embeds=embeds_BTD,
+            attention_mask=mask_BT,
+            position_ids=positions_BT,
+            past_key_values=cache,
+        )
         return states.last_hidden_state  # Eq. 1 (its o = LPL(h) is ``head``)
 
     def head(self, hidden: Tensor) -> Tensor:
         """o = LPL(h) (Eq. 1): logits over V for states of any leading shape."""
-        return self.model.get_output_embeddings()(hidden)
+        logits = self.model.get_output_embeddings()(hidden)
+        return logits if self.new_tokens is None else self.new_tokens.logits(hidden, logits)
 
     @torch.no_grad()
     def step(self, embeds_1TD: Tensor, cache: DynamicCache) -> tuple[Tensor, Tensor]:
         """Read T more embeddings; the last state (D,) and its logits (V,). ``cache`` grows."""
-        base = self.model.base_model
-        hidden = base(inputs_embeds=embeds_1TD, past_key_values=cache, use_cache=True)
-        last_D = hidden.last_hidden_state[0, -1]
+        last_D = self.read(embeds_1TD, cache)[0, -1]
         return last_D, self.head(last_D).float()
 
+    @torch.no_grad()
+    def read(self, embeds_1TD: Tensor, cache: DynamicCache) -> Tensor:
+        """The same, all T states: (1, T, D)."""
+        base = self.model.base_model
+        hidden = base(inputs_embeds=embeds_1TD, past_key_values=cache, use_cache=True)
+        return hidden.last_hidden_state
+
+    def new_cache(self) -> DynamicCache:
+        """What an answer starts from: the prefix, if there is one, and nothing read."""
+        return DynamicCache() if self.prefix is None else self.prefix.cache(1)
+
     def save_pretrained(self, folder: Path) -> None:
-        self.model.save_pretrained(folder, max_shard_size=MAX_SHARD_SIZE)
+        """Write a transformers folder; new tokens and an adapter stand beside the LLM's own
+        weights, which stay what they were."""
+        self.model.save_pretrained(
+            folder, max_shard_size=MAX_SHARD_SIZE, state_dict=base_state(self)
+        )
+        save_adapter(self, folder)
         self.tokenizer.save_pretrained(folder)
+        if self.new_tokens is not None:
+            self.new_tokens.save(folder)
 
     @classmethod
     def from_pretrained(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> LanguageModel:
@@ -80,8 +174,12 @@ class LanguageModel(nn.Module):
                 f'the language model in "{folder}" cannot be read ({type(error).__name__}: '
                 f"{error}); copy or train it again"
             ) from error
-        return cls(model, tokenizer)
-
-
-def new_cache() -> DynamicCache:
-    return DynamicCache()
+        language = cls(model, tokenizer)
+        language.new_tokens = NewTokens.load(folder)
+        if (new := language.new_tokens) is not None and language.token_ids(new.tokens) != new.ids:
+            raise CheckpointError(
+                f'the new tokens in "{folder}" have other ids in its tokenizer; these are parts of '
+                "two models; copy the model again"
+            )
+        load_adapter(language, folder)
+        return language

@@ -22,12 +22,13 @@ from diffusers import (
 )
 from diffusers.training_utils import compute_snr
 from diffusers.utils import logging as diffusers_logging
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from showtell.errors import CheckpointError
-from showtell.models.parts import Conditioning, PainterTokens
+from showtell.models.parts import Conditioning, Dice, PainterTokens
 
 MAX_SHARD_SIZE = "15MB"
 
@@ -109,9 +110,7 @@ class LatentDiffusionPainter(nn.Module):
         """Captions -> conditioning (N, S, C), by the ordinary path."""
         return self.text(self.text.tokenize(captions).ids_NS)
 
-    def encode_photos(
-        self, pixels_N3HW: Tensor, *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def encode_photos(self, pixels_N3HW: Tensor, *, generator: Dice | None = None) -> Tensor:
         """Pixels in [0, 1] -> scaled latents; a sample with a generator, else the mode."""
         with torch.no_grad():
             posterior = self.vae.encode(pixels_N3HW * 2 - 1).latent_dist
@@ -128,29 +127,45 @@ class LatentDiffusionPainter(nn.Module):
     def _shift(self) -> float:
         return self.vae.config.shift_factor or 0.0
 
-    def loss(self, cond_NSC: Tensor, pixels_N3HW: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Squared error of the predicted noise, a scalar (2408.08650 Eq. 12, see bridges/dvtm)."""
+    def loss(
+        self,
+        cond_NSC: Tensor,
+        pixels_N3HW: Tensor,
+        *,
+        generator: Dice,
+        snr_gamma: float | None = None,
+    ) -> Tensor:
+        """Squared error of the predicted noise, a scalar (2408.08650 Eq. 12, see bridges/dvtm).
+
+        ``snr_gamma`` weighs it as ``latent_loss`` says. A list of N generators gives each photo
+        its own dice, so that its share of the loss does not depend on the batch around it.
+        """
         latents = self.encode_photos(pixels_N3HW, generator=generator)
-        return self.latent_loss(cond_NSC, latents, generator=generator)
+        return self.latent_loss(cond_NSC, latents, generator=generator, snr_gamma=snr_gamma)
 
     def latent_loss(
         self,
         cond_NSC: Tensor,
         latents: Tensor,
         *,
-        generator: torch.Generator,
+        generator: Dice,
         snr_gamma: float | None = None,
     ) -> Tensor:
         """The same on latents; ``snr_gamma`` weighs by min(SNR, gamma)/SNR (arXiv 2303.09556)."""
-        count = latents.shape[0]
-        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
-        steps_N = torch.randint(
-            0,
-            self.scheduler.config.num_train_timesteps,
-            (count,),
-            generator=generator,
-            device=latents.device,
-        )
+        noise = randn_tensor(latents.shape, generator=generator, device=latents.device)
+        dice = generator if isinstance(generator, list) else [generator]
+        steps_N = torch.cat(
+            [
+                torch.randint(
+                    0,
+                    self.scheduler.config.num_train_timesteps,
+                    (len(latents) // len(dice),),
+                    generator=die,
+                    device=die.device,
+                )
+                for die in dice
+            ]
+        ).to(latents.device)
         noisy = self.scheduler.add_noise(latents, noise, steps_N)
         predicted = self.unet(noisy, steps_N, encoder_hidden_states=cond_NSC).sample.float()
         velocity = self.scheduler.config.prediction_type == "v_prediction"

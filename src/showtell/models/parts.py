@@ -24,6 +24,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+Dice = torch.Generator | list[torch.Generator]  # for all photos, or one for each
+
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoSpans:
@@ -49,6 +51,8 @@ class Conditioning:
 
     cond_NSC: Tensor
     uncond_NSC: Tensor | None = None  # for classifier-free guidance; None: the empty caption's
+    query_NE: Tensor | None = None  # unit vectors to search an album with; None: cannot retrieve
+    retrieve_N: Tensor | None = None  # P(retrieving beats painting); None: nothing decides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +104,12 @@ class Painter(Protocol):
     @property
     def text(self) -> TextTower: ...
     def loss(
-        self, cond_NSC: Tensor, pixels_N3HW: Tensor, *, generator: torch.Generator
+        self,
+        cond_NSC: Tensor,
+        pixels_N3HW: Tensor,
+        *,
+        generator: Dice,
+        snr_gamma: float | None = None,
     ) -> Tensor: ...
     def paint(
         self,
@@ -117,6 +126,11 @@ class Bridge(nn.Module, ABC):
     """Photo spans -> conditioning. One paper, one file; loss weights belong to the Stage."""
 
     new_tokens: tuple[str, ...] = ("[IMG]", "[/IMG]")
+    # The tokens of this bridge that announce a photo; None: its caption between [IMG] and [/IMG].
+    # The first is the decision to share; it forces the others.
+    span_tokens: tuple[str, ...] | None = None
+    span_trained: tuple[int, ...] | None = None  # which of them are learnt as text; None: all
+    loss_names: tuple[str, ...] = ("v",)  # of ``losses``; each is a mean over the N photos
 
     @abstractmethod
     def forward(

@@ -1,17 +1,25 @@
-"""Photos -> embeddings that the LLM reads (2408.08650, section 2.3)."""
+"""Photos -> embeddings that the LLM reads: Q-Former (2408.08650, section 2.3) or a linear map
+(2305.17216, GILL)."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import Blip2QFormerModel, PreTrainedModel, ViTModel
+from transformers import Blip2QFormerModel, CLIPVisionModel, PreTrainedModel, ViTModel
 
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, ConfigError, did_you_mean
 from showtell.models.painter import MAX_SHARD_SIZE
+
+CENTRE = (0.5, 0.5, 0.5)  # of pixels in [0, 1], for a ViT
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+VISION = {"vit": ViTModel, "clip_vision_model": CLIPVisionModel}
+FILE = "projection.safetensors"
+DESCRIPTION = "perceptron.json"
 
 
 class QFormerPerceptron(nn.Module):
@@ -33,6 +41,16 @@ class QFormerPerceptron(nn.Module):
         self.queries_QC = nn.Parameter(torch.randn(num_tokens, width) * 0.02)
         self.project = nn.Linear(width, language_width)
 
+    @property
+    def language_width(self) -> int:
+        """D"""
+        return self.project.out_features
+
+    @property
+    def feature_width(self) -> int:
+        """F, of ``features``."""
+        return int(self.vision.config.hidden_size)
+
     def forward(self, pixels_P3HW: Tensor) -> Tensor:
         """Pixels in [0, 1], any H and W that the patch size divides -> (P, Q, D)."""
         states = self.vision(  # Eq. 3: H_v = ViT(I)
@@ -44,6 +62,11 @@ class QFormerPerceptron(nn.Module):
         ).last_hidden_state
         return self.project(seen)
 
+    @torch.no_grad()
+    def features(self, pixels_P3HW: Tensor) -> Tensor:
+        """The vision encoder's state at CLS, (P, F), without a gradient: what to search by."""
+        return _feature(self.vision, pixels_P3HW * 2 - 1)
+
     def save_pretrained(self, folder: Path) -> None:
         self.vision.save_pretrained(folder / "vision", max_shard_size=MAX_SHARD_SIZE)
         self.qformer.save_pretrained(folder / "qformer", max_shard_size=MAX_SHARD_SIZE)
@@ -53,7 +76,7 @@ class QFormerPerceptron(nn.Module):
                 "project.weight": self.project.weight.detach().contiguous(),
                 "project.bias": self.project.bias.detach().contiguous(),
             },
-            folder / "projection.safetensors",
+            folder / FILE,
         )
 
     @classmethod
@@ -62,7 +85,7 @@ class QFormerPerceptron(nn.Module):
     ) -> QFormerPerceptron:
         """Read from this machine. Raises CheckpointError."""
         try:
-            rest = load_file(folder / "projection.safetensors")
+            rest = load_file(folder / FILE)
             vision: PreTrainedModel = ViTModel.from_pretrained(
                 folder / "vision",
                 dtype=dtype,
@@ -89,3 +112,143 @@ class QFormerPerceptron(nn.Module):
                 "wanted vision/, qformer/ and projection.safetensors; copy or train it again"
             ) from error
         return perceptron.to(dtype)
+
+
+class LinearPerceptron(nn.Module):
+    """A frozen vision encoder and one linear map: Q tokens from one feature of the photo.
+
+    W_cap of 2305.17216 (GILL: Q = k = 4, CLIP ViT-L/14's pooled output). The encoder never
+    trains and stays in evaluation mode. ``mean`` and ``std`` are what it was trained with.
+    """
+
+    mean_3: Tensor
+    std_3: Tensor
+
+    def __init__(
+        self,
+        *,
+        vision: ViTModel | CLIPVisionModel,
+        num_tokens: int,
+        language_width: int,
+        mean: tuple[float, ...] = CENTRE,
+        std: tuple[float, ...] = CENTRE,
+    ) -> None:
+        super().__init__()
+        self.num_tokens = num_tokens
+        self.language_width = language_width
+        self.vision = vision.requires_grad_(False).eval()
+        self.project = nn.Linear(self.feature_width, num_tokens * language_width)
+        self.register_buffer("mean_3", torch.tensor(mean), persistent=False)
+        self.register_buffer("std_3", torch.tensor(std), persistent=False)
+
+    @property
+    def feature_width(self) -> int:
+        """F, of ``features``."""
+        return int(self.vision.config.hidden_size)
+
+    def train(self, mode: bool = True) -> LinearPerceptron:
+        super().train(mode)
+        self.vision.eval()  # frozen: dropout would be noise that nothing learns from
+        return self
+
+    def forward(self, pixels_P3HW: Tensor) -> Tensor:
+        """Pixels in [0, 1], any H and W that the patch size divides -> (P, Q, D)."""
+        seen_PF = self.features(pixels_P3HW)
+        return self.project(seen_PF).unflatten(-1, (self.num_tokens, self.language_width))
+
+    @torch.no_grad()
+    def features(self, pixels_P3HW: Tensor) -> Tensor:
+        """One feature a photo, (P, F), without a gradient: CLIP's pooled output, ViT's CLS."""
+        mean_311, std_311 = self.mean_3[:, None, None], self.std_3[:, None, None]
+        return _feature(self.vision, (pixels_P3HW - mean_311) / std_311)
+
+    def save_pretrained(self, folder: Path) -> None:
+        self.vision.save_pretrained(folder / "vision", max_shard_size=MAX_SHARD_SIZE)
+        save_file(
+            {
+                "project.weight": self.project.weight.detach().contiguous(),
+                "project.bias": self.project.bias.detach().contiguous(),
+            },
+            folder / FILE,
+        )
+        description = {
+            "perceptron": "linear",
+            "num_tokens": self.num_tokens,
+            "mean": self.mean_3.tolist(),
+            "std": self.std_3.tolist(),
+        }
+        (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: Path, *, dtype: torch.dtype = torch.float32
+    ) -> LinearPerceptron:
+        """Read from this machine. Raises CheckpointError."""
+        try:
+            description = json.loads((folder / DESCRIPTION).read_text())
+            rest = load_file(folder / FILE)
+            kind = json.loads((folder / "vision" / "config.json").read_text())["model_type"]
+            vision = VISION[kind].from_pretrained(
+                folder / "vision",
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                **({"add_pooling_layer": False} if kind == "vit" else {}),
+            )
+            perceptron = cls(
+                vision=vision,
+                num_tokens=description["num_tokens"],
+                language_width=len(rest["project.bias"]) // description["num_tokens"],
+                mean=tuple(description["mean"]),
+                std=tuple(description["std"]),
+            )
+            perceptron.project.load_state_dict(
+                {name.removeprefix("project."): value for name, value in rest.items()}
+            )
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f'the perceptron in "{folder}" cannot be read ({type(error).__name__}: {error}); '
+                f"wanted vision/ (one of {', '.join(VISION)}), {FILE} and {DESCRIPTION}; "
+                "copy or train it again"
+            ) from error
+        return perceptron.to(dtype)
+
+
+def _feature(vision: nn.Module, pixels_P3HW: Tensor) -> Tensor:
+    """(P, F): CLIP's pooled output; of a ViT, whose pooler is not trained, the state at CLS."""
+    seen = vision(pixel_values=pixels_P3HW, interpolate_pos_encoding=True)
+    pooled = isinstance(vision, CLIPVisionModel)
+    return seen.pooler_output if pooled else seen.last_hidden_state[:, 0]
+
+
+AnyPerceptron = QFormerPerceptron | LinearPerceptron
+PERCEPTRONS: dict[str, type[QFormerPerceptron] | type[LinearPerceptron]] = {
+    "qformer": QFormerPerceptron,
+    "linear": LinearPerceptron,
+}
+
+
+def perceptron_class(name: str) -> type[QFormerPerceptron] | type[LinearPerceptron]:
+    """The perceptron of that name. Raises ConfigError."""
+    if name not in PERCEPTRONS:
+        raise ConfigError(f'unknown perceptron "{name}"{did_you_mean(name, PERCEPTRONS)}')
+    return PERCEPTRONS[name]
+
+
+def load_perceptron(folder: Path, *, dtype: torch.dtype = torch.float32) -> AnyPerceptron:
+    """Whatever perceptron a folder holds. Raises CheckpointError.
+
+    A folder without perceptron.json is a Q-Former's.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        return QFormerPerceptron.from_pretrained(folder, dtype=dtype)
+    try:
+        name = json.loads(path.read_text())["perceptron"]
+        kind = PERCEPTRONS[name]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f'"{path}" names no perceptron ({type(error).__name__}: {error}); wanted '
+            f"one of {', '.join(PERCEPTRONS)}; copy the model again"
+        ) from error
+    return kind.from_pretrained(folder, dtype=dtype)

@@ -21,11 +21,15 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from showtell.bridges.vokens import PRESETS, VokensConfig
+import torch
+
+from showtell.bridges.vokens import PRESETS, Vokens, VokensConfig
 from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
 from showtell.errors import ConfigError, DataError, did_you_mean
 from showtell.models.adapters import adapter_rates
+from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language_model import LanguageModel
+from showtell.prompt import Renderer
 from showtell.training.stage import Stage
 
 SYSTEM = (
@@ -67,6 +71,40 @@ class Step:
     photo: Photo
 
 
+# -------------------------------------------------------------------------------- the model
+
+
+def with_vokens(base: PhotoDialogueModel, config: VokensConfig, *, seed: int) -> PhotoDialogueModel:
+    """The parts of ``base`` with vokens for a bridge, at their sizes: where a run starts.
+
+    The vocabulary of ``base.language`` grows in place; ``seed`` starts new rows and mapper. Raises
+    ConfigError for a model without a painter.
+    """
+    if base.painter is None:
+        raise ConfigError(
+            f'"{base.name}" has no painter, which vokens are for; give a base model that paints'
+        )
+    language = base.language
+    config = config.fitted(language_width=language.width, tower=base.painter.text)
+    language.grow_vocabulary(config.tokens, seed=seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        bridge = Vokens(config, tokenizer=language.tokenizer)
+    settings = replace(
+        base.renderer.config, span_tokens=bridge.span_tokens, span_trained=bridge.span_trained
+    )
+    return PhotoDialogueModel(
+        language=language,
+        perceptron=base.perceptron,
+        bridge=bridge,
+        painter=base.painter,
+        renderer=Renderer(language.tokenizer, settings, has_pixels=base.renderer.has_pixels),
+        name=base.name,
+        card=base.card,
+        decoding=base.decoding,
+    )
+
+
 # -------------------------------------------------------------------------------------- stages
 
 _STILL = {"language.model": 0.0, "perceptron": 0.0, "painter": 0.0}
@@ -75,7 +113,7 @@ _TEXT = {"t": 0.01, "moment": 0.0}
 
 UAS = Stage(
     name="unimodal_alignment",
-    steps=100_000,  # two passes over CC3M's 2.4 million readable photos, as released
+    steps=100_000,  # two passes over 2.4 million pairs; a recipe that has the pairs sets it
     batch_size=48,
     learning_rate=2e-5,
     # the rows of the vokens at 2e-5, the mapper at 2e-4 (release)
@@ -88,7 +126,7 @@ UAS = Stage(
 )
 MLS = Stage(
     name="multimodal_learning",
-    steps=50_000,  # four passes over VIST's tasks
+    steps=50_000,  # four passes over 400,000 tasks; a recipe that has the stories sets it
     batch_size=32,
     learning_rate=2e-5,
     learning_rates=_STILL,

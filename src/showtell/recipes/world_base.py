@@ -102,7 +102,7 @@ class WorldBase:
     language: Stage = field(
         default=Stage(
             name="language",
-            steps=3600,
+            steps=3000,
             batch_size=32,
             learning_rate=2e-3,
             warmup=200,
@@ -132,8 +132,8 @@ class WorldBase:
             name="perceptron",
             steps=1000,
             batch_size=48,
-            learning_rate=1.5e-3,
-            learning_rates={"language": 0.5},
+            learning_rate=1.2e-3,
+            learning_rates={"perceptron.vision": 0.25},
             warmup=100,
             decay="cosine",
             betas=(0.9, 0.98),

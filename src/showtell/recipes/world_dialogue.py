@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from showtell.bridges import BRIDGES, Dvtm, DvtmConfig, Pipeline, PipelineConfig
+from showtell.bridges import BRIDGE_CONFIGS, BRIDGES, DvtmConfig, PipelineConfig
 from showtell.config import from_plain, to_plain
 from showtell.errors import CheckpointError, ConfigError, did_you_mean
 from showtell.metrics.moment import best_threshold
@@ -55,7 +55,7 @@ class WorldDialogue:
             batch_size=32,
             learning_rate=6e-4,
             learning_rates={
-                "painter.unet": 0.25,
+                "painter.unet": 0.1,
                 "painter.text": 0.0,
                 "painter.vae": 0.0,
                 "captioner": 0.0,
@@ -94,7 +94,9 @@ PAPER = WorldDialogue(  # 2408.08650, section 3.1, on the world instead of Photo
 
 def build_bridge(plain: Mapping[str, Any], language: LanguageModel) -> Bridge:
     """The bridge of a plain configuration (its class name is the tag)."""
-    kinds = {"DvtmConfig": (Dvtm, DvtmConfig), "PipelineConfig": (Pipeline, PipelineConfig)}
+    kinds = {
+        BRIDGE_CONFIGS[name].__name__: (BRIDGES[name], BRIDGE_CONFIGS[name]) for name in BRIDGES
+    }
     if (tag := (plain or {}).get("class", "")) not in kinds:
         raise CheckpointError(
             f'the model has a bridge "{tag}"{did_you_mean(tag, kinds)}; '

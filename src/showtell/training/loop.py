@@ -212,8 +212,8 @@ def run_stage(
         save()
     if stage.patience_metrics and (out / BEST).exists():
         with torch.no_grad():
-            for name, value in load_file(out / BEST).items():
-                moving[name].copy_(value)
+            for name, kept in load_file(out / BEST).items():
+                moving[name].copy_(kept)
     elif ema:
         ema.put_into(moving)
     task.module.eval()

@@ -1,0 +1,230 @@
+"""An album: photos that one may show, and a unit vector for each to find it by.
+
+On disk a folder of two files, and beside them the photos where ``ingest`` put them:
+
+    album.json          format, what made the vectors, and the photos' ids, paths, captions
+    embeddings.safetensors
+
+Search is exact: one product with all vectors. A cut-off turns "the nearest photo" into
+"no such photo". Letters: N queries, M photos, E album width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from showtell.data.storage import write_atomically
+from showtell.dialogue import Photo
+from showtell.errors import DataError
+
+FORMAT = 1
+DESCRIPTION = "album.json"
+EMBEDDINGS = "embeddings.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlbumPhoto:
+    """A photo of an album. ``path`` is relative to the album's folder, None where only its vector
+    is known."""
+
+    id: str
+    path: str | None = None
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        # a list from elsewhere must not show, or remove, a file that is not the album's
+        path = PurePosixPath(self.path or "")
+        if path.is_absolute() or ".." in path.parts:
+            raise DataError(
+                f'the photo "{self.id}" is at "{self.path}"; wanted a path inside the album\'s '
+                "folder. Index the photos again."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A found photo and its cosine similarity with the query."""
+
+    photo: AlbumPhoto
+    score: float
+
+
+class Album:
+    """Photos and their unit vectors (M, E). A value: adding and removing give another album.
+
+    ``made_by`` names the model whose vectors these are; another model's queries mean nothing here.
+    """
+
+    def __init__(
+        self, photos: Sequence[AlbumPhoto], embeddings_ME: Tensor, *, made_by: str = ""
+    ) -> None:
+        """Raises DataError for vectors that do not fit the photos, are zero or not numbers, and
+        for an id that is there twice."""
+        self.photos = tuple(photos)
+        self.made_by = made_by
+        if embeddings_ME.ndim != 2 or len(embeddings_ME) != len(self.photos):
+            raise DataError(
+                f"{len(self.photos)} photos came with embeddings of shape "
+                f"{tuple(embeddings_ME.shape)}; wanted one row a photo. Embed the photos again."
+            )
+        ids = [photo.id for photo in self.photos]
+        if len(set(ids)) < len(ids):
+            twice = next(id for id in ids if ids.count(id) > 1)
+            raise DataError(
+                f'the photo "{twice}" is in the album twice; wanted each id once. Leave one out.'
+            )
+        embeddings_ME = embeddings_ME.detach().float()
+        norms_M = embeddings_ME.norm(dim=1)
+        if bad := [
+            ids[m] for m in (~(norms_M.isfinite() & (norms_M > 0))).nonzero()[:, 0].tolist()
+        ]:
+            raise DataError(
+                f'the embedding of "{bad[0]}" is zero or not a number ({len(bad)} of {len(ids)}); '
+                "wanted a direction. The model that made it is damaged: use another."
+            )
+        self.embeddings_ME = F.normalize(embeddings_ME, dim=1)
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    @property
+    def width(self) -> int:
+        """E"""
+        return self.embeddings_ME.shape[1]
+
+    def search(
+        self,
+        query_NE: Tensor,
+        *,
+        top_k: int,
+        cut_off: float = -1.0,
+        without: Collection[str] = (),
+    ) -> list[list[Hit]]:
+        """For each query its nearest photos, best first: at most ``top_k``, none below ``cut_off``.
+
+        ``without``: ids that are not wanted (already shown). Equal scores keep the album's order.
+        An album of zero photos answers with nothing. Raises DataError for a query of another
+        width, zero or not a number.
+        """
+        if query_NE.ndim != 2 or query_NE.shape[1] != self.width:
+            raise DataError(
+                f"a query of shape {tuple(query_NE.shape)} was put to an album of width "
+                f"{self.width} (made by {self.made_by or 'an unnamed model'}); wanted rows of that "
+                "width. Index the album with the model that asks."
+            )
+        query_NE = query_NE.detach().to(self.embeddings_ME)
+        norms_N = query_NE.norm(dim=1)
+        if not bool((norms_N.isfinite() & (norms_N > 0)).all()):
+            raise DataError(
+                "a query is zero or not a number; wanted a direction. The model that asks is "
+                "damaged: use another."
+            )
+        if top_k < 1:
+            raise DataError(f"{top_k} photos were asked for, wanted at least 1. Ask for more.")
+        if not self.photos:
+            return [[] for _ in query_NE]
+        query_NE = F.normalize(query_NE, dim=1)
+        hidden = set(without)
+        shown_M = torch.tensor([photo.id not in hidden for photo in self.photos])
+        scores_NM = query_NE @ self.embeddings_ME.mT
+        hits = []
+        for scores_M in scores_NM:
+            # a stable sort, and not topk, whose order among equals is anyone's guess
+            scores_M, order_M = scores_M.sort(descending=True, stable=True)
+            kept_M = shown_M.to(order_M.device)[order_M] & (scores_M >= cut_off)
+            places = kept_M.nonzero()[:top_k, 0]
+            hits.append(
+                [
+                    Hit(photo=self.photos[m], score=score)
+                    for m, score in zip(
+                        order_M[places].tolist(), scores_M[places].tolist(), strict=True
+                    )
+                ]
+            )
+        return hits
+
+    def with_photos(self, photos: Sequence[AlbumPhoto], embeddings_ME: Tensor) -> Album:
+        """The album and, after it, more photos of the same width. Raises DataError."""
+        if self.photos and embeddings_ME.shape[-1] != self.width:
+            raise DataError(
+                f"embeddings of width {embeddings_ME.shape[-1]} cannot join an album of width "
+                f"{self.width}; embed all its photos with one model."
+            )
+        if not self.photos:
+            return Album(photos, embeddings_ME, made_by=self.made_by)
+        joined_ME = torch.cat([self.embeddings_ME, embeddings_ME.to(self.embeddings_ME)])
+        return Album((*self.photos, *photos), joined_ME, made_by=self.made_by)
+
+    def without_photos(self, ids: Iterable[str]) -> Album:
+        """The album less some photos; nothing of them is left in it. Raises DataError."""
+        gone = set(ids)
+        if missing := gone - {photo.id for photo in self.photos}:
+            raise DataError(
+                f"{', '.join(sorted(missing))} cannot be removed: the album has no such photo. "
+                f"Look up the ids in {DESCRIPTION}."
+            )
+        kept = [m for m, photo in enumerate(self.photos) if photo.id not in gone]
+        photos = [self.photos[m] for m in kept]
+        return Album(photos, self.embeddings_ME[kept], made_by=self.made_by)
+
+    # ------------------------------------------------------------------------------ on disk
+
+    def save(self, folder: str | Path) -> Path:
+        """Write both files, the list last. Raises StorageError."""
+        folder = Path(folder)
+        tensors = {"embeddings": self.embeddings_ME.contiguous().cpu()}
+        write_atomically(folder / EMBEDDINGS, save_tensors(tensors))
+        description = {
+            "format": FORMAT,
+            "made_by": self.made_by,
+            "photos": [asdict(photo) for photo in self.photos],
+        }
+        text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
+        return write_atomically(folder / DESCRIPTION, text.encode())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Album:
+        """Read a folder. Raises DataError if it holds no album, or a broken one."""
+        folder = Path(folder)
+        if not (folder / DESCRIPTION).is_file():
+            raise DataError(
+                f'"{folder}" is no album: it has no {DESCRIPTION}; wanted a folder that indexing '
+                "photos has written. Index a folder of photos first."
+            )
+        try:
+            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            found = description["format"]
+            photos = [AlbumPhoto(**photo) for photo in description["photos"]]
+            embeddings_ME = load_tensors((folder / EMBEDDINGS).read_bytes())["embeddings"]
+            made_by = description["made_by"]
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f'the album in "{folder}" cannot be read ({type(error).__name__}: {error}); wanted '
+                f"{DESCRIPTION} and {EMBEDDINGS}. Index the photos again."
+            ) from error
+        if found != FORMAT:
+            raise DataError(
+                f'the album in "{folder}" is of format {found}, wanted {FORMAT}; it was written by '
+                "another version of showtell. Index the photos again."
+            )
+        return cls(photos, embeddings_ME, made_by=made_by)
+
+    def photo(self, hit: Hit, *, folder: str | Path) -> Photo:
+        """A hit as a photo of a dialogue, its origin the album."""
+        path = None if hit.photo.path is None else str(Path(folder) / hit.photo.path)
+        return Photo(id=hit.photo.id, caption=hit.photo.caption, path=path, origin="album")
+
+
+def empty_album(*, width: int, made_by: str = "") -> Album:
+    """An album of zero photos, to add to; every search of it finds nothing."""
+    return Album((), torch.zeros(0, width), made_by=made_by)

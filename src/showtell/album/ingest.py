@@ -1,0 +1,172 @@
+"""Photos from a folder into an album: checked, upright, stripped of metadata, embedded.
+
+What the album keeps is a copy: an RGB PNG without EXIF, place, thumbnail or profile, at most
+``max_side`` pixels a side, under a name made of its own pixels. The same photo in two places is
+one photo; an original can be moved or deleted without harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from showtell.album.index import Album, AlbumPhoto
+from showtell.data.images import load_photo, save_photo, square
+from showtell.errors import DataError, PhotoError
+from showtell.models.dialogue_model import to_pixels
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+PHOTOS = "photos"
+MAX_SIDE = 1024
+BATCH = 16
+
+Embed = Callable[[Sequence[Image.Image]], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingested:
+    """The album, how many photos are new in it, and what was left out."""
+
+    album: Album
+    added: int
+    duplicates: int
+    refused: tuple[PhotoError, ...]
+
+
+def ingest_folder(
+    folder: str | Path,
+    *,
+    into: str | Path,
+    album: Album,
+    embed: Embed,
+    skip_bad: bool = False,
+    max_side: int = MAX_SIDE,
+    caption_of: Callable[[Path], str] = lambda path: "",
+) -> Ingested:
+    """Add the photos of a folder and its subfolders, in the order of their names, to ``album``.
+
+    ``into`` is the album's folder: the copies go to ``into/photos``, and both files of the index
+    are written at the end (a run that fails leaves the old index, and copies that the next run
+    finds again). ``embed``: images -> (n, E). A photo that cannot be read raises its
+    PhotoError (with ``skip_bad`` it is left out, counted and reported); a folder without a single
+    photo is a DataError. What is a link out of the folder is not followed.
+    """
+    folder, into = Path(folder), Path(into)
+    paths = photo_paths(folder)
+    if not paths:
+        raise DataError(
+            f'"{folder}" holds no photo ({", ".join(ENDINGS)}), neither do its subfolders; '
+            "an album needs one at least. Name another folder."
+        )
+    known = {photo.id for photo in album.photos}
+    refused: list[PhotoError] = []
+    added = duplicates = 0
+    waiting: list[tuple[AlbumPhoto, Image.Image]] = []
+
+    def flush() -> None:
+        nonlocal album
+        if waiting:
+            embeddings_NE = embed([image for _, image in waiting])
+            album = album.with_photos([photo for photo, _ in waiting], embeddings_NE)
+            for photo, image in waiting:
+                assert photo.path is not None
+                save_photo(image, into / photo.path)
+            waiting.clear()
+
+    for path in paths:
+        try:
+            image = reduced(load_photo(path), max_side)
+        except PhotoError as error:
+            if not skip_bad:
+                raise
+            refused.append(error)
+            continue
+        name = photo_id(image)
+        if name in known:
+            duplicates += 1
+            continue
+        known.add(name)
+        added += 1
+        photo = AlbumPhoto(id=name, path=f"{PHOTOS}/{name}.png", caption=caption_of(path))
+        waiting.append((photo, image))
+        if len(waiting) == BATCH:
+            flush()
+    flush()
+    if not added and not duplicates:
+        raise DataError(
+            f'none of the {len(paths)} photos in "{folder}" can be read. The first: {refused[0]}'
+        )
+    album.save(into)
+    return Ingested(album=album, added=added, duplicates=duplicates, refused=tuple(refused))
+
+
+def photo_paths(folder: Path) -> list[Path]:
+    """Files that are named as photos, in this folder and below, sorted; never outside of it."""
+    if not folder.is_dir():
+        raise DataError(
+            f'"{folder}" is not a folder; wanted one with photos in it. Check the name.'
+        )
+    root = folder.resolve()
+
+    def found() -> Iterator[Path]:
+        for path in folder.rglob("*"):
+            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            photo = path.suffix.lower() in ENDINGS and path.is_file() and not hidden
+            if photo and path.resolve().is_relative_to(root):
+                yield path
+
+    return sorted(found())
+
+
+def photo_id(image: Image.Image) -> str:
+    """A name made of the pixels: the same photo has the same one wherever it lies."""
+    size = f"{image.width}x{image.height}:".encode()
+    return "album-" + hashlib.sha256(size + image.tobytes()).hexdigest()[:20]
+
+
+def reduced(image: Image.Image, max_side: int) -> Image.Image:
+    """The photo with at most ``max_side`` pixels a side, in its own proportions (LANCZOS)."""
+    scale = max_side / max(image.size)
+    if scale >= 1:
+        return image
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def forget(folder: str | Path, ids: Sequence[str]) -> Album:
+    """Remove photos for good: from the list, from the vectors, and their copies from the disk.
+
+    The index is written first, so that what fails half-way can no longer be found. Raises
+    DataError for an id that is not there.
+    """
+    folder = Path(folder)
+    album = Album.load(folder)
+    gone = [photo for photo in album.photos if photo.id in set(ids)]
+    album = album.without_photos(ids)
+    album.save(folder)
+    for photo in gone:
+        if photo.path is not None:
+            (folder / photo.path).unlink(missing_ok=True)
+    return album
+
+
+def embed_with(
+    features: Callable[[Tensor], Tensor], keys: Callable[[Tensor], Tensor], *, size: int
+) -> Embed:
+    """``embed`` of a model: square pixels -> the vision encoder's features -> album vectors.
+
+    For GILL: ``embed_with(perceptron.features, gill.photo_keys, size=224)``.
+    """
+
+    @torch.no_grad()
+    def embed(images: Sequence[Image.Image]) -> Tensor:
+        pixels_P3HW = torch.stack([to_pixels(square(image, size)) for image in images])
+        return keys(features(pixels_P3HW))
+
+    return embed

@@ -1,0 +1,226 @@
+"""The data doctor: what is missing, broken, doubled or leaking. It never changes the data.
+
+``examine("photochat:FOLDER")`` reads all splits of the folder once, one dialogue at a time, and
+returns a DoctorReport: counts beside those of the papers, findings with examples, and how many
+examples each kind of training would drop. What it keeps of a dialogue are eight bytes of a digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+
+from showtell.data.doctor_needs import NEEDS, Need
+from showtell.data.doctor_photos import PhotoWard, perceptual_hash
+from showtell.data.doctor_report import DoctorReport, Drop, Finding, SplitReport
+from showtell.data.published import PUBLISHED, count, published_counts
+from showtell.data.sources import DataSource, open_splits
+from showtell.dialogue import Dialogue
+from showtell.errors import DataError
+
+EXAMPLES = 20
+FEW = 3  # turns with words; below, dialogues are the same only if their photos are, too
+_MOJIBAKE = re.compile(
+    "\ufffd|\u00c3[\u0080-\u00bf]|\u00e2\u20ac|\u00c2[\u0080-\u00bf]|\u00ef\u00bb\u00bf|[\u0080-\u009f]"
+)
+_CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
+Told = Callable[[str, int, int], None]
+
+
+@dataclass
+class _Noted:
+    """How often something was met, and the first few places."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+    pictures: list[tuple[str, ...]] = field(default_factory=list)
+
+    def note(self, example: str, *pictures: str) -> None:
+        self.count += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(example)
+            if pictures:
+                self.pictures.append(pictures)
+
+
+def examine(
+    data: str | Mapping[str, DataSource],
+    *,
+    photos: bool = True,
+    limit: int | None = None,
+    needs: Mapping[str, Need] = NEEDS,
+    told: Told | None = None,
+) -> DoctorReport:
+    """Read everything once and report.
+
+    ``data`` is a name of data (a folder: all its splits together) or sources by split. Broken
+    records are skipped and reported. ``photos=False`` leaves the pixels alone; ``limit`` reads the
+    first dialogues of each split only. ``told(what, done, total)`` hears of progress.
+
+    Raises UsageError and DataError if there is nothing to read, MissingDependency without imagehash
+    (unless ``photos=False``).
+    """
+    sources = open_splits(data, skip_bad=True) if isinstance(data, str) else dict(data)
+    if not sources:
+        raise DataError("there is no split to examine; name some data, as in photochat:FOLDER")
+    if photos:
+        perceptual_hash()
+    ward = _Examination(photos=photos, needs=needs)
+    for name, source in sources.items():
+        source.skip_bad = True
+        dialogues: Iterable[Dialogue] = islice(iter(source), limit)
+        number = 0
+        for number, dialogue in enumerate(dialogues, start=1):
+            ward.take(dialogue, str(dialogue.labels.get("split") or name or "all"))
+            if told and number % 500 == 0:
+                told(f"reading {name or source.kind}", number, number + 1)
+        if told:
+            told(f"reading {name or source.kind}", number, number)
+        for error in source.skipped[:EXAMPLES]:
+            ward.found["skipped"].note(str(error))
+        ward.found["skipped"].count += len(source.skipped) - len(source.skipped[:EXAMPLES])
+    first = next(iter(sources.values()))
+    name = data if isinstance(data, str) else ", ".join(source.name for source in data.values())
+    return ward.report(name, first.kind, first.licence)
+
+
+class _Examination:
+    def __init__(self, *, photos: bool, needs: Mapping[str, Need]) -> None:
+        self.look_at_photos, self.needs = photos, needs
+        self.counts: dict[str, Counter[str]] = {}
+        self.photo_ids: dict[str, dict[str, str]] = {}  # split -> photo -> dialogue
+        self.dialogues: dict[bytes, tuple[str, str]] = {}  # digest of the words -> split, id
+        self.found: dict[str, _Noted] = {key: _Noted() for key in _FINDINGS}
+        self.ward = PhotoWard()
+        self.drops: dict[tuple[str, str], Counter[str]] = {}
+        self.licences: Counter[str] = Counter()
+
+    def take(self, dialogue: Dialogue, split: str) -> None:
+        at = f"{split}, dialogue {dialogue.id[:60]}"
+        counts = self.counts.setdefault(split, Counter())
+        counts.update(count(dialogue))
+        for name, need in self.needs.items():
+            reasons = self.drops.setdefault((split, name), Counter())
+            reasons.update(reason or "" for reason in need(dialogue))
+        if licence := dialogue.labels.get("licence"):
+            self.licences[str(licence)] += 1
+        self._words(dialogue, at, split)
+        self._photos(dialogue, at, split, counts)
+        neighbours = list(zip(dialogue.turns, dialogue.turns[1:], strict=False))
+        counts["neighbours"] += len(neighbours)
+        counts["same_speaker"] += sum(one.speaker == other.speaker for one, other in neighbours)
+
+    def _words(self, dialogue: Dialogue, at: str, split: str) -> None:
+        said = [f"{turn.speaker}\t{turn.text}" for turn in dialogue.turns if turn.text]
+        if len(said) < FEW:  # two photos may well have the same caption
+            said += [photo.id for photo in dialogue.photos]
+        text = "\n".join(said)
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8]
+        before = self.dialogues.setdefault(digest, (split, dialogue.id))
+        if before != (split, dialogue.id):
+            kind = "doubled_dialogues" if before[0] == split else "shared_dialogues"
+            self.found[kind].note(f"{at} says the same as {before[0]}, dialogue {before[1][:60]}")
+        for number, turn in enumerate(dialogue.turns, start=1):
+            if not turn.photos and not turn.text.strip():
+                self.found["empty_turns"].note(f"{at}, turn {number}")
+            for element in turn.elements:
+                words = element if isinstance(element, str) else element.caption
+                if _MOJIBAKE.search(words):
+                    self.found["encoding"].note(f"{at}, turn {number}: {words[:80]!r}")
+                elif _CONTROL.search(words):
+                    self.found["control"].note(f"{at}, turn {number}: {words[:80]!r}")
+
+    def _photos(self, dialogue: Dialogue, at: str, split: str, counts: Counter[str]) -> None:
+        for photo in dialogue.photos:
+            known = self.photo_ids.setdefault(split, {})
+            if photo.id not in known:
+                known[photo.id] = dialogue.id
+                for other, ids in self.photo_ids.items():
+                    if other != split and photo.id in ids:
+                        self.found["shared_photos"].note(
+                            f'"{photo.id[:80]}" in {other} (dialogue {ids[photo.id][:40]}) and '
+                            f"{split} (dialogue {dialogue.id[:40]}): {photo.caption[:80]}",
+                            *([photo.path] if photo.path else []),
+                        )
+            if "scene" in photo.labels and photo.path is None:
+                continue
+            if photo.path is None:
+                counts["missing"] += 1
+                self.found["missing"].note(f'{at}: "{photo.id[:80]}"')
+            elif self.look_at_photos:
+                self.ward.look(photo.id, split, photo.path)
+
+    def report(self, name: str, kind: str, licence: str) -> DoctorReport:
+        for path, why in self.ward.broken.items():
+            self.found["corrupt"].note(why if path in why else f"{path}: {why}")
+        for group in self.ward.same():
+            paths = [photo.path for photo in group]
+            splits = {photo.split for photo in group}
+            key = "same_photos" if len(splits) == 1 else "same_photos_leak"
+            self.found[key].note(" = ".join(f"{p.split}: {p.path}" for p in group), *paths)
+        for distance, one, other in self.ward.near():
+            key = "near_photos" if one.split == other.split else "near_photos_leak"
+            self.found[key].note(
+                f"{one.split}: {one.path} ~ {other.split}: {other.path} ({distance} bits)",
+                one.path,
+                other.path,
+            )
+        findings = tuple(
+            Finding(
+                key=key,
+                severity=severity,
+                text=text,
+                count=self.found[key].count,
+                examples=tuple(self.found[key].examples),
+                pictures=tuple(self.found[key].pictures),
+            )
+            for key, (severity, text) in _FINDINGS.items()
+        )
+        return DoctorReport(
+            data=name,
+            kind=kind,
+            licence=licence,
+            licences=dict(self.licences.most_common(EXAMPLES)),
+            splits=tuple(self._split(split, kind) for split in sorted(self.counts)),
+            source=PUBLISHED[kind][0] if kind in PUBLISHED else "",
+            findings=findings,
+            drops=tuple(
+                Drop(
+                    split=split,
+                    need=need,
+                    examples=reasons.total(),
+                    kept=reasons[""],
+                    reasons={reason: n for reason, n in reasons.most_common() if reason},
+                )
+                for (split, need), reasons in sorted(self.drops.items())
+            ),
+            photos_read=len(self.ward.photos),
+            photos_flat=self.ward.flat,
+            photos_looked_at=self.look_at_photos,
+        )
+
+    def _split(self, split: str, kind: str) -> SplitReport:
+        counts = self.counts[split]
+        counts["distinct_images"] = len(self.photo_ids.get(split, ()))
+        return SplitReport(split=split, counts=dict(counts), reported=published_counts(kind, split))
+
+
+_FINDINGS: dict[str, tuple[str, str]] = {
+    "skipped": ("error", "records that cannot be read"),
+    "corrupt": ("error", "photos that cannot be read"),
+    "shared_photos": ("error", "photos shared between splits"),
+    "shared_dialogues": ("error", "dialogues shared between splits, word for word"),
+    "same_photos_leak": ("error", "files of the same bytes in different splits"),
+    "near_photos_leak": ("warning", "near-duplicate photos in different splits"),
+    "missing": ("warning", "photos that are missing"),
+    "doubled_dialogues": ("warning", "dialogues doubled within a split, word for word"),
+    "empty_turns": ("warning", "turns with neither words nor photo"),
+    "encoding": ("warning", "texts that look wrongly decoded"),
+    "control": ("warning", "texts with control characters"),
+    "same_photos": ("note", "groups of photo files with the same bytes within a split"),
+    "near_photos": ("note", "pairs of near-duplicate photos within a split"),
+}

@@ -1,0 +1,227 @@
+"""Packed shards read back: any example by its number, or shuffled over ranks and workers.
+
+The order of an epoch follows from (seed, epoch) alone, whatever the number of ranks and workers:
+shards are shuffled, then the examples within each. A consumer (a worker of a rank) takes every
+n-th chunk of that order. So no example is read twice or left out, ranks differ by at most one
+chunk, a run may go on with other numbers of them, and ``start`` goes on at the exact example.
+
+    for example in shards.stream(seed=0, epoch=3, start=12_000, rank=1, num_ranks=2): ...
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import itertools
+import json
+import random
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from showtell.data.images import photo_from_bytes
+from showtell.data.pack import INDEX_FORMAT, INDEX_NAME
+from showtell.data.records import JSON
+from showtell.data.showtell_jsonl import dialogue_of
+from showtell.dialogue import Dialogue
+from showtell.errors import DataError, PhotoError, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedExample:
+    """A dialogue, its number in the index, and the files of its photos by their place in it."""
+
+    number: int
+    dialogue: Dialogue
+    files: Mapping[int, bytes]
+
+    def image(self, place: int) -> Image.Image:
+        """The photo at that place in ``dialogue.photos``; PhotoError if it is missing or broken."""
+        name = f'dialogue {self.dialogue.id[:60]}, photo "{self.dialogue.photos[place].id[:80]}"'
+        if place not in self.files:
+            raise PhotoError(
+                f"{name} was missing when the data were packed. Pack them with "
+                "--missing-photos=skip, or get the photo."
+            )
+        return photo_from_bytes(self.files[place], name=name)
+
+
+class Shards:
+    """A folder that ``pack`` wrote. ``len()`` and ``[number]``; ``stream`` for training."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Raises DataError if it is no such folder, or a shard is not as long as it was written."""
+        self.folder = Path(folder)
+        self.index = _index(self.folder)
+        self.names: list[str] = []
+        self.offsets: list[list[int]] = []
+        for shard in self.index["shards"]:
+            path = self.folder / shard["file"]
+            size = path.stat().st_size if path.is_file() else None
+            if size != shard["bytes"]:
+                met = "is not there" if size is None else f"has {size:,} bytes"
+                raise DataError(
+                    f"{path} {met}, wanted {shard['bytes']:,} bytes by {INDEX_NAME}. Pack the data "
+                    "again, or copy the shard anew."
+                )
+            self.names.append(shard["file"])
+            self.offsets.append(shard["offsets"])
+        self.ends = list(itertools.accumulate(len(offsets) for offsets in self.offsets))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, number: int) -> PackedExample:
+        """The example with that number, 0 to ``len() - 1``."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"{self.folder} has {len(self):,} examples, there is no {number}")
+        shard, inside = self._place(number)
+        with open(self.folder / self.names[shard], "rb") as file:
+            return self._read(file, shard, inside)
+
+    def verify(self) -> None:
+        """Read every byte; DataError for a shard that is not what was written."""
+        for shard in self.index["shards"]:
+            with open(self.folder / shard["file"], "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != shard.get("sha256"):
+                    raise DataError(
+                        f"{self.folder / shard['file']}: its SHA-256 is not that of {INDEX_NAME}. "
+                        "Copy the shard anew, or pack the data again."
+                    )
+
+    def stream(
+        self,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        start: int = 0,
+        rank: int = 0,
+        num_ranks: int = 1,
+        worker: int = 0,
+        num_workers: int = 1,
+        chunk: int = 1,
+        shuffle: bool = True,
+    ) -> Iterator[PackedExample]:
+        """The examples of an epoch that this worker of this rank reads, from ``start`` on.
+
+        ``start`` counts examples of the *whole* epoch, over all ranks and workers, which have been
+        used; to go on after n steps it is n times the global batch. ``chunk`` neighbouring examples
+        go to one consumer: with the batch size of a rank's loader, its workers' batches come in
+        the order of the epoch. Raises UsageError for numbers that do not fit.
+        """
+        fits = 0 <= rank < num_ranks and 0 <= worker < num_workers
+        if not fits or chunk < 1 or start < 0:
+            raise UsageError(
+                f"rank {rank} of {num_ranks}, worker {worker} of {num_workers}, chunk {chunk}, "
+                f"start {start}: wanted each below its number, a chunk of at least 1, a start of "
+                "at least 0"
+            )
+        numbers = self.order(seed=seed, epoch=epoch, start=start, shuffle=shuffle)
+        open_shard, file = -1, None
+        try:
+            for position, number in enumerate(numbers):
+                turn = position // chunk
+                if turn % num_ranks != rank or turn // num_ranks % num_workers != worker:
+                    continue
+                shard, inside = self._place(number)
+                if shard != open_shard:
+                    if file:
+                        file.close()
+                    file = open(self.folder / self.names[shard], "rb")  # noqa: SIM115
+                    open_shard = shard
+                assert file is not None
+                yield self._read(file, shard, inside)
+        finally:
+            if file:
+                file.close()
+
+    def order(
+        self, *, seed: int, epoch: int, start: int = 0, shuffle: bool = True
+    ) -> Iterator[int]:
+        """The numbers of all examples in the order of the epoch, without the first ``start``."""
+        shards = list(range(len(self.names)))
+        if shuffle:
+            random.Random(f"{seed}/{epoch}").shuffle(shards)
+        for shard in shards:
+            size = len(self.offsets[shard])
+            if start >= size:  # so that going on costs nothing for what is passed over
+                start -= size
+                continue
+            inside = list(range(size))
+            if shuffle:
+                random.Random(f"{seed}/{epoch}/{shard}").shuffle(inside)
+            first = self.ends[shard] - size
+            yield from (first + number for number in inside[start:])
+            start = 0
+
+    def _place(self, number: int) -> tuple[int, int]:
+        shard = bisect.bisect_right(self.ends, number)
+        return shard, number - (self.ends[shard] - len(self.offsets[shard]))
+
+    def _read(self, file: BinaryIO, shard: int, inside: int) -> PackedExample:
+        where = f"{self.names[shard]}, example {inside}"
+        offsets = self.offsets[shard]
+        whole = self.index["shards"][shard]["bytes"] - 2 * tarfile.BLOCKSIZE
+        stop = offsets[inside + 1] if inside + 1 < len(offsets) else whole
+        try:
+            file.seek(offsets[inside])
+            members = _members(file.read(max(0, stop - offsets[inside])))
+            value = JSON.decode(members.pop("json").decode("ascii"))
+            files = {int(name.partition(".")[0]): data for name, data in members.items()}
+        except (OSError, tarfile.TarError, ValueError, KeyError, RecursionError) as error:
+            raise DataError(
+                f"{where}: the shard is damaged ({type(error).__name__}: {error}); wanted what "
+                f"{INDEX_NAME} tells of. Pack the data again."
+            ) from error
+        number = self.ends[shard] - len(offsets) + inside
+        return PackedExample(number=number, dialogue=dialogue_of(value, where, None), files=files)
+
+
+def _members(data: bytes) -> dict[str, bytes]:
+    """The files of one example, by the rest of their names."""
+    members, at = {}, 0
+    while at < len(data):
+        header = tarfile.TarInfo.frombuf(data[at : at + tarfile.BLOCKSIZE], "ascii", "strict")
+        at += tarfile.BLOCKSIZE
+        content = data[at : at + header.size]
+        if len(content) != header.size:
+            raise ValueError(f"{header.name} is cut short")
+        members[header.name.partition(".")[2]] = content
+        at += header.size + -header.size % tarfile.BLOCKSIZE
+    return members
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    path = folder / INDEX_NAME
+    wanted = 'Wanted a folder that "showtell data pack" wrote.'
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}). {wanted}") from error
+    except ValueError as error:
+        raise DataError(f"{path} is no JSON ({error}). {wanted}") from error
+    known = isinstance(index, dict) and all(index.get(k) == v for k, v in INDEX_FORMAT.items())
+    if not known or not _well_formed(index.get("shards")):
+        raise DataError(f"{path} is no index of shards of version 1. {wanted}")
+    return index
+
+
+def _well_formed(shards: Any) -> bool:
+    return (
+        isinstance(shards, list)
+        and bool(shards)
+        and all(
+            isinstance(shard, dict)
+            and isinstance(shard.get("file"), str)
+            and "/" not in shard["file"]
+            and isinstance(shard.get("bytes"), int)
+            and isinstance(shard.get("offsets"), list)
+            and bool(shard["offsets"])
+            and all(isinstance(n, int) and 0 <= n < shard["bytes"] for n in shard["offsets"])
+            for shard in shards
+        )
+    )

@@ -1,0 +1,157 @@
+"""VIST (Huang et al. 2016): stories told over five photos (SIS, stories of images in sequence).
+
+Reads {train,val,test}.story-in-sequence.json, one large JSON object each, streamed:
+
+    {"images": [{"id": "...", "url_o": "...", "license": "..."}, ...],
+     "annotations": [[{"story_id": "...", "photo_flickr_id": "...", "text": "...",
+                       "original_text": "...", "worker_arranged_photo_order": 0}], ...]}
+
+What becomes of it: a story is a Dialogue that the agent tells alone, one turn a step in the
+worker's order: its text, then its photo. The text is the tokenised one, with people's names
+replaced by [male] and the like, on which published figures are computed; the turn's
+``labels["original_text"]`` has the other. Addresses and licences of the photos are read in a first
+pass and kept (a few tens of MB for all of VIST); the stories are streamed in a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from showtell.data.json_stream import parse_json_items
+from showtell.data.photo_files import PhotoFolder
+from showtell.data.records import (
+    SKIP,
+    OnSkip,
+    Parsed,
+    Record,
+    as_object,
+    field,
+    name_field,
+    read_dialogues,
+    text_field,
+)
+from showtell.dialogue import AGENT, Dialogue, Photo, Turn
+from showtell.errors import DataError
+
+LICENCE = "text: see its owners' page; photos: Flickr, each under its own licence"
+STEPS = 5
+_FORMAT = (
+    "Wanted: VIST's stories of images in sequence, one JSON object with "
+    '"images" and "annotations" (train.story-in-sequence.json).'
+)
+
+
+def read_vist(
+    path: str | Path, *, skip_bad: bool = False, on_skip: OnSkip | None = None
+) -> Iterator[Dialogue]:
+    """The stories of a file, in order, one by one.
+
+    Photos are looked for beside the file, in ``images`` and in a folder named as the split, as
+    ID.jpg or ID.png. A story that has not five different steps is a bad record. Raises DataError
+    (``read_dialogues``).
+    """
+    path = Path(path)
+    split = path.name.partition(".")[0]
+    folder = PhotoFolder(path.parent, ("images", f"images/{split}", split, ""))
+    images: dict[str, tuple[str, str]] = {}  # id -> (address, licence)
+
+    def parse(file: BinaryIO, name: str) -> Parsed:
+        for item in parse_json_items(file, name):
+            if item.path == "images":
+                known = _image(item.value, f"{name}, image {item.number}")
+                if isinstance(known, DataError):
+                    yield known
+                else:
+                    images[known[0]] = known[1:]
+        file.seek(0)
+        yield from _stories(file, name)
+
+    def build(value: Any, where: str) -> Iterator[Dialogue]:
+        yield _dialogue(value, where, images, folder)
+
+    yield from read_dialogues(
+        path, parse=parse, build=build, wanted=_FORMAT, skip_bad=skip_bad, on_skip=on_skip
+    )
+
+
+def _image(value: Any, where: str) -> tuple[str, str, str] | DataError:
+    """(id, address, licence)"""
+    try:
+        image = as_object(value, where, SKIP)
+        name = name_field(image, "id", where)
+        address = text_field(image, "url_o", where, optional=True)
+        address = address or text_field(image, "url_m", where, optional=True)
+        licence = image.get("license")
+        return name, address, "" if licence is None else name_field(image, "license", where)
+    except DataError as error:
+        return error
+
+
+def _stories(file: BinaryIO, name: str) -> Parsed:
+    """The annotations of a story, which stand one after the other, as one record."""
+    story: list[dict[str, Any]] = []
+    current, first = "", 0
+    for item in parse_json_items(file, name):
+        if item.path != "annotations":
+            continue
+        where = f"{name}, annotation {item.number}"
+        value = item.value
+        try:
+            if not isinstance(value, list) or len(value) != 1:
+                raise DataError(f"{where}: wanted an array that holds one object. {SKIP}")
+            step = as_object(value[0], where, SKIP)
+            key = name_field(step, "story_id", where)
+        except DataError as error:
+            yield error
+            continue
+        if story and (key != current or len(story) > STEPS):
+            yield Record(story, f"{name}, annotation {first} (story {current[:40]})")
+            story = []
+        if not story:
+            current, first = key, item.number or 0
+        story.append(step)
+    if story:
+        yield Record(story, f"{name}, annotation {first} (story {current[:40]})")
+
+
+def _dialogue(
+    story: list[dict[str, Any]],
+    where: str,
+    images: dict[str, tuple[str, str]],
+    folder: PhotoFolder,
+) -> Dialogue:
+    by_order: dict[int, Turn] = {}
+    for step in story:
+        order = field(step, "worker_arranged_photo_order", (int, str), where)
+        try:
+            place = int(order)
+        except ValueError:
+            raise DataError(
+                f'{where}: "worker_arranged_photo_order" is "{str(order)[:40]}", wanted a number. '
+                f"{SKIP}"
+            ) from None
+        name = name_field(step, "photo_flickr_id", where)
+        address, licence = images.get(name, ("", ""))
+        text = text_field(step, "text", where)
+        original = text_field(step, "original_text", where, optional=True)
+        photo = Photo(
+            id=name,
+            caption=text,
+            path=folder.find(name, where, endings=(".jpg", ".png")),
+            labels={"url": address, "licence": f"Flickr licence {licence}" if licence else ""},
+        )
+        by_order[place] = Turn(
+            speaker=AGENT, elements=(text, photo), labels={"original_text": original}
+        )
+    if len(story) != STEPS or len(by_order) != STEPS:
+        raise DataError(
+            f"{where}: {len(story)} annotations for {len(by_order)} different steps, wanted "
+            f"{STEPS} of each. {SKIP}"
+        )
+    return Dialogue(
+        id=str(story[0]["story_id"]),
+        turns=tuple(by_order[place] for place in sorted(by_order)),
+        labels={"licence": LICENCE},
+    )

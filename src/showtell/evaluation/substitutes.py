@@ -1,0 +1,43 @@
+"""Painted substitutes for photos that are missing: what ``--missing-photos paint:MODEL`` calls.
+
+The authors of arXiv 2408.08650 replaced lost photos so. A substitute is labelled as one, counted,
+and named in every report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from showtell.data.images import save_photo
+from showtell.data.missing import MissingPhotos, Paint
+from showtell.dialogue import Dialogue, Photo
+from showtell.recipes import load_model
+
+
+def caption_painter(model: str, folder: Path) -> Paint:
+    """Paints a photo's caption into ``folder``; the same photo every time, and only once."""
+    painter = load_model(model)
+
+    def paint(photo: Photo, dialogue: Dialogue) -> str:
+        digest = hashlib.sha256(f"{photo.id}\n{photo.caption}".encode()).hexdigest()[:16]
+        path = folder / f"{digest}.png"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            save_photo(painter.paint_caption(photo.caption, seed=int(digest[:7], 16)), path)
+        return str(path)
+
+    return paint
+
+
+def missing_photos(
+    text: str | None, *, folder: Path, decode: bool = False
+) -> tuple[MissingPhotos | None, Paint | None]:
+    """The policy that ``text`` names ("error", "skip", "paint:MODEL") and what paints for it.
+
+    ``None`` leaves missing photos missing. Raises UsageError for another text.
+    """
+    if text is None:
+        return None, None
+    policy = MissingPhotos.parse(text, decode=decode)
+    return policy, caption_painter(policy.model, folder) if policy.model else None

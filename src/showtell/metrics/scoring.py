@@ -1,0 +1,173 @@
+"""``score``: predictions beside references, under a named protocol, as a report with its passport.
+
+Needs no model of ours. What a row needs and does not get (an encoder, a file) is said in its note,
+with the option that gives it; a row that is asked for by name and cannot be measured is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from showtell.data.images import load_photo
+from showtell.errors import ConfigError, DataError, PhotoError, did_you_mean
+from showtell.metrics.protocols import Protocol, protocol_named
+from showtell.metrics.records import FIELDS, Matched, Source, match
+from showtell.metrics.report import Report, digest
+from showtell.metrics.score_rows import Rows, Told
+
+
+def score(
+    predictions: Source,
+    references: Source,
+    *,
+    protocol: str,
+    only: Sequence[str] = (),
+    clip: str | Path | Any | None = None,
+    relevance_clip: str | Path | Any | None = None,
+    sentence_encoder: str | Path | Any | None = None,
+    inception: str | Path | None = None,
+    features: str | Any | None = None,
+    num_features: int | None = None,
+    lpips: str | Path | None = None,
+    wordnet: str | Path | None = None,
+    threshold: float = 0.5,
+    seed: int = 0,
+    skip_bad: bool = False,
+    out: str | Path | None = None,
+    told: Told | None = None,
+) -> Report:
+    """Measure what the protocol names; with ``out``, write report.json and report.md there.
+
+    ``only`` names rows ("bleu1", "fid", "relevance"); all of the protocol otherwise. Encoders are
+    folders or hub ids, or objects: ``clip`` and ``relevance_clip`` with ``texts``, ``photos`` and
+    perhaps ``id``; ``sentence_encoder`` a callable; ``features`` "world:oracle" or
+    "world:encoder", or a callable of pixels N3HW with ``num_features``. ``threshold`` is that of
+    the share moment. Raises DataError, ConfigError, CheckpointError, PhotoError,
+    MissingDependency.
+    """
+    began = time.perf_counter()
+    chosen = protocol_named(protocol)
+    known = (*chosen.text, *chosen.photo, *(("relevance",) if chosen.relevance else ()))
+    for name in only:
+        if name not in known:
+            raise ConfigError(
+                f'the protocol {protocol} has no row "{name}"{did_you_mean(name, known)}'
+            )
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"the threshold is {threshold}, wanted a probability")
+    if inception is not None and features is not None:
+        raise ConfigError("--inception beside --features; wanted one encoder of sets of photos")
+    matched = match(predictions, references, skip_bad=skip_bad)
+    if skip_bad:
+        matched = _readable(matched)
+    rows = Rows(
+        chosen, matched, only=tuple(only), seed=seed, told=told or (lambda what, done, total: None)
+    )
+    rows.texts(sentence_encoder, wordnet)
+    rows.photos(
+        clip=clip, inception=inception, features=features, num_features=num_features, lpips=lpips
+    )
+    if chosen.relevance:
+        same = chosen.clip == chosen.relevance_clip
+        rows.relevance(relevance_clip if relevance_clip is not None else clip if same else None)
+    if not only:
+        rows.others(threshold)
+    if not rows.values:
+        raise DataError(
+            f"nothing to score under {protocol}: the {len(matched.pairs):,} pairs hold neither "
+            "texts nor photos on both sides. Look at the files."
+        )
+    report = Report.of_this_run(
+        metrics=rows.values,
+        recipe=f"score, protocol {protocol}",
+        checkpoint="",
+        model_digest="",
+        data=f"{_name(predictions)} against {_name(references)}",
+        data_digest=_digest(predictions, references, matched),
+        seeds=(seed,),
+        seconds=time.perf_counter() - began,
+        command="showtell " + shlex.join(sys.argv[1:]) if "showtell" in sys.argv[0] else "",
+        counts=_counts(matched),
+        notes=(*rows.notes(), *_notes(chosen, matched)),
+    )
+    report = replace(report, encoders=rows.encoders)
+    if out is not None:
+        report.write(out)
+    return report
+
+
+def _readable(matched: Matched) -> Matched:
+    """Without the pairs of which a photo cannot be read, which are counted.
+
+    Each photo is decoded once more for this, so that all rows are of the same pairs.
+    """
+    kept, first_bad, num_bad = [], matched.first_bad, 0
+    for pair in matched.pairs:
+        try:
+            for photo in (photo for record in pair for photo in record.photos):
+                load_photo(photo)
+        except PhotoError as error:
+            num_bad += 1
+            first_bad = first_bad or f"{pair[0].where}: {error}"
+            continue
+        kept.append(pair)
+    if not kept:
+        raise DataError(f"of every pair a photo cannot be read. The first: {first_bad}")
+    skipped = dict(matched.skipped) | ({"pairs with a bad photo": num_bad} if num_bad else {})
+    return replace(matched, pairs=tuple(kept), skipped=skipped, first_bad=first_bad)
+
+
+def _notes(protocol: Protocol, matched: Matched) -> list[str]:
+    found = [
+        f"protocol {protocol.name}: {protocol.source}",
+        f"BLEU: {protocol.bleu}; means over {protocol.mean_over}",
+        *(f"quirk kept: {quirk}" for quirk in protocol.quirks),
+    ]
+    if protocol.name == "minigpt5":
+        dialogues = {wanted.dialogue for _, wanted in matched.pairs}
+        if len(dialogues) == len(matched.pairs):
+            found.insert(
+                0,
+                'warning: no record names a "dialogue" that another names, so each is a dialogue '
+                "of its own, and the mean over dialogues is one over turns",
+            )
+    if matched.unused:
+        names = ", ".join(f'"{name[:40]}" ({n:,})' for name, n in matched.unused.items())
+        found.append(f"fields that nothing reads: {names}; read are {', '.join(FIELDS)}")
+    if matched.skipped:
+        text = ", ".join(f"{n:,} {name}" for name, n in matched.skipped.items())
+        found.append(f"warning: left out: {text}. {matched.first_bad}".strip())
+    return found
+
+
+def _counts(matched: Matched) -> dict[str, int]:
+    pairs = matched.pairs
+    return {
+        "pairs": len(pairs),
+        "dialogues": len({wanted.dialogue for _, wanted in pairs}),
+        "texts said": sum(bool(said.texts) for said, _ in pairs),
+        "texts wanted": sum(bool(wanted.texts) for _, wanted in pairs),
+        "photos said": sum(len(said.photos) for said, _ in pairs),
+        "photos wanted": sum(len(wanted.photos) for _, wanted in pairs),
+    } | dict(matched.skipped)
+
+
+def _name(source: Source) -> str:
+    return str(source) if isinstance(source, str | Path) else "records in memory"
+
+
+def _digest(predictions: Source, references: Source, matched: Matched) -> str:
+    if isinstance(predictions, str | Path) and isinstance(references, str | Path):
+        return f"{digest([predictions])} against {digest([references])}"
+    text = json.dumps(
+        [[(r.id, [str(e) for e in r.elements]) for r in pair] for pair in matched.pairs]
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,176 @@
+"""New tokens for an LLM whose own vocabulary stays as it is: only the new rows exist and move.
+
+    ids = language.grow_vocabulary(("[IMG0]", "[IMG1]"), seed=0)   # ids of the tokens, in order
+    language.embed(ids), language.head(hidden)                     # know them from here on
+    language.new_tokens.parameters()                               # all that has to be trained
+    language.token_ids(("[IMG0]", "[IMG1]"))                       # the ids, of a model from disk
+
+The published systems resize the LLM's two matrices of V rows, keep both in the optimiser and
+multiply the gradients of the old rows by zero (MiniGPT-5, GILL). That costs V rows of weights,
+gradients and two moments for a handful of tokens, and AdamW's decay shrinks the "frozen" rows all
+the same. Here the old matrices are never copied, resized or masked: an id from ``first_id`` on is
+looked up in ``input_nD``, and the logits of the new tokens, hidden @ output_nD^T, stand after the
+old ones, which are the same to the bit.
+
+A tied head (one matrix for reading and saying) stays tied: one row a token. An untied one gives a
+token two rows. The rows are float32 whatever the LLM is; they are read in the LLM's own type.
+
+Source: 2310.02239, section 2.1 (theta_voken_input, theta_voken_output), whose release starts each
+row at the mean of the old ones. n new tokens, other letters as in ``models/parts.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from showtell.errors import CheckpointError, ConfigError
+
+FILE = "new_tokens.safetensors"
+
+
+class NewTokens(nn.Module):
+    """The rows of n tokens that a vocabulary has gained.
+
+    ``first_id``: the id of the first; all old ids are below it. ``output_nD`` None: the head is
+    tied, and ``input_nD`` serves for both.
+    """
+
+    def __init__(
+        self, tokens: Sequence[str], *, first_id: int, input_nD: Tensor, output_nD: Tensor | None
+    ) -> None:
+        super().__init__()
+        self.tokens = tuple(tokens)
+        self.first_id = first_id
+        self.input_nD = nn.Parameter(input_nD)
+        self.output_nD = None if output_nD is None else nn.Parameter(output_nD)
+
+    @property
+    def ids(self) -> list[int]:
+        return list(range(self.first_id, self.first_id + len(self.tokens)))
+
+    @property
+    def said_nD(self) -> Tensor:
+        """The rows that the head multiplies: the input's where it is tied."""
+        return self.input_nD if self.output_nD is None else self.output_nD
+
+    def embed(self, ids_BT: Tensor, table: nn.Module) -> Tensor:
+        """The rows of old and new ids; ``table`` is the LLM's own embedding."""
+        new_BT = ids_BT >= self.first_id
+        old_BTD = table(ids_BT.masked_fill(new_BT, 0))
+        rows_BTD = F.embedding((ids_BT - self.first_id).clamp_min(0), self.input_nD)
+        return torch.where(new_BT[..., None], rows_BTD.to(old_BTD.dtype), old_BTD)
+
+    def logits(self, hidden: Tensor, old_logits: Tensor) -> Tensor:
+        """The old tokens' logits, untouched, and after them those of the new ones.
+
+        A matrix may have more rows than the tokenizer has tokens (some are padded); those rows
+        stand for nothing and are left out, so that a place in the result is a token's id.
+        """
+        new = F.linear(hidden, self.said_nD.to(hidden.dtype))
+        return torch.cat([old_logits[..., : self.first_id], new.to(old_logits.dtype)], dim=-1)
+
+    # ------------------------------------------------------------------------------ on disk
+
+    def save(self, folder: Path) -> None:
+        rows = {name: p.detach().contiguous().cpu() for name, p in self.named_parameters()}
+        note = {"tokens": json.dumps(self.tokens), "first_id": str(self.first_id)}
+        save_file(rows, folder / FILE, metadata=note)
+
+    @classmethod
+    def load(cls, folder: Path) -> NewTokens | None:
+        """None where a folder has none. Raises CheckpointError for a broken file."""
+        path = folder / FILE
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                note = file.metadata()
+                rows = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return cls(
+                json.loads(note["tokens"]),
+                first_id=int(note["first_id"]),
+                input_nD=rows["input_nD"],
+                output_nD=rows.get("output_nD"),
+            )
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f'"{path}" cannot be read ({type(error).__name__}: {error}); wanted the rows of '
+                "new tokens as save_pretrained writes them; copy or train the model again"
+            ) from error
+
+
+def first_rows(
+    weight_VD: Tensor, count: int, *, noise: float, generator: torch.Generator
+) -> Tensor:
+    """``count`` float32 rows: the mean of the old ones and normal noise.
+
+    ``noise`` is in units of the old rows' own spread around their mean, per coordinate. At 0 (the
+    release of 2310.02239) all new tokens start as one, told apart by their places alone.
+    """
+    weight_VD = weight_VD.detach().float()
+    mean_D = weight_VD.mean(0)
+    spread = float((weight_VD - mean_D).square().mean().sqrt())
+    normal_nD = torch.randn((count, len(mean_D)), generator=generator).to(mean_D.device)
+    return mean_D + noise * spread * normal_nD
+
+
+def grown(
+    old: NewTokens | None,
+    tokens: Sequence[str],
+    *,
+    table: nn.Module,
+    head: nn.Module | None,
+    first_id: int,
+    seed: int,
+    noise: float,
+) -> NewTokens:
+    """``old`` and, after it, rows for ``tokens``. The old rows keep their values.
+
+    Raises ConfigError for an LLM whose matrices are not a plain table and a plain product.
+    """
+    weight_VD, tied = _plain(table, head, first_id=first_id if old is None else old.first_id)
+    generator = torch.Generator().manual_seed(seed)
+    known = first_id if old is None else old.first_id
+    input_nD = first_rows(weight_VD[:known], len(tokens), noise=noise, generator=generator)
+    output_nD = None
+    if not tied:
+        said_VD = head.weight  # type: ignore[union-attr]
+        output_nD = first_rows(said_VD[:known], len(tokens), noise=noise, generator=generator)  # type: ignore[index]
+    if old is None:
+        return NewTokens(tokens, first_id=first_id, input_nD=input_nD, output_nD=output_nD)
+    if old.output_nD is not None and output_nD is not None:
+        output_nD = torch.cat([old.output_nD.detach(), output_nD])
+    return NewTokens(
+        (*old.tokens, *tokens),
+        first_id=old.first_id,
+        input_nD=torch.cat([old.input_nD.detach(), input_nD]),
+        output_nD=output_nD,
+    )
+
+
+def _plain(table: nn.Module, head: nn.Module | None, *, first_id: int) -> tuple[Tensor, bool]:
+    """The table's weight and whether the head is the same matrix."""
+    kinds = {"input embedding": (table, nn.Embedding), "head": (head, nn.Linear)}
+    for what, (module, kind) in kinds.items():
+        # a subclass computes something else (a scale, say), which new rows would miss
+        if type(module) is not kind or getattr(module, "bias", None) is not None:
+            raise ConfigError(
+                f"the {what} of this language model is {type(module).__name__}; new tokens fit a "
+                f"plain {kind.__name__} without a bias; use a language model that has one"
+            )
+    weight_VD, said_VD = table.weight, head.weight  # type: ignore[union-attr]
+    assert isinstance(weight_VD, Tensor) and isinstance(said_VD, Tensor)
+    if len(weight_VD) < first_id:
+        raise ConfigError(
+            f"the tokenizer has {first_id} tokens and the language model {len(weight_VD)} rows; "
+            "these are parts of two models; give the tokenizer that the model was trained with"
+        )
+    return weight_VD, weight_VD is said_VD

@@ -1,0 +1,168 @@
+"""Tiny data sets in the formats of their owners, written by the tests; all text is ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+
+def write_photo(path: Path, colour: tuple[int, int, int] = (200, 30, 30), size: int = 24) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (size, size), colour).save(path)
+    return path
+
+
+def write_lines(path: Path, records: list[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def photochat(number: int = 0) -> dict[str, Any]:
+    return {
+        "dialogue": [
+            {"message": f"Hi {number}", "share_photo": False, "user_id": 0},
+            {"message": "", "share_photo": True, "user_id": 1},
+            {"message": "Lovely é!", "share_photo": False, "user_id": 0},
+        ],
+        "dialogue_id": number,
+        "photo_description": "Objects in the photo: Plate",
+        "photo_url": f"https://x/{number}.jpg",
+        "photo_id": f"train/{number}",
+    }
+
+
+def dialogcc(number: int = 0, shared: Any = ("https://x/a.jpg", "https://x/b.jpg")) -> dict:
+    return {
+        "dialogue_id": f"bst:{number}",
+        "split": "train",
+        "dialogue": [
+            {
+                "utterance_idx": 0,
+                "utterance": "I walked my dog.",
+                "speaker": "A",
+                "rationale": None,
+                "shared_image": None,
+                "description": None,
+            },
+            {
+                "utterance_idx": 1,
+                "utterance": "Show me!",
+                "speaker": "B",
+                "rationale": "to see the dog",
+                "shared_image": list(shared) if isinstance(shared, tuple) else shared,
+                "description": "a dog in a park",
+            },
+        ],
+    }
+
+
+def mmdialog(number: int = 0, *, negatives: bool = False) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "conversation_id": f"c{number}",
+        "conversation": [
+            {"turn": [{"__TEXT__": "look :smile:"}, {"__MEDIA__": f"key{number}"}]},
+            {"turn": [{"__MEDIA__": f"other{number}"}, {"__TEXT__": "nice"}]},
+            {"turn": [{"__TEXT__": "thanks"}]},
+        ],
+    }
+    if negatives:
+        record["negative_candidate_media_keys"] = [f"n{k}" for k in range(999)]
+        record["negative_candidate_texts"] = [f"text {k}" for k in range(999)]
+    return record
+
+
+def vist(num_stories: int = 2, *, images_first: bool = True) -> dict[str, Any]:
+    images = [
+        {"id": f"{s}{k}", "url_o": f"https://flickr/{s}{k}.jpg", "license": str(k)}
+        for s in range(num_stories)
+        for k in range(5)
+    ]
+    annotations = [
+        [
+            {
+                "story_id": f"s{s}",
+                "photo_flickr_id": f"{s}{k}",
+                "text": f"step {k} of [male] .",
+                "original_text": f"Step {k} of Tom.",
+                "worker_arranged_photo_order": k,
+            }
+        ]
+        for s in range(num_stories)
+        for k in (2, 0, 1, 4, 3)
+    ]
+    parts = [("images", images), ("annotations", annotations)]
+    return {"type": "vist", **dict(parts if images_first else parts[::-1]), "info": {"a": [1]}}
+
+
+def visdial(num_dialogues: int = 2, *, texts_first: bool = True) -> dict[str, Any]:
+    dialogs = [
+        {
+            "image_id": 100 + d,
+            "caption": f"a dog by a tree, {d}",
+            "dialog": [
+                {"question": k, "answer": 9 - k, "answer_options": [9 - k, 0, 1], "gt_index": 0}
+                for k in range(10)
+            ],
+        }
+        for d in range(num_dialogues)
+    ]
+    parts = [
+        ("questions", [f"is it number {k}" for k in range(10)]),
+        ("answers", [f"no, {k}" for k in range(10)]),
+        ("dialogs", dialogs),
+    ]
+    data = dict(parts if texts_first else parts[::-1])
+    return {"version": "1.0", "split": "val", "data": data}
+
+
+def folder_record(number: int = 0) -> dict[str, Any]:
+    return {
+        "file": f"images/{number}.png",
+        "captions": ["A red thing .", "Something red"],
+        "split": "train",
+        "licence": "CC0",
+        "subject": "thing",
+    }
+
+
+def write_all(root: Path) -> dict[str, Path]:
+    """One small file of each format, by the kind of DATA."""
+    (root / "mm").mkdir(parents=True)
+    (root / "vd").mkdir()
+    (root / "vist").mkdir()
+    files = {
+        "photochat": write_lines(root / "pc/dev.jsonl", [photochat(0), photochat(1)]),
+        "dialogcc": root / "mm/train.json",
+        "mmdialog": write_lines(root / "mm/conversations.json", [mmdialog(0), mmdialog(1)]),
+        "vist": root / "vist/val.story-in-sequence.json",
+        "visdial": root / "vd/visdial_1.0_val.json",
+        "cc3m": root / "cc/Train_GCC-training.tsv",
+        "folder": write_lines(root / "fo/captions.jsonl", [folder_record(0), folder_record(1)]),
+        "showtell": root / "st/dialogues.jsonl",
+    }
+    files["dialogcc"].write_text(json.dumps([dialogcc(0), dialogcc(1)], indent=1))
+    files["vist"].write_text(json.dumps(vist()))
+    files["visdial"].write_text(json.dumps(visdial()))
+    files["cc3m"].parent.mkdir()
+    files["cc3m"].write_text("a dog\thttps://x/1.jpg\na cat\tphotos/2.png\n")
+    turn = {"speaker": "user", "elements": [{"type": "text", "text": "hé"}], "labels": {}}
+    photo = {
+        "type": "photo",
+        "id": "p",
+        "path": "photos/p.png",
+        "origin": "painted",
+        "caption": "a dog",
+        "seed": None,
+        "labels": {},
+    }
+    shared = {"speaker": "agent", "elements": [photo], "labels": {"p_share": 0.5}}
+    write_lines(
+        files["showtell"],
+        [{"id": f"d{k}", "turns": [turn, shared], "labels": {}} for k in range(2)],
+    )
+    return files

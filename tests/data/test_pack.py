@@ -1,0 +1,311 @@
+"""Shards: what goes in comes out, and every example is read once, by whoever reads."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from itertools import islice
+
+import pytest
+
+from showtell.data.missing import MissingCounts, MissingPhotos
+from showtell.data.pack import pack
+from showtell.data.sources import open_data
+from showtell.data.unpack import Shards
+from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
+from showtell.errors import DataError, PhotoError, StorageError, UsageError
+
+from . import natives
+
+NUM = 53
+
+
+@pytest.fixture(scope="module")
+def dialogues(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    made = []
+    for number in range(NUM):
+        path = natives.write_photo(folder / f"{number}.png", (number * 4, 0, 90))
+        missing = Photo(id="missing", caption="not there")
+        photo = Photo(id=f"p{number}", caption="a thing", path=str(path), labels={"n": number})
+        turns = (
+            # a label may hold what UTF-8 cannot
+            Turn(speaker=USER, elements=("hé there",), labels={"l": "\ud800"}),
+            Turn(speaker=AGENT, elements=(missing, "and", photo)),
+        )
+        made.append(Dialogue(id=f"d{number}", turns=turns))
+    return made
+
+
+@pytest.fixture(scope="module")
+def shards(dialogues, tmp_path_factory):
+    out = tmp_path_factory.mktemp("packed") / "shards"
+    packed = pack(dialogues, out, source="test", shard_bytes=20_000)
+    assert packed.dialogues == NUM and packed.photos == 2 * NUM and packed.missing_photos == NUM
+    assert packed.shards > 3 and packed.bytes == sum(p.stat().st_size for p in out.glob("*.tar"))
+    assert all(p.stat().st_size <= 20_000 + 1024 for p in out.glob("*.tar"))
+    return Shards(out)
+
+
+def numbers(stream):
+    return [example.number for example in stream]
+
+
+def test_every_example_comes_back_with_its_photos(shards, dialogues):
+    shards.verify()
+    assert len(shards) == NUM
+    for number, dialogue in enumerate(dialogues):
+        example = shards[number]
+        assert example.number == number and example.dialogue.id == dialogue.id
+        assert example.dialogue.turns[0] == dialogue.turns[0]
+        assert example.dialogue.photos[1].labels == {"n": number}
+        assert list(example.files) == [1]
+        assert example.image(1).getpixel((3, 3)) == (number * 4, 0, 90)
+        with pytest.raises(PhotoError, match="was missing when"):
+            example.image(0)
+    for number in (-1, NUM):
+        with pytest.raises(IndexError):
+            shards[number]
+
+
+def test_the_order_is_a_permutation_that_seed_and_epoch_settle(shards):
+    order = list(shards.order(seed=1, epoch=2))
+    assert sorted(order) == list(range(NUM)) and order == list(shards.order(seed=1, epoch=2))
+    assert order != list(shards.order(seed=1, epoch=3)) != list(shards.order(seed=2, epoch=3))
+    assert list(shards.order(seed=1, epoch=2, shuffle=False)) == list(range(NUM))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "workers", "chunk"), [(1, 1, 1), (2, 1, 4), (3, 2, 5), (8, 8, 1)]
+)
+@pytest.mark.parametrize("start", [0, 1, 17, NUM - 1, NUM])
+def test_ranks_and_workers_share_what_is_left_without_gap_or_overlap(
+    shards, ranks, workers, chunk, start
+):
+    order = list(shards.order(seed=5, epoch=1))
+    read = [
+        [
+            numbers(
+                shards.stream(
+                    seed=5,
+                    epoch=1,
+                    start=start,
+                    rank=rank,
+                    num_ranks=ranks,
+                    worker=worker,
+                    num_workers=workers,
+                    chunk=chunk,
+                )
+            )
+            for worker in range(workers)
+        ]
+        for rank in range(ranks)
+    ]
+    everything = [n for of_rank in read for of_worker in of_rank for n in of_worker]
+    assert sorted(everything) == sorted(order[start:])
+    sizes = [sum(map(len, of_rank)) for of_rank in read]
+    assert max(sizes) - min(sizes) <= chunk
+    # chunk by chunk, workers in turn within ranks in turn, the epoch's own order comes out
+    iterators = [[iter(w) for w in of_rank] for of_rank in read]
+    joined: list[int] = []
+    for turn in range(len(order)):
+        rank, worker = turn % ranks, turn // ranks % workers
+        joined += islice(iterators[rank][worker], chunk)
+    assert joined == order[start:]
+
+
+def test_a_run_goes_on_at_the_exact_example_with_other_numbers_of_ranks(shards):
+    batch, steps = 3, 4
+    before = [
+        n
+        for rank in range(2)
+        for n in islice(numbers(shards.stream(rank=rank, num_ranks=2, chunk=batch)), steps * batch)
+    ]
+    after = [
+        n
+        for rank in range(3)
+        for n in numbers(
+            shards.stream(start=steps * batch * 2, rank=rank, num_ranks=3, chunk=batch)
+        )
+    ]
+    assert sorted(before + after) == list(range(NUM))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rank": 1}, {"worker": -1}, {"chunk": 0}, {"start": -1}, {"num_ranks": 0}]
+)
+def test_numbers_that_do_not_fit_are_misuse(shards, wrong):
+    with pytest.raises(UsageError, match="wanted"):
+        next(shards.stream(**wrong))
+
+
+def test_the_same_dialogues_give_the_same_bytes(shards, dialogues, tmp_path):
+    pack(dialogues, tmp_path / "again", source="test", shard_bytes=20_000)
+    for path in sorted(shards.folder.iterdir()):
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+
+
+def test_any_tar_program_reads_the_shards(shards):
+    names = []
+    for path in sorted(shards.folder.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            names += tar.getnames()
+    assert names == [f"{n:09}{rest}" for n in range(NUM) for rest in (".json", ".1.png")]
+
+
+def test_the_webdataset_library_reads_the_shards(shards):
+    iterators = pytest.importorskip("webdataset.tariterators")
+    read = []
+    for path in sorted(shards.folder.glob("*.tar")):
+        with open(path, "rb") as file:
+            files = iterators.tar_file_expander([{"url": path.name, "stream": file}])
+            read += list(iterators.group_by_keys(files))
+    assert [sample["__key__"] for sample in read] == [f"{n:09}" for n in range(NUM)]
+    for number, sample in enumerate(read):
+        assert json.loads(sample["json"])["id"] == f"d{number}"
+        assert sample["1.png"] == shards[number].files[1]
+
+
+def test_the_photo_world_is_packed_with_its_drawings(tmp_path):
+    from showtell.world.drawing import photo_pixels
+
+    source = open_data("world:0-4")
+    packed = pack(source, tmp_path / "world", source=source.name)
+    assert packed.missing_photos == 0 and packed.photos == sum(len(d.photos) for d in source)
+    shards = Shards(tmp_path / "world")
+    for number, dialogue in enumerate(source):
+        for place, photo in enumerate(dialogue.photos):
+            assert shards[number].image(place).tobytes() == photo_pixels(photo).tobytes()
+
+
+def test_packing_leaves_nothing_behind_when_it_fails(dialogues, tmp_path):
+    def interrupted():
+        yield dialogues[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(interrupted(), tmp_path / "out", source="x")
+    with pytest.raises(DataError, match="gave no dialogue"):
+        pack([], tmp_path / "out", source="x")
+    broken = tmp_path / "b.jpg"
+    broken.write_bytes(b"no photo")
+    photo = Photo(id="b", path=str(broken))
+    bad = Dialogue(id="d", turns=(Turn(speaker=USER, elements=(photo,)),))
+    with pytest.raises(PhotoError, match=r"b\.jpg"):
+        pack([bad], tmp_path / "out", source="x")
+    assert [path.name for path in tmp_path.iterdir()] == ["b.jpg"]
+    with pytest.raises(StorageError, match="--out"):
+        pack(dialogues, tmp_path, source="x")
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "flipped", "no index", "strange index"])
+def test_damaged_shards_are_an_error_that_names_them(dialogues, tmp_path, damage):
+    pack(dialogues[:6], tmp_path / "out", source="x")
+    shard = tmp_path / "out/shard-000000.tar"
+    index = tmp_path / "out/index.json"
+    data = shard.read_bytes()
+    if damage == "cut":
+        shard.write_bytes(data[:-512])
+    elif damage == "gone":
+        shard.unlink()
+    elif damage == "flipped":
+        shard.write_bytes(data[:100] + bytes([data[100] ^ 255]) + data[101:])
+    elif damage == "no index":
+        index.unlink()
+    else:
+        index.write_text(json.dumps(json.loads(index.read_text()) | {"shards": [{"file": 3}]}))
+    name = "index" if "index" in damage else "shard-000000"
+    with pytest.raises(DataError, match=name):
+        Shards(tmp_path / "out")[0]
+    if damage == "flipped":
+        with pytest.raises(DataError, match="SHA-256"):
+            Shards(tmp_path / "out").verify()
+
+
+# ----------------------------------------------------------------------------- missing photos
+
+
+def test_error_names_the_photo_and_the_ways_out(dialogues):
+    policy = MissingPhotos.parse("error")
+    with pytest.raises(DataError, match='dialogue d0: the photo "missing" is not there.*skip'):
+        list(policy.apply(dialogues, counts=MissingCounts()))
+
+
+def test_skip_leaves_out_and_counts_the_dialogues_with_a_missing_photo(dialogues):
+    whole = Dialogue(id="w", turns=(Turn(speaker=USER, elements=("hi",)),))
+    counts = MissingCounts()
+    policy = MissingPhotos.parse("skip")
+    assert list(policy.apply([whole, dialogues[0], whole], counts=counts)) == [whole, whole]
+    assert counts.as_dict() == {
+        "photos": 2,
+        "missing": 1,
+        "unreadable": 0,
+        "painted": 0,
+        "dialogues": 3,
+        "dialogues_skipped": 1,
+    }
+    assert counts.notes(policy) == ("1 of 3 dialogues were left out, since 1 photos are missing",)
+
+
+def test_a_painted_substitute_is_marked_and_nothing_else_changes(dialogues):
+    counts = MissingCounts()
+    policy = MissingPhotos.parse("paint:mini")
+    asked = []
+
+    def paint(photo, dialogue):
+        asked.append((dialogue.id, photo.caption))
+        return "/painted.png"
+
+    (after,) = policy.apply(dialogues[:1], counts=counts, paint=paint)
+    before = dialogues[0]
+    assert asked == [("d0", "not there")]
+    substitute, original = after.photos
+    assert original is before.photos[1]
+    assert (substitute.origin, substitute.path) == ("painted", "/painted.png")
+    assert substitute.labels == {"substitute": True, "painted_by": "mini"}
+    assert [t.text for t in after.turns] == [t.text for t in before.turns]
+    assert "1 of 2 photos are substitutes, painted by mini" in counts.notes(policy)[0]
+
+
+def test_a_photo_that_cannot_be_read_is_missing_only_if_it_is_looked_at(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no photo")
+    photo = Photo(id="a", path=str(tmp_path / "a.jpg"))
+    dialogue = Dialogue(id="d", turns=(Turn(speaker=USER, elements=(photo,)),))
+    for decode, kept in ((False, 1), (True, 0)):
+        counts = MissingCounts()
+        policy = MissingPhotos.parse("skip", decode=decode)
+        assert len(list(policy.apply([dialogue], counts=counts))) == kept
+        assert counts.unreadable == counts.missing == 1 - kept
+
+
+def test_a_source_applies_the_policy_each_time_it_is_read(tmp_path):
+    natives.write_photo(tmp_path / "key0.jpg")
+    natives.write_photo(tmp_path / "other0.jpg")
+    path = natives.write_lines(tmp_path / "c.txt", [natives.mmdialog(k) for k in range(3)])
+    source = open_data(f"mmdialog:{path}", missing=MissingPhotos.parse("skip"))
+    for _ in range(2):
+        assert [dialogue.id for dialogue in source] == ["c0"]
+        assert source.missing_counts.dialogues_skipped == 2
+    assert "2 of 3 dialogues were left out" in source.notes[0]
+    assert open_data(f"mmdialog:{path}").notes == ()
+
+
+def test_photos_of_the_world_are_never_missing():
+    policy = MissingPhotos.parse("error")
+    source = open_data("world:0-9")
+    assert list(policy.apply(source, counts=MissingCounts())) == list(source)
+
+
+@pytest.mark.parametrize("text", ["", "skp", "paint", "paint:", "error:x"])
+def test_a_policy_that_is_none_is_misuse(text):
+    with pytest.raises(UsageError, match="wanted"):
+        MissingPhotos.parse(text)
+
+
+def test_painting_without_a_caption_or_a_painter_is_an_error(dialogues):
+    policy = MissingPhotos.parse("paint:mini")
+    with pytest.raises(UsageError, match="needs a painter"):
+        list(policy.apply(dialogues, counts=MissingCounts()))
+    bare = Dialogue(id="d", turns=(Turn(speaker=USER, elements=(Photo(id="a"),)),))
+    with pytest.raises(DataError, match="no caption"):
+        list(policy.apply([bare], counts=MissingCounts(), paint=lambda photo, dialogue: "x"))

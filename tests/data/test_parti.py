@@ -1,0 +1,139 @@
+"""PartiPrompts with people's votes: what is read, GILL's label and split, and bad files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from showtell.data.parti import (
+    confident,
+    gill_split,
+    majority,
+    near_ties,
+    read_parti,
+)
+from showtell.errors import DataError
+
+SHARED = Path(__file__).parents[3] / "shared/data/parti"
+VOTES = "Prompt\tCategory\tChallenge\tNote\tDecisions\n"
+LABEL = "Prompt\tCategory\tChallenge\tNote\tDecision\n"
+
+
+def write(path: Path, *lines: str, header: str = VOTES) -> Path:
+    path.write_text(header + "".join(line + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def line(votes: str, prompt: str = "a dog", category: str = "Animals") -> str:
+    return f"{prompt}\t{category}\tBasic\t\t{votes}"
+
+
+@pytest.mark.parametrize(
+    ("votes", "label"),
+    [
+        ("gen gen gen gen gen", "gen"),
+        ("gen gen gen gen ret", "gen"),
+        ("gen gen gen ret same", "gen"),
+        ("gen gen gen same same", "gen"),
+        ("gen gen gen ret ret", "same"),
+        ("ret ret ret gen gen", "same"),
+        ("ret ret ret gen same", "ret"),
+        ("ret ret ret ret", "ret"),
+        ("gen gen ret same same", "same"),
+        ("gen gen same same", "same"),
+        ("same same same same same", "same"),
+    ],
+)
+def test_the_label_is_gills(votes, label):
+    assert confident(votes.split()) == label
+    exchanged = [{"gen": "ret", "ret": "gen"}.get(vote, vote) for vote in votes.split()]
+    assert confident(exchanged) == {"gen": "ret", "ret": "gen"}.get(label, label)
+
+
+def test_quotation_marks_and_letters_beyond_ascii_are_text(tmp_path):
+    prompt = 'The word "PEACE" at a café, 5" tall'
+    path = write(tmp_path / "votes.tsv", line("gen,ret,gen,gen,same", prompt=prompt))
+    (read,) = read_parti(path)
+    assert read.prompt == prompt
+    assert read.votes == ("gen", "ret", "gen", "gen", "same")
+    assert (read.category, read.challenge, read.note, read.label) == ("Animals", "Basic", "", "gen")
+
+
+def test_a_file_of_labels_has_no_votes(tmp_path):
+    (read,) = read_parti(write(tmp_path / "labels.tsv", line("ret"), header=LABEL))
+    assert (read.votes, read.label) == ((), "ret")
+
+
+def test_columns_go_by_their_names_and_windows_line_ends_do_no_harm(tmp_path):
+    path = tmp_path / "votes.tsv"
+    path.write_bytes(
+        b"Decisions\tNote\tPrompt\tCategory\tChallenge\r\n"
+        b"ret,ret,ret,ret\t\ta cat\tAnimals\tBasic\r\n"
+    )
+    (read,) = read_parti(path)
+    assert (read.prompt, read.category, read.label) == ("a cat", "Animals", "ret")
+
+
+def test_reading_is_streamed(tmp_path):
+    path = write(tmp_path / "votes.tsv", line("gen"), line("nonsense"))
+    stream = read_parti(path)
+    assert next(stream).prompt == "a dog"
+    with pytest.raises(DataError, match='votes.tsv, line 3: "nonsense" is no vote'):
+        next(stream)
+
+
+def test_gills_split_is_the_first_with_a_label_in_order(tmp_path):
+    kinds = ["gen,gen,gen,gen", "same,same,same,same", "ret,ret,ret,ret"]
+    lines = [line(kinds[k % 3], prompt=f"prompt {k}") for k in range(12)]
+    prompts = list(read_parti(write(tmp_path / "votes.tsv", *lines)))
+    train, test = gill_split(prompts, num_train=5)
+    assert [p.prompt for p in train + test] == [f"prompt {k}" for k in range(12) if k % 3 != 1]
+    assert len(train) == 5
+    with pytest.raises(DataError, match="8 prompts have a label and 600 are to train on"):
+        gill_split(prompts)
+
+
+def test_near_ties_are_three_to_two_and_never_in_the_split(tmp_path):
+    votes = ["gen,gen,gen,ret,ret", "gen,ret,gen,ret,ret", "gen,gen,ret,same,same", "gen"]
+    prompts = list(read_parti(write(tmp_path / "votes.tsv", *map(line, votes))))
+    ties = near_ties(prompts)
+    assert [majority(p) for p in ties] == ["gen", "ret"]
+    assert all(p.label == "same" for p in ties)
+    assert majority(prompts[2]) == "gen"
+
+
+def test_files_that_are_something_else_are_refused(tmp_path):
+    with pytest.raises(DataError, match="is not there"):
+        list(read_parti(tmp_path / "none.tsv"))
+    with pytest.raises(DataError, match="holds no prompt"):
+        list(read_parti(write(tmp_path / "empty.tsv")))
+    with pytest.raises(DataError, match="begins with 'caption"):
+        list(read_parti(write(tmp_path / "other.tsv", header="caption\timage\n")))
+    with pytest.raises(DataError, match="prompts and no votes"):
+        list(
+            read_parti(write(tmp_path / "plain.tsv", header="Prompt\tCategory\tChallenge\tNote\n"))
+        )
+    with pytest.raises(DataError, match="line 2: 2 fields, wanted 5"):
+        list(read_parti(write(tmp_path / "cut.tsv", "a dog\tAnimals")))
+    with pytest.raises(DataError, match="line 2: the prompt is empty"):
+        list(read_parti(write(tmp_path / "blank.tsv", line("gen", prompt=" "))))
+    with pytest.raises(DataError, match="2 decisions, wanted one"):
+        list(read_parti(write(tmp_path / "two.tsv", line("gen,ret"), header=LABEL)))
+    (tmp_path / "latin.tsv").write_bytes(VOTES.encode() + b"caf\xe9\tFood\tBasic\t\tgen\n")
+    with pytest.raises(DataError, match="is not UTF-8"):
+        list(read_parti(tmp_path / "latin.tsv"))
+    with pytest.raises(DataError, match="cannot be read"):
+        list(read_parti(tmp_path))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the released votes are not here")
+def test_the_released_votes_give_the_released_labels():
+    votes = list(read_parti(SHARED / "PartiPromptsAllDecisions_Alignment.tsv"))
+    labels = list(read_parti(SHARED / "PartiPromptsDecisionsConfident.tsv"))
+    assert [p.label for p in votes] == [p.label for p in labels]
+    assert Counter(p.label for p in votes) == {"same": 721, "gen": 592, "ret": 319}
+    train, test = gill_split(votes)
+    assert (len(train), len(test)) == (600, 311)
+    assert len(near_ties(votes)) == 277

@@ -1,0 +1,197 @@
+"""Encoders read from folders: pooling, padding, what is cut, and what a broken folder says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from showtell.errors import CheckpointError, DataError
+from showtell.metrics.encoders import (
+    load_clip,
+    load_sentence_encoder,
+    load_world_reader,
+    pixels_of,
+    square_pixels,
+)
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "cat", "runs", "sleeps", "here"]
+
+
+@pytest.fixture(scope="module")
+def sentence_folder(tmp_path_factory):
+    """A BERT of two layers, saved as sentence-transformers saves one."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("sentences")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=12,
+    )
+    BertModel(config).save_pretrained(folder)
+    words = Tokenizer(models.WordLevel(dict(zip(WORDS, range(10), strict=True)), "[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]"
+    ).save_pretrained(folder)
+    pool(folder, pooling_mode_mean_tokens=True, pooling_mode_cls_token=False)
+    return folder
+
+
+def pool(folder, **settings):
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+
+
+TEXTS = ["a dog runs", "cat", "a cat sleeps here a dog runs here"]
+
+
+def hidden(encoder, text):
+    ids = encoder.tokenizer(text, return_tensors="pt")
+    with torch.no_grad():
+        return encoder.model(**ids).last_hidden_state[0]
+
+
+def test_pooling_is_what_the_folder_says_and_ignores_padding(sentence_folder):
+    encoder = load_sentence_encoder(sentence_folder)
+    together = encoder(TEXTS)
+    for row, text in zip(together, TEXTS, strict=True):
+        torch.testing.assert_close(row, hidden(encoder, text).mean(0), atol=1e-5, rtol=1e-4)
+    assert "mean pooling" in encoder.id and encoder.truncated == 0
+    for settings, take in (
+        ({"pooling_mode_cls_token": True}, lambda h: h[0]),
+        ({"pooling_mode": "max"}, lambda h: h.amax(0)),
+    ):
+        pool(sentence_folder, **settings)
+        other = load_sentence_encoder(sentence_folder)
+        for row, text in zip(other(TEXTS), TEXTS, strict=True):
+            torch.testing.assert_close(row, take(hidden(other, text)), atol=1e-5, rtol=1e-4)
+    pool(sentence_folder, pooling_mode_mean_tokens=True)
+
+
+def test_texts_longer_than_the_model_reads_are_counted(sentence_folder):
+    encoder = load_sentence_encoder(sentence_folder)
+    encoder(["a " * 10, "a " * 11, "a " * 90])  # two marks beside the words: 12 tokens fit
+    assert encoder.truncated == 2
+
+
+def test_a_folder_that_is_no_sentence_encoder_says_what_is_missing(sentence_folder, tmp_path):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors.*--sentence-encoder FOLDER"):
+        load_sentence_encoder(tmp_path)
+    pool(sentence_folder, pooling_mode_mean_tokens=True, pooling_mode_max_tokens=True)
+    with pytest.raises(CheckpointError, match="one of mean, cls, max"):
+        load_sentence_encoder(sentence_folder)
+    (sentence_folder / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="1_Pooling/config.json"):
+        load_sentence_encoder(sentence_folder)
+    pool(sentence_folder, pooling_mode_mean_tokens=True)
+    modules = sentence_folder / "modules.json"
+    modules.write_text(json.dumps([{"type": "sentence_transformers.models.Dense"}]))
+    with pytest.raises(CheckpointError, match="dense layer"):
+        load_sentence_encoder(sentence_folder)
+    modules.write_text("{")
+    with pytest.raises(CheckpointError, match="broken JSON"):
+        load_sentence_encoder(sentence_folder)
+    modules.unlink()
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory, sentence_folder):
+    from transformers import (
+        AutoTokenizer,
+        CLIPConfig,
+        CLIPImageProcessorPil,
+        CLIPModel,
+        CLIPTextConfig,
+        CLIPVisionConfig,
+    )
+
+    folder = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = CLIPTextConfig(
+        **size, vocab_size=10, intermediate_size=16, max_position_embeddings=8, eos_token_id=3
+    )
+    vision = CLIPVisionConfig(**size, intermediate_size=16, image_size=32, patch_size=16)
+    CLIPModel(
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=12)
+    ).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(sentence_folder).save_pretrained(folder)
+    CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    ).save_pretrained(folder)
+    return folder
+
+
+def test_clip_gives_what_the_whole_model_gives_and_not_its_neighbours(clip_folder):
+    clip = load_clip(clip_folder)
+    images = [Image.new("RGB", (40, 50), colour) for colour in ("red", "green", "blue")]
+    inputs = clip.tokenizer(TEXTS[:2], padding=True, return_tensors="pt")
+    pixels = clip.processor(images=images, return_tensors="pt")
+    with torch.no_grad():
+        whole = clip.model(**inputs, **pixels)
+    unit = torch.nn.functional.normalize
+    torch.testing.assert_close(unit(clip.texts(TEXTS[:2])), whole.text_embeds)
+    torch.testing.assert_close(unit(clip.photos(images)), whole.image_embeds)
+    torch.testing.assert_close(clip.photos(images)[1], clip.photos(images[1:2])[0])
+    torch.testing.assert_close(clip.texts(TEXTS)[1], clip.texts(TEXTS[1:2])[0])
+
+
+def test_clip_reads_files_and_counts_texts_that_it_cuts(clip_folder, tmp_path):
+    clip = load_clip(clip_folder)
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
+    torch.testing.assert_close(
+        clip.photos([tmp_path / "red.png"]), clip.photos([Image.new("RGB", (40, 40), "red")])
+    )
+    clip.texts(["a " * 6, "a " * 7])
+    assert clip.truncated == 1
+
+
+def test_a_score_with_encoders_from_folders_prints_their_digests(
+    clip_folder, sentence_folder, tmp_path
+):
+    from showtell.metrics import score
+    from showtell.metrics.report import model_digest
+
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
+    rows = [{"id": 1, "text": "a dog runs", "photos": [tmp_path / "red.png"]}]
+    report = score(
+        rows,
+        rows,
+        protocol="standard",
+        clip=clip_folder,
+        sentence_encoder=sentence_folder,
+        only=["clip_i", "clip_t", "sbert"],
+    )
+    assert report.metrics["photo.standard.clip_i"].value == pytest.approx(1)
+    assert report.metrics["text.standard.sbert"].value == pytest.approx(1)
+    assert model_digest(clip_folder) in report.encoders["clip"]
+    assert model_digest(sentence_folder) in report.encoders["sentences"]
+    assert "mean pooling, 12 tokens" in report.to_markdown()
+
+
+def test_a_folder_that_is_no_clip_names_the_one_that_is_wanted(tmp_path):
+    with pytest.raises(CheckpointError, match=r"openai/clip-vit-base-patch32.*--clip FOLDER"):
+        load_clip(tmp_path, wanted="openai/clip-vit-base-patch32")
+
+
+def test_the_worlds_own_reader_gives_features():
+    features, count = load_world_reader("oracle")
+    pixels = square_pixels([Image.new("RGB", (90, 70), "red")])
+    assert pixels.shape == (1, 3, 64, 64) and features(pixels).shape == (1, count)
+    assert pixels_of(Image.new("RGB", (2, 1), (255, 0, 51)))[:, 0, 0].tolist() == pytest.approx(
+        [1, 0, 0.2]
+    )
+    with pytest.raises(DataError, match="oracle or encoder"):
+        load_world_reader("orakel")

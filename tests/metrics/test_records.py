@@ -1,0 +1,165 @@
+"""Reading predictions and references: every broken line names its file and number."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from showtell.errors import DataError
+from showtell.metrics import records
+from showtell.metrics.records import match, read_records
+
+GOOD = '{"id": "1", "text": "a"}'
+
+
+def read(path, **settings):
+    return list(read_records(path, **settings))
+
+
+def write(path, *lines):
+    data = b"\n".join(line if isinstance(line, bytes) else line.encode() for line in lines)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_record_is_text_and_photos_or_ordered_elements(tmp_path):
+    elements = ["Look!", {"photo": "b.png"}, {"text": "Cute"}, {"type": "photo", "path": "c.png"}]
+    path = write(
+        tmp_path / "p.jsonl",
+        '{"id": 7, "text": "Hi", "photos": ["a.png", "/far/b.png"], "dialogue": "d"}',
+        "",
+        json.dumps({"id": "8", "elements": elements}),
+        '{"id": "9", "text": ["one", "two"], "note": 1}',
+    )
+    first, second, third = read(path)
+    assert (first.id, first.dialogue, first.text) == ("7", "d", "Hi")
+    assert [str(p) for p in first.photos] == [str(tmp_path / "a.png"), "/far/b.png"]
+    assert second.elements == ("Look!", tmp_path / "b.png", "Cute", tmp_path / "c.png")
+    assert second.dialogue == "8" and second.text == "Look! Cute"
+    assert third.text == "one" and third.alternatives == ("two",) and third.unused == ("note",)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{", "broken JSON at column"),
+        ("[1]", "wanted an object"),
+        ('{"text": "a"}', '"id" is'),
+        ('{"id": true, "text": "a"}', '"id" is'),
+        ('{"id": "1", "text": 5}', "JSON int"),
+        ('{"id": "1", "text": []}', "empty list"),
+        ('{"id": "1", "text": "\\ud800"}', "surrogate"),
+        ('{"id": "1", "photos": "a.png"}', '"photos" is no list'),
+        ('{"id": "1", "photos": [3]}', "no path"),
+        ('{"id": "1", "photos": ["../a.png"]}', "leads out of the folder"),
+        ('{"id": "1", "photos": ["link/a.png"]}', "leads out of the folder"),
+        ('{"id": "1", "elements": [{}]}', "JSON NoneType"),
+        ('{"id": "1", "elements": [], "text": "a"}', "beside"),
+        ('{"id": "1", "p_share": 1.5}', "wanted a probability"),
+        ('{"id": "1", "share": 1}', "wanted true or false"),
+        ('{"id": "1", "rank": 0}', "wanted 1, 2, 3"),
+        ('{"id": "1", "nll": NaN, "tokens": 3}', "nats"),
+        ('{"id": "1", "decision": ""}', "wanted a word"),
+        (b'{"id": "1", "text": "\xe9"}', "not UTF-8"),
+        ("[" * 100_000, "cannot be parsed"),
+        ('{"id": ' + "9" * 5000 + "}", "cannot be parsed"),
+    ],
+)
+def test_a_bad_line_names_itself_and_may_be_skipped(tmp_path, line, says):
+    (tmp_path / "link").symlink_to(tmp_path.parent)
+    path = write(tmp_path / "p.jsonl", GOOD.replace("1", "0"), line, GOOD)
+    with pytest.raises(DataError, match=rf"p\.jsonl, line 2.*{says}"):
+        read(path)
+    skipped = []
+    assert [r.id for r in read(path, skip_bad=True, on_skip=skipped.append)] == ["0", "1"]
+    assert len(skipped) == 1
+
+
+def test_a_byte_order_mark_utf_16_and_an_empty_or_absent_file_are_said(tmp_path):
+    with pytest.raises(DataError, match="line 1: a byte order mark"):
+        read(write(tmp_path / "bom.jsonl", b"\xef\xbb\xbf" + GOOD.encode()))
+    with pytest.raises(DataError, match="UTF-16"):
+        read(write(tmp_path / "wide.jsonl", GOOD.encode("utf-16")))
+    with pytest.raises(DataError, match="is empty"):
+        read(write(tmp_path / "empty.jsonl", ""))
+    with pytest.raises(DataError, match="is not there"):
+        read(tmp_path / "none.jsonl")
+    with pytest.raises(DataError, match="cannot be read"):
+        read(tmp_path)
+
+
+def test_a_huge_line_is_stepped_over_in_bounded_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "MAX_LINE_BYTES", 1000)
+    path = write(tmp_path / "p.jsonl", '{"id": "0", "text": "' + "x" * 5000 + '"}', GOOD)
+    with pytest.raises(DataError, match="line 1: longer than"):
+        read(path)
+    assert [r.id for r in read(path, skip_bad=True)] == ["1"]
+
+
+# ------------------------------------------------------------------------------------- matching
+
+
+def rows(*ids):
+    return [{"id": id, "text": f"text {id}"} for id in ids]
+
+
+def test_pairs_are_matched_by_id_in_the_references_order():
+    matched = match(rows("b", "a"), rows("a", "b"))
+    assert [(said.id, wanted.id) for said, wanted in matched.pairs] == [("a", "a"), ("b", "b")]
+    assert matched.skipped == {}
+
+
+def test_missing_and_double_ids_are_named_with_file_and_line(tmp_path):
+    said = write(tmp_path / "said.jsonl", *(json.dumps(r) for r in rows("a", "b", "a")))
+    gold = write(tmp_path / "gold.jsonl", *(json.dumps(r) for r in rows("a", "c", "b")))
+    with pytest.raises(DataError, match=r'said\.jsonl, line 3.*"a" occurs twice.*line 1'):
+        match(said, gold)
+    write(said, *(json.dumps(r) for r in rows("a", "b")))
+    with pytest.raises(
+        DataError, match=r'gold\.jsonl, line 2.*1 of 3 references.*prediction \("c"'
+    ):
+        match(said, gold)
+    write(said, *(json.dumps(r) for r in rows("a", "b", "c", "x")))
+    with pytest.raises(DataError, match=r'said\.jsonl, line 4.*have no reference \("x"'):
+        match(said, gold)
+
+
+def test_skipping_counts_everything_that_is_left_out():
+    said = [*rows("a", "b", "x"), {"id": "b", "text": "again"}, {"text": "no id"}]
+    matched = match(said, rows("a", "b", "c", "d"), skip_bad=True)
+    assert [wanted.id for _, wanted in matched.pairs] == ["a", "b"]
+    assert matched.pairs[1][0].text == "text b"  # the first of two
+    assert matched.skipped == {
+        "bad predictions": 2,
+        "references without prediction": 2,
+        "predictions without reference": 1,
+    }
+    assert "occurs twice" in matched.first_bad
+    with pytest.raises(DataError, match="no id is in both"):
+        match(rows("a"), rows("b"), skip_bad=True)
+
+
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+keys = st.sampled_from(records.FIELDS)
+lines = st.one_of(
+    st.binary(max_size=60), st.dictionaries(keys, values).map(lambda v: json.dumps(v).encode())
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(st.lists(lines, max_size=4))
+def test_nothing_but_data_errors_comes_out_of_any_bytes(tmp_path, some):
+    path = write(tmp_path / "any.jsonl", *some)
+    try:
+        good = read(path, skip_bad=True)
+    except DataError as error:
+        assert "any.jsonl" in str(error)
+        return
+    assert all(isinstance(record.id, str) for record in good)

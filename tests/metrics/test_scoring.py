@@ -1,0 +1,310 @@
+"""``score`` from files to report, under every protocol, without any model of ours."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import showtell.metrics
+from showtell.cli import main
+from showtell.errors import ConfigError, DataError, PhotoError
+from showtell.metrics import score_photos
+from showtell.metrics.protocols import PROTOCOLS
+from showtell.metrics.report import PROTOCOLS as VERSIONS
+from showtell.metrics.score_photos import SetFeatures, _pixels, _reduced
+from showtell.metrics.score_text import without_description
+from showtell.metrics.scoring import score
+from showtell.metrics.text import psdg_scores, standard_scores
+
+NUM = 24
+
+
+class Clip:
+    """Embeds a text by its letters and a photo by its mean colour."""
+
+    id = "letters and colours"
+    truncated = 2
+
+    def texts(self, texts):
+        return torch.tensor([[len(t), t.count("a") + 1.0, t.count(" ")] for t in texts])
+
+    def photos(self, photos):
+        return torch.tensor(np.array([np.asarray(Image.open(p)).mean((0, 1)) for p in photos]))
+
+
+def mean_colour(pixels_N3HW):
+    return pixels_N3HW.mean((2, 3))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("score")
+    rng, random_words = np.random.default_rng(0), random.Random(0)
+    words = ["the", "a", "cat", "dog", "sat", "runs", "here", "now", ".", "look"]
+    said, wanted = [], []
+    for k in range(NUM):
+        for side in ("said", "wanted"):
+            pixels = rng.integers(0, 255, (70 + k % 2, 80, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{side}{k}.png")
+        text = [" ".join(random_words.choices(words, k=8)) for _ in range(2)]
+        both = {"id": k, "dialogue": f"d{k // 3}"}
+        said.append(both | {"text": text[0], "photos": [f"said{k}.png"]})
+        wanted.append(both | {"text": text[1], "photos": [f"wanted{k}.png"]})
+        said[-1] |= {"p_share": k / NUM, "rank": 1 + k % 7, "nll": 9.0, "tokens": 5}
+        said[-1]["decision"], wanted[-1]["decision"] = "gen", "gen" if k % 3 else "ret"
+        wanted[-1]["share"] = k % 4 == 0
+    for name, rows in (("said", said), ("wanted", wanted)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return folder
+
+
+def scored(files, protocol, **settings):
+    return score(files / "said.jsonl", files / "wanted.jsonl", protocol=protocol, **settings)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_measures_its_rows_and_says_what_it_lacks(files, protocol):
+    clip = Clip()
+    report = scored(
+        files,
+        protocol,
+        clip=clip,
+        relevance_clip=clip,
+        sentence_encoder=clip.texts,
+        features=mean_colour,
+        num_features=3,
+        out=files / protocol,
+    )
+    chosen = PROTOCOLS[protocol]
+    rows = {f"text.{protocol}.{name}" for name in chosen.text}
+    rows |= {f"photo.{protocol}.{name}" for name in chosen.photo}
+    if chosen.relevance:
+        rows |= {f"relevance.{protocol}.{part}" for part in ("f1", "precision", "recall")}
+    rest = {name for name in report.metrics if name.split(".")[1] != protocol}
+    assert set(report.metrics) - rest == rows
+    assert {name.split(".")[0] for name in rest} == {"moment", "retrieval", "decision"}
+    absent = {name.split(".")[2] for name, v in report.metrics.items() if v.value is None}
+    assert absent <= {"meteor", "lpips", "inception_score"}
+    for name in absent:
+        row = report.metrics[next(n for n in report.metrics if n.endswith("." + name))]
+        assert row.n == 0 and "not measured: " in row.note
+    text = report.to_markdown()
+    assert protocol in report.protocols and f"{protocol} v1" in text
+    assert ("letters and colours" in text) == ("clip_i" in chosen.photo)
+    assert "24 pairs, 8 dialogues" in text
+    assert "warning: 24 pairs are few" in text and chosen.source in text
+    assert json.loads((files / protocol / "report.json").read_text())["encoders"]
+
+
+def test_numbers_are_those_of_the_functions(files):
+    said, wanted = (
+        [json.loads(line)["text"] for line in (files / f"{n}.jsonl").read_text().splitlines()]
+        for n in ("said", "wanted")
+    )
+    for protocol, function in (("standard", standard_scores), ("psdg", psdg_scores)):
+        report = scored(files, protocol)
+        scores = function(said, wanted)
+        for order in (1, 2, 3, 4):
+            row = report.metrics[f"text.{protocol}.bleu{order}"]
+            assert row.value == pytest.approx(scores.bleu[order - 1], abs=1e-12)
+        row = report.metrics[f"text.{protocol}.rouge_l"]
+        assert row.value == pytest.approx(scores.rouge_l) and row.low < row.value < row.high
+    clip = Clip()
+    report = scored(files, "standard", clip=clip, only=["clip_i", "clip_t"])
+    assert set(report.metrics) == {"photo.standard.clip_i", "photo.standard.clip_t"}
+    pairs = [clip.photos([files / f"{s}{k}.png" for k in range(NUM)]) for s in ("said", "wanted")]
+    cosine = torch.nn.functional.cosine_similarity(*pairs).mean().item()
+    assert report.metrics["photo.standard.clip_i"].value == pytest.approx(cosine)
+    assert "2 texts were longer than the CLIP encoder reads" in report.to_markdown()
+
+
+def test_predictions_that_are_the_references_are_perfect(files):
+    clip = Clip()
+    gold = files / "wanted.jsonl"
+    for protocol in PROTOCOLS:
+        report = score(gold, gold, protocol=protocol, clip=clip, relevance_clip=clip)
+        for name, value in report.metrics.items():
+            if name.split(".")[2:] and value.value is not None:
+                best = name.split(".")[-1]
+                if best in ("bleu1", "bleu4", "rouge_l", "clip_i", "f1") and protocol != "gill":
+                    assert value.value == pytest.approx(1, abs=1e-6), name
+
+
+def memory(*rows):
+    return [{"id": str(k), **row} for k, row in enumerate(rows)]
+
+
+def test_minigpt5_averages_turns_within_dialogues_first():
+    said = memory({"text": "aa"}, {"text": "bb"}, {"text": "cc"})
+    wanted = memory(
+        {"text": "aa", "dialogue": "x"},
+        {"text": "cc", "dialogue": "x"},
+        {"text": "cc", "dialogue": "y"},
+    )
+    row = score(said, wanted, protocol="minigpt5").metrics["text.minigpt5.bleu1"]
+    assert row.value == pytest.approx((1 / 2 + 1) / 2) and row.n == 2
+    alone = score(said, memory({"text": "aa"}, {"text": "cc"}, {"text": "cc"}), protocol="minigpt5")
+    assert alone.metrics["text.minigpt5.bleu1"].value == pytest.approx(2 / 3)
+    assert "each is a dialogue of its own" in alone.to_markdown()
+
+
+def test_a_missing_text_counts_zero_and_a_missing_reference_nothing():
+    said = memory({"text": "a b"}, {"photos": []}, {"text": "surplus"})
+    wanted = memory({"text": "a b"}, {"text": "a b"}, {"photos": []})
+    for protocol, value in (("mmdialog", 0.5), ("minigpt5", 0.5)):
+        report = score(said, wanted, protocol=protocol, only=["bleu1"])
+        assert report.metrics[f"text.{protocol}.bleu1"].value == pytest.approx(value)
+        assert "50.0% of the reference texts" in report.to_markdown()
+    standard = score(said, wanted, protocol="standard", only=["rouge_l"])
+    assert standard.metrics["text.standard.rouge_l"].value == pytest.approx(0.5)
+
+
+def test_clip_i_of_missing_photos_is_each_protocols_own(tmp_path):
+    for name in ("one", "two"):
+        Image.new("RGB", (70, 70), "red").save(tmp_path / f"{name}.png")
+    said = memory({"photos": [tmp_path / "one.png"]}, {"photos": []})
+    wanted = memory(
+        {"photos": [tmp_path / "one.png", tmp_path / "two.png"]}, {"photos": [tmp_path / "one.png"]}
+    )
+    values = {
+        protocol: score(said, wanted, protocol=protocol, clip=Clip(), only=["clip_i"]).metrics[
+            f"photo.{protocol}.clip_i"
+        ]
+        for protocol in ("standard", "mmdialog", "gill")
+    }
+    assert values["mmdialog"].value == pytest.approx((1 / 2 + 0) / 2) and values["mmdialog"].n == 2
+    assert values["gill"].value == pytest.approx(1) and values["gill"].n == 1
+    assert "2 of 3 photos missing" in values["gill"].note
+
+
+def test_psdg_takes_descriptions_out():
+    assert without_description("Look [img] a dog [/img] here").split() == ["Look", "here"]
+    assert without_description("Look [IMG] cut off").split() == ["Look"]
+    said = memory({"text": "look [img] a dog [/img]"})
+    report = score(said, memory({"text": "look"}), protocol="psdg", only=["bleu1"])
+    assert report.metrics["text.psdg.bleu1"].value == pytest.approx(1)
+
+
+def test_a_photo_that_cannot_be_read_is_an_error_or_a_counted_pair(files, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no photo")
+    said = memory(
+        *({"photos": [files / f"said{k}.png"]} for k in range(9)),
+        {"photos": [tmp_path / "broken.png"], "text": "a"},
+    )
+    wanted = memory(*({"photos": [files / f"wanted{k}.png"], "text": "a"} for k in range(10)))
+    settings = {"protocol": "psdg", "features": mean_colour, "num_features": 3, "only": ["fid"]}
+    with pytest.raises(PhotoError, match="broken.png"):
+        score(said, wanted, **settings)
+    report = score(said, wanted, **settings, skip_bad=True)
+    assert report.metrics["photo.psdg.fid"].n == 9
+    assert report.counts["pairs with a bad photo"] == 1 and "broken.png" in report.to_markdown()
+    with pytest.raises(DataError, match="of every pair"):
+        score(said[9:], wanted[9:], **settings, skip_bad=True)
+
+
+def test_photos_of_unlike_shapes_keep_their_numbers(files, monkeypatch):
+    paths = [files / f"said{k}.png" for k in (0, 2, 4, 1, 6)]  # 70, 70, 70, 71 and 70 rows
+    features = SetFeatures(encode=mean_colour, num_features=3, id="mean colour")
+    parts = list(_pixels(paths, features, short_side=None))
+    assert [(first, len(pixels)) for first, pixels in parts] == [(0, 3), (3, 1), (4, 1)]
+    monkeypatch.setattr(score_photos, "_MOST_VALUES", 2 * 3 * 71 * 80)
+    parts = list(_pixels(paths, features, short_side=None))
+    assert [(first, len(pixels)) for first, pixels in parts] == [(0, 2), (2, 1), (3, 1), (4, 1)]
+    assert list(_pixels([], features, short_side=None)) == []
+
+
+def test_the_short_side_is_reduced_and_the_long_rounded_down():
+    assert _reduced(Image.new("RGB", (512, 769)), 256).size == (256, 384)
+    assert _reduced(Image.new("RGB", (300, 200)), None).size == (300, 200)
+
+
+def test_features_of_the_photo_world_are_measured_offline_and_marked(files):
+    report = scored(files, "psdg", features="world:oracle", only=["fid", "kid", "fid_infinity"])
+    assert len(report.metrics) == 3 and report.encoders == {"features": "world:oracle"}
+    assert report.metrics["photo.psdg.fid"].higher_is_better is False
+    text = report.to_markdown()
+    assert "not of Inception" in text and "FID of 24 photos is biased" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        ({"protocol": "psgd"}, ConfigError, 'did you mean "psdg"'),
+        ({"protocol": "psdg", "only": ["clip_i"]}, ConfigError, 'has no row "clip_i"'),
+        ({"protocol": "psdg", "only": ["fid"]}, DataError, r"inception.*safetensors.*--inception"),
+        ({"protocol": "gill", "only": ["lpips"]}, DataError, r"lpips-alex\.safetensors"),
+        ({"protocol": "gill", "only": ["clip_i"]}, DataError, "clip-vit-large-patch14"),
+        ({"protocol": "mmdialog", "only": ["relevance"]}, DataError, "clip-vit-base-patch32"),
+        ({"protocol": "standard", "only": ["sbert"]}, DataError, "all-MiniLM-L6-v2"),
+        ({"protocol": "psdg", "features": "world:orakel"}, ConfigError, "world:oracle"),
+        ({"protocol": "psdg", "features": len}, ConfigError, "num_features"),
+        ({"protocol": "psdg", "threshold": 2.0}, ConfigError, "probability"),
+    ],
+)
+def test_what_cannot_be_measured_says_what_is_wanted(files, settings, error, says):
+    with pytest.raises(error, match=says):
+        score(files / "said.jsonl", files / "wanted.jsonl", **settings)
+
+
+def test_nothing_to_score_and_unread_fields_are_said():
+    with pytest.raises(DataError, match="nothing to score"):
+        score(memory({"text": "a"}), memory({"photos": []}), protocol="psdg")
+    report = score(
+        memory({"text": "a", "txet": "b"}), memory({"text": "a"}), protocol="psdg", seed=3
+    )
+    assert '"txet" (1)' in report.to_markdown() and report.seeds == (3,)
+
+
+def test_protocols_are_versioned_and_defined_on_the_page(request):
+    page = (request.config.rootpath / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for name, protocol in PROTOCOLS.items():
+        assert name == protocol.name and name in VERSIONS
+        for row in (*protocol.text, *protocol.photo):
+            assert f"`{row}`" in page, row
+    assert "`relevance.<protocol>.f1`" in page
+
+
+# ------------------------------------------------------------------------------- the command line
+
+
+def test_the_verb_prints_the_report(files, capsys):
+    arguments = ["score", str(files / "said.jsonl"), str(files / "wanted.jsonl")]
+    assert main([*arguments, "--protocol", "psdg", "--metric", "bleu1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["metrics"]) == ["text.psdg.bleu1"] and found["protocols"] == {"psdg": "1"}
+    assert main([*arguments, "--metric", "rouge_l", "--out", str(files / "out")]) == 0
+    out = capsys.readouterr().out
+    assert "text.standard.rouge_l" in out and f"Wrote {files / 'out'}" in out
+    assert main([*arguments, "--protocol", "psgd"]) == 2
+    assert 'did you mean "psdg"' in capsys.readouterr().err
+    assert main([*arguments[:2], "none.jsonl"]) == 1
+    assert "none.jsonl is not there" in capsys.readouterr().err
+
+
+# -------------------------------------------------------------------------------- the public names
+
+
+def test_public_names_are_sorted_and_there():
+    assert showtell.metrics.__all__ == sorted(showtell.metrics._HOMES)
+    for name in showtell.metrics.__all__:
+        found = getattr(showtell.metrics, name)
+        assert callable(found) or name == "PROTOCOLS", name
+    # no function bears the name of a module, which would hide it once that is imported
+    assert not set(showtell.metrics.__all__) & set(showtell.metrics._HOMES.values())
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = showtell.metrics.nonsense
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = (
+        "import sys, showtell.metrics; print(sorted({'torch', 'numpy', 'PIL'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,240 @@
+"""LoRA and prefix tuning in training, in our own decoding, and on disk."""
+
+from __future__ import annotations
+
+import copy
+import sys
+
+import pytest
+import torch
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+from showtell.errors import CheckpointError, ConfigError, MissingDependency
+from showtell.models import adapters
+from showtell.models.adapters import (
+    LoraConfig,
+    PrefixConfig,
+    adapter_rates,
+    add_lora,
+    add_prefix,
+)
+from showtell.models.language_model import LanguageModel
+from showtell.training.stage import Stage
+
+ADAPTERS = ("lora", "prefix")
+
+
+@pytest.fixture
+def base(tokenizers) -> LanguageModel:
+    torch.manual_seed(0)
+    words = copy.deepcopy(tokenizers[0])
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(words),
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,  # fewer keys than heads, as large models have
+            tie_word_embeddings=False,
+            pad_token_id=words.pad_token_id,
+        )
+    )
+    return LanguageModel(model.eval(), words)
+
+
+def adapted(language: LanguageModel, kind: str) -> LanguageModel:
+    """With an adapter that changes what is said, as a trained one does."""
+    if kind == "lora":
+        add_lora(language, LoraConfig())
+    else:
+        add_prefix(language, PrefixConfig(hidden=8))
+    with torch.no_grad():
+        for name, parameter in language.named_parameters():
+            if "lora_B" in name or name.startswith("prefix."):
+                parameter.normal_(generator=torch.Generator().manual_seed(1))
+    return language.eval()
+
+
+@pytest.fixture(params=ADAPTERS)
+def language(request, base) -> LanguageModel:
+    return adapted(base, request.param)
+
+
+@pytest.fixture
+def embeds() -> torch.Tensor:
+    return torch.randn(3, 7, 32, generator=torch.Generator().manual_seed(2))
+
+
+def test_lora_has_the_papers_size_and_starts_as_nothing(base, embeds):
+    before = base.hidden(embeds, None)
+    add_lora(base, LoraConfig())
+    assert torch.equal(base.eval().hidden(embeds, None), before)
+    lora = {n: p for n, p in base.named_parameters() if "lora_" in n}
+    # q: 32 -> 32, v: 32 -> 16 (two key-value heads of 8); r = 8; two layers
+    assert sum(p.numel() for p in lora.values()) == 2 * (8 * (32 + 32) + 8 * (32 + 16))
+    assert {n.split(".")[-4] for n in lora} == {"q_proj", "v_proj"}
+
+
+def test_lora_is_w_plus_two_b_a(base):
+    """alpha / r = 16 / 8 = 2."""
+    adapted(base, "lora")
+    layer = base.model.base_model.layers[0].self_attn.q_proj
+    update = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    x = torch.randn(5, 32)
+    torch.testing.assert_close(layer(x), x @ (layer.base_layer.weight + 2 * update).T)
+
+
+def test_a_prefix_is_five_tokens_in_every_layer_through_an_mlp(base):
+    add_prefix(base, PrefixConfig(hidden=8))
+    sizes = {n: tuple(p.shape) for n, p in base.prefix.encoder.named_parameters()}
+    # two layers, keys and values, two key-value heads of width 8
+    assert sizes == {
+        "embedding.weight": (5, 16),
+        "transform.0.weight": (8, 16),
+        "transform.0.bias": (8,),
+        "transform.2.weight": (2 * 2 * 16, 8),
+        "transform.2.bias": (2 * 2 * 16,),
+    }
+    assert base.new_cache().get_seq_length() == 5
+    assert (PrefixConfig().num_tokens, PrefixConfig().hidden) == (5, 1024)
+
+
+def test_a_prefix_is_what_peft_makes_of_it(base, embeds):
+    """Our way through the cache against peft's own forward, with positions and masks its own."""
+    adapted(base, "prefix")
+    (wrapped,) = base.prefix._wrapped
+    with torch.no_grad():
+        theirs = wrapped(
+            inputs_embeds=embeds, attention_mask=torch.ones(3, 7, dtype=torch.long)
+        ).logits
+        ours = base.head(base.hidden(embeds, None))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_an_adapter_changes_what_is_said(base, embeds, kind):
+    before = base.hidden(embeds, None)
+    assert (adapted(base, kind).hidden(embeds, None) - before).abs().max() > 1e-3
+
+
+def test_word_by_word_is_one_pass(language, embeds):
+    """The decode loop, whose cache starts from the prefix, against training's pass."""
+    cache = language.new_cache()
+    one = [language.read(embeds[:1, :3], cache)]
+    one += [language.read(embeds[:1, k : k + 1], cache) for k in range(3, 7)]
+    whole = language.hidden(embeds[:1], None)
+    torch.testing.assert_close(torch.cat(one, dim=1), whole, rtol=1e-4, atol=1e-5)
+    last_D, logits_V = language.step(embeds[1:2, :4], language.new_cache())
+    torch.testing.assert_close(last_D, language.hidden(embeds[1:2, :4], None)[0, -1])
+    torch.testing.assert_close(logits_V, language.head(last_D))
+
+
+def test_masks_and_positions_that_are_given_leave_room_for_the_prefix(language, embeds):
+    causal = torch.ones(7, 7).tril().bool().expand(3, 1, 7, 7)
+    positions_BT = torch.arange(7).expand(3, 7)
+    whole = language.hidden(embeds, None)
+    torch.testing.assert_close(language.hidden(embeds, causal, positions_BT), whole)
+    flat = torch.ones(3, 7, dtype=torch.bool)
+    torch.testing.assert_close(language.hidden(embeds, flat), whole)
+
+
+def test_a_row_does_not_depend_on_the_batch(language, embeds):
+    whole = language.hidden(embeds, None)
+    torch.testing.assert_close(language.hidden(embeds[1:2, :5], None), whole[1:2, :5])
+
+
+def test_two_answers_do_not_share_a_cache(language, embeds):
+    first, second = language.new_cache(), language.new_cache()
+    language.read(embeds[:1], first)
+    fresh = language.read(embeds[1:2], second)
+    torch.testing.assert_close(fresh, language.hidden(embeds[1:2], None), rtol=1e-4, atol=1e-5)
+
+
+def test_a_stage_moves_the_adapter_and_new_tokens_alone(language, embeds):
+    language.grow_vocabulary(("[IMG1]",), seed=0)
+    rates = adapter_rates(language)
+    stage = Stage(name="s", steps=1, batch_size=1, learning_rates=rates)
+    moving = [n for n, _ in language.named_parameters() if stage.multiplier("language." + n) > 0]
+    assert moving
+    assert all("lora_" in n or n.startswith(("prefix.", "new_tokens.")) for n in moving)
+    for name, parameter in language.named_parameters():
+        parameter.requires_grad_(name in moving)
+    language.head(language.hidden(embeds, None)).square().mean().backward()
+    still = [n for n, p in language.named_parameters() if n in moving and p.grad is None]
+    assert still == ["new_tokens.input_nD"]  # no new token was read here
+
+
+@pytest.mark.parametrize("tokens", [(), ("[IMG1]",)])
+def test_a_saved_model_says_the_same_and_its_base_is_untouched(language, embeds, tmp_path, tokens):
+    if tokens:
+        language.grow_vocabulary(tokens, seed=0)
+    language.save_pretrained(tmp_path)
+    again = LanguageModel.from_pretrained(tmp_path).eval()
+    assert torch.equal(again.hidden(embeds, None), language.hidden(embeds, None))
+    assert torch.equal(
+        again.read(embeds[:1], again.new_cache()), language.read(embeds[:1], language.new_cache())
+    )
+    names = {n for n, _ in language.named_parameters()}
+    assert {n for n, _ in again.named_parameters()} == names
+    plain = LlamaForCausalLM.from_pretrained(tmp_path, local_files_only=True)
+    kept = {n.replace(".base_layer", ""): p for n, p in language.model.state_dict().items()}
+    assert all(torch.equal(kept[n], p) for n, p in plain.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_peft_reads_a_saved_lora(base, embeds, tmp_path):
+    from peft import PeftModel
+
+    plain = copy.deepcopy(base.model)
+    adapted(base, "lora").save_pretrained(tmp_path)
+    theirs = PeftModel.from_pretrained(plain, str(tmp_path / "adapter")).eval()
+    with torch.no_grad():
+        logits = theirs(inputs_embeds=embeds).logits
+    torch.testing.assert_close(logits, base.head(base.hidden(embeds, None)))
+
+
+# ------------------------------------------------------------------------------------ bad input
+
+
+def test_a_second_adapter_is_refused(language):
+    with pytest.raises(ConfigError, match="has an adapter already"):
+        add_lora(language, LoraConfig())
+    with pytest.raises(ConfigError, match="has an adapter already"):
+        add_prefix(language, PrefixConfig())
+
+
+def test_targets_that_do_not_exist_are_named(base):
+    with pytest.raises(ConfigError, match="its projections are .*q_proj"):
+        add_lora(base, LoraConfig(targets=("query",)))
+
+
+@pytest.mark.parametrize("file", [adapters.CONFIG, adapters.WEIGHTS])
+@pytest.mark.parametrize("damage", [None, b"{}"])
+def test_a_broken_adapter_is_a_clear_error(language, tmp_path, file, damage):
+    language.save_pretrained(tmp_path)
+    path = tmp_path / adapters.FOLDER / file
+    path.unlink() if damage is None else path.write_bytes(damage)
+    with pytest.raises(CheckpointError, match="copy or train it again"):
+        LanguageModel.from_pretrained(tmp_path)
+
+
+def test_an_adapter_of_another_model_is_a_clear_error(language, tokenizers, tmp_path):
+    language.save_pretrained(tmp_path)
+    smaller = copy.deepcopy(language.model.config)
+    smaller.num_hidden_layers = 1
+    LlamaForCausalLM(smaller).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="adapter"):
+        LanguageModel.from_pretrained(tmp_path)
+
+
+def test_without_peft_the_command_is_named(base, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingDependency, match="pip install"):
+        add_lora(base, LoraConfig())
+
+
+def test_without_an_adapter_nothing_is_before_a_dialogue(base):
+    cache = base.new_cache()
+    assert isinstance(cache, DynamicCache) and cache.get_seq_length() == 0
+    assert not adapters.has_lora(base) and base.prefix is None

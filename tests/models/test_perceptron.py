@@ -1,0 +1,162 @@
+"""Perceptrons: what they give, what moves, and that a folder gives the same one back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from transformers import (
+    Blip2QFormerConfig,
+    Blip2QFormerModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    ViTConfig,
+    ViTModel,
+)
+
+from showtell.errors import CheckpointError, ConfigError
+from showtell.models.perceptron import (
+    CLIP_MEAN,
+    CLIP_STD,
+    PERCEPTRONS,
+    LinearPerceptron,
+    QFormerPerceptron,
+    load_perceptron,
+    perceptron_class,
+)
+
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "image_size": 32,
+    "patch_size": 16,
+}
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def vit() -> ViTModel:
+    return ViTModel(ViTConfig(**SIZES), add_pooling_layer=False)
+
+
+def linear(vision=None, **settings) -> LinearPerceptron:
+    vision = vision or vit()
+    return LinearPerceptron(vision=vision, num_tokens=4, language_width=6, **settings)
+
+
+def qformer() -> QFormerPerceptron:
+    config = Blip2QFormerConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        encoder_hidden_size=16,
+        cross_attention_frequency=1,
+        vocab_size=1,
+    )
+    return QFormerPerceptron(
+        vision=vit(), qformer=Blip2QFormerModel(config), num_tokens=4, language_width=6
+    )
+
+
+def photos(count: int = 2, side: int = 32) -> torch.Tensor:
+    return torch.rand(count, 3, side, side)
+
+
+def test_the_linear_perceptron_is_a_linear_map_of_one_feature():
+    perceptron, pixels = linear(), photos()
+    features_PF = perceptron.features(pixels)
+    assert features_PF.shape == (2, perceptron.feature_width) == (2, 16)
+    want = features_PF @ perceptron.project.weight.T + perceptron.project.bias
+    torch.testing.assert_close(perceptron(pixels), want.reshape(2, 4, 6))
+
+
+@pytest.mark.parametrize("kind", ["vit", "clip"])
+def test_the_feature_is_the_cls_state_of_a_vit_and_the_pooled_output_of_clip(kind):
+    pixels = photos()
+    if kind == "vit":
+        vision = vit().eval()
+        want = vision(pixel_values=pixels * 2 - 1).last_hidden_state[:, 0]
+        perceptron = linear(vision)
+    else:
+        vision = CLIPVisionModel(CLIPVisionConfig(**SIZES)).eval()
+        mean, std = (torch.tensor(x)[:, None, None] for x in (CLIP_MEAN, CLIP_STD))
+        want = vision(pixel_values=(pixels - mean) / std).pooler_output
+        perceptron = linear(vision, mean=CLIP_MEAN, std=CLIP_STD)
+    torch.testing.assert_close(perceptron.features(pixels), want.detach())
+
+
+def test_the_vision_encoder_stays_frozen_and_in_evaluation():
+    config = ViTConfig(**SIZES, hidden_dropout_prob=0.5)
+    perceptron = linear(ViTModel(config, add_pooling_layer=False)).train()
+    pixels = photos()
+    torch.testing.assert_close(perceptron(pixels), perceptron(pixels))
+    perceptron(pixels).sum().backward()
+    moving = {name for name, p in perceptron.named_parameters() if p.requires_grad}
+    assert moving == {"project.weight", "project.bias"}
+    assert perceptron.project.weight.grad.abs().max() > 0
+    assert all(p.grad is None for p in perceptron.vision.parameters())
+
+
+@pytest.mark.parametrize("name", PERCEPTRONS)
+def test_any_perceptron_gives_q_tokens_of_the_llms_width_for_any_size(name):
+    perceptron = {"linear": linear, "qformer": qformer}[name]().eval()
+    assert isinstance(perceptron, perceptron_class(name))
+    assert (perceptron.num_tokens, perceptron.language_width) == (4, 6)
+    for side in (32, 64):
+        assert perceptron(photos(side=side)).shape == (2, 4, 6)
+        features_PF = perceptron.features(photos(side=side))
+        assert features_PF.shape == (2, perceptron.feature_width)
+        assert not features_PF.requires_grad
+
+
+@pytest.mark.parametrize("name", PERCEPTRONS)
+def test_photos_do_not_see_one_another(name):
+    perceptron = {"linear": linear, "qformer": qformer}[name]().eval()
+    pixels = photos(3)
+    torch.testing.assert_close(
+        perceptron(pixels)[1:2], perceptron(pixels[1:2]), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", ["qformer", "vit", "clip"])
+def test_a_folder_gives_the_same_perceptron_back(tmp_path, kind):
+    if kind == "qformer":
+        perceptron = qformer()
+    elif kind == "vit":
+        # with a pooler, which nothing reads and the folder need not keep
+        perceptron = linear(ViTModel(ViTConfig(**SIZES)))
+    else:
+        clip = CLIPVisionModel(CLIPVisionConfig(**SIZES))
+        perceptron = linear(clip, mean=CLIP_MEAN, std=CLIP_STD)
+    perceptron.eval()
+    perceptron.save_pretrained(tmp_path)
+    files = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {".safetensors", ".json"}
+    again = load_perceptron(tmp_path).eval()
+    assert type(again) is type(perceptron)
+    pixels = photos()
+    torch.testing.assert_close(again(pixels), perceptron(pixels))
+    torch.testing.assert_close(again.features(pixels), perceptron.features(pixels))
+    half = load_perceptron(tmp_path, dtype=torch.bfloat16)
+    assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
+
+
+def test_a_broken_folder_says_what_is_missing(tmp_path):
+    with pytest.raises(CheckpointError, match="wanted vision/, qformer/ and projection"):
+        load_perceptron(tmp_path)
+    linear().save_pretrained(tmp_path)
+    (tmp_path / "projection.safetensors").write_bytes(b"short")
+    with pytest.raises(CheckpointError, match="vision/ .one of vit, clip_vision_model.*again"):
+        load_perceptron(tmp_path)
+    (tmp_path / "perceptron.json").write_text(json.dumps({"perceptron": "liner"}))
+    with pytest.raises(CheckpointError, match="names no perceptron.*qformer, linear"):
+        load_perceptron(tmp_path)
+    with pytest.raises(ConfigError, match='unknown perceptron "liner"; did you mean "linear"'):
+        perceptron_class("liner")
