@@ -206,3 +206,10 @@ def test_help_takes_less_than_a_second_of_the_processor():
     after = os.times()
     spent = after.children_user + after.children_system
     assert spent - before.children_user - before.children_system < 1.0
+
+
+def test_it_is_also_a_module_as_torchrun_wants_it():
+    done = subprocess.run(
+        [sys.executable, "-m", "showtell", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("showtell ")

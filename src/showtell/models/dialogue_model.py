@@ -32,7 +32,7 @@ class Decoding:
     max_turns: int = 3
     share_threshold: float = 0.5
     num_steps: int = 20
-    guidance: float = 4.0
+    guidance: float = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)

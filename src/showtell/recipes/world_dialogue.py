@@ -44,7 +44,7 @@ class WorldDialogue:
 
     base: str = "runs/world_base/model"
     num_dialogues: int = 90_000
-    excerpts: float = 0.5  # of the dialogues (see tasks.excerpt)
+    excerpts: float = 0.75  # of the dialogues (see tasks.excerpt)
     seed: int = 0
     # the paper anneals over three epochs; these runs see less than one
     bridge: DvtmConfig | PipelineConfig = field(default=DvtmConfig(annealing_epochs=0.3))
