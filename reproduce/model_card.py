@@ -44,7 +44,9 @@ def report_rows(report: dict) -> list[str]:
             continue
         interval = "" if value["low"] is None else f"{value['low']:.3f} to {value['high']:.3f}"
         rows.append(
-            f"| `{name}` | {value['value']:.3f} | {interval} | {value['n']:,} | {value['note']} |"
+            f"| `{name}` | {value['value']:.3f} | {interval} | {value['n']:,} | "
+            + value["note"].replace("|", "\\|")
+            + " |"
         )
     return rows
 
