@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from showtell.errors import CheckpointError, ConfigError
-from showtell.models.painter import MAX_SHARD_SIZE
+from showtell.models.painter import MAX_SHARD_SIZE, without_origin
 from showtell.models.parts import Conditioning, Dice, PainterTokens
 
 Rank = Callable[[Tensor, Tensor], Tensor]  # photos (N, 3, H, W), conditioning (N, S, C) -> score N
@@ -241,10 +241,7 @@ class CodePainter(nn.Module):
         self.translator.save_pretrained(folder / "translator", max_shard_size=MAX_SHARD_SIZE)
         self.text.tokenizer.save_pretrained(folder / "tokenizer")
         self.vq.save_pretrained(folder / "vq", max_shard_size=MAX_SHARD_SIZE)
-        path = folder / "vq" / "config.json"  # diffusers notes the folder that it was read from
-        config = json.loads(path.read_text())
-        config.pop("_name_or_path", None)
-        path.write_text(json.dumps(config, indent=2) + "\n")
+        without_origin(folder / "vq")
         settings = {"text_length": self.text.length, "num_samples": self.num_samples}
         (folder / "code_painter.json").write_text(json.dumps(settings, indent=2) + "\n")
 

@@ -37,6 +37,14 @@ diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
 
 
+def without_origin(folder: Path) -> None:
+    """Strike out of a part's config the folder it was read from, which diffusers notes there."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
 class ClipTextTower(nn.Module):
     """A CLIP text encoder with its own vocabulary U that accepts soft tokens (see parts.TextTower).
 
@@ -228,11 +236,8 @@ class LatentDiffusionPainter(nn.Module):
         self.vae.save_pretrained(folder / "vae", max_shard_size=MAX_SHARD_SIZE)
         self.unet.save_pretrained(folder / "unet", max_shard_size=MAX_SHARD_SIZE)
         self.scheduler.save_pretrained(folder / "scheduler")
-        for part in ("vae", "unet"):  # diffusers notes the folder that a part was read from
-            path = folder / part / "config.json"
-            config = json.loads(path.read_text())
-            config.pop("_name_or_path", None)
-            path.write_text(json.dumps(config, indent=2) + "\n")
+        for part in ("vae", "unet"):
+            without_origin(folder / part)
         index: dict[str, Any] = {
             "_class_name": "StableDiffusionPipeline",
             "feature_extractor": [None, None],
