@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from showtell.dialogue import USER, Turn
 from showtell.errors import CheckpointError, ConfigError
 from showtell.recipes import RECIPES, load_model, run_recipe
+from showtell.recipes.tasks import DialogueTask, captioning_example, world_pixels
 
+STAGES = ("vae", "vae_whole", "painter", "language", "vision", "qformer", "perceptron")
 TINY = [
     "num_photos=24",
     "num_dialogues=24",
-    *(
-        f"{stage}.steps=2"
-        for stage in ("vae", "vae_whole", "painter", "language", "vision", "perceptron")
-    ),
-    *(f"{stage}.batch_size=2" for stage in ("vae", "vae_whole", "painter")),
-    *(f"{stage}.batch_size=2" for stage in ("language", "vision", "perceptron")),
+    *(f"{stage}.{key}=2" for stage in STAGES for key in ("steps", "batch_size")),
 ]
 
 
@@ -79,6 +77,34 @@ def test_from_nothing_to_an_answer(tmp_path):
     assert [record["step"] for record in measured] == [1, 2]
     assert all(0 <= record["bleu2"] <= 1 and record["fid"] > 0 for record in measured)
     assert (tmp_path / "paper" / "paper" / "best.safetensors").exists()
+
+
+def test_a_base_starts_from_a_models_parts_and_a_stage_of_no_steps_leaves_its_own(tmp_path):
+    first = run_recipe("world_base", overrides=TINY, out=tmp_path / "first", resume=False)
+    still = [f"{stage}.steps=0" for stage in STAGES if stage not in ("qformer", "perceptron")]
+    again = run_recipe(
+        "world_base",
+        overrides=[*TINY, f"start={first}", *still, "perceptron.steps=0"],
+        out=tmp_path / "again",
+        resume=False,
+    )
+    before, after = (dict(load_model(str(m)).named_parameters()) for m in (first, again))
+    moved = {name for name, value in after.items() if not value.equal(before[name])}
+    assert moved and all(name.startswith("perceptron.") for name in moved)
+    assert not any(name.startswith("perceptron.vision") for name in moved)
+
+
+def test_captioning_examples_are_read_as_excerpts_so_they_do_not_teach_to_share(tiny_end_to_end):
+    tiny_end_to_end.painter = None  # as in world_base: a caption is an answer in words
+    task = DialogueTask(
+        tiny_end_to_end,
+        dialogue=captioning_example,
+        length=8,
+        pixels_of=world_pixels,
+        excerpt_only=lambda index: True,
+    )
+    losses = task.losses(range(4), generator=torch.Generator().manual_seed(0), epoch=0.0)
+    assert "moment" not in losses and losses["caption"] > 0
 
 
 def test_a_batch_in_parts_of_like_length_has_the_same_losses(tiny_end_to_end):

@@ -18,6 +18,7 @@ from showtell.batch import collate
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
 from showtell.models.painter import LatentDiffusionPainter
+from showtell.models.perceptron import QFormerPerceptron
 from showtell.prompt import IGNORED, Rendered, Renderer
 from showtell.training.features import photo_scene, pixels_tensor
 from showtell.world.drawing import photo_pixels
@@ -90,22 +91,46 @@ class LabelledVision(nn.Module):
     def __init__(self, vision: ViTModel) -> None:
         super().__init__()
         self.vision = vision
-        width = vision.config.hidden_size
-        self.heads = nn.ModuleDict(
-            {name: nn.Linear(width, len(options)) for name, options in ATTRIBUTES.items()}
-        )
+        self.heads = _attribute_heads(vision.config.hidden_size)
 
     def forward(self, pixels_N3HW: Tensor) -> dict[str, Tensor]:
-        """Pixels in [-1, 1] -> logits (N, options) by attribute."""
-        mean_NC = self.vision(pixel_values=pixels_N3HW).last_hidden_state[:, 1:].mean(1)
+        """Pixels in [0, 1] -> logits (N, options) by attribute."""
+        states = self.vision(pixel_values=pixels_N3HW * 2 - 1).last_hidden_state
+        mean_NC = states[:, 1:].mean(1)
         return {name: head(mean_NC) for name, head in self.heads.items()}
+
+
+class LabelledPerceptron(nn.Module):
+    """A perceptron with one linear head for each attribute, on the mean of its tokens.
+
+    The tokens are normalised as an LLM's first layer normalises them. So they hold all that the
+    encoder sees before an LLM is asked to read them, as the Q-Former of BLIP-2 learns to
+    represent photos before it meets its LLM (2301.12597, section 3.2).
+    """
+
+    def __init__(self, perceptron: QFormerPerceptron) -> None:
+        super().__init__()
+        self.perceptron = perceptron
+        self.heads = _attribute_heads(perceptron.language_width)
+
+    def forward(self, pixels_N3HW: Tensor) -> dict[str, Tensor]:
+        """Pixels in [0, 1] -> logits (N, options) by attribute."""
+        tokens_NQD = self.perceptron(pixels_N3HW).float()
+        mean_ND = F.rms_norm(tokens_NQD, tokens_NQD.shape[-1:]).mean(1)
+        return {name: head(mean_ND) for name, head in self.heads.items()}
+
+
+def _attribute_heads(width: int) -> nn.ModuleDict:
+    return nn.ModuleDict(
+        {name: nn.Linear(width, len(options)) for name, options in ATTRIBUTES.items()}
+    )
 
 
 @dataclass
 class VisionTask:
     """Drawn photos to their labels: what stands in for the pretraining of a vision encoder."""
 
-    module: LabelledVision
+    module: LabelledVision | LabelledPerceptron
     photos: np.ndarray  # uint8 (N, H, W, 3)
     scenes: Sequence[Scene]
     held_out: np.ndarray
@@ -117,7 +142,7 @@ class VisionTask:
     def losses(
         self, indices: Sequence[int], *, generator: torch.Generator, epoch: float
     ) -> dict[str, Tensor]:
-        pixels = pixels_tensor(self.photos[list(indices)]) * 2 - 1
+        pixels = pixels_tensor(self.photos[list(indices)])
         flip = torch.rand(len(indices), generator=generator) < 0.5
         pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
         labels_NA = label_scenes([self.scenes[index] for index in indices])
@@ -127,7 +152,7 @@ class VisionTask:
 
     def validate(self) -> dict[str, float]:
         with torch.no_grad():
-            logits = self.module(pixels_tensor(self.held_out) * 2 - 1)
+            logits = self.module(pixels_tensor(self.held_out))
         labels_NA = label_scenes(self.held_out_scenes)
         right = {
             f"dev_{name}": float((l_NO.argmax(-1) == labels_NA[:, a]).float().mean())
@@ -250,7 +275,8 @@ class DialogueTask:
 
     ``module.renderer`` decides what is trained. With ``swap`` every second visit exchanges the
     speakers. ``excerpts`` is the share of visits that read an excerpt of a dialogue (see
-    ``excerpt``): more photos a second, for what is told of them.
+    ``excerpt``): more photos a second, for what is told of them. Examples of which ``excerpt_only``
+    holds are always read so: a captioning example would teach to share after every photo.
     """
 
     module: PhotoDialogueModel
@@ -259,6 +285,7 @@ class DialogueTask:
     pixels_of: Callable[[Photo], Tensor] | None = None
     swap: Callable[[int], bool] = lambda index: False
     excerpts: float = 0.0
+    excerpt_only: Callable[[int], bool] = lambda index: False
     parts: int = 4  # a batch is run in parts of like length: the same losses, less padding
     validate_with: Callable[[PhotoDialogueModel], dict[str, float]] | None = None
 
@@ -274,7 +301,9 @@ class DialogueTask:
             if self.swap(index) and bool(torch.rand(1, generator=generator) < 0.5):
                 dialogue = swap_speakers(dialogue)
             row = None
-            if self.excerpts and bool(torch.rand(1, generator=generator) < self.excerpts):
+            if self.excerpt_only(index) or (
+                self.excerpts and bool(torch.rand(1, generator=generator) < self.excerpts)
+            ):
                 row = excerpt(self.module.renderer, dialogue, before=6, generator=generator)
             rows.append(row or self.module.renderer.render(dialogue))
         self.module.bridge.advance(epoch)

@@ -27,6 +27,7 @@ from showtell.prompt import Renderer, RendererConfig
 from showtell.recipes import small
 from showtell.recipes.tasks import (
     DialogueTask,
+    LabelledPerceptron,
     LabelledVision,
     PainterTask,
     VaeTask,
@@ -48,7 +49,8 @@ class WorldBase:
     """Stages on the photo world's training seeds, and PhotoChat's training text if named.
 
     ``photochat``: a train.jsonl; without it the LM reads the world's dialogues only. ``start``: a
-    painter folder whose VAE, text tower and U-Net are trained on, instead of untrained ones.
+    model folder whose parts are trained on, instead of untrained ones; a stage of 0 steps leaves
+    its part as it is.
     """
 
     num_photos: int = 90_000
@@ -127,10 +129,24 @@ class WorldBase:
             evaluate_every=400,
         )
     )
+    qformer: Stage = field(
+        default=Stage(
+            name="qformer",
+            steps=800,
+            batch_size=128,
+            learning_rate=1.5e-3,
+            learning_rates={"perceptron.vision": 0.0},
+            warmup=80,
+            decay="cosine",
+            betas=(0.9, 0.98),
+            weights={"labels": 1.0},
+            evaluate_every=200,
+        )
+    )
     perceptron: Stage = field(
         default=Stage(
             name="perceptron",
-            steps=1000,
+            steps=1500,
             batch_size=48,
             learning_rate=1.2e-3,
             learning_rates={"perceptron.vision": 0.25},
@@ -162,6 +178,8 @@ class StageRunner:
     seed: int = 0
 
     def run(self, stage: Stage, task: Any) -> list[dict[str, float]]:
+        if stage.steps == 0:
+            return []
         folder = self.out / stage.name
         folder.mkdir(parents=True, exist_ok=True)
         stage = replace(stage, seed=stage.seed + self.seed)
@@ -180,7 +198,7 @@ class StageRunner:
 def new_painter(config: WorldBase) -> LatentDiffusionPainter:
     """An untrained painter with its tokenizer, or the one to start from."""
     if config.start is not None:
-        return LatentDiffusionPainter.from_pretrained(Path(config.start))
+        return LatentDiffusionPainter.from_pretrained(Path(config.start) / "painter")
     rng = random.Random(config.seed)
     captions = [write_caption(photo_scene(seed), rng)[0] for seed in range(5000)]
     tokenizer = small.train_painter_tokenizer(captions)
@@ -199,6 +217,8 @@ def train_painter(config: WorldBase, run: StageRunner) -> LatentDiffusionPainter
         return LatentDiffusionPainter.from_pretrained(folder)
     torch.manual_seed(config.seed)
     painter = new_painter(config)
+    if config.start and not (config.vae.steps or config.vae_whole.steps or config.painter.steps):
+        return painter
     scenes, photos = _photos(config, run)
     _, dev = _dev_photos(run)
     vae_folder = run.out / "vae" / "model"
@@ -234,10 +254,16 @@ def train_language(config: WorldBase, run: StageRunner) -> LanguageModel:
         return LanguageModel.from_pretrained(folder)
     torch.manual_seed(config.seed)
     real = photochat_train(config.photochat) if config.photochat else []
-    tokenizer = small.train_dialogue_tokenizer(
-        text for dialogue in _mixed(config, real, 6000) for text in _texts(dialogue)
-    )
-    language = LanguageModel(small.build_language_model(tokenizer), tokenizer)
+    if config.start is not None:
+        language = LanguageModel.from_pretrained(Path(config.start) / "language_model")
+        if config.language.steps == 0:
+            return language
+    else:
+        fresh = small.train_dialogue_tokenizer(
+            text for dialogue in _mixed(config, real, 6000) for text in _texts(dialogue)
+        )
+        language = LanguageModel(small.build_language_model(fresh), fresh)
+    tokenizer = language.tokenizer
     renderer = Renderer(tokenizer, RendererConfig(perceive="caption", speakers=("user", "agent")))
     model = PhotoDialogueModel(
         language=language,
@@ -274,12 +300,44 @@ def train_vision(config: WorldBase, run: StageRunner) -> ViTModel:
         return ViTModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False)
     torch.manual_seed(config.seed)
     module = LabelledVision(small.build_vision())
-    scenes, photos = _photos(config, run)
-    dev_scenes, dev = _dev_photos(run)
-    run.run(config.vision, VisionTask(module, photos, scenes, dev, dev_scenes))
+    run.run(config.vision, VisionTask(module, *_labelled_photos(config, run)))
     module.vision.save_pretrained(folder)
     run.finish(config.vision)
     return module.vision
+
+
+def train_qformer(config: WorldBase, run: StageRunner, *, language_width: int) -> QFormerPerceptron:
+    """ViT, then Q-Former on the same labels, before an LLM reads its tokens."""
+    folder = run.out / "qformer" / "model"
+    if run.finished(config.qformer):
+        return QFormerPerceptron.from_pretrained(folder)
+    if config.start is not None:
+        perceptron = QFormerPerceptron.from_pretrained(Path(config.start) / "perceptron")
+        if config.vision.steps:
+            perceptron.vision = train_vision(config, run)
+    else:
+        vision = train_vision(config, run)
+        torch.manual_seed(config.seed)
+        perceptron = QFormerPerceptron(
+            vision=vision,
+            qformer=small.build_qformer(),
+            num_tokens=config.num_photo_tokens,
+            language_width=language_width,
+        )
+    if config.qformer.steps:
+        module = LabelledPerceptron(perceptron)
+        run.run(config.qformer, VisionTask(module, *_labelled_photos(config, run)))
+        perceptron.save_pretrained(folder)
+        run.finish(config.qformer)
+    return perceptron
+
+
+def _labelled_photos(
+    config: WorldBase, run: StageRunner
+) -> tuple[np.ndarray, list[Scene], np.ndarray, list[Scene]]:
+    scenes, photos = _photos(config, run)
+    dev_scenes, dev = _dev_photos(run)
+    return photos, scenes, dev, dev_scenes
 
 
 def _photos(config: WorldBase, run: StageRunner) -> tuple[list[Scene], np.ndarray]:
@@ -300,14 +358,8 @@ def train_perceptron(
     painter: LatentDiffusionPainter | None,
 ) -> PhotoDialogueModel:
     """The perceptron by captioning, and by dialogues in which photos are seen, half and half."""
-    vision = train_vision(config, run)
+    perceptron = train_qformer(config, run, language_width=language.width)
     torch.manual_seed(config.seed)
-    perceptron = QFormerPerceptron(
-        vision=vision,
-        qformer=small.build_qformer(),
-        num_tokens=config.num_photo_tokens,
-        language_width=language.width,
-    )
     model = PhotoDialogueModel(
         language=language,
         perceptron=perceptron,
@@ -328,6 +380,7 @@ def train_perceptron(
         length=config.num_dialogues,
         pixels_of=world_pixels,
         excerpts=config.excerpts,
+        excerpt_only=lambda index: bool(index % 2),
     )
     run.run(config.perceptron, task)
     model.painter = painter
