@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from showtell.dialogue import AGENT
+from showtell.dialogue import AGENT, USER
 from showtell.prompt import IGNORED, Renderer, RendererConfig
 from showtell.recipes.tasks import excerpt
 from showtell.world.talk import world_dialogue
@@ -45,6 +45,24 @@ def test_only_the_words_about_a_photo_are_trained(renderer):
             assert any(t.text.endswith(text.split("<|end|>")[0].strip()) for t in about)
         assert len([i for i in row.ids if i == renderer.begin]) == 1
     assert shared > 5 and said > 5
+
+
+def test_an_excerpt_holds_the_photo_that_its_turn_speaks_of(tokenizers):
+    renderer = Renderer(tokenizers[0], RendererConfig(num_photo_tokens=2))
+    dice = torch.Generator().manual_seed(0)
+    held, lengths = 0, set()
+    for seed in range(100):
+        dialogue = world_dialogue(seed)
+        spoken = [k for k, t in enumerate(dialogue.turns) if t.labels.get("named")]
+        by_user = [k for k, t in enumerate(dialogue.turns) if t.speaker == USER and t.photos]
+        if not by_user or any(t.speaker == AGENT and t.photos for t in dialogue.turns):
+            continue
+        if row := excerpt(renderer, dialogue, before=6, generator=dice):
+            lengths.add(sum(row.ids.count(role) for role in renderer.roles.values()))
+            near = any(0 < k - by_user[-1] <= 6 for k in spoken)
+            held += near
+            assert row.seen or not near
+    assert held > 5 and len(lengths) > 2
 
 
 def test_which_turn_is_chosen_is_drawn(renderer):

@@ -246,8 +246,10 @@ def swap_speakers(dialogue: Dialogue) -> Dialogue:
 def excerpt(
     renderer: Renderer, dialogue: Dialogue, *, before: int, generator: torch.Generator
 ) -> Rendered | None:
-    """One of the agent's turns that shares a photo or speaks of one, and up to ``before`` turns.
+    """One of the agent's turns that shares a photo or speaks of one, and 1 to ``before`` turns.
 
+    How many is drawn, and the last photo by the user is among them: what is told of it cannot be
+    learnt without it. Copying is learnt from near first, and short rows are more rows a second.
     Only what that turn says is trained, and not whether it is a photo: excerpts are chosen for
     their photos, so they would teach to share too often. None where there is no such turn.
     """
@@ -259,7 +261,11 @@ def excerpt(
     if not about:
         return None
     last = about[int(torch.randint(len(about), (1,), generator=generator))]
-    row = renderer.render_turns(dialogue.turns[max(0, last - before) : last + 1])
+    first = last - 1 - int(torch.randint(before, (1,), generator=generator))
+    shown = [k for k in range(max(0, last - before), last) if dialogue.turns[k].speaker == USER]
+    shown = [k for k in shown if dialogue.turns[k].photos]
+    first = max(0, min([first, *shown[-1:]]))
+    row = renderer.render_turns(dialogue.turns[first : last + 1])
     opening = max(place.index for place in row.moments)  # the next token is [IMG], or a word
     return dataclasses.replace(
         row,
