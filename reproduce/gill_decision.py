@@ -1,6 +1,6 @@
 """Retrieve or generate, on the votes of GILL (2305.17216): what can be told from a prompt's words?
 
-    python reproduce/gill_decision.py VOTES [--model NAME] [--out DIR]
+    python reproduce/gill_decision.py VOTES [--model NAME] [--album DIR] [--out DIR]
 
 with VOTES the released PartiPromptsAllDecisions_Alignment.tsv.
 
@@ -12,7 +12,12 @@ drops. Some minutes on one core. Nothing was chosen on the test prompts; the reg
 state was added after a first run, in which the head on it nearly always said "generate".
 
 GILL's own state comes of OPT-6.7B, which is not here; the shipped models are small and know other
-words, so their row says what their states hold and nothing about GILL's.
+words, so their row says what their states hold and nothing about GILL's. A model with tokens of its
+own is asked at [IMG1], any other where the agent's turn begins.
+
+With --album (runs/world_gill/album, and --model runs/world_gill) two tables more: the world's own
+labels (recipes/world_decision.py) at the photos of training dialogues against those of test
+dialogues, and the rules that were trained on them, put to the votes.
 """
 
 from __future__ import annotations
@@ -27,9 +32,10 @@ import numpy as np
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from showtell.album.index import Album
 from showtell.data.parti import (
     GEN,
     RET,
@@ -45,7 +51,9 @@ from showtell.metrics.decision import MacroF1, coin_macro_f1, macro_f1, macro_f1
 from showtell.metrics.report import Report, Value, digest
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.recipes import load_model
+from showtell.recipes.world_decision import world_shares
 from showtell.sharing.decision import DecisionTraining, train_decision
+from showtell.world.scenes import TEST_SEEDS, TRAIN_SEEDS
 
 # (training prompts, whether to retrieve, prompts) -> P(retrieve) of the latter
 Rule = Callable[[Sequence[PartiPrompt], np.ndarray, Sequence[PartiPrompt]], np.ndarray]
@@ -71,6 +79,8 @@ def tfidf(
 @torch.no_grad()
 def prompt_state(model: PhotoDialogueModel, prompt: str) -> torch.Tensor:
     """The state in which the agent decides what to do about a prompt, (D,)."""
+    if model.renderer.span_ids:
+        return model.spoken_spans([prompt]).after_NKD[0, 0]
     said = Turn(speaker=USER, elements=(prompt,))
     ids = [*model.renderer.render_turns((said,)).ids, model.renderer.roles[AGENT]]
     return model.language.hidden(model.language.embed(torch.tensor([ids])), None)[0, -1]
@@ -90,19 +100,43 @@ def gill_head(states: dict[str, torch.Tensor], *, seed: int) -> Rule:
     return rule
 
 
+def balanced_regression() -> Pipeline:
+    return make_pipeline(
+        StandardScaler(), LogisticRegression(class_weight="balanced", C=0.01, max_iter=1000)
+    )
+
+
 def state_regression(states: dict[str, torch.Tensor]) -> Rule:
     """A balanced logistic regression on the same states, each coordinate on its own scale."""
 
     def rule(
         train: Sequence[PartiPrompt], labels_N: np.ndarray, prompts: Sequence[PartiPrompt]
     ) -> np.ndarray:
-        model = make_pipeline(
-            StandardScaler(), LogisticRegression(class_weight="balanced", C=0.01, max_iter=1000)
-        )
+        model = balanced_regression()
         model.fit(torch.stack([states[p.prompt] for p in train]).numpy(), labels_N)
         return model.predict_proba(torch.stack([states[p.prompt] for p in prompts]).numpy())[:, 1]
 
     return rule
+
+
+def world_rules(
+    model: PhotoDialogueModel, album: Album, *, seeds: range
+) -> tuple[dict[str, Callable[[torch.Tensor], np.ndarray]], float]:
+    """P(retrieve) of states, by GILL's head and by the regression, trained on the world's labels;
+    and how many of these say to retrieve."""
+    states_ND, labels_N = world_shares(model, album, seeds)
+    head = train_decision(states_ND, torch.from_numpy(labels_N), DecisionTraining(seed=0))
+    regression = balanced_regression().fit(states_ND.numpy(), labels_N)
+
+    def by_head(states_ND: torch.Tensor) -> np.ndarray:
+        with torch.no_grad():
+            return head.p_retrieve(states_ND).numpy()
+
+    rules: dict[str, Callable[[torch.Tensor], np.ndarray]] = {
+        "head of the world": by_head,
+        "state": lambda states_ND: regression.predict_proba(states_ND.numpy())[:, 1],
+    }
+    return rules, float(labels_N.mean())
 
 
 def labels_of(prompts: Sequence[PartiPrompt]) -> np.ndarray:
@@ -137,6 +171,8 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=5, help="runs of GILL's head")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap and the coin")
+    parser.add_argument("--album", type=Path, help="the album beside a GILL model of the world")
+    parser.add_argument("--dialogues", type=int, default=1000, help="of the world, for each part")
     parser.add_argument("--out", type=Path, help="write report.json and report.md here")
     options = parser.parse_args()
     began = time.monotonic()
@@ -221,6 +257,23 @@ def main() -> None:
         print(
             f"    {category:<20}{len(labels_N):4}{int(labels_N.sum()):4}{value:7.3f}{always:7.3f}"
         )
+
+    if options.album:
+        if options.model == "none":
+            parser.error("--album needs the GILL model that made it: name it with --model")
+        album, count = Album.load(options.album), options.dialogues
+        learnt, share = world_rules(model, album, seeds=TRAIN_SEEDS[-count:])
+        states_ND, labels_N = world_shares(model, album, TEST_SEEDS[:count])
+        print(f"album of {len(album):,} photos, {share:.0%} of the training labels to retrieve")
+        scored = {name: rule(states_ND) for name, rule in learnt.items()}
+        table("the world's labels, test dialogues", "world", labels_N, scored)
+        for title, key, kept in (
+            ("GILL's split", "world_to_votes", test),
+            ("all labelled votes", "world_to_all_votes", labelled),
+        ):
+            states_ND = torch.stack([states[p.prompt] for p in kept])
+            scored = {name: rule(states_ND) for name, rule in learnt.items()}
+            table(f"trained on the world, {title}", key, labels_of(kept), scored)
 
     if options.out:
         report = Report.of_this_run(

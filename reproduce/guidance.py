@@ -12,7 +12,7 @@ import sys
 
 import torch
 
-from showtell.evaluation.world import Order, attribute_values
+from showtell.evaluation.world_photos import Order, attribute_values
 from showtell.models.dialogue_model import to_pixels
 from showtell.models.parts import Conditioning
 from showtell.recipes import SHIPPED, load_model

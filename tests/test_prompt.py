@@ -99,6 +99,24 @@ def test_the_oldest_turns_go_first_and_are_counted(tokenizers):
         renderer.render_turns((Turn(speaker=USER, elements=("very long " * 50,)),))
 
 
+def test_the_photo_to_answer_is_never_dropped(tokenizers):
+    renderer = Renderer(tokenizers[0], RendererConfig(num_photo_tokens=3, max_tokens=60))
+    seen = {"has_pixels": lambda photo: True}
+    talk = [Turn(speaker=USER, elements=(f"turn number {k}",)) for k in range(20)]
+    show = Turn(speaker=USER, elements=(Photo(id="p"),))
+    shown = [talk[0], show, *talk[1:]]
+    out = renderer.render_turns(shown, **seen)
+    assert [place.photo.id for place in out.seen] == ["p"] and out.dropped_turns > 5
+    assert text(renderer, out.ids).endswith("turn number 19<|end|>")
+    # once the agent has spoken of it, it is a turn like others
+    answered = [talk[0], show, Turn(speaker=AGENT, elements=("a dog!",)), *talk[1:]]
+    out = renderer.render_turns(answered, **seen)
+    assert not out.seen and text(renderer, out.ids).endswith("turn number 19<|end|>")
+    two = [show, Turn(speaker=USER, elements=("so " * 54,))]
+    with pytest.raises(DataError, match="with the photo it is about, takes .* make it shorter"):
+        renderer.render_turns(two, **seen)
+
+
 def test_the_coloured_view_shows_every_token_once(renderer):
     shown = render_for_show(renderer, TALK)
     out = renderer.render(TALK)

@@ -38,11 +38,14 @@ def collate(
     pad_id: int,
     pixels_of: Callable[[Photo], Tensor] | None,
     paint: bool,
+    made_pixels_of: Callable[[Photo], Tensor] | None = None,
 ) -> Batch:
     """Pad to the longest row (on the right). ``pixels_of`` gives a photo's (3, H, W) in [0, 1].
 
-    Without ``paint`` the photos to make get no pixels, so that only words are trained.
+    ``made_pixels_of`` stands in for it for photos to make, where these are of another size. Without
+    ``paint`` they get no pixels, so that only words are trained.
     """
+    made_pixels_of = made_pixels_of or pixels_of
     length = max(len(row.ids) for row in rows)
 
     def pad(values: list[int], fill: int) -> list[int]:
@@ -66,8 +69,8 @@ def collate(
         span_row_N=column([b for b, _ in spans]),
         span_start_N=column([p.start for _, p in spans]),
         span_stop_N=column([p.stop for _, p in spans]),
-        span_pixels_N3HW=torch.stack([pixels_of(p.photo) for _, p in spans])
-        if spans and pixels_of and paint
+        span_pixels_N3HW=torch.stack([made_pixels_of(p.photo) for _, p in spans])
+        if spans and made_pixels_of and paint
         else None,
         captions=tuple(p.photo.caption for _, p in spans),
         moment_row_M=column([b for b, _ in moments]),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _DATA_HELP = (
     "world:test, world:novel, world:dev, world:train or world:100000-100999; photochat:, "
-    "dialogcc:, mmdialog:, vist:, visdial:, cc3m:, folder: or showtell:PATH"
+    "dialogcc:, mmdialog:, vist:, visdial:, cc3m:, folder: or showtell:PATH; shards:DIR"
 )
 app = typer.Typer(
     name="showtell",
@@ -36,11 +36,18 @@ app = typer.Typer(
 )
 data_app = typer.Typer(
     name="data",
-    help="Look at data, or write the photo world to files.",
+    help="Fetch data and look at it, or write the photo world to files.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 app.add_typer(data_app)
+judge_app = typer.Typer(
+    name="judge",
+    help="Have people compare two systems blindly, and count their votes.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(judge_app)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")]
 SeedOption = Annotated[
@@ -61,6 +68,32 @@ MissingOption = Annotated[
         metavar="error|skip|paint:MODEL",
         help="What to do about photos that are not there (they stay missing).",
     ),
+]
+ClipOption = Annotated[
+    str | None, typer.Option("--clip", metavar="FOLDER|ID", help="CLIP of CLIP-I and CLIP-T.")
+]
+RelevanceClipOption = Annotated[
+    str | None,
+    typer.Option("--relevance-clip", metavar="FOLDER|ID", help="CLIP of MM-Relevance."),
+]
+SentenceOption = Annotated[
+    str | None,
+    typer.Option("--sentence-encoder", metavar="FOLDER|ID", help="Of S-BERT similarity."),
+]
+InceptionOption = Annotated[
+    Path | None,
+    typer.Option("--inception", metavar="FILE", help="FID's Inception, as safetensors."),
+]
+FeaturesOption = Annotated[
+    str | None,
+    typer.Option("--features", metavar="world:oracle", help="Other features for FID, KID."),
+]
+LpipsOption = Annotated[
+    Path | None, typer.Option("--lpips", metavar="FILE", help="LPIPS, as safetensors.")
+]
+WordnetOption = Annotated[
+    Path | None,
+    typer.Option("--wordnet", metavar="FOLDER", help="Holds corpora/wordnet, for METEOR."),
 ]
 _READERS = {"world": "mini", "photochat": "photochat_small"}
 
@@ -234,8 +267,35 @@ def evaluate(
     ] = None,
     skip_bad: SkipOption = False,
     missing_photos: MissingOption = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--protocol",
+            metavar="NAME",
+            help="standard|psdg|minigpt5|mmdialog|gill; may be repeated (psdg and standard).",
+        ),
+    ] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--form", metavar="NAME", help="dialogue|alignment|story_end:both|photo_last:10|..."
+        ),
+    ] = "",
+    clip: ClipOption = None,
+    relevance_clip: RelevanceClipOption = None,
+    sentence_encoder: SentenceOption = None,
+    inception: InceptionOption = None,
+    features: FeaturesOption = None,
+    lpips: LpipsOption = None,
+    wordnet: WordnetOption = None,
 ) -> None:
-    """Measure a model and write a report: report.json, report.md and a contact sheet."""
+    """Measure a model and write a report: report.json, report.md and a contact sheet.
+
+    The photo world and PhotoChat have measures of their own. Other data, and these with --protocol
+    or --form, are answered at gold contexts and scored as "showtell score" does; predictions.jsonl,
+    references.jsonl and the photos stay beside the report.
+    """
+    from showtell.evaluation import Encoders
     from showtell.evaluation import evaluate as run_evaluation
 
     if out is None:
@@ -248,6 +308,17 @@ def evaluate(
         out=out,
         skip_bad=skip_bad,
         missing_photos=missing_photos,
+        protocols=protocol or (),
+        form=form,
+        encoders=Encoders(
+            clip=clip,
+            relevance_clip=relevance_clip,
+            sentence_encoder=sentence_encoder,
+            inception=inception,
+            features=features,
+            lpips=lpips,
+            wordnet=wordnet,
+        ),
         told=_progress(),
     )
     if json:
@@ -276,32 +347,13 @@ def score(
         list[str] | None,
         typer.Option("--metric", metavar="NAME", help="Only this row, as bleu1; may be repeated."),
     ] = None,
-    clip: Annotated[
-        str | None, typer.Option("--clip", metavar="FOLDER|ID", help="CLIP of CLIP-I and CLIP-T.")
-    ] = None,
-    relevance_clip: Annotated[
-        str | None,
-        typer.Option("--relevance-clip", metavar="FOLDER|ID", help="CLIP of MM-Relevance."),
-    ] = None,
-    sentence_encoder: Annotated[
-        str | None,
-        typer.Option("--sentence-encoder", metavar="FOLDER|ID", help="Of S-BERT similarity."),
-    ] = None,
-    inception: Annotated[
-        Path | None,
-        typer.Option("--inception", metavar="FILE", help="FID's Inception, as safetensors."),
-    ] = None,
-    features: Annotated[
-        str | None,
-        typer.Option("--features", metavar="world:oracle", help="Other features for FID, KID."),
-    ] = None,
-    lpips: Annotated[
-        Path | None, typer.Option("--lpips", metavar="FILE", help="LPIPS, as safetensors.")
-    ] = None,
-    wordnet: Annotated[
-        Path | None,
-        typer.Option("--wordnet", metavar="FOLDER", help="Holds corpora/wordnet, for METEOR."),
-    ] = None,
+    clip: ClipOption = None,
+    relevance_clip: RelevanceClipOption = None,
+    sentence_encoder: SentenceOption = None,
+    inception: InceptionOption = None,
+    features: FeaturesOption = None,
+    lpips: LpipsOption = None,
+    wordnet: WordnetOption = None,
     threshold: Annotated[
         float, typer.Option("--threshold", metavar="P", help="Of the share moment, from p_share.")
     ] = 0.5,
@@ -343,6 +395,76 @@ def score(
         print(report.to_markdown())
         if out is not None:
             print(f"Wrote {out}")
+
+
+@judge_app.command(
+    "export", epilog="Example: showtell judge export a.jsonl b.jsonl --context showtell:before"
+)
+def judge_export(
+    a: Annotated[Path, typer.Argument(metavar="A.jsonl", help="What one system said, by id.")],
+    b: Annotated[Path, typer.Argument(metavar="B.jsonl", help="What the other said.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE.html", help="The page; its key lies beside it.")
+    ] = Path("judge.html"),
+    context: Annotated[
+        str | None,
+        typer.Option("--context", metavar="DATA", help="Dialogues by the same ids: said before."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Only N pairs, drawn by lot.")
+    ] = None,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+    skip_bad: SkipOption = False,
+) -> None:
+    """Write a blind page for raters, which works without a server, and its key.
+
+    A and B are as for "showtell score". The page does not tell who said what; keep the key.
+    """
+    import dataclasses
+
+    from showtell.serve.judge import export_page
+
+    exported = export_page(a, b, out, context=context, seed=seed, limit=limit, skip_bad=skip_bad)
+    if json:
+        values = dataclasses.asdict(exported)
+        _print_json(values | {"page": str(exported.page), "key": str(exported.key)})
+        return
+    for line in exported.lines():
+        print(line)
+    print(f"Wrote {exported.page} for the raters and {exported.key} for you")
+
+
+@judge_app.command(
+    "score", epilog="Example: showtell judge score ann.json bo.json --key judge.key.json"
+)
+def judge_score(
+    ratings: Annotated[
+        list[Path],
+        typer.Argument(metavar="RATINGS.json...", help="What raters saved, a file each."),
+    ],
+    key: Annotated[
+        Path, typer.Option("--key", metavar="FILE", help="Written beside the page.")
+    ] = Path("judge.key.json"),
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where report.json and report.md are written."),
+    ] = None,
+) -> None:
+    """Count win, tie and loss of A for each question, and how far the raters agree."""
+    from showtell.serve.judge_score import score_ratings
+
+    report = score_ratings(ratings, key, seed=seed)
+    if out is not None:
+        report.write(out)
+    if json:
+        print(report.to_json(), end="")
+        return
+    print(report.to_markdown())
+    if out is not None:
+        print(f"Wrote {out}")
 
 
 @data_app.command("show", epilog="Example: showtell data show world:test 3")
@@ -505,6 +627,54 @@ def data_pack(
         f"Wrote {packed.dialogues:,} dialogues and {packed.photos - packed.missing_photos:,} "
         f"photos in {packed.shards:,} shards to {packed.path}"
     )
+
+
+@data_app.command("fetch", epilog="Example: showtell data fetch photochat --photos --limit 100")
+def data_fetch(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="photochat|dialogcc|mmdialog|vist|visdial|cc3m|parti"),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The folder (NAME in $SHOWTELL_DATA or data)."),
+    ] = None,
+    photos: Annotated[
+        bool, typer.Option("--photos", help="The photos as well; dead links are counted.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N photos.")
+    ] = None,
+    parallel: Annotated[
+        int,
+        typer.Option(
+            "--parallel", min=1, max=16, metavar="N", help="Downloads at a time; 4 a host at most."
+        ),
+    ] = 4,
+    json: JsonOption = False,
+) -> None:
+    """Download a data set from its owners' addresses; run it again to go on where it stopped."""
+    from showtell.data.fetch import fetch
+    from showtell.data.fetch_sources import default_folder, source_of
+    from showtell.serve.bar import download_bar
+
+    source = source_of(name)
+    print(f"{source.notice} Its owners' page: {source.page}", file=sys.stderr, flush=True)
+    with download_bar() as told:
+        fetched = fetch(
+            source,
+            out or default_folder(name),
+            photos=photos,
+            limit=limit,
+            parallel=parallel,
+            told=told,
+        )
+    if json:
+        _print_json(fetched.as_dict())
+        return
+    for line in fetched.lines():
+        print(line)
+    print(f"Wrote {fetched.path}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -64,9 +64,8 @@ def override(config: Config, settings: Sequence[str]) -> Config:
 def _set(config: Any, keys: list[str], text: str, path: str) -> Any:
     key, rest = keys[0], keys[1:]
     if isinstance(config, Mapping):
-        if rest:
-            raise ConfigError(f'"{path}": "{key}" is a value, it has no parts; use {path[:-2]}=...')
-        return {**config, key: _value(text, float, path)}
+        # a key may have dots itself: stage.learning_rates.painter.unet=0.1
+        return {**config, ".".join(keys): _value(text, float, path)}
     fields = {f.name for f in dataclasses.fields(config)}
     if key not in fields:
         raise ConfigError(

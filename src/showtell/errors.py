@@ -8,6 +8,7 @@
     ├── CheckpointError       a model directory is missing, broken or of another kind
     ├── MissingDependency     an optional package is not installed
     ├── GenerationError       the model could not answer
+    ├── FetchError            something could not be downloaded
     └── StorageError          something could not be written
 
 A message has three parts: what was met, what was wanted, what to do.
@@ -53,6 +54,29 @@ class MissingDependency(ShowtellError):
 
 class GenerationError(ShowtellError):
     """The model could not answer."""
+
+
+class FetchError(ShowtellError):
+    """Something could not be downloaded.
+
+    ``reason`` is a word or two to count by; ``gone``: it is not there any more; ``again``: another
+    attempt may do, after ``wait_s`` seconds if the server named a time.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        gone: bool = False,
+        again: bool = False,
+        wait_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.gone = gone
+        self.again = again
+        self.wait_s = wait_s
 
 
 class StorageError(ShowtellError):

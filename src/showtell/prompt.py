@@ -7,7 +7,8 @@ trained on.
 A photo to be made is its caption between [IMG] and [/IMG] (2408.08650, section 2.2), or, for a
 bridge that has tokens of its own, just these: <|agent|> [IMG0] ... [IMG7] <|end|> (2310.02239,
 section 2.1). A photo that is seen is Q places where the perceptron's embeddings go (2408.08650,
-section 2.3). A photo without pixels, or for a model that reads captions, stands as its caption.
+section 2.3). A photo without pixels, or for a model that reads captions, stands as its caption,
+or, for one that is to know only that there was a photo, as [IMG] [/IMG].
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class Rendered:
 
 @dataclass(frozen=True, kw_only=True)
 class RendererConfig:
-    """``perceive``: photos in the context as ``pixels`` (Q tokens) or as ``caption`` (words).
+    """``perceive``: photos in the context as ``pixels`` (Q tokens), as ``caption`` (words), or as
+    ``nothing`` (an empty caption).
 
     ``own_pixels``: whether the agent also sees the pixels of the photo that it has just shared.
     ``span_tokens``: the bridge's own tokens (``Bridge.span_tokens``), which announce a photo in
@@ -174,7 +176,11 @@ class Renderer:
         return self.span_ids[self.span_ids.index(token) + 1]
 
     def render(self, dialogue: Dialogue) -> Rendered:
-        """The whole dialogue; the oldest turns are dropped, and counted, if it is too long."""
+        """The whole dialogue; the oldest turns are dropped, and counted, if it is too long.
+
+        Never the last one, nor the photo that is to be answered: the last one shown since the
+        agent spoke.
+        """
         return self.render_turns(dialogue.turns)
 
     def render_turns(
@@ -183,19 +189,27 @@ class Renderer:
         """The same for turns; ``has_pixels`` stands in for the renderer's own rule."""
         seen = has_pixels or self.has_pixels
         pieces = [self._turn(index, turn, seen) for index, turn in enumerate(turns)]
-        dropped, total = 0, 1 + sum(len(piece.ids) for piece in pieces)
-        while total > self.config.max_tokens and dropped < len(pieces) - 1:
-            total -= len(pieces[dropped].ids)
-            dropped += 1
+        kept = {len(pieces) - 1, _photo_to_answer(turns)}
+        oldest = [number for number in range(len(pieces)) if number not in kept]
+        dropped: list[int] = []
+        total = 1 + sum(len(piece.ids) for piece in pieces)
+        while total > self.config.max_tokens and oldest:
+            dropped.append(oldest.pop(0))
+            total -= len(pieces[dropped[-1]].ids)
         if total > self.config.max_tokens:
             raise DataError(
-                f"a single turn takes {total} tokens; wanted at most {self.config.max_tokens}; "
-                "make it shorter"
+                f"the last turn, with the photo it is about, takes {total} tokens; wanted at most "
+                f"{self.config.max_tokens}; make it shorter"
             )
         whole = Rendered(
-            ids=[self.begin], labels=[IGNORED], seen=[], spans=[], moments=[], dropped_turns=dropped
+            ids=[self.begin],
+            labels=[IGNORED],
+            seen=[],
+            spans=[],
+            moments=[],
+            dropped_turns=len(dropped),
         )
-        for piece in pieces[dropped:]:
+        for piece in (piece for number, piece in enumerate(pieces) if number not in dropped):
             offset = len(whole.ids)
             whole.ids.extend(piece.ids)
             whole.labels.extend(piece.labels)
@@ -237,12 +251,23 @@ class Renderer:
                 for token, label in zip(span.ids, span.trained, strict=True):
                     put([token], label=label)
             elif not pixels:
-                put(self.caption_span(element.caption), label=False)
+                told = "" if self.config.perceive == "nothing" else element.caption
+                put(self.caption_span(told), label=False)
             if pixels and (not trained or self.config.own_pixels):
                 out.seen.append(PhotoPlace(start=len(out.ids), photo=element))
                 put([self.photo] * self.config.num_photo_tokens, label=False)
         put([self.end], label=trained)
         return out
+
+
+def _photo_to_answer(turns: Sequence[Turn]) -> int | None:
+    """Which turn shows the last photo since the agent spoke; None: none does."""
+    for number in range(len(turns) - 1, -1, -1):
+        if turns[number].speaker == AGENT:
+            return None
+        if turns[number].photos:
+            return number
+    return None
 
 
 def render_for_show(renderer: Renderer, dialogue: Dialogue) -> list[tuple[str, bool]]:

@@ -268,16 +268,16 @@ def test_autocast_leaves_the_value_alone_and_the_gradient_finite(tokenizer, rng,
 
 def test_inference_needs_no_alignment_of_what_the_model_wrote(tokenizer, tower, rng):
     spans = make_spans(tokenizer, ["a cat"], padding=0)
-    letters = torch.tensor([tokenizer.convert_tokens_to_ids(["a", "\u0120", "c", "a", "t"])])
+    letters = torch.tensor([tokenizer.convert_tokens_to_ids(["a", "\u0120", "c", "a"])])
     written = replace(
         spans,
         ids_NK=letters,
         mask_NK=torch.ones_like(letters, dtype=torch.bool),
-        logits_NKV=torch.zeros(1, 5, len(tokenizer)),
+        logits_NKV=torch.zeros(1, 4, len(tokenizer)),
     )
     bridge = bridge_of(tokenizer, vocabulary="aligned")
     bridge(written, FakePainter(tower), generator=rng)
-    trained = replace(written, logits_NKV=torch.zeros(1, 5, len(tokenizer), requires_grad=True))
+    trained = replace(written, logits_NKV=torch.zeros(1, 4, len(tokenizer), requires_grad=True))
     with pytest.raises(DataError, match=r"'a cat'.*vocabulary=\"sentence\""):
         bridge(trained, FakePainter(tower), generator=rng)
 
@@ -406,6 +406,54 @@ def test_predicted_captions_are_what_the_noisy_logits_say(tokenizer, tower, rng)
     assert gradient[mask_NK].abs().max() > 0 and not gradient[~mask_NK].any()
 
 
+@pytest.mark.parametrize("vocabulary", STRAIGHT)
+def test_where_the_llm_says_the_gold_caption_predicted_and_gold_are_one(
+    tokenizer, tower, vocabulary
+):
+    spans = make_spans(tokenizer)
+    sure_NKV = torch.nn.functional.one_hot(spans.ids_NK, len(tokenizer)) * 20.0
+    spans = replace(spans, logits_NKV=(spans.logits_NKV.detach() + sure_NKV).requires_grad_())
+    gold, predicted = (
+        photo_gradient(
+            bridge_of(tokenizer, vocabulary=vocabulary, caption_for_denoiser=fed), spans, tower
+        )
+        for fed in ("gold", "predicted")
+    )
+    assert gold.abs().max() > 0
+    torch.testing.assert_close(predicted, gold)
+
+
+def test_the_words_of_an_llm_are_found_in_whatever_tokens_it_says_them(tokenizer):
+    ids = tokenizer.convert_tokens_to_ids(["\u0120", "a", "\u0120", "c", "a", "t"])
+    text = tokenizer.decode(ids)
+    offsets = token_offsets(text, ids, tokenizer)
+    assert [text[s:e] for s, e in offsets] == list(" a cat")
+    assert token_offsets("a cat", ids, tokenizer) == [(max(s - 1, 0), e - 1) for s, e in offsets]
+    # a character in two tokens: the first one's
+    bytes_of = tokenizer("\u00e9", add_special_tokens=False)["input_ids"]
+    ids = [*ids[2:], *bytes_of]
+    assert tokenizer.decode(ids) == " cat\u00e9" and len(bytes_of) == 2
+    assert token_offsets(" cat\u00e9", ids, tokenizer)[-2:] == [(4, 5), (5, 5)]
+
+
+@pytest.mark.parametrize("gumbel", [False, True])
+def test_without_a_matrix_the_llm_hears_nothing(tokenizer, tower, rng, gumbel):
+    spans, painter = make_spans(tokenizer), FakePainter(tower)
+    bridge = bridge_of(tokenizer, vocabulary="none", gumbel=gumbel)
+    cond_NSC = bridge(spans, painter, generator=rng).cond_NSC
+    assert not cond_NSC.requires_grad
+    assert torch.equal(cond_NSC, tower(tower.tokenize(spans.captions).ids_NS))
+    # what the LLM would say still reaches the painter, and is what it reads with a matrix
+    said = [
+        bridge_of(tokenizer, vocabulary=name, gumbel=gumbel, caption_for_denoiser="predicted")(
+            spans, painter, generator=torch.Generator().manual_seed(5)
+        ).cond_NSC
+        for name in ("none", "sentence")
+    ]
+    assert not said[0].requires_grad and said[1].requires_grad
+    assert torch.equal(said[0], said[1].detach()) and not torch.equal(said[0], cond_NSC)
+
+
 def test_temperature_falls_over_three_epochs_and_stays(tokenizer):
     bridge = bridge_of(tokenizer)
     seen = []
@@ -494,8 +542,8 @@ def test_a_wrong_choice_is_answered_with_what_there_is():
         DvtmConfig(vocabulary="sentense")
     with pytest.raises(ConfigError, match="temperature_final is 0"):
         DvtmConfig(temperature_final=0.0)
-    with pytest.raises(ConfigError, match='choose "sentence" or "static"'):
-        DvtmConfig(vocabulary="aligned", caption_for_denoiser="predicted")
+    with pytest.raises(ConfigError, match='choose another, such as "sentence"'):
+        DvtmConfig(vocabulary="soft", caption_for_denoiser="predicted")
 
 
 def test_every_equation_from_4_to_13_is_tagged_once_and_in_order():

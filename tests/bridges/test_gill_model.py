@@ -119,7 +119,7 @@ def test_generation_and_retrieval_share_one_run_of_the_llm(tokenizers, rng, dial
     batch = collated(model, dialogues)
     runs = []
     run = model.language.hidden
-    monkeypatch.setattr(model.language, "hidden", lambda *a: runs.append(1) or run(*a))
+    monkeypatch.setattr(model.language, "hidden", lambda *a, **k: runs.append(1) or run(*a, **k))
     losses = model(batch, generator=rng)
     assert set(losses) == {"t", "moment", "g", "r"}
     assert len(runs) == 1

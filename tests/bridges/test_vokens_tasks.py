@@ -8,22 +8,25 @@ from dataclasses import replace
 import pytest
 import torch
 
+from showtell.bridges.vokens import PRESETS
+from showtell.config import override
 from showtell.dialogue import AGENT, USER, Photo
 from showtell.errors import ConfigError, DataError
 from showtell.models.adapters import LoraConfig, add_lora
 from showtell.prompt import IGNORED
 from showtell.recipes.vokens_tasks import (
-    EXPERIMENTS,
+    ABLATIONS,
     INSTRUCTIONS,
     MLS,
     SYSTEM,
     TASKS,
     UAS,
+    adapted,
     alignment_dialogues,
-    multimodal_stage,
     story_dialogues,
     story_task,
 )
+from showtell.recipes.world_systems import WorldVokens
 
 from .voken_models import batched, story, voken_model, world_photo
 
@@ -190,31 +193,41 @@ def test_alignment_moves_the_new_rows_and_the_mapper(model):
     assert UAS.learning_rate * UAS.multiplier("language.new_tokens.input_nD") == 2e-5
 
 
-@pytest.mark.parametrize("preset", ["paper", "release"])
-def test_learning_moves_the_adapter_too_and_in_the_release_less_of_the_mapper(tokenizers, preset):
+@pytest.mark.parametrize("ablation", ["full", "release"])
+def test_learning_moves_the_adapter_too_and_in_the_release_less_of_the_mapper(tokenizers, ablation):
     model = voken_model(tokenizers)
     add_lora(model.language, LoraConfig())
-    names = moving(model, multimodal_stage(model.language, preset=preset))
+    settings = [s for s in ABLATIONS[ablation] if s.startswith("stage.")]
+    stage = override(WorldVokens(stage=MLS), settings).stage
+    names = moving(model, adapted(stage, model.language))
     lora = {name for name in names if "lora_" in name}
     assert len(lora) == 2 * 2 * 2  # two layers, q and v, A and B
     mapper = {name for name in names if name.startswith("bridge.")}
     still = {f"bridge.{n}" for n, _ in model.bridge.named_parameters()} - mapper
     assert {name.split(".")[2] for name in still} == (
-        set() if preset == "paper" else {"mlp", "queries_SC"}
+        {"mlp", "queries_SC"} if ablation == "release" else set()
     )
     assert names == lora | mapper | {"language.new_tokens.input_nD"}
 
 
 def test_the_ablations_change_what_they_say_and_nothing_else():
-    full = EXPERIMENTS["full"]
-    free, cap, ldm = (EXPERIMENTS[f"without_{name}"] for name in ("cfg", "cap", "ldm"))
-    assert (free.bridge.drop, free.bridge.negative) == (0.0, "empty")
-    assert free.uas == full.uas and free.mls == full.mls
-    assert cap.uas.weights == {**full.uas.weights, "cap": 0.0} and cap.mls == full.mls
-    assert ldm.uas.weights == {**full.uas.weights, "ldm": 0.0}
-    assert ldm.mls.weights == {**full.mls.weights, "ldm": 0.0}
-    assert replace(EXPERIMENTS["without_uas"], uas=full.uas) == full
-    assert full.uas.weights["ldm"] == 1.0
+    full = WorldVokens()
+    found = {name: override(full, settings) for name, settings in ABLATIONS.items()}
+    assert found["full"] == full
+    free = replace(full.bridge, drop=0.0, negative="empty")
+    assert found["without_cfg"] == replace(full, bridge=free)
+
+    def without(stage, loss):
+        assert stage.weights[loss] > 0
+        return replace(stage, weights={**stage.weights, loss: 0.0})
+
+    assert found["without_cap"] == replace(full, alignment=without(full.alignment, "cap"))
+    assert found["without_ldm"] == replace(
+        full, alignment=without(full.alignment, "ldm"), stage=without(full.stage, "ldm")
+    )
+    assert found["without_uas"] == replace(full, alignment=replace(full.alignment, steps=0))
+    assert found["vokens_4"].bridge == replace(full.bridge, num_vokens=4)
+    assert found["release"].bridge == PRESETS["release"]
 
 
 # -------------------------------------------------------------------------------------- bad input
@@ -227,5 +240,3 @@ def test_bad_input_is_named(model):
         story_task("s", [], "image_only", seed=0)
     with pytest.raises(ConfigError, match='did you mean "image_only"'):
         story_task("s", story(1), "image", seed=0)
-    with pytest.raises(ConfigError, match='did you mean "release"'):
-        multimodal_stage(model.language, preset="released")

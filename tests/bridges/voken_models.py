@@ -13,8 +13,9 @@ from showtell.batch import Batch, collate
 from showtell.bridges.vokens import VokensConfig
 from showtell.dialogue import Dialogue, Photo
 from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.recipes.bridged import with_bridge
 from showtell.recipes.tasks import world_pixels
-from showtell.recipes.vokens_tasks import Step, with_vokens
+from showtell.recipes.vokens_tasks import Step
 from showtell.world.scenes import sample_scene, write_caption
 
 
@@ -22,7 +23,7 @@ def voken_model(tokenizers, **choices) -> PhotoDialogueModel:
     """The tests' tiny model with the vokens bridge in place of the pipeline's."""
     base = build_model(copy.deepcopy(tokenizers), bridge="pipeline")
     config = VokensConfig(**{"num_vokens": 3, "num_layers": 1, "num_heads": 2, **choices})
-    model = with_vokens(base, config, seed=0).eval()
+    model = with_bridge(base, config, seed=0).eval()
     model.decoding = replace(model.decoding, num_steps=1)
     return model
 

@@ -166,3 +166,46 @@ def write_all(root: Path) -> dict[str, Path]:
         [{"id": f"d{k}", "turns": [turn, shared], "labels": {}} for k in range(2)],
     )
     return files
+
+
+def write_all_photos(root: Path) -> None:
+    """The photos that the files of ``write_all`` name, but for PhotoChat's and an address."""
+    from showtell.data.dialogcc import photo_id
+
+    names = [f"mm/{kind}{k}.jpg" for kind in ("key", "other") for k in range(2)]
+    names += [f"mm/images/{photo_id(f'https://x/{name}.jpg')}.jpg" for name in "ab"]
+    names += [f"fo/images/{k}.png" for k in range(2)]
+    names += [f"vd/images/{100 + k:012}.jpg" for k in range(2)]
+    names += [f"vist/images/{story}{step}.jpg" for story in range(2) for step in range(5)]
+    names += ["cc/photos/2.png", "st/photos/p.png"]
+    for number, name in enumerate(names):
+        write_photo(root / name, (number * 9, 40, 90), size=40)
+
+
+def write_fetched(root: Path) -> None:
+    """Two examples of each data set, named as ``showtell data fetch`` leaves them, with photos."""
+    from showtell.data.dialogcc import photo_id
+
+    write_lines(root / "photochat/train.jsonl", [photochat(0), photochat(1)])
+    write_lines(root / "photochat/test.jsonl", [photochat(2), photochat(3)])
+    for split in ("train", "test"):
+        write_lines(root / f"dialogcc/{split}.json", [dialogcc(0), dialogcc(1)])
+        write_lines(root / f"mmdialog/{split}/conversations.json", [mmdialog(0), mmdialog(1)])
+        for name in ("key0", "key1", "other0", "other1"):
+            write_photo(root / f"mmdialog/{split}/{name}.jpg")
+    for name in "ab":
+        write_photo(root / f"dialogcc/images/{photo_id(f'https://x/{name}.jpg')}.jpg")
+    for split in ("train", "val"):
+        write_lines(root / f"vist/{split}.story-in-sequence.json", [vist()])
+    for story in range(2):
+        for step in range(5):
+            write_photo(root / f"vist/images/{story}{step}.jpg", (story * 90, step * 40, 9))
+    write_lines(root / "visdial/visdial_1.0_val.json", [visdial()])
+    for number in range(2):
+        write_photo(
+            root / f"visdial/VisualDialog_val2018/VisualDialog_val2018_{100 + number:012}.jpg"
+        )
+    for table in ("GCC-training.tsv", "GCC-1.1.0-Validation.tsv"):
+        write_lines(root / "cc3m" / table, ["a dog\tphotos/1.png", "a cat\tphotos/2.png"])
+    for number in (1, 2):
+        write_photo(root / f"cc3m/photos/{number}.png", (90 * number, 9, 9))

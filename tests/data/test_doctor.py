@@ -296,6 +296,16 @@ def test_the_json_says_what_the_report_says(sick, tmp_path):
     assert (tmp_path / "out/doctor.txt").read_text() == report.to_text()
 
 
+def test_ids_that_come_again_are_found_between_files_and_between_splits(tmp_path):
+    natives.write_lines(tmp_path / "train_00.json", [natives.photochat(0), natives.photochat(1)])
+    natives.write_lines(tmp_path / "train_01.json", [natives.photochat(1), natives.photochat(2)])
+    natives.write_lines(tmp_path / "dev_00.json", [natives.photochat(0), natives.photochat(7)])
+    report = examine(f"photochat:{tmp_path}", photos=False)
+    assert report.finding("doubled_ids").examples == ("train, dialogue 1",)
+    shared = report.finding("shared_ids")
+    assert shared.count == 1 and shared.examples[0] == "train, dialogue 0, and in dev"
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="the PhotoChat files are not at hand")
 def test_photochat_is_counted_as_the_paper_counts_it():
     report = examine(f"photochat:{SHARED}", needs={})

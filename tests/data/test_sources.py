@@ -6,10 +6,13 @@ import random
 import pytest
 from PIL import Image
 
+from showtell.data.doctor import examine
 from showtell.data.export import export_world
+from showtell.data.pack import pack
+from showtell.data.pixels import has_pixels, photo_image
 from showtell.data.sources import WORLD_RANGES, open_data, seed_range
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
-from showtell.errors import DataError, StorageError, UsageError
+from showtell.errors import DataError, PhotoError, StorageError, UsageError
 from showtell.world.scenes import sample_scene, split_of
 
 
@@ -119,3 +122,40 @@ def test_an_export_never_writes_over_anything_and_leaves_nothing_half_done(dialo
         export_world(interrupted(), tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "mine").read_text() == "mine"
+
+
+def test_packed_data_read_as_the_data_they_were_packed_from(tmp_path):
+    source = open_data("world:0-5")
+    pack(source, tmp_path / "shards", source="photochat:x", shard_bytes=30_000)
+    packed = open_data(f"shards:{tmp_path / 'shards'}")
+    for one, other in zip(source, packed, strict=True):
+        assert one.id == other.id and [t.text for t in one.turns] == [t.text for t in other.turns]
+        for drawn, stored in zip(one.photos, other.photos, strict=True):
+            assert has_pixels(drawn) and has_pixels(stored) and ".tar/" in stored.path
+            assert photo_image(drawn).tobytes() == photo_image(stored).tobytes()
+    assert packed.origin == "photochat" and packed.symmetric and not source.symmetric
+    assert len(packed.digest()) == 16
+    with pytest.raises(DataError, match="data pack"):
+        open_data(f"shards:{tmp_path}")
+    with pytest.raises(UsageError, match="packed from"):
+        examine(f"shards:{tmp_path / 'shards'}", photos=False)
+
+
+def test_a_photo_that_is_nowhere_is_a_clear_error(tmp_path):
+    for photo in (Photo(id="a"), Photo(id="a", path=str(tmp_path / "a.png"))):
+        assert not has_pixels(photo)
+        with pytest.raises(PhotoError, match="missing|not there"):
+            photo_image(photo)
+    (tmp_path / "x.tar").mkdir()  # a folder of that name is no shard
+    Image.new("RGB", (3, 3)).save(tmp_path / "x.tar" / "0.0.png")
+    assert photo_image(Photo(id="a", path=str(tmp_path / "x.tar" / "0.0.png"))).size == (3, 3)
+
+
+def test_the_digest_of_a_folder_is_that_of_its_records(tmp_path):
+    export_world(open_data("world:0-0"), tmp_path / "w")
+    source = open_data(f"showtell:{tmp_path / 'w'}")
+    before = source.digest()
+    assert source.digest() == before and len(before) == 16
+    with open(tmp_path / "w" / "dialogues.jsonl", "a") as file:
+        file.write("\n")
+    assert source.digest() != before

@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from conftest import dialogues_with_photos
+from showtell.bridges import GillConfig
 from showtell.dialogue import AGENT, USER
-from showtell.evaluation import world
+from showtell.evaluation import dropped_note, world, world_photos
+from showtell.prompt import Renderer
+from showtell.recipes.bridged import with_bridge
 from showtell.world.scenes import ATTRIBUTES
 from showtell.world.talk import world_dialogue
 
@@ -27,17 +30,17 @@ class Reader:
 
 @pytest.fixture
 def orders():
-    return world.photo_orders(dialogues_with_photos(6), seed=0)
+    return world_photos.photo_orders(dialogues_with_photos(6), seed=0)
 
 
 def test_true_readings_score_one_and_false_ones_nothing(orders):
     true = [dict(order.scene) for order in orders]
-    values = world.attribute_values(
+    values = world_photos.attribute_values(
         Reader(true), torch.zeros(len(orders), 3, 1, 1), orders, name="x", seed=0
     )
     assert values["photo.x"].value == values["photo.x.all_right"].value == 1.0
     false = [dict.fromkeys(ATTRIBUTES, "?") for _ in orders]
-    values = world.attribute_values(
+    values = world_photos.attribute_values(
         Reader(false), torch.zeros(len(orders), 3, 1, 1), orders, name="x", seed=0
     )
     assert values["photo.x"].value == values["photo.x.all_right"].value == 0.0
@@ -46,12 +49,14 @@ def test_true_readings_score_one_and_false_ones_nothing(orders):
 def test_only_counted_attributes_count_and_every_attribute_counts_the_same():
     scene = dict.fromkeys(ATTRIBUTES, "so")
     orders = [
-        world.Order(caption="", scene=scene, counts=("subject",), seed=0),
-        world.Order(caption="", scene=scene, counts=("subject",), seed=0),
-        world.Order(caption="", scene=scene, counts=("subject", "place"), seed=0),
+        world_photos.Order(caption="", scene=scene, counts=("subject",), seed=0),
+        world_photos.Order(caption="", scene=scene, counts=("subject",), seed=0),
+        world_photos.Order(caption="", scene=scene, counts=("subject", "place"), seed=0),
     ]
     read = [{**scene, "place": "wrong"}] * 3
-    values = world.attribute_values(Reader(read), torch.zeros(3, 3, 1, 1), orders, name="x", seed=0)
+    values = world_photos.attribute_values(
+        Reader(read), torch.zeros(3, 3, 1, 1), orders, name="x", seed=0
+    )
     assert values["photo.x"].value == pytest.approx(0.5)  # subject 1, place 0
     assert values["photo.x.all_right"].value == pytest.approx(2 / 3)
     assert values["photo.x.subject"].n == 3 and values["photo.x.place"].n == 1
@@ -60,7 +65,7 @@ def test_only_counted_attributes_count_and_every_attribute_counts_the_same():
 
 def test_orders_are_the_agents_photos_with_what_their_captions_state():
     for dialogue in dialogues_with_photos(4):
-        for order in world.photo_orders([dialogue], seed=7):
+        for order in world_photos.photo_orders([dialogue], seed=7):
             turn = dialogue.turns[len(order.context)]
             assert turn.speaker == AGENT and turn.photos[0].caption == order.caption
             assert set(order.counts) <= set(ATTRIBUTES)
@@ -136,3 +141,37 @@ def test_a_whole_measurement_names_every_measure_that_the_project_promises(tiny_
     ):
         assert name in found.metrics, name
     assert len(found.sheet[0]) == len(found.sheet[1]) > 0
+
+
+@pytest.fixture(params=["captions", "tokens"])
+def speaker(request, tiny_end_to_end):
+    """A model that describes a photo in words, or announces it by GILL's tokens."""
+    model = tiny_end_to_end
+    if request.param == "tokens":
+        model = with_bridge(model, GillConfig(width=8, num_heads=2, album_width=4), seed=0).eval()
+    model.decoding = dataclasses.replace(model.decoding, max_new_tokens=3, num_steps=1)
+    return model
+
+
+def test_own_photos_do_not_depend_on_how_many_are_made_at_once(speaker):
+    dialogues = dialogues_with_photos(4)
+    one = world_photos.spoken_photos(speaker, dialogues, seed=3, batch_size=1)
+    all_ = world_photos.spoken_photos(speaker, dialogues, seed=3, batch_size=16)
+    assert one.orders == all_.orders
+    torch.testing.assert_close(one.pixels_N3HW, all_.pixels_N3HW, atol=1e-4, rtol=1e-3)
+    assert (one.query_NE is None) == (all_.query_NE is None) == bool(one.orders[0].caption)
+    gold = world_photos.photo_orders(dialogues, seed=3)
+    assert [o.scene for o in one.orders] == [o.scene for o in gold]
+    assert [len(o.context) for o in one.orders] == [len(o.context) for o in gold]
+
+
+def test_dialogues_longer_than_the_context_are_named_with_what_was_dropped(tiny_end_to_end):
+    model, dialogues = tiny_end_to_end, dialogues_with_photos(3)
+    assert world.dropped_turns(model, dialogues) == {}
+    lengths = {d.id: len(model.renderer.render(d).ids) for d in dialogues}
+    longest = max(lengths, key=lengths.__getitem__)
+    config = dataclasses.replace(model.renderer.config, max_tokens=lengths[longest] - 1)
+    model.renderer = Renderer(model.language.tokenizer, config)
+    dropped = world.dropped_turns(model, dialogues)
+    assert dropped[longest] == 1
+    assert f"{longest}: the first 1" in dropped_note(dropped, config.max_tokens)

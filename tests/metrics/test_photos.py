@@ -254,6 +254,23 @@ def test_small_sets_look_worse_than_they_are_and_the_extrapolation_mends_most_of
     assert sum(k.low < 0 < k.high for k in kids) >= 5
 
 
+def test_the_interval_of_fid_covers_what_other_samples_of_the_size_give():
+    found = []
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        sets = PhotoSets(3, seed=seed)
+        sets.update(torch.randn(150, 3, generator=generator), real=True, first=0)
+        sets.update(torch.randn(150, 3, generator=generator) * 1.5 + 0.5, real=False, first=0)
+        found.append((sets.fid(), *sets.fid_interval()))
+    middle = sum(value for value, _, _ in found) / len(found)
+    covered = sum(low <= middle <= high for _, low, high in found)
+    assert covered >= 24  # 28.5 are expected
+    assert all(low < value < high for value, low, high in found)
+    low, high = sets.fid_infinity_interval()
+    assert low < sets.fid_infinity() < high and high - low > found[-1][2] - found[-1][1]
+    assert PhotoSets(600).fid_infinity_interval() is None
+
+
 def test_warnings_say_what_is_too_small():
     few = " ".join(sets_of(features(5, 0), features(5, 1)).warnings())
     assert "5 photos is biased" in few and "singular" in few and "KID" in few

@@ -5,20 +5,46 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import VQModel
-from transformers import LlamaConfig, LlamaForCausalLM
+from diffusers import AutoencoderKL, VQModel
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from showtell.errors import CheckpointError, ConfigError
+from showtell.models import code_painter
 from showtell.models.code_painter import CodePainter
-from showtell.models.parts import Conditioning
+from showtell.models.painter import decode_latents, encode_latents
+from showtell.models.parts import Conditioning, caption_conditioning
+from showtell.models.ranker import ClipRanker
 
 CAPTIONS = ["two red dogs at the beach", "a cake"]
 
 
-def build(tokenizers, **settings) -> CodePainter:
+def build(tokenizers, *, latent_channels: int | None = None, **settings) -> CodePainter:
+    """V on pixels, or on the latents of a VAE that has so many channels."""
     torch.manual_seed(0)
     words = tokenizers[1]
+    vae = None
+    if latent_channels is not None:
+        vae = AutoencoderKL(
+            block_out_channels=(8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=latent_channels,
+            norm_num_groups=4,
+            mid_block_add_attention=False,
+            scaling_factor=1.5,
+            shift_factor=0.2,
+        )
     vq = VQModel(
+        in_channels=latent_channels or 3,
+        out_channels=latent_channels or 3,
         block_out_channels=(8, 8),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
@@ -39,7 +65,7 @@ def build(tokenizers, **settings) -> CodePainter:
         )
     )
     return CodePainter(
-        translator=translator, tokenizer=words, vq=vq, text_length=10, **settings
+        translator=translator, tokenizer=words, vq=vq, vae=vae, text_length=10, **settings
     ).eval()
 
 
@@ -60,6 +86,25 @@ def test_a_photo_by_its_codes_is_what_the_vq_model_makes_of_it(painter, pixels):
     with torch.no_grad():
         whole = (painter.vq(pixels * 2 - 1).sample / 2 + 0.5).clamp(0, 1)
     torch.testing.assert_close(painter.decode_codes(codes_NL), whole)
+
+
+@torch.no_grad()
+def test_with_a_vae_the_codes_are_of_its_latents(tokenizers):
+    painter = build(tokenizers, latent_channels=2)
+    pixels = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    codes_NL = painter.codes(pixels)
+    assert codes_NL.shape == (2, 16) and painter.image_size == 16
+    latents = encode_latents(painter.vae, pixels)
+    assert torch.equal(painter.vq_codes(latents), codes_NL)
+    rebuilt = decode_latents(painter.vae, painter.vq(latents).sample)
+    torch.testing.assert_close(painter.decode_codes(codes_NL), rebuilt)
+
+
+@torch.no_grad()
+def test_half_precision_around_it_changes_no_code(painter, pixels):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = painter.codes(pixels)
+    assert torch.equal(half, painter.codes(pixels))
 
 
 @torch.no_grad()
@@ -95,12 +140,12 @@ def test_writing_with_a_cache_draws_what_whole_passes_would(painter):
     told = []
     painted = painter.paint(
         Conditioning(cond_NSC=cond),
-        num_steps=1,
+        num_steps=8,
         guidance=1.0,
         seeds=[5, 6],
         callback=lambda step, codes: told.append((step, codes.shape)),
     )
-    assert told[0] == (1, (2, 1)) and told[-1] == (16, (2, 16))
+    assert told == [(step, (2, 2 * step)) for step in range(1, 9)]  # two codes a step
     for row, seed in enumerate((5, 6)):  # alone, without a cache
         die, codes = torch.Generator().manual_seed(seed), torch.zeros(1, 0, dtype=torch.long)
         for _ in range(16):
@@ -111,27 +156,64 @@ def test_writing_with_a_cache_draws_what_whole_passes_would(painter):
 
 
 @torch.no_grad()
-def test_of_several_photos_the_best_ranked_is_kept(tokenizers):
-    painter = build(tokenizers, num_samples=4)
-    conditioning = Conditioning(cond_NSC=painter.encode_text(CAPTIONS))
+def test_of_several_photos_the_best_ranked_is_kept(tokenizers, monkeypatch):
+    painter = build(tokenizers)
+    conditioning = caption_conditioning(CAPTIONS, painter.text)
 
-    def paint():
-        return painter.paint(conditioning, num_steps=1, guidance=1.0, seeds=[1, 2])
+    def paint(told=conditioning, seeds=(1, 2)):
+        return painter.paint(told, num_steps=1, guidance=1.0, seeds=seeds)
 
+    alone = torch.stack([paint(seeds=(1 + s * 1_000_003, 2 + s * 1_000_003)) for s in range(4)])
+    painter.num_samples = 4
     with pytest.raises(ConfigError, match="nothing to rank them by"):
         paint()
     seen = []
 
-    def redness(photos, cond_NSC):
-        seen.append(photos)
+    def redness(photos, captions):
+        seen.append((photos, list(captions)))
         return photos[:, 0].mean((1, 2))
 
     painter.rank = redness
-    kept = paint()
-    all_SN = torch.stack(seen)
-    assert len(seen) == 4 and not torch.equal(seen[0], seen[1])
-    best = all_SN[:, :, 0].mean((2, 3)).argmax(0)
-    assert torch.equal(kept, torch.stack([all_SN[best[n], n] for n in range(2)]))
+    best = alone[:, :, 0].mean((2, 3)).argmax(0)
+    wanted = torch.stack([alone[best[n], n] for n in range(2)])
+    torch.testing.assert_close(paint(), wanted)
+    ((photos, captions),) = seen
+    assert len(photos) == 8 and captions == [c for c in CAPTIONS for _ in range(4)]
+    monkeypatch.setattr(code_painter, "ROWS_AT_ONCE", 5)  # not two captions at a time
+    torch.testing.assert_close(paint(), wanted)
+    assert [len(photos) for photos, _ in seen[1:]] == [4, 4]
+    with pytest.raises(ConfigError, match="no words were given"):
+        paint(Conditioning(cond_NSC=conditioning.cond_NSC))
+
+
+def ranker(tokenizer) -> ClipRanker:
+    torch.manual_seed(1)
+    tower = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    tower |= {"num_attention_heads": 2}
+    marks = {f"{k}_token_id": getattr(tokenizer, f"{k}_token_id") for k in ("bos", "eos", "pad")}
+    clip = CLIPModel(
+        CLIPConfig(
+            text_config={**tower, "vocab_size": len(tokenizer), **marks},
+            vision_config={**tower, "image_size": 16, "patch_size": 8},
+            projection_dim=4,
+        )
+    )
+    processor = CLIPImageProcessorPil(image_mean=[0.5] * 3, image_std=[0.25] * 3)
+    return ClipRanker(clip, tokenizer, processor)
+
+
+def test_the_ranker_is_the_cosine_of_its_encoders_and_learns_nothing(tokenizers, pixels):
+    rank = ranker(tokenizers[1])
+    score_N = rank(pixels, CAPTIONS)
+    for row, caption in enumerate(CAPTIONS):
+        large = F.interpolate(pixels[row : row + 1], (16, 16), mode="bicubic", antialias=True)
+        told = rank.tokenizer(caption, return_tensors="pt")
+        text = rank.clip.get_text_features(**told).pooler_output
+        seen = rank.clip.get_image_features(pixel_values=(large - 0.5) / 0.25).pooler_output
+        assert float(score_N[row]) == pytest.approx(
+            float(F.cosine_similarity(text, seen)), abs=1e-5
+        )
+    assert not score_N.requires_grad and not any(p.requires_grad for p in rank.parameters())
 
 
 def test_another_codebook_than_the_translators_is_refused(tokenizers):
@@ -146,22 +228,42 @@ def test_another_codebook_than_the_translators_is_refused(tokenizers):
 
 
 @torch.no_grad()
-def test_it_comes_back_from_disk_as_it_was(painter, tmp_path):
+@pytest.mark.parametrize("whole", [False, True])
+def test_it_comes_back_from_disk_as_it_was(tokenizers, tmp_path, whole):
+    settings = {"latent_channels": 2, "num_samples": 2} if whole else {}
+    painter = build(tokenizers, **settings)
+    painter.rank = ranker(tokenizers[1]) if whole else None
     painter.save_pretrained(tmp_path)
     again = CodePainter.from_pretrained(tmp_path).eval()
     assert not list(tmp_path.rglob("*.bin")) and str(tmp_path) not in "".join(
         path.read_text() for path in tmp_path.rglob("*.json")
     )
+    assert (again.vae is not None, again.rank is not None) == (whole, whole)
     painted = [
-        one.paint(
-            Conditioning(cond_NSC=one.encode_text(CAPTIONS)),
-            num_steps=1,
-            guidance=1.0,
-            seeds=[4, 5],
-        )
+        one.paint(caption_conditioning(CAPTIONS, one.text), num_steps=1, guidance=1.0, seeds=[4, 5])
         for one in (painter, again)
     ]
     assert torch.equal(*painted)
     (tmp_path / "vq" / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="copy or train it again"):
         CodePainter.from_pretrained(tmp_path)
+
+
+@torch.no_grad()
+def test_the_translator_may_be_any_causal_language_model(tokenizers, pixels):
+    painter = build(tokenizers)
+    size = painter.translator.config.vocab_size
+    marks = {"bos_token_id": 0, "eos_token_id": 0}
+    gpt = GPT2Config(vocab_size=size, n_embd=16, n_layer=1, n_head=2, n_positions=32, **marks)
+    other = CodePainter(
+        translator=GPT2LMHeadModel(gpt),
+        tokenizer=tokenizers[1],
+        vq=painter.vq,
+        text_length=10,
+    ).eval()
+    cond = other.encode_text(CAPTIONS)
+    photos = other.paint(Conditioning(cond_NSC=cond), num_steps=1, guidance=1.0, seeds=[5, 6])
+    codes = other.codes(pixels)
+    drawn = other._write(cond, [torch.Generator().manual_seed(s) for s in (5, 6)], 1, None)
+    torch.testing.assert_close(other.decode_codes(drawn), photos)
+    assert other.code_logits(cond, codes).shape == (2, 16, 11)

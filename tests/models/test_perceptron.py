@@ -20,6 +20,7 @@ from showtell.models.perceptron import (
     CLIP_MEAN,
     CLIP_STD,
     PERCEPTRONS,
+    CrossAttentionPerceptron,
     LinearPerceptron,
     QFormerPerceptron,
     load_perceptron,
@@ -65,6 +66,13 @@ def qformer() -> QFormerPerceptron:
     )
 
 
+def cross_attention() -> CrossAttentionPerceptron:
+    return CrossAttentionPerceptron(vision=vit(), language_width=6)
+
+
+KINDS = {"linear": linear, "qformer": qformer, "cross_attention": cross_attention}
+
+
 def photos(count: int = 2, side: int = 32) -> torch.Tensor:
     return torch.rand(count, 3, side, side)
 
@@ -106,11 +114,16 @@ def test_the_vision_encoder_stays_frozen_and_in_evaluation():
 
 @pytest.mark.parametrize("name", PERCEPTRONS)
 def test_any_perceptron_gives_q_tokens_of_the_llms_width_for_any_size(name):
-    perceptron = {"linear": linear, "qformer": qformer}[name]().eval()
+    perceptron = KINDS[name]().eval()
     assert isinstance(perceptron, perceptron_class(name))
-    assert (perceptron.num_tokens, perceptron.language_width) == (4, 6)
+    assert (perceptron.num_tokens, perceptron.language_width) == (
+        1 if perceptron.attended else 4,
+        6,
+    )
     for side in (32, 64):
-        assert perceptron(photos(side=side)).shape == (2, 4, 6)
+        # what is attended to is every state: CLS and patches of 16 pixels
+        count = 1 + (side // 16) ** 2 if perceptron.attended else 4
+        assert perceptron(photos(side=side)).shape == (2, count, 6)
         features_PF = perceptron.features(photos(side=side))
         assert features_PF.shape == (2, perceptron.feature_width)
         assert not features_PF.requires_grad
@@ -118,17 +131,17 @@ def test_any_perceptron_gives_q_tokens_of_the_llms_width_for_any_size(name):
 
 @pytest.mark.parametrize("name", PERCEPTRONS)
 def test_photos_do_not_see_one_another(name):
-    perceptron = {"linear": linear, "qformer": qformer}[name]().eval()
+    perceptron = KINDS[name]().eval()
     pixels = photos(3)
     torch.testing.assert_close(
         perceptron(pixels)[1:2], perceptron(pixels[1:2]), rtol=1e-5, atol=1e-6
     )
 
 
-@pytest.mark.parametrize("kind", ["qformer", "vit", "clip"])
+@pytest.mark.parametrize("kind", ["qformer", "vit", "clip", "cross_attention"])
 def test_a_folder_gives_the_same_perceptron_back(tmp_path, kind):
-    if kind == "qformer":
-        perceptron = qformer()
+    if kind in ("qformer", "cross_attention"):
+        perceptron = KINDS[kind]()
     elif kind == "vit":
         # with a pooler, which nothing reads and the folder need not keep
         perceptron = linear(ViTModel(ViTConfig(**SIZES)))
@@ -154,6 +167,9 @@ def test_a_broken_folder_says_what_is_missing(tmp_path):
     linear().save_pretrained(tmp_path)
     (tmp_path / "projection.safetensors").write_bytes(b"short")
     with pytest.raises(CheckpointError, match="vision/ .one of vit, clip_vision_model.*again"):
+        load_perceptron(tmp_path)
+    (tmp_path / "perceptron.json").write_text(json.dumps({"perceptron": "cross_attention"}))
+    with pytest.raises(CheckpointError, match="wanted vision/, projection.safetensors and"):
         load_perceptron(tmp_path)
     (tmp_path / "perceptron.json").write_text(json.dumps({"perceptron": "liner"}))
     with pytest.raises(CheckpointError, match="names no perceptron.*qformer, linear"):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from showtell.batch import collate
 from showtell.dialogue import AGENT, USER
 from showtell.prompt import IGNORED, Renderer, RendererConfig
-from showtell.recipes.tasks import excerpt
+from showtell.recipes.tasks import DialogueTask, excerpt, world_pixels
 from showtell.world.talk import world_dialogue
 
 
@@ -76,3 +77,19 @@ def test_which_turn_is_chosen_is_drawn(renderer):
         for s in range(20)
     }
     assert len(found) > 1
+
+
+def test_only_words_that_are_not_learnt_are_dropped(tiny_end_to_end):
+    task = DialogueTask(
+        tiny_end_to_end, dialogue=world_dialogue, length=4, pixels_of=world_pixels, drop_words=0.5
+    )
+    rows = [tiny_end_to_end.renderer.render(world_dialogue(seed)) for seed in range(4)]
+    pad = tiny_end_to_end.language.tokenizer.pad_token_id
+    batch = collate(rows, pad_id=pad, pixels_of=world_pixels, paint=True)
+    dropped = task._dropped(batch, torch.Generator().manual_seed(0))
+    changed_BT = dropped.ids_BT != batch.ids_BT
+    assert (dropped.ids_BT[changed_BT] == pad).all()
+    assert (batch.labels_BT[changed_BT] == IGNORED).all()
+    words_BT = (batch.labels_BT == IGNORED) & (batch.ids_BT != pad)
+    words_BT &= ~torch.isin(batch.ids_BT, torch.tensor(sorted(tiny_end_to_end.renderer.special)))
+    assert 0.4 < changed_BT.sum() / words_BT.sum() < 0.6

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from showtell.bridges.gill import PRESETS
+from showtell.config import override
 from showtell.errors import ConfigError
-from showtell.recipes.gill import VARIANTS, gill_stages
+from showtell.recipes.gill import ABLATIONS, gill_stages
+from showtell.recipes.world_systems import WorldGill
 
 
 @pytest.mark.parametrize(("preset", "warmup"), [("paper", 1000), ("release", 2000)])
@@ -26,15 +31,25 @@ def test_what_gill_trains_moves_and_nothing_else():
     assert [stage.multiplier(name) for name in still] == [0.0] * 3
 
 
-def test_a_variant_changes_one_thing():
-    paper = VARIANTS["paper"]
-    for name, variant in VARIANTS.items():
-        changed = [
+def test_an_ablation_changes_one_thing_of_the_bridge():
+    paper = WorldGill()
+    for name, settings in ABLATIONS.items():
+        changed = override(paper, settings)
+        fields = [
             field
-            for field in paper.__dataclass_fields__
-            if getattr(variant, field) != getattr(paper, field)
+            for field in paper.bridge.__dataclass_fields__
+            if getattr(changed.bridge, field) != getattr(paper.bridge, field)
         ]
-        assert len(changed) == {"paper": 0, "release": 2}.get(name, 1), name
+        # of the widths one is the recipe's own
+        expected = {"paper": 0, "release": 2, f"width_{paper.bridge.width}": 0}
+        assert len(fields) == expected.get(name, 1), name
+        if name != "painter_trained":
+            assert changed.stage == paper.stage
+    assert override(paper, ABLATIONS["release"]).bridge == replace(
+        PRESETS["release"], width=paper.bridge.width, album_width=paper.bridge.album_width
+    )
+    trained = override(paper, ABLATIONS["painter_trained"]).stage
+    assert trained.multiplier("painter.unet.x") == 0.1 and trained.multiplier("painter.text.x") == 0
 
 
 def test_an_unknown_preset_is_answered_with_what_there_is():

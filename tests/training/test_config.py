@@ -22,6 +22,8 @@ def test_a_setting_reaches_its_field_with_its_type():
     assert (config.painter.steps, config.seed, config.vae.ema) == (7, 3, None)
     assert config.photochat == "a=b" and config.painter.weights == {"v": 0.5}
     assert WorldBase().painter.steps != 7
+    dotted = override(WorldBase(), ["qformer.learning_rates.perceptron.vision=0.5"])
+    assert dotted.qformer.learning_rates == {"perceptron.vision": 0.5}
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,33 @@ def test_a_loss_without_a_weight_and_a_loss_that_is_no_number_are_refused(tmp_pa
         run_stage(STAGE, toy, out=tmp_path, resume=False)
 
 
+@pytest.mark.parametrize("what", ["loss", "gradient's norm"])
+def test_what_is_no_number_stops_the_stage_and_spares_the_saved_state(tmp_path, what):
+    class Failing(Toy):
+        def losses(self, indices, **given):
+            out = super().losses(indices, **given)
+            (weight, *_) = self.module.parameters()
+            if self.failing and what == "loss":
+                out["a"] = out["a"] * float("nan")
+            elif self.failing:  # the loss stays a number: the root of zero has no slope
+                out["a"] = out["a"] + (weight.sum() * 0).abs().sqrt()
+            return out
+
+    toy = Failing()
+    toy.failing = False
+    stage = dataclasses.replace(STAGE, clip=None)
+    run_stage(stage, toy, out=tmp_path, resume=False, stop_after=3)
+    saved = (tmp_path / "state" / "progress.json").read_bytes()
+    before = weights(toy.module)
+    toy.failing = True
+    said = rf'stage "{stage.name}", step 3, examples [0-9, ]+.*: the {what} is nan.*unharmed'
+    with pytest.raises(GenerationError, match=said):
+        run_stage(stage, toy, out=tmp_path, resume=True)
+    assert (tmp_path / "state" / "progress.json").read_bytes() == saved
+    assert all(bool(torch.isfinite(value).all()) for value in weights(toy.module))
+    assert all(torch.equal(a, b) for a, b in zip(weights(toy.module), before, strict=True))
+
+
 def test_patience_stops_a_run_that_no_longer_gets_better(tmp_path):
     stage = dataclasses.replace(STAGE, evaluate_every=5, patience=2, patience_metrics=("score",))
     history = run_stage(stage, Toy(), out=tmp_path, resume=False)

@@ -8,7 +8,7 @@ between them.
 
 G's loss is the dialogue model's own:  L_G = - sum log p(response or [DST] c | context)   (its "t")
 F's loss is here:                      L_F = - sum log p(z | c)                           ("v")
-together                               L = L_G + lambda L_F, lambda = 0.2: the Stage's weight of "v"
+together (recipes/world_divter.py)     L = L_G + lambda L_F, lambda = 0.2: the Stage's weight of "v"
 
 [DST] is this project's [IMG]: the same marker, at the same place. Only strings pass from G to F, so
 "joint" learning is a sum of losses and L_F trains neither the LLM nor the perceptron.
@@ -28,6 +28,7 @@ from showtell.models.parts import (
     PhotoSpans,
     PhotoTargets,
     Tokenizer,
+    caption_conditioning,
 )
 
 
@@ -50,8 +51,8 @@ class Divter(Bridge):
     def forward(
         self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
     ) -> Conditioning:
-        tower = painter.text
-        return Conditioning(cond_NSC=tower(tower.tokenize(spans.captions).ids_NS))
+        # Eq. 1: L_G = - sum log p(response or [DST] c | context), the model's "t"; only c goes on
+        return caption_conditioning(spans.captions, painter.text)
 
     def losses(
         self,
@@ -72,7 +73,7 @@ class Divter(Bridge):
         ]
         if not kept:
             return {}
-        loss = painter.loss(  # L_F
+        loss = painter.loss(  # Eq. 2: L_F = - sum log p(z | c)
             conditioning.cond_NSC[kept], targets.pixels_N3HW[kept], generator=generator
         )
         return {"v": loss}

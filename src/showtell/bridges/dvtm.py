@@ -46,6 +46,7 @@ from showtell.models.parts import (
     PhotoSpans,
     PhotoTargets,
     TextTower,
+    caption_conditioning,
 )
 
 
@@ -75,7 +76,8 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {"average": average, "sum": to
 class DvtmConfig:
     """Which matrix M, which caption, and how the temperature falls.
 
-    ``vocabulary``: "static" (equal strings), "sentence" (the paper's), "word", "aligned" (a
+    ``vocabulary``: "none" (no matrix: the painter learns from the caption and the LLM hears
+    nothing of it), "static" (equal strings), "sentence" (the paper's), "word", "aligned" (a
     word's own positions only) or "soft" (no matrix: the painter reads mixtures of its pieces,
     a true gradient; the only one whose *value* depends on the LLM, on its noise and temperature).
     ``pooling``: "average" (the paper) or "sum" (the released code: m times the gradient).
@@ -95,7 +97,7 @@ class DvtmConfig:
 
     def __post_init__(self) -> None:
         for key, known in (
-            ("vocabulary", ("static", *BLOCKS, "soft")),
+            ("vocabulary", ("none", "static", *BLOCKS, "soft")),
             ("pooling", POOLINGS),
             ("caption_for_denoiser", CAPTIONS),
             ("annealing", ANNEALINGS),
@@ -105,18 +107,16 @@ class DvtmConfig:
         for key in ("temperature_start", "temperature_final", "annealing_epochs"):
             if not (value := getattr(self, key)) > 0:
                 raise ConfigError(f"{key} is {value}; it must be above 0: choose for example 0.01")
-        if self.caption_for_denoiser == "predicted" and self.vocabulary in _OWN_CAPTION:
+        if self.caption_for_denoiser == "predicted" and self.vocabulary == "soft":
             raise ConfigError(
-                f'vocabulary "{self.vocabulary}" {_OWN_CAPTION[self.vocabulary]}; with '
-                f'caption_for_denoiser "predicted" choose "sentence" or "static"'
+                'vocabulary "soft" feeds the painter mixtures of pieces and reads no caption; with '
+                'caption_for_denoiser "predicted" choose another, such as "sentence"'
             )
 
-
-_OWN_CAPTION = {
-    "word": "needs the characters that each token stands for, which predicted tokens lack",
-    "aligned": "needs the characters that each token stands for, which predicted tokens lack",
-    "soft": "feeds the painter mixtures of pieces and reads no caption",
-}
+    @property
+    def reads_logits(self) -> bool:
+        """Whether anything but the gold caption reaches the painter or the gradient."""
+        return self.vocabulary != "none" or self.caption_for_denoiser == "predicted"
 
 
 def gumbel_noise(logits_NKV: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -227,10 +227,11 @@ class Dvtm(Bridge):
         self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
     ) -> Conditioning:
         tower = painter.text
-        if self.config.vocabulary != "soft" and not spans.logits_NKV.requires_grad:
+        trained = spans.logits_NKV.requires_grad and self.config.reads_logits
+        if self.config.vocabulary != "soft" and not trained:
             # 2.4.2: "For inference, we directly feed R_SD": the value below is the caption's own,
             # and without a gradient there is nothing else. A dev loss is thus on gold captions.
-            return Conditioning(cond_NSC=tower(tower.tokenize(spans.captions).ids_NS))
+            return caption_conditioning(spans.captions, tower)
         noisy_NKV = spans.logits_NKV
         if self.config.gumbel:
             # into the noise's own memory: nothing else of this size is kept
@@ -240,6 +241,8 @@ class Dvtm(Bridge):
 
         choose = CAPTIONS[self.config.caption_for_denoiser]
         texts, ids_NK = choose(spans, noisy_NKV, self.tokenizer)
+        if self.config.vocabulary == "none":
+            return caption_conditioning(texts, tower)
         tokens = tower.tokenize(texts)
         carry = self._static if self.config.vocabulary == "static" else self._dynamic
         embeds_NSC = carry(texts, ids_NK, self._content(spans, ids_NK), noisy_NKV, tokens, tower)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 from torch import Tensor
@@ -119,7 +120,9 @@ def token_offsets(
     """The characters [start, end) of ``text`` that each of ``ids`` stands for.
 
     A span may have been tokenised with a space on either side of the caption, or with those that
-    the caption has itself taken off; all are tried.
+    the caption has itself taken off; all are tried. Ids that the tokenizer would not choose (the
+    words of an LLM) are found by decoding them: a character's bytes in several tokens are the
+    first one's. Raises DataError for ids of another text.
     """
     bare = text.strip()
     ahead = len(text) - len(text.lstrip())
@@ -141,12 +144,21 @@ def token_offsets(
                 (max(start + shift, 0), min(end + shift, len(text)))
                 for start, end in encoded["offset_mapping"]
             ]
+    ids = list(ids)
+    decoded = tokenizer.decode(ids, skip_special_tokens=True)
+    if decoded.strip() == bare:
+        shift = ahead - (len(decoded) - len(decoded.lstrip()))
+        lengths = (
+            len(tokenizer.decode(ids[:k], skip_special_tokens=True)) for k in range(len(ids) + 1)
+        )
+        ends = [min(max(end + shift, 0), len(text)) for end in accumulate(lengths, max)]
+        return list(pairwise(ends))
     alone = tokenizer(bare, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     raise DataError(
-        f"the span of the caption {text!r} holds the ids {list(ids)}, but its tokenizer gives "
-        f"{list(alone)}, and other ids with spaces around it; finding a word's own tokens needs "
-        f"the ids of the caption's own text: put them into the span unshortened, or choose "
-        f'vocabulary="sentence", which does not look at words'
+        f"the span of the caption {text!r} holds the ids {ids}, which are {decoded!r}; its "
+        f"tokenizer gives {list(alone)}, and other ids with spaces around it; finding a word's own "
+        f"tokens needs the ids of the caption's own text: put them into the span unshortened, or "
+        f'choose vocabulary="sentence", which does not look at words'
     )
 
 

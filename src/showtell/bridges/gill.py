@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from showtell.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from showtell.errors import ConfigError, DataError, did_you_mean
 from showtell.models.parts import (
     Bridge,
     Conditioning,
@@ -37,6 +37,9 @@ from showtell.models.parts import (
     PhotoTargets,
     TextTower,
     Tokenizer,
+    encoder_decoder,
+    painter_sizes,
+    require_tokens,
 )
 
 
@@ -124,12 +127,13 @@ class GillConfig:
 
     def fitted(self, *, language_width: int, photo_width: int, tower: TextTower) -> GillConfig:
         """The same choices at the sizes of an LLM, a vision encoder and a painter's text tower."""
+        width, length = painter_sizes(tower)
         return replace(
             self,
             language_width=language_width,
             photo_width=photo_width,
-            painter_width=int(tower.token_table_UC.shape[1]),
-            painter_length=int(tower.tokenize([""]).ids_NS.shape[1]),
+            painter_width=width,
+            painter_length=length,
         )
 
 
@@ -144,22 +148,7 @@ class GillMapper(nn.Module):
         super().__init__()
         width, heads, layers = config.width, config.num_heads, config.num_layers
         self.project = nn.Linear(config.language_width, width)
-        layer = nn.TransformerEncoderLayer(
-            width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
-        )
-        self.transformer = nn.Transformer(
-            d_model=width,
-            nhead=heads,
-            num_decoder_layers=layers,
-            dim_feedforward=4 * width,
-            dropout=0.0,
-            # the encoder that nn.Transformer would build, less a warning about nested tensors
-            custom_encoder=nn.TransformerEncoder(
-                layer, layers, nn.LayerNorm(width), enable_nested_tensor=False
-            ),
-            batch_first=True,
-            norm_first=True,
-        )
+        self.transformer = encoder_decoder(width, num_heads=heads, num_layers=layers)
         self.queries_SW = nn.Parameter(torch.randn(config.painter_length, width))
         self.out = nn.Linear(width, config.painter_width)
 
@@ -226,18 +215,13 @@ class Gill(Bridge):
         self.config = config
         self.features = features
         self.decide = decide
-        vocabulary = tokenizer.get_vocab()
-        if missing := [token for token in config.tokens if token not in vocabulary]:
-            raise CheckpointError(
-                f"the language model's vocabulary has no {', '.join(missing)}; the GILL bridge "
-                f"reads {', '.join(config.tokens)}; take a checkpoint that was trained with it, "
-                "or give a base model the tokens with grow_vocabulary"
-            )
+        require_tokens(tokenizer, config.tokens, bridge="GILL")
         self.new_tokens = config.tokens
         # they announce a photo; [IMG1] alone is learnt as text, and the rest follow it
         self.span_tokens: tuple[str, ...] | None = config.tokens
         self.span_trained: tuple[int, ...] | None = (0,)
         self.loss_names = ("g", "r", "v") if config.painter_loss else ("g", "r")
+        self.query_width: int | None = config.album_width
         self.mapper = MAPPERS[config.mapper](config)
         self.query_head = nn.Linear(config.language_width, config.album_width)
         self.photo_head = nn.Linear(config.photo_width, config.album_width)

@@ -19,6 +19,7 @@ from showtell.models.parts import (
     PhotoSpans,
     PhotoTargets,
     Tokenizer,
+    caption_conditioning,
 )
 
 
@@ -40,8 +41,7 @@ class Pipeline(Bridge):
     def forward(
         self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
     ) -> Conditioning:
-        tower = painter.text
-        return Conditioning(cond_NSC=tower(tower.tokenize(spans.captions).ids_NS))
+        return caption_conditioning(spans.captions, painter.text)
 
     def losses(
         self,

@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from showtell.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from showtell.errors import ConfigError, DataError, did_you_mean
 from showtell.models.parts import (
     Bridge,
     Conditioning,
@@ -41,6 +41,9 @@ from showtell.models.parts import (
     PhotoTargets,
     TextTower,
     Tokenizer,
+    encoder_decoder,
+    painter_sizes,
+    require_tokens,
 )
 
 
@@ -131,11 +134,9 @@ class VokensConfig:
 
     def fitted(self, *, language_width: int, tower: TextTower) -> VokensConfig:
         """The same choices at the sizes of an LLM and a painter's text encoder."""
+        width, length = painter_sizes(tower)
         return replace(
-            self,
-            language_width=language_width,
-            painter_width=int(tower.token_table_UC.shape[1]),
-            painter_length=int(tower.tokenize([""]).ids_NS.shape[1]),
+            self, language_width=language_width, painter_width=width, painter_length=length
         )
 
 
@@ -164,22 +165,7 @@ class FeatureMapper(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(config.language_width, width), nn.GELU(), nn.Linear(width, width)
         )
-        layer = nn.TransformerEncoderLayer(
-            width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
-        )
-        self.transformer = nn.Transformer(
-            d_model=width,
-            nhead=heads,
-            num_decoder_layers=layers,
-            dim_feedforward=4 * width,
-            dropout=0.0,
-            batch_first=True,
-            norm_first=True,
-            # the encoder that nn.Transformer would build, less a warning about nested tensors
-            custom_encoder=nn.TransformerEncoder(
-                layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
-            ),
-        )
+        self.transformer = encoder_decoder(width, num_heads=heads, num_layers=layers)
         self.queries_SC = nn.Parameter(torch.randn(config.painter_length, width))
 
     def forward(self, states_NKD: Tensor) -> Tensor:
@@ -204,13 +190,7 @@ class Vokens(Bridge):
         self.new_tokens = config.tokens
         self.span_tokens: tuple[str, ...] | None = config.tokens
         self.span_trained: tuple[int, ...] | None = SUPERVISED[config.supervised](config.num_vokens)
-        vocabulary = tokenizer.get_vocab()
-        if missing := [token for token in config.tokens if token not in vocabulary]:
-            raise CheckpointError(
-                f"the language model's vocabulary has no {', '.join(missing)}; the vokens bridge "
-                f"reads {', '.join(config.tokens)}; take a checkpoint that was trained with it, "
-                "or give a base model the tokens with grow_vocabulary"
-            )
+        require_tokens(tokenizer, config.tokens, bridge="vokens")
         self.mapper = FeatureMapper(config)
 
     def forward(self, spans: PhotoSpans, painter: Painter, *, generator: Dice) -> VokenConditioning:

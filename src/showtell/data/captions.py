@@ -2,7 +2,7 @@
 
 ``read_cc3m``: a TSV of two columns, caption and photo, with or without a head line:
 
-    caption <TAB> https://...      the owners' files: addresses, no pixels (path None)
+    caption <TAB> https://...      the owners' files: addresses; pixels, if any, in images/ID.jpg
     caption <TAB> photo/name.jpg   GILL's and MiniGPT-5's: a path below the table's folder
 
 ``read_folder``: one JSON a line in captions.jsonl or metadata.jsonl, beside the photos:
@@ -57,11 +57,13 @@ def read_cc3m(
     """
     path = Path(path)
     folder = PhotoFolder(path.parent)
+    fetched = PhotoFolder(path.parent, ("images",))
 
     def build(value: Any, where: str) -> Iterator[Dialogue]:
         number, caption, photo = value
         if photo.startswith(_SCHEMES):
-            name, found, labels = photo_id(photo), None, {"url": photo}
+            name, labels = photo_id(photo), {"url": photo}
+            found = fetched.find(name, where, endings=(".jpg", ".png"))
         else:
             name, found, labels = photo, folder.find(photo, where), {}
         yield _pair(

@@ -20,7 +20,7 @@ from showtell.data.doctor_report import DoctorReport, Drop, Finding, SplitReport
 from showtell.data.published import PUBLISHED, count, published_counts
 from showtell.data.sources import DataSource, open_splits
 from showtell.dialogue import Dialogue
-from showtell.errors import DataError
+from showtell.errors import DataError, UsageError
 
 EXAMPLES = 20
 FEW = 3  # turns with words; below, dialogues are the same only if their photos are, too
@@ -67,6 +67,10 @@ def examine(
     sources = open_splits(data, skip_bad=True) if isinstance(data, str) else dict(data)
     if not sources:
         raise DataError("there is no split to examine; name some data, as in photochat:FOLDER")
+    if packed := [source.name for source in sources.values() if source.kind == "shards"]:
+        raise UsageError(
+            f"{packed[0]} is packed already, and whole; wanted the files that it was packed from"
+        )
     if photos:
         perceptual_hash()
     ward = _Examination(photos=photos, needs=needs)
@@ -94,6 +98,8 @@ class _Examination:
         self.counts: dict[str, Counter[str]] = {}
         self.photo_ids: dict[str, dict[str, str]] = {}  # split -> photo -> dialogue
         self.dialogues: dict[bytes, tuple[str, str]] = {}  # digest of the words -> split, id
+        self.ids: dict[bytes, tuple[str, ...]] = {}  # digest of an id -> the splits that have it
+        self.id_splits: dict[tuple[str, ...], tuple[str, ...]] = {}  # each of these tuples once
         self.found: dict[str, _Noted] = {key: _Noted() for key in _FINDINGS}
         self.ward = PhotoWard()
         self.drops: dict[tuple[str, str], Counter[str]] = {}
@@ -108,19 +114,29 @@ class _Examination:
             reasons.update(reason or "" for reason in need(dialogue))
         if licence := dialogue.labels.get("licence"):
             self.licences[str(licence)] += 1
+        self._id(dialogue, at, split)
         self._words(dialogue, at, split)
         self._photos(dialogue, at, split, counts)
         neighbours = list(zip(dialogue.turns, dialogue.turns[1:], strict=False))
         counts["neighbours"] += len(neighbours)
         counts["same_speaker"] += sum(one.speaker == other.speaker for one, other in neighbours)
 
+    def _id(self, dialogue: Dialogue, at: str, split: str) -> None:
+        key = _digest(dialogue.id)
+        had = self.ids.setdefault(key, ())
+        if split in had:
+            self.found["doubled_ids"].note(at)
+            return
+        if had:
+            self.found["shared_ids"].note(f"{at}, and in {', '.join(had)}")
+        self.ids[key] = self.id_splits.setdefault((*had, split), (*had, split))
+
     def _words(self, dialogue: Dialogue, at: str, split: str) -> None:
         said = [f"{turn.speaker}\t{turn.text}" for turn in dialogue.turns if turn.text]
         if len(said) < FEW:  # two photos may well have the same caption
             said += [photo.id for photo in dialogue.photos]
         text = "\n".join(said)
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8]
-        before = self.dialogues.setdefault(digest, (split, dialogue.id))
+        before = self.dialogues.setdefault(_digest(text), (split, dialogue.id))
         if before != (split, dialogue.id):
             kind = "doubled_dialogues" if before[0] == split else "shared_dialogues"
             self.found[kind].note(f"{at} says the same as {before[0]}, dialogue {before[1][:60]}")
@@ -209,6 +225,10 @@ class _Examination:
         return SplitReport(split=split, counts=dict(counts), reported=published_counts(kind, split))
 
 
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8]
+
+
 _FINDINGS: dict[str, tuple[str, str]] = {
     "skipped": ("error", "records that cannot be read"),
     "corrupt": ("error", "photos that cannot be read"),
@@ -218,9 +238,11 @@ _FINDINGS: dict[str, tuple[str, str]] = {
     "near_photos_leak": ("warning", "near-duplicate photos in different splits"),
     "missing": ("warning", "photos that are missing"),
     "doubled_dialogues": ("warning", "dialogues doubled within a split, word for word"),
+    "doubled_ids": ("warning", "dialogue ids that come again within a split, in another file"),
     "empty_turns": ("warning", "turns with neither words nor photo"),
     "encoding": ("warning", "texts that look wrongly decoded"),
     "control": ("warning", "texts with control characters"),
+    "shared_ids": ("note", "dialogue ids that are in several splits"),
     "same_photos": ("note", "groups of photo files with the same bytes within a split"),
     "near_photos": ("note", "pairs of near-duplicate photos within a split"),
 }

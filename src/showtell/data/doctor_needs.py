@@ -6,18 +6,13 @@ yields, for each example of a dialogue, why it would be dropped, or None.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
-from showtell.dialogue import Dialogue, Photo
+from showtell.data.pixels import has_pixels
+from showtell.dialogue import Dialogue
 
 Need = Callable[[Dialogue], Iterator[str | None]]
 MINIGPT5_WORDS = 50
-
-
-def has_pixels(photo: Photo) -> bool:
-    """Whether there is something to look at: a file that is there, or a scene to draw."""
-    return "scene" in photo.labels or (photo.path is not None and os.path.isfile(photo.path))
 
 
 def to_say(dialogue: Dialogue) -> Iterator[str | None]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from showtell.data.storage import new_folder
 from showtell.dialogue import Dialogue, Element, Photo
-from showtell.errors import StorageError
 
 FILE_NAME = "dialogues.jsonl"
 
@@ -69,38 +67,24 @@ def export_world(
     from showtell.data.images import save_photo
     from showtell.world.drawing import photo_pixels
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StorageError(f"{out} is there already and not empty; name a new folder with --out")
-    part = out.parent / f".{out.name}.{uuid.uuid4().hex}.part"
     num_dialogues = num_photos = 0
-    try:
-        (part / "photos").mkdir(parents=True)
-        with open(part / FILE_NAME, "w", encoding="utf-8") as file:
-            for dialogue in dialogues:
-                record = dialogue_as_dict(dialogue)
-                paths = {}
-                for photo in dialogue.photos:
-                    paths[photo.id] = f"photos/{_file_name(photo)}"
-                    save_photo(photo_pixels(photo), part / paths[photo.id])
-                    num_photos += 1
-                for turn in record["turns"]:
-                    for element in turn["elements"]:
-                        if element["type"] == "photo":
-                            element["path"] = paths[element["id"]]
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                num_dialogues += 1
-                if on_dialogue:
-                    on_dialogue(num_dialogues)
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    except OSError as error:
-        raise StorageError(
-            f"{out} could not be written: {error.strerror or error}; nothing was left behind. "
-            "Free some space or name another folder."
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with new_folder(out) as part, open(part / FILE_NAME, "w", encoding="utf-8") as file:
+        (part / "photos").mkdir()
+        for dialogue in dialogues:
+            record = dialogue_as_dict(dialogue)
+            paths = {}
+            for photo in dialogue.photos:
+                paths[photo.id] = f"photos/{_file_name(photo)}"
+                save_photo(photo_pixels(photo), part / paths[photo.id])
+                num_photos += 1
+            for turn in record["turns"]:
+                for element in turn["elements"]:
+                    if element["type"] == "photo":
+                        element["path"] = paths[element["id"]]
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            num_dialogues += 1
+            if on_dialogue:
+                on_dialogue(num_dialogues)
     return Export(path=out, dialogues=num_dialogues, photos=num_photos)
 
 

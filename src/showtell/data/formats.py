@@ -30,13 +30,15 @@ class Format:
     """A kind of data in files: ``read(path, skip_bad=..., on_skip=...)`` yields its dialogues.
 
     ``files`` are the glob patterns of its files in a folder; without any, the reader itself knows
-    what to do with a folder.
+    what to do with a folder. ``symmetric``: neither speaker is the agent, so that both are trained
+    and measured.
     """
 
     title: str
     read: Reader
     licence: str
     files: tuple[str, ...] = ()
+    symmetric: bool = False
 
     def splits(self, folder: Path) -> dict[str, tuple[Path, ...]]:
         """The files of each split in the folder; "" is the split of a name that tells none."""
@@ -61,18 +63,21 @@ FORMATS: dict[str, Format] = {
         title="PhotoChat",
         read=photochat.read_photochat,
         licence=photochat.LICENCE,
+        symmetric=True,
         files=("*.json", "train.jsonl", "dev.jsonl", "test.jsonl"),
     ),
     "dialogcc": Format(
         title="DialogCC",
         read=dialogcc.read_dialogcc,
         licence=dialogcc.LICENCE,
+        symmetric=True,
         files=("*.json", "train.jsonl", "valid.jsonl", "test.jsonl"),
     ),
     "mmdialog": Format(
         title="MMDialog",
         read=mmdialog.read_mmdialog,
         licence=mmdialog.LICENCE,
+        symmetric=True,
         files=(
             "conversations.json",
             "*/conversations.json",

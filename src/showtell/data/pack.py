@@ -17,9 +17,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 import tarfile
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +25,9 @@ from typing import Any, BinaryIO
 
 from showtell.data.export import dialogue_as_dict
 from showtell.data.images import photo_from_bytes
+from showtell.data.storage import new_folder
 from showtell.dialogue import Dialogue, Photo
-from showtell.errors import DataError, PhotoError, StorageError
+from showtell.errors import DataError, PhotoError
 
 INDEX_NAME = "index.json"
 INDEX_FORMAT = {"format": "showtell-shards", "version": 1}
@@ -62,11 +61,7 @@ def pack(
     the photo world are drawn. A photo that is missing has no file in the shard and the path null;
     it is counted. The same dialogues give the same bytes. An interrupted run leaves nothing behind.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StorageError(f"{out} is there already and not empty; name a new folder with --out")
-    part = out.parent / f".{out.name}.{uuid.uuid4().hex}.part"
-    try:
-        part.mkdir(parents=True)
+    with new_folder(out) as part:
         writer = _Writer(part, shard_bytes=shard_bytes)
         try:
             for dialogue in dialogues:
@@ -82,16 +77,6 @@ def pack(
             )
         index = {**INDEX_FORMAT, "source": source, "shards": writer.shards}
         (part / INDEX_NAME).write_text(json.dumps(index) + "\n", encoding="utf-8")
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    except OSError as error:
-        raise StorageError(
-            f"{out} could not be written: {error.strerror or error}; nothing was left behind. "
-            "Free some space or name another folder."
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return Packed(
         path=out,
         shards=len(writer.shards),

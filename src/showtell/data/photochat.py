@@ -12,8 +12,9 @@ What becomes of it:
   who will share would give away half of the share moment. ``user_id`` 0 and 1 are only two names.
 - The share turn is ``Turn(speaker=..., elements=(Photo(...),))``; its caption is the raw
   ``photo_description`` ("Objects in the photo: Plate, Salad").
-- The photos are unreachable, so ``Photo.path`` is None, and ``PhotoChatSummary`` counts them as
-  missing. Nothing is put in their place.
+- Pixels are looked for in ``images`` beside the file, as ID.jpg or ID.png. Without that folder
+  ``Photo.path`` is None, and ``PhotoChatSummary`` counts the photo as missing. Nothing is put in
+  its place.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from showtell.data.photo_files import PhotoFolder
 from showtell.data.records import (
     MAX_LINE_BYTES,
     SKIP,
@@ -76,7 +79,7 @@ def read_photochat(
         yield from read_dialogues(
             file,
             parse=parse_json_records,
-            build=_dialogue,
+            build=partial(_dialogue, folder=PhotoFolder(file.parent, ("images",))),
             wanted=_FORMAT,
             skip_bad=skip_bad,
             on_skip=on_skip,
@@ -86,7 +89,7 @@ def read_photochat(
 # ------------------------------------------------------------------------- record -> Dialogue
 
 
-def _dialogue(value: Any, where: str) -> Iterator[Dialogue]:
+def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Iterator[Dialogue]:
     record = as_object(value, where, _FORMAT)
     name = name_field(record, "dialogue_id", where)
     where = f"{where} (dialogue {name[:40]})"
@@ -109,9 +112,12 @@ def _dialogue(value: Any, where: str) -> Iterator[Dialogue]:
             f"wanted exactly one. {SKIP}"
         )
 
+    id = _photo_id(record, url, description, where)
     photo = Photo(
-        id=_photo_id(record, url, description, where),
+        id=id,
         caption=description,
+        # without a folder of photos an id may be any text
+        path=folder.find(id, where, endings=(".jpg", ".png")) if folder.places else None,
         # "photo_url" is PhotoChat's own name of it, "url" that of all readers
         labels={"photo_url": url, "url": url},
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from showtell.data.export import FILE_NAME
 from showtell.data.photo_files import PhotoFolder
@@ -60,8 +60,14 @@ def read_showtell(
     )
 
 
-def dialogue_of(value: Any, where: str, folder: PhotoFolder | None) -> Dialogue:
-    """The dialogue of a JSON value; without a folder all photos have the path None."""
+class Photos(Protocol):
+    """Where the photos of a dialogue are looked up (``PhotoFolder``)."""
+
+    def find(self, name: str, where: str) -> str | None: ...
+
+
+def dialogue_of(value: Any, where: str, folder: Photos) -> Dialogue:
+    """The dialogue of a JSON value."""
     record = _exact(value, ("id", "turns", "labels"), where)
     name = text_field(record, "id", where)
     if not name:
@@ -82,7 +88,7 @@ def dialogue_of(value: Any, where: str, folder: PhotoFolder | None) -> Dialogue:
     return Dialogue(id=name, turns=tuple(turns), labels=field(record, "labels", (dict,), where))
 
 
-def _element(value: Any, where: str, folder: PhotoFolder | None) -> Element:
+def _element(value: Any, where: str, folder: Photos) -> Element:
     kind = as_object(value, where, _FORMAT).get("type")
     if kind == "text":
         return text_field(_exact(value, ("type", "text"), where), "text", where)
@@ -95,7 +101,7 @@ def _element(value: Any, where: str, folder: PhotoFolder | None) -> Element:
         raise DataError(f'{where}: the "id" of a photo is empty, wanted a name. {SKIP}')
     path = field(record, "path", (str, type(None)), where)
     if path is not None:
-        path = folder.find(text_of(path, "path", where), where) if folder else None
+        path = folder.find(text_of(path, "path", where), where)
     return Photo(
         id=name,
         caption=text_field(record, "caption", where),

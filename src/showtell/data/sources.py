@@ -7,6 +7,7 @@ world:novel:A-B                        novel combinations from any test seeds
 KIND:PATH     files of one of FORMATS (photochat, dialogcc, mmdialog, vist, visdial, cc3m, folder,
               showtell): a file, or a folder that holds one split
 photochat:NAME                         short for photochat/NAME.jsonl in $SHOWTELL_DATA (data)
+shards:DIR                             what "showtell data pack" wrote
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from showtell.data.formats import FORMATS, split_of_name
 from showtell.data.missing import MissingCounts, MissingPhotos, Paint
+from showtell.data.unpack import Shards, read_shards
 from showtell.dialogue import Dialogue
 from showtell.errors import DataError, UsageError, did_you_mean
 
@@ -31,8 +33,8 @@ WORLD_RANGES = {
 }
 MAX_SEED = 2**31
 _FORMS = (
-    "world:test, world:novel, world:dev, world:train, world:A-B, or KIND:PATH with KIND one of "
-    + ", ".join(FORMATS)
+    "world:test, world:novel, world:dev, world:train, world:A-B, shards:DIR, or KIND:PATH with "
+    "KIND one of " + ", ".join(FORMATS)
 )
 
 
@@ -89,16 +91,35 @@ class DataSource:
 
     @property
     def licence(self) -> str:
+        if self.kind == "shards":
+            return "as the dialogues state"
         return FORMATS[self.kind].licence if self.files else "MIT (made by showtell)"
 
+    @property
+    def origin(self) -> str:
+        """The kind of data; of shards, that which they were packed from."""
+        if self.kind != "shards":
+            return self.kind
+        return str(Shards(self.files[0]).index.get("source", "")).partition(":")[0]
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether neither speaker is the agent."""
+        return self.origin in FORMATS and FORMATS[self.origin].symmetric
+
     def digest(self) -> str:
-        """The SHA-256 of all files, 16 digits; "" for the photo world, which has none."""
+        """The SHA-256 of all files, 16 digits; "" for the photo world, which has none.
+
+        Of a folder those of the records in it: an index of shards holds the shards' own.
+        """
         if not self.files:
             return ""
         total = hashlib.sha256()
         for path in self.files:
-            with open(path, "rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
+            records = [path] if path.is_file() else sorted(path.glob("*.json*"))
+            for record in records:
+                with open(record, "rb") as file:
+                    total.update(hashlib.file_digest(file, "sha256").digest())
         return total.hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -123,9 +144,8 @@ class DataSource:
 
     def _read(self) -> Iterator[Dialogue]:
         for path in self.files:
-            yield from FORMATS[self.kind].read(
-                path, skip_bad=self.skip_bad, on_skip=self.skipped.append
-            )
+            read = read_shards if self.kind == "shards" else FORMATS[self.kind].read
+            yield from read(path, skip_bad=self.skip_bad, on_skip=self.skipped.append)
         if self.seeds is not None:
             from showtell.world.talk import world_dialogue
 
@@ -186,9 +206,12 @@ def open_splits(name: str, *, skip_bad: bool = False) -> dict[str, DataSource]:
             split: DataSource(name=name, kind=kind, files=files, split=split, skip_bad=skip_bad)
             for split, files in splits.items()
         }
-    if kind == "world" or kind in FORMATS:
+    if kind == "shards" and rest:
+        shards = Shards(Path(rest).expanduser())
+        return {"": DataSource(name=name, kind=kind, files=(shards.folder,), skip_bad=skip_bad)}
+    if kind in ("world", "shards") or kind in FORMATS:
         raise UsageError(f'the data name "{name}" says no more than its kind; wanted {_FORMS}')
-    hint = did_you_mean(kind, ("world", *FORMATS)) if colon else f"; wanted {_FORMS}"
+    hint = did_you_mean(kind, ("world", "shards", *FORMATS)) if colon else f"; wanted {_FORMS}"
     raise UsageError(f'unknown data "{name}"{hint}')
 
 

@@ -6,11 +6,15 @@ n-th chunk of that order. So no example is read twice or left out, ranks differ 
 chunk, a run may go on with other numbers of them, and ``start`` goes on at the exact example.
 
     for example in shards.stream(seed=0, epoch=3, start=12_000, rank=1, num_ranks=2): ...
+
+The ``path`` of a packed photo is that of its shard and its name in it,
+"DIR/shard-000000.tar/000000012.0.jpg"; ``packed_photo`` reads it.
 """
 
 from __future__ import annotations
 
 import bisect
+import functools
 import hashlib
 import itertools
 import json
@@ -25,7 +29,7 @@ from PIL import Image
 
 from showtell.data.images import photo_from_bytes
 from showtell.data.pack import INDEX_FORMAT, INDEX_NAME
-from showtell.data.records import JSON
+from showtell.data.records import JSON, OnSkip
 from showtell.data.showtell_jsonl import dialogue_of
 from showtell.dialogue import Dialogue
 from showtell.errors import DataError, PhotoError, UsageError
@@ -82,6 +86,25 @@ class Shards:
         shard, inside = self._place(number)
         with open(self.folder / self.names[shard], "rb") as file:
             return self._read(file, shard, inside)
+
+    def dialogue(self, number: int) -> Dialogue:
+        """The dialogue of ``self[number]`` alone: the bytes of its photos are not read."""
+        shard, inside = self._place(number)
+        try:
+            with open(self.folder / self.names[shard], "rb") as file:
+                file.seek(self.offsets[shard][inside])
+                header = file.read(tarfile.BLOCKSIZE)
+                size = tarfile.TarInfo.frombuf(header, "ascii", "strict").size
+                value = JSON.decode(file.read(size).decode("ascii"))
+        except _DAMAGE as error:
+            raise self._damaged(shard, inside, error) from error
+        return self._dialogue(value, shard, inside)
+
+    @property
+    def blocks(self) -> list[range]:
+        """The numbers of each shard's examples."""
+        starts = [0, *self.ends[:-1]]
+        return [range(start, end) for start, end in zip(starts, self.ends, strict=True)]
 
     def verify(self) -> None:
         """Read every byte; DataError for a shard that is not what was written."""
@@ -163,7 +186,6 @@ class Shards:
         return shard, number - (self.ends[shard] - len(self.offsets[shard]))
 
     def _read(self, file: BinaryIO, shard: int, inside: int) -> PackedExample:
-        where = f"{self.names[shard]}, example {inside}"
         offsets = self.offsets[shard]
         whole = self.index["shards"][shard]["bytes"] - 2 * tarfile.BLOCKSIZE
         stop = offsets[inside + 1] if inside + 1 < len(offsets) else whole
@@ -172,13 +194,73 @@ class Shards:
             members = _members(file.read(max(0, stop - offsets[inside])))
             value = JSON.decode(members.pop("json").decode("ascii"))
             files = {int(name.partition(".")[0]): data for name, data in members.items()}
-        except (OSError, tarfile.TarError, ValueError, KeyError, RecursionError) as error:
-            raise DataError(
-                f"{where}: the shard is damaged ({type(error).__name__}: {error}); wanted what "
-                f"{INDEX_NAME} tells of. Pack the data again."
-            ) from error
+        except _DAMAGE as error:
+            raise self._damaged(shard, inside, error) from error
         number = self.ends[shard] - len(offsets) + inside
-        return PackedExample(number=number, dialogue=dialogue_of(value, where, None), files=files)
+        dialogue = self._dialogue(value, shard, inside)
+        return PackedExample(number=number, dialogue=dialogue, files=files)
+
+    def _dialogue(self, value: Any, shard: int, inside: int) -> Dialogue:
+        name = self.names[shard]
+        number = self.ends[shard] - len(self.offsets[shard]) + inside
+        photos = _PackedPhotos(f"{self.folder / name}/{number:09}")
+        return dialogue_of(value, f"{name}, example {inside}", photos)
+
+    def _damaged(self, shard: int, inside: int, error: Exception) -> DataError:
+        return DataError(
+            f"{self.names[shard]}, example {inside}: the shard is damaged ({type(error).__name__}: "
+            f"{error}); wanted what {INDEX_NAME} tells of. Pack the data again."
+        )
+
+
+_DAMAGE = (OSError, tarfile.TarError, ValueError, KeyError, RecursionError)
+
+
+@dataclass(frozen=True)
+class _PackedPhotos:
+    """What ``dialogue_of`` asks for the paths of an example's photos."""
+
+    start: str
+
+    def find(self, name: str, where: str) -> str:
+        return f"{self.start}.{name}"
+
+
+def read_shards(
+    folder: str | Path, *, skip_bad: bool = False, on_skip: OnSkip | None = None
+) -> Iterator[Dialogue]:
+    """All dialogues of packed shards, in the order in which they were packed."""
+    shards = Shards(folder)
+    for number in range(len(shards)):
+        try:
+            dialogue = shards.dialogue(number)
+        except DataError as error:
+            if not skip_bad:
+                raise
+            if on_skip:
+                on_skip(error)
+            continue
+        yield dialogue
+
+
+def is_packed(path: str) -> bool:
+    """Whether the path is that of a photo inside a shard."""
+    shard = Path(path).parent
+    return shard.suffix == ".tar" and shard.is_file()
+
+
+def packed_photo(path: Path) -> Image.Image:
+    """The photo at a path inside a shard. Raises DataError and PhotoError."""
+    number, _, name = path.name.partition(".")
+    place = name.partition(".")[0]
+    if not (number.isdecimal() and place.isdecimal()):
+        raise PhotoError(f"{path} names no photo of a shard; wanted SHARD.tar/NUMBER.PLACE.jpg.")
+    return _opened(path.parent.parent)[int(number)].image(int(place))
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(folder: Path) -> Shards:
+    return Shards(folder)
 
 
 def _members(data: bytes) -> dict[str, bytes]:

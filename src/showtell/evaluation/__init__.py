@@ -6,17 +6,23 @@ import hashlib
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from showtell.data.sources import open_data
+from showtell.data.sources import DataSource, open_data
+from showtell.dialogue import Dialogue
 from showtell.errors import DataError, UsageError
+from showtell.evaluation.dialogues import PROTOCOLS, REPLIES, Encoders, evaluate_dialogues
+from showtell.evaluation.reported import reported_rows
 from showtell.evaluation.substitutes import missing_photos as policy_of
 from showtell.metrics.pictures import contact_sheet
 from showtell.metrics.report import Report, Reported, model_digest
 from showtell.models.checkpoint import read_description
 from showtell.recipes import SHIPPED, load_model, model_folder
+from showtell.recipes.forms import form_named
+from showtell.recipes.tasks import swap_speakers
 from showtell.world.scenes import split_of
 
 
@@ -29,11 +35,18 @@ def evaluate(
     out: Path | None = None,
     skip_bad: bool = False,
     missing_photos: str | None = None,
+    protocols: Sequence[str] = (),
+    form: str = "",
+    encoders: Encoders = Encoders(),  # noqa: B008 (frozen)
     told: Callable[[str, int, int], None] | None = None,
 ) -> Report:
     """Measure; with ``out``, write report.json, report.md and (where photos are painted)
     contact_sheet.png there. ``missing_photos``: "error", "skip" or "paint:MODEL", whose substitutes
     are kept in ``out``/substitutes; None leaves missing photos missing.
+
+    The photo world and PhotoChat have measures of their own. Other data, and these where
+    ``protocols`` or a ``form`` (``recipes/forms.py``) are named, are measured as
+    ``evaluation/dialogues.py`` says, with ``encoders``.
 
     Raises CheckpointError, DataError or UsageError.
     """
@@ -49,8 +62,10 @@ def evaluate(
     notes: tuple[str, ...] = ()
     reported: tuple[Reported, ...] = ()
     sheet = None
-    if source.kind == "world":
-        from showtell.evaluation.world import measure_world
+    used: dict[str, str] = {}
+    named = bool(protocols or form)
+    if source.kind == "world" and not named:
+        from showtell.evaluation.world import dropped_turns, measure_world
         from showtell.world.oracle import AttributeReader
 
         dialogues = list(islice(source, limit))
@@ -68,14 +83,17 @@ def evaluate(
         )
         metrics = measures.metrics
         counts = {"dialogues": len(dialogues), "photos": sum(len(d.photos) for d in dialogues)}
+        if dropped := dropped_turns(model, dialogues):
+            counts["dropped turns"] = sum(dropped.values())
+            notes += (dropped_note(dropped, model.renderer.config.max_tokens),)
         splits = sorted({split_of(d.labels["seed"]) for d in dialogues})
-        notes = (f"seeds of split: {', '.join(splits)}",)
+        notes += (f"seeds of split: {', '.join(splits)}",)
         if "train" in splits:
             notes += ("these are training seeds: the figures are not those of unseen data",)
         if measures.sheet[0]:
             sheet = contact_sheet(*measures.sheet, columns=6, title=f"{model.name} on {data}")
         digest = hashlib.sha256(repr(dialogues).encode()).hexdigest()[:16]
-    elif source.kind == "photochat":
+    elif source.kind == "photochat" and not named:
         from showtell.evaluation.photochat import evaluate_photochat
 
         metrics, counts, reported = evaluate_photochat(
@@ -83,10 +101,21 @@ def evaluate(
         )
         digest = source.digest()
     else:
-        raise UsageError(
-            f'there is no protocol for data of kind "{source.kind}" yet; wanted world or '
-            "photochat; score your own answers to it with showtell score"
+        protocols, form = tuple(protocols) or PROTOCOLS, form or "dialogue"
+        metrics, counts, notes, used = evaluate_dialogues(
+            model,
+            _examples(source, form, limit=limit, seed=seed),
+            protocols=protocols,
+            encoders=encoders,
+            seed=seed,
+            most=REPLIES if limit is None else None,
+            out=out,
+            told=told,
         )
+        counts |= {"skipped": len(source.skipped)} if source.skipped else {}
+        notes += (f"form: {form}",)
+        reported = reported_rows(source.origin, protocols, form)
+        digest = source.digest()
     notes += source.notes
     report = Report.of_this_run(
         metrics=metrics,
@@ -102,8 +131,29 @@ def evaluate(
         notes=notes,
         reported=reported,
     )
+    report = replace(report, encoders=used)
     if out is not None:
         report.write(out)
         if sheet is not None:
             sheet.save(out / "contact_sheet.png")
     return report
+
+
+def _examples(source: DataSource, form: str, *, limit: int | None, seed: int) -> list[Dialogue]:
+    """The first ``limit`` dialogues in their form; without an agent, both speakers are measured."""
+    make = form_named(form, seed=seed)
+    dialogues = [example for dialogue in islice(source, limit) for example in make(dialogue)]
+    if source.symmetric and form == "dialogue":
+        dialogues += [swap_speakers(dialogue) for dialogue in dialogues]
+    return dialogues
+
+
+def dropped_note(dropped: Mapping[str, int], max_tokens: int) -> str:
+    """Which dialogues were read without their first turns, the longest cuts first."""
+    most = sorted(dropped.items(), key=lambda item: -item[1])
+    named = ", ".join(f"{name}: the first {count}" for name, count in most[:10])
+    more = f" and {len(most) - 10} more" if len(most) > 10 else ""
+    return (
+        f"{len(most)} dialogues are longer than the model reads ({max_tokens} tokens), and their "
+        f"oldest turns were dropped ({named}{more}); their last turn never is"
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,30 +18,41 @@ from torch import Tensor
 
 from showtell.batch import collate
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
+from showtell.evaluation.world_photos import (
+    BATCH,
+    Told,
+    attribute_values,
+    ceilings,
+    described,
+    gold_photos,
+    images_of,
+    paint_orders,
+    photo_orders,
+    quiet,
+    spoken_photos,
+)
 from showtell.metrics.moment import best_threshold, keyword_score, moment_values
 from showtell.metrics.photos import frechet_distance
 from showtell.metrics.report import Value, mean_value
 from showtell.metrics.text import distinct_n, text_values
 from showtell.models.dialogue_model import PhotoDialogueModel, to_image, to_pixels
-from showtell.prompt import IGNORED, Renderer
+from showtell.models.writing import write_texts
+from showtell.prompt import IGNORED, Rendered, Renderer
 from showtell.world.drawing import photo_pixels
 from showtell.world.oracle import NUM_FEATURES, AttributeReader
-from showtell.world.scenes import ATTRIBUTES, DEV_SEEDS
+from showtell.world.scenes import DEV_SEEDS
 from showtell.world.talk import named_attributes, world_dialogue
-
-Told = Callable[[str, int, int], None]
-
-
-def quiet(what: str, done: int, total: int) -> None:
-    """No progress."""
-
 
 # ---------------------------------------------------------------------------------- the moment
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """Every start of an agent's turn: was it a photo, P([IMG]), and the true chance p*."""
+    """Every start of an agent's turn: was it a photo, P([IMG]), and the true chance p*.
+
+    ``token_nll`` is the mean over all trained tokens; ``word_nll_B`` and ``words_B`` are sums over
+    the words of the agent's text turns alone, which every system has, for each dialogue.
+    """
 
     shared_M: np.ndarray
     p_share_M: np.ndarray
@@ -50,6 +61,8 @@ class Moments:
     unseen_M: np.ndarray  # bool: the turn before it was said in words never trained
     token_nll: float
     num_tokens: int
+    word_nll_B: np.ndarray
+    words_B: np.ndarray
 
 
 @torch.no_grad()
@@ -59,6 +72,7 @@ def share_moments(
     """P([IMG]) at every start of an agent's turn, gold context, one pass over each dialogue."""
     columns: dict[str, list] = {k: [] for k in ("shared", "p", "star", "dialogue", "unseen")}
     total, count = 0.0, 0
+    word_nll, words = [], []
     for start in range(0, len(dialogues), batch_size):
         part = dialogues[start : start + batch_size]
         rows = [model.renderer.render(described(model, d)) for d in part]
@@ -78,8 +92,13 @@ def share_moments(
         rows_M, at_M = (batch.labels_BT[:, 1:] != IGNORED).nonzero(as_tuple=True)
         logits_MV = model.language.head(states.hidden_BTD[rows_M, at_M]).float()
         gold_M = batch.labels_BT[rows_M, at_M + 1]
-        total += float(torch.nn.functional.cross_entropy(logits_MV, gold_M, reduction="sum"))
+        nll_M = torch.nn.functional.cross_entropy(logits_MV, gold_M, reduction="none")
+        total += float(nll_M.sum())
         count += len(gold_M)
+        is_word_M = _words_of_turns(model.renderer, rows, batch.labels_BT)[rows_M, at_M + 1]
+        zeros_B = torch.zeros(len(part))
+        word_nll += zeros_B.index_add(0, rows_M, nll_M * is_word_M).tolist()
+        words += zeros_B.index_add(0, rows_M, is_word_M.float()).tolist()
     return Moments(
         shared_M=np.array(columns["shared"], dtype=bool),
         p_share_M=np.array(columns["p"]),
@@ -88,7 +107,19 @@ def share_moments(
         unseen_M=np.array(columns["unseen"], dtype=bool),
         token_nll=total / max(1, count),
         num_tokens=count,
+        word_nll_B=np.array(word_nll),
+        words_B=np.array(words),
     )
+
+
+def _words_of_turns(renderer: Renderer, rows: Sequence[Rendered], labels_BT: Tensor) -> Tensor:
+    """(B, T) bool: trained words, but no mark of ours and nothing of what announces a photo."""
+    special = torch.tensor([IGNORED, *renderer.special])
+    words_BT = ~torch.isin(labels_BT, special)
+    for b, row in enumerate(rows):
+        for place in row.spans:
+            words_BT[b, place.start : place.stop] = False
+    return words_BT
 
 
 def moment_report(
@@ -170,167 +201,7 @@ def bayes_threshold(count: int = 1000) -> float:
     return best_threshold(shared, star).threshold
 
 
-# ---------------------------------------------------------------------------------- the photos
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """A photo to paint for measurement: its caption, what is true, and what counts."""
-
-    caption: str
-    scene: Mapping[str, str]
-    counts: tuple[str, ...]
-    seed: int
-    context: tuple[Turn, ...] = ()
-
-
-def photo_orders(dialogues: Sequence[Dialogue], *, seed: int) -> list[Order]:
-    """The agent's photos with their contexts; ``counts`` are the attributes the caption states."""
-    orders: list[Order] = []
-    for dialogue in dialogues:
-        for k, turn in enumerate(dialogue.turns):
-            if turn.speaker == AGENT and turn.photos:
-                photo = turn.photos[0]
-                orders.append(
-                    Order(
-                        caption=photo.caption,
-                        scene=photo.labels["scene"],
-                        counts=tuple(photo.labels["stated"]),
-                        seed=seed + len(orders),
-                        context=dialogue.turns[:k],
-                    )
-                )
-    return orders
-
-
-def paint_orders(
-    model: PhotoDialogueModel, orders: Sequence[Order], *, batch_size: int = 32, told: Told = quiet
-) -> Tensor:
-    """The painted photos, (N, 3, H, W); each from its own seed."""
-    parts = []
-    for start in range(0, len(orders), batch_size):
-        part = orders[start : start + batch_size]
-        parts.append(model.paint_captions([o.caption for o in part], seeds=[o.seed for o in part]))
-        told("painting", min(start + batch_size, len(orders)), len(orders))
-    return torch.cat(parts)
-
-
-def attribute_values(
-    oracle: AttributeReader,
-    pixels_N3HW: Tensor,
-    orders: Sequence[Order],
-    *,
-    name: str,
-    seed: int,
-    each: bool = True,
-    note: str = "",
-) -> dict[str, Value]:
-    """``photo.<name>``: the share of counted attributes that the oracle reads right.
-
-    The mean is over attributes (every attribute counts the same), resampled by photo; with ``each``
-    also every attribute, and all counted attributes of a photo right at once.
-    """
-    read = oracle.read(pixels_N3HW)
-    right: dict[str, list[float]] = {attribute: [] for attribute in ATTRIBUTES}
-    photo_of: dict[str, list[int]] = {attribute: [] for attribute in ATTRIBUTES}
-    whole = []
-    for number, (order, found) in enumerate(zip(orders, read, strict=True)):
-        for attribute in order.counts:
-            right[attribute].append(float(found[attribute] == order.scene[attribute]))
-            photo_of[attribute].append(number)
-        if order.counts:
-            whole.append(float(all(found[a] == order.scene[a] for a in order.counts)))
-    values = {}
-    used = [attribute for attribute in ATTRIBUTES if right[attribute]]
-    means = [float(np.mean(right[attribute])) for attribute in used]
-    low, high = _macro_interval(right, photo_of, used, len(orders), seed=seed)
-    values[f"photo.{name}"] = Value(
-        value=float(np.mean(means)) if means else None,
-        low=low if means else None,
-        high=high if means else None,
-        n=len(whole),
-        protocol="world",
-        note=note or f"mean of {len(used)} attributes, read by the oracle",
-    )
-    values[f"photo.{name}.all_right"] = mean_value(
-        whole, seed=seed, protocol="world", note="all counted attributes of a photo at once"
-    )
-    if each:
-        for attribute in used:
-            chance = 1 / len(ATTRIBUTES[attribute])
-            values[f"photo.{name}.{attribute}"] = mean_value(
-                right[attribute], seed=seed, protocol="world", note=f"chance {100 * chance:.1f}%"
-            )
-    return values
-
-
-def _macro_interval(
-    right: Mapping[str, list[float]],
-    photo_of: Mapping[str, list[int]],
-    used: Sequence[str],
-    num_photos: int,
-    *,
-    seed: int,
-    resamples: int = 1000,
-) -> tuple[float, float]:
-    rng = np.random.default_rng(seed)
-    counts_RN = rng.multinomial(num_photos, np.full(num_photos, 1 / num_photos), resamples)
-    means = []
-    for attribute in used:
-        weights = counts_RN[:, photo_of[attribute]]
-        means.append((weights @ np.array(right[attribute])) / np.maximum(weights.sum(1), 1))
-    draws = np.mean(means, axis=0) if means else np.zeros(1)
-    return float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975))
-
-
-def spoken_orders(
-    model: PhotoDialogueModel, dialogues: Sequence[Dialogue], *, seed: int, told: Told = quiet
-) -> list[Order]:
-    """At gold photo moments and gold contexts, the model's own caption; the determined attributes
-    count."""
-    orders = []
-    gold = [
-        (dialogue, k)
-        for dialogue in dialogues
-        for k, turn in enumerate(dialogue.turns)
-        if turn.speaker == AGENT and turn.photos
-    ]
-    for number, (dialogue, k) in enumerate(gold):
-        photo = dialogue.turns[k].photos[0]
-        context = described(model, dialogue).turns[:k]
-        writing, _ = model.read(context, images_of(context))
-        model.open_turn(writing)
-        orders.append(
-            Order(
-                caption=model.write_caption(writing),
-                scene=photo.labels["scene"],
-                counts=tuple(photo.labels["determined"]),
-                seed=seed + number,
-                context=context,
-            )
-        )
-        told("captions", number + 1, len(gold))
-    return orders
-
-
 # --------------------------------------------------------------------------------- the replies
-
-
-def described(model: PhotoDialogueModel, dialogue: Dialogue) -> Dialogue:
-    """For a model that reads captions: the user's photos as its own captioner describes them."""
-    if model.captioner is None:
-        return dialogue
-    turns = model.describe(dialogue.turns, images_of(dialogue.turns))
-    return dataclasses.replace(dialogue, turns=turns)
-
-
-def images_of(turns: Sequence[Turn]) -> dict[str, Image.Image]:
-    return {
-        photo.id: photo_pixels(photo)
-        for turn in turns
-        for photo in turn.photos
-        if "scene" in photo.labels
-    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,18 +211,22 @@ class Comment:
     context: tuple[Turn, ...]
     photo: Photo
     gold: str
+    dialogue: int = 0
 
 
 def comments(dialogues: Sequence[Dialogue]) -> list[Comment]:
     """The agent's turns that name something visible in a user's photo."""
     found = []
-    for dialogue in dialogues:
+    for number, dialogue in enumerate(dialogues):
         for k, turn in enumerate(dialogue.turns):
             if turn.speaker != AGENT or not turn.labels.get("named"):
                 continue
             seen = [p for t in dialogue.turns[:k] if t.speaker == USER for p in t.photos]
             if seen and turn.labels.get("about", seen[-1].id) == seen[-1].id:
-                found.append(Comment(context=dialogue.turns[:k], photo=seen[-1], gold=turn.text))
+                context = dialogue.turns[:k]
+                found.append(
+                    Comment(context=context, photo=seen[-1], gold=turn.text, dialogue=number)
+                )
     return found
 
 
@@ -370,23 +245,21 @@ def seeing_report(
     Caption-only: the photo's short gold caption instead of its pixels.
     """
     cases = comments(dialogues)
-    replies, blind, captioned = [], [], []
-    caption_renderer = Renderer(
-        model.language.tokenizer,
-        dataclasses.replace(model.renderer.config, perceive="caption"),
+    images = [images_of(case.context) for case in cases]
+    read = [model.describe(c.context, i) for c, i in zip(cases, images, strict=True)]
+    replies = first_texts(model, read, images, seed=seed, told=told)
+    blind = []
+    if model.perceptron is not None:
+        grey = Image.new("RGB", (64, 64), (128, 128, 128))
+        unseen = [{**i, case.photo.id: grey} for i, case in zip(images, cases, strict=True)]
+        blind = first_texts(model, read, unseen, seed=seed, what="blind replies", told=told)
+    renderer = model.renderer
+    model.renderer = Renderer(
+        model.language.tokenizer, dataclasses.replace(renderer.config, perceive="caption")
     )
-    pixel_renderer = model.renderer
-    for number, case in enumerate(cases):
-        context = model.describe(case.context, images_of(case.context))
-        images = images_of(case.context)
-        replies.append(first_text(model, context, images, seed=seed + number))
-        if model.perceptron is not None:
-            grey = {**images, case.photo.id: Image.new("RGB", (64, 64), (128, 128, 128))}
-            blind.append(first_text(model, context, grey, seed=seed + number))
-        model.renderer = caption_renderer
-        captioned.append(first_text(model, case.context, images, seed=seed + number))
-        model.renderer = pixel_renderer
-        told("replies", number + 1, len(cases))
+    contexts = [case.context for case in cases]
+    captioned = first_texts(model, contexts, images, seed=seed, what="from captions", told=told)
+    model.renderer = renderer
     rng = random.Random(seed)
     others = [rng.choice(cases).photo.labels["scene"] for _ in cases]
     scenes = [case.photo.labels["scene"] for case in cases]
@@ -410,17 +283,38 @@ def seeing_report(
     return values
 
 
-def first_text(
+def first_texts(
     model: PhotoDialogueModel,
-    context: tuple[Turn, ...],
-    images: Mapping[str, Image.Image],
+    contexts: Sequence[tuple[Turn, ...]],
+    images: Sequence[Mapping[str, Image.Image]],
     *,
     seed: int,
-) -> str:
-    """The model's next text turn, whether or not it would rather share a photo."""
-    writing, _ = model.read(context, images)
-    model.open_turn(writing)
-    return model.write_text(writing, generator=torch.Generator().manual_seed(seed))
+    what: str = "replies",
+    told: Told = quiet,
+) -> list[str]:
+    """The model's next text turn in each dialogue, whether or not it would rather share a photo;
+    the n-th by seed + n."""
+    said: list[str] = []
+    for start in range(0, len(contexts), BATCH):
+        part = slice(start, start + BATCH)
+        seeds = range(seed + start, seed + start + len(contexts[part]))
+        said += write_texts(model, contexts[part], images[part], list(seeds))
+        told(what, len(said), len(contexts))
+    return said
+
+
+def text_turns(
+    dialogues: Sequence[Dialogue], *, seed: int, most: int = 400
+) -> list[tuple[int, int]]:
+    """(dialogue, turn) of at most ``most`` of the agent's text turns, drawn by ``seed``."""
+    cases = [
+        (number, k)
+        for number, dialogue in enumerate(dialogues)
+        for k, turn in enumerate(dialogue.turns)
+        if k and turn.speaker == AGENT and turn.text
+    ]
+    random.Random(seed).shuffle(cases)
+    return cases[:most]
 
 
 def reply_report(
@@ -432,20 +326,12 @@ def reply_report(
     told: Told = quiet,
 ) -> dict[str, Value]:
     """BLEU and ROUGE-L of free-running text replies to gold contexts; distinct-3."""
-    cases = [
-        (dialogue, k)
-        for dialogue in dialogues
-        for k, turn in enumerate(dialogue.turns)
-        if k and turn.speaker == AGENT and turn.text
-    ]
-    random.Random(seed).shuffle(cases)
-    cases = cases[:most]
-    said, gold = [], []
-    for number, (dialogue, k) in enumerate(cases):
-        context = model.describe(dialogue.turns[:k], images_of(dialogue.turns[:k]))
-        said.append(first_text(model, context, images_of(context), seed=seed + number))
-        gold.append(dialogue.turns[k].text)
-        told("text", number + 1, len(cases))
+    cases = text_turns(dialogues, seed=seed, most=most)
+    contexts = [dialogues[number].turns[:k] for number, k in cases]
+    images = [images_of(context) for context in contexts]
+    read = [model.describe(c, i) for c, i in zip(contexts, images, strict=True)]
+    said = first_texts(model, read, images, seed=seed, what="text", told=told)
+    gold = [dialogues[number].turns[k].text for number, k in cases]
     values: dict[str, Value] = {}
     for protocol in ("psdg", "standard"):
         scores = text_values(said, gold, protocol=protocol, seed=seed)
@@ -455,6 +341,15 @@ def reply_report(
         value=distinct_n(said, 3), low=None, high=None, n=len(said), protocol="world"
     )
     return values
+
+
+def dropped_turns(model: PhotoDialogueModel, dialogues: Sequence[Dialogue]) -> dict[str, int]:
+    """How many of its oldest turns each dialogue loses to be read to its end; {} without a cut.
+
+    No gold context loses more. Photos take the same room whatever they show.
+    """
+    counts = {d.id: model.renderer.render(d).dropped_turns for d in dialogues}
+    return {name: count for name, count in counts.items() if count}
 
 
 # ------------------------------------------------------------------------------ while it is trained
@@ -471,17 +366,11 @@ def dev_measures(
     dialogues = [world_dialogue(number) for number in DEV_SEEDS[:count]]
     measured = {"bleu2": reply_report(model, dialogues, seed=seed)["text.psdg.bleu2"].value}
     if model.painter is not None:
-        orders = spoken_orders(model, dialogues, seed=seed)
-        if len(orders) > 1:
-            real = [
-                to_pixels(photo_pixels(turn.photos[0]))
-                for dialogue in dialogues
-                for turn in dialogue.turns
-                if turn.speaker == AGENT and turn.photos
-            ]
+        own = spoken_photos(model, dialogues, seed=seed)
+        if len(own.orders) > 1 and own.pixels_N3HW is not None:
             measured["fid"] = frechet_distance(
-                torch.stack(real),
-                paint_orders(model, orders),
+                gold_photos(dialogues),
+                own.pixels_N3HW,
                 features=encoder.features,
                 num_features=NUM_FEATURES,
             )
@@ -527,10 +416,11 @@ def measure_world(
             note="read by the second, independent encoder",
         )
         metrics |= ceilings(model, dialogues, orders, oracle=oracle, seed=seed)
-        spoken = spoken_orders(model, dialogues, seed=seed, told=told)
-        own = paint_orders(model, spoken, told=told)
+        own = spoken_photos(model, dialogues, seed=seed, told=told)
+        spoken, own_N3HW = own.orders, own.pixels_N3HW
+        assert own_N3HW is not None
         metrics |= attribute_values(
-            oracle, own, spoken, name="attribute_accuracy_in_dialogue", seed=seed
+            oracle, own_N3HW, spoken, name="attribute_accuracy_in_dialogue", seed=seed
         )
         determined = [
             dataclasses.replace(order, counts=spoken[k].counts) for k, order in enumerate(orders)
@@ -547,40 +437,6 @@ def measure_world(
         for number in range(min(24, len(orders))):
             sheet[0].append(to_image(painted[number]))
             sheet[1].append(f"gold: {orders[number].caption}")
-            sheet[0].append(to_image(own[number]))
-            sheet[1].append(f"own: {spoken[number].caption}")
+            sheet[0].append(to_image(own_N3HW[number]))
+            sheet[1].append(f"own: {spoken[number].caption or '(said without words)'}")
     return WorldMeasures(metrics=metrics, sheet=sheet)
-
-
-def ceilings(
-    model: PhotoDialogueModel,
-    dialogues: Sequence[Dialogue],
-    orders: Sequence[Order],
-    *,
-    oracle: AttributeReader,
-    seed: int,
-) -> dict[str, Value]:
-    """What the oracle reads from the real drawings, and from them after the VAE and back."""
-    photos = [
-        turn.photos[0]
-        for dialogue in dialogues
-        for turn in dialogue.turns
-        if turn.speaker == AGENT and turn.photos
-    ]
-    real = torch.stack([to_pixels(photo_pixels(photo)) for photo in photos])
-    values = attribute_values(
-        oracle, real, orders, name="attribute_ceiling", seed=seed, each=True, note="real drawings"
-    )
-    painter = model.painter
-    rebuilt = torch.cat(
-        [painter.decode_photos(painter.encode_photos(part)) for part in real.split(64)]  # type: ignore[union-attr]
-    )
-    return values | attribute_values(
-        oracle,
-        rebuilt,
-        orders,
-        name="attribute_ceiling_vae",
-        seed=seed,
-        each=True,
-        note="real drawings after the VAE and back",
-    )

@@ -24,6 +24,7 @@ _HOMES = {
     "best_threshold": "moment",
     "brier": "moment",
     "calibration_error": "moment",
+    "cider_d": "cider",
     "clip_i": "similarity",
     "clip_t": "similarity",
     "decision_f1": "retrieval",

@@ -64,6 +64,16 @@ def average_precision(labels_N: Any, scores_N: Any) -> float:
     return _area(hits_K, chosen_K)
 
 
+def average_precision_of_draws(labels_N: Any, scores_N: Any, counts_RN: np.ndarray) -> np.ndarray:
+    """The same of R draws of the positions, (R,): how often each was drawn."""
+    labels_N, scores_N = _pair(labels_N, scores_N)
+    order_N = np.argsort(-scores_N, kind="stable")
+    labels_N, scores_N = labels_N[order_N], scores_N[order_N]
+    return np.array(
+        [_area(*_steps(labels_N, scores_N, counts_N)[:2]) for counts_N in counts_RN[:, order_N]]
+    )
+
+
 def _steps(
     labels_N: np.ndarray, scores_N: np.ndarray, weights_N: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

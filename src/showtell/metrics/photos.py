@@ -24,6 +24,8 @@ KEPT = 10_000
 FEW = 10_000  # below it FID is biased enough to be warned of
 SPLITS = 10
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # the defaults of Binkowski et al. and torchmetrics
+_DRAWS, _FEW_DRAWS, _WIDE = 100, 20, 512  # resamples for an interval of FID; few in wide features
+_Z = 1.959963984540054  # the normal quantile of a two-sided 95 %
 _SIZES = 15  # of the line for FID at infinite size (Chong and Forsyth 2020)
 
 
@@ -110,15 +112,40 @@ class PhotoSets:
             raise DataError(
                 f"FID at infinite size of {fewest} photos; wanted at least 8 on each side"
             )
+        return _line_at_zero(real, painted, np.random.default_rng(self.seed))
+
+    def fid_interval(self) -> tuple[float, float]:
+        """95% around ``fid()``: what another sample of photos of the same size would give.
+
+        The spread of resampled photos, put around the value itself: resampling adds a bias of its
+        own, so its percentiles would lie too high. The estimate's own bias is not in it.
+        """
+        draws = _FEW_DRAWS if self.num_features > _WIDE else _DRAWS
+        spread = self._spread(gaussian_distance, draws)
+        value = self.fid()
+        return value - _Z * spread, value + _Z * spread
+
+    def fid_infinity_interval(self) -> tuple[float, float] | None:
+        """The same around ``fid_infinity()``; None in features so wide that it would take hours."""
+        if self.num_features > _WIDE:
+            return None
         rng = np.random.default_rng(self.seed)
-        shares = 1 / np.linspace(1, 4, _SIZES)
-        distances = []
-        for share in shares:
-            one, other = (
-                x[rng.permutation(len(x))[: max(2, round(share * len(x)))]] for x in (real, painted)
-            )
-            distances.append(gaussian_distance(one, other))
-        return float(np.polyfit(1 / (shares * fewest), distances, 1)[1])
+        spread = self._spread(lambda one, other: _line_at_zero(one, other, rng), _DRAWS)
+        value = self.fid_infinity()
+        return value - _Z * spread, value + _Z * spread
+
+    def _spread(self, measure: Callable[[Tensor, Tensor], float], draws: int) -> float:
+        """The standard deviation of a measure over resampled photos of both kept sets."""
+        self._needs_two()
+        rng = np.random.default_rng(self.seed)
+        samples = [self.sample(real=real) for real in (True, False)]
+        found = [
+            measure(*(x[torch.from_numpy(rng.integers(len(x), size=len(x)))] for x in samples))
+            for _ in range(draws)
+        ]
+        kept = min(map(len, samples))
+        counted = min(self.count(real=True), self.count(real=False))
+        return float(np.std(found, ddof=1)) * (kept / counted) ** 0.5
 
     def kid(self) -> Kid:
         """KID (Binkowski et al. 2018) by torchmetrics, of the kept photos."""
@@ -231,35 +258,51 @@ def gaussian_distance(one_NE: Tensor, other_ME: Tensor) -> float:
     return float(gap + traces - 2 * torch.linalg.svdvals(factors[0] @ factors[1].T).sum())
 
 
+def _line_at_zero(real_KE: Tensor, painted_KE: Tensor, rng: np.random.Generator) -> float:
+    """FID of both sets thinned to ``_SIZES`` sizes, as a line in 1 / n, read at 1 / n = 0."""
+    fewest = min(len(real_KE), len(painted_KE))
+    shares = 1 / np.linspace(1, 4, _SIZES)
+    distances = []
+    for share in shares:
+        one, other = (
+            x[rng.permutation(len(x))[: max(2, round(share * len(x)))]]
+            for x in (real_KE, painted_KE)
+        )
+        distances.append(gaussian_distance(one, other))
+    return float(np.polyfit(1 / (shares * fewest), distances, 1)[1])
+
+
 def _kid_interval(real_KE: Tensor, painted_KE: Tensor, *, seed: int) -> tuple[float, float]:
     """The percentile bootstrap over photos of both sets, of at most 2,000 of each.
 
     A photo drawn twice is not compared with itself, so the estimate stays unbiased.
     """
     one, other = (x[:2000].numpy() for x in (real_KE, painted_KE))
-    width = one.shape[1]
+    most = max(len(one), len(other))
+    draws = zip(resample_counts(most, seed=seed), resample_counts(most, seed=seed + 1), strict=True)
+    return percentiles(
+        kid_of_draws(one, other, _shortened(first_RG, len(one)), _shortened(second_RG, len(other)))
+        for first_RG, second_RG in draws
+    )
 
-    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return (x @ y.T / width + 1) ** 3
 
-    within = [kernel(x, x) for x in (one, other)]
+def kid_of_draws(
+    real_NE: np.ndarray, painted_ME: np.ndarray, real_RN: np.ndarray, painted_RM: np.ndarray
+) -> np.ndarray:
+    """KID of R draws of both sets, (R,): how often each photo was drawn."""
+    within = [_kernel(x, x) for x in (real_NE, painted_ME)]
     for k in within:
         np.fill_diagonal(k, 0)
-    between = kernel(one, other)
-    found = []
-    draws = zip(
-        resample_counts(max(len(one), len(other)), seed=seed),
-        resample_counts(max(len(one), len(other)), seed=seed + 1),
-        strict=True,
-    )
-    for first_RG, second_RG in draws:
-        counts = [_shortened(c_RG, len(x)) for c_RG, x in ((first_RG, one), (second_RG, other))]
-        value = -2 * ((counts[0] @ between) * counts[1]).sum(1)
-        value /= counts[0].sum(1) * counts[1].sum(1)
-        for c, k in zip(counts, within, strict=True):
-            value += ((c @ k) * c).sum(1) / (c.sum(1) ** 2 - (c**2).sum(1))
-        found.append(value)
-    return percentiles(found)
+    value = -2 * ((real_RN @ _kernel(real_NE, painted_ME)) * painted_RM).sum(1)
+    value /= real_RN.sum(1) * painted_RM.sum(1)
+    for c, k in zip((real_RN, painted_RM), within, strict=True):
+        # a draw of one photo alone has no pairs
+        value += ((c @ k) * c).sum(1) / np.maximum(c.sum(1) ** 2 - (c**2).sum(1), 1)
+    return value
+
+
+def _kernel(x_NE: np.ndarray, y_ME: np.ndarray) -> np.ndarray:
+    return (x_NE @ y_ME.T / x_NE.shape[1] + 1) ** 3
 
 
 def _shortened(counts_RG: np.ndarray, size: int) -> np.ndarray:

@@ -38,6 +38,7 @@ PROTOCOLS: dict[str, str] = {
     "gill": "1",  # the released validation and evals of 2305.17216
     "photochat": "1",  # the share moment: every position from the second turn to the share
     "world": "1",  # the photo world: scored by the oracle
+    "judge": "1",  # people's votes on the three questions of 2310.02239
 }
 
 

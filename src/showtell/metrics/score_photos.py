@@ -215,9 +215,12 @@ def set_values(
             unit="",
         )
 
-    values["fid"] = row(sets.fid(), sizes)
+    values["fid"] = row(sets.fid(), sizes, *sets.fid_interval())
     if n >= 8:
-        values["fid_infinity"] = row(sets.fid_infinity(), f"extrapolated to 1/N = 0; {about}")
+        between = sets.fid_infinity_interval() or (None, None)
+        values["fid_infinity"] = row(
+            sets.fid_infinity(), f"extrapolated to 1/N = 0; {about}", *between
+        )
     kid = sets.kid()
     values["kid"] = row(
         kid.value,

@@ -54,7 +54,7 @@ class TextScores:
 def psdg_scores(hypotheses: Sequence[str], references: Sequence[str]) -> TextScores:
     """Protocol ``psdg`` over pairs of texts, one reference each."""
     _check(hypotheses, references)
-    bleu_O = _psdg_bleu(_psdg_counts(hypotheses, references).sum(0)[None])[0]
+    bleu_O = psdg_bleu(psdg_counts(hypotheses, references).sum(0)[None])[0]
     rouges = [rouge_l_f1(h, r) for h, r in zip(hypotheses, references, strict=True)]
     return TextScores(
         bleu=tuple(float(score) for score in bleu_O),
@@ -65,7 +65,7 @@ def psdg_scores(hypotheses: Sequence[str], references: Sequence[str]) -> TextSco
     )
 
 
-def _psdg_counts(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+def psdg_counts(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
     """(pairs, 10): clipped matches for n = 1..4, totals for n = 1..4, both lengths."""
     rows = np.zeros((len(hypotheses), 10))
     for row, hypothesis, reference in zip(rows, hypotheses, references, strict=True):
@@ -82,7 +82,7 @@ def _grams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
     return Counter(tuple(tokens[k : k + order]) for k in range(len(tokens) - order + 1))
 
 
-def _psdg_bleu(counts_R10: np.ndarray) -> np.ndarray:
+def psdg_bleu(counts_R10: np.ndarray) -> np.ndarray:
     """(R, 10) summed counts -> (R, 4) BLEU-1 to BLEU-4."""
     matches, totals = counts_R10[:, :4], counts_R10[:, 4:8]
     said, wanted = counts_R10[:, 8], counts_R10[:, 9]
@@ -187,7 +187,7 @@ def cut_at_full_stop(caption: str) -> str:
 
 
 def _gill_counts(hypotheses: Sequence[str], references: References) -> np.ndarray:
-    """(pairs, 10) as ``_psdg_counts``; matches clipped by the reference that has most of a gram,
+    """(pairs, 10) as ``psdg_counts``; matches clipped by the reference that has most of a gram,
     the length is the nearest reference's (of equally near ones the first)."""
     rows = np.zeros((len(hypotheses), 10))
     for row, hypothesis, wanted in zip(rows, hypotheses, _several(references), strict=True):
@@ -233,8 +233,8 @@ def text_values(
         single = _one_each(references)
         scores = psdg_scores(hypotheses, single)
         rouges = [rouge_l_f1(h, r) for h, r in zip(hypotheses, single, strict=True)]
-        counts = _grouped(_psdg_counts(hypotheses, single), groups)
-        bleu_of = _psdg_bleu
+        counts = _grouped(psdg_counts(hypotheses, single), groups)
+        bleu_of = psdg_bleu
     elif protocol == "standard":
         scores = standard_scores(hypotheses, references)
         rouges = _standard_rouges(hypotheses, references)
@@ -276,7 +276,7 @@ def _grouped(rows: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
 
 
 def _standard_counts(hypotheses: Sequence[str], references: References) -> np.ndarray:
-    """(pairs, 10) as ``_psdg_counts``, from the counts that sacrebleu states for each pair."""
+    """(pairs, 10) as ``psdg_counts``, from the counts that sacrebleu states for each pair."""
     metric = _sacrebleu()(effective_order=True)  # moves the score of a sentence, not its counts
     rows = []
     for hypothesis, several in zip(hypotheses, _several(references), strict=True):

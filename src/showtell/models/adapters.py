@@ -104,6 +104,11 @@ def add_lora(language: LanguageModel, config: LoraConfig) -> None:
 def add_prefix(language: LanguageModel, config: PrefixConfig) -> None:
     """Put virtual tokens before everything that the LLM reads, in place."""
     _refuse_second(language)
+    if getattr(language.model.config, "cross_attention_layers", None):
+        raise ConfigError(
+            "this language model has cross-attention layers, whose places in the cache a prefix "
+            "would take for photos; use LoRA, or a perceptron whose tokens are read"
+        )
     settings = _peft().PrefixTuningConfig(
         num_virtual_tokens=config.num_tokens,
         prefix_projection=True,
@@ -111,6 +116,11 @@ def add_prefix(language: LanguageModel, config: PrefixConfig) -> None:
         task_type="CAUSAL_LM",
     )
     language.prefix = Prefix(language, settings)
+
+
+def require_peft() -> None:
+    """Raises MissingDependency where peft is not installed."""
+    _peft()
 
 
 def has_lora(language: LanguageModel) -> bool:
@@ -160,6 +170,7 @@ def save_adapter(language: LanguageModel, folder: Path) -> None:
         return
     folder = folder / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
+    settings.base_model_name_or_path = None  # a path of this machine, and the LLM lies beside it
     settings.save_pretrained(folder)
     save_file({name: value.contiguous().cpu() for name, value in weights.items()}, folder / WEIGHTS)
 

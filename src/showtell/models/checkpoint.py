@@ -4,6 +4,7 @@
     language_model/      transformers layout            painter/      diffusers layout (optional)
     perceptron/          optional                          captioner/    a model (pipeline only)
     bridge.safetensors   what a bridge has learnt (optional)
+    decision.safetensors GILL's head that says: retrieve or paint (optional)
 
 Weights are safetensors in shards of at most 15 MB; nothing is ever unpickled.
 """
@@ -23,12 +24,15 @@ from safetensors.torch import load_file, save_file
 from showtell.config import from_plain, to_plain
 from showtell.errors import CheckpointError, StorageError
 from showtell.models.code_painter import CodePainter
+from showtell.models.cross_attention import has_cross_attention
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
 from showtell.models.language_model import LanguageModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Bridge
-from showtell.models.perceptron import LinearPerceptron, QFormerPerceptron, load_perceptron
+from showtell.models.perceptron import AnyPerceptron, load_perceptron
 from showtell.prompt import Renderer, RendererConfig
+from showtell.sharing.decision import FILE as DECISION
+from showtell.sharing.decision import DecisionHead, head_of
 
 FORMAT = 1
 BRIDGE = "bridge.safetensors"  # absent where a bridge has nothing to learn
@@ -44,13 +48,15 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         model.language.save_pretrained(fresh / "language_model")
-        if isinstance(model.perceptron, QFormerPerceptron | LinearPerceptron):
+        if isinstance(model.perceptron, AnyPerceptron):
             model.perceptron.save_pretrained(fresh / "perceptron")
         if isinstance(model.painter, LatentDiffusionPainter | CodePainter):
             model.painter.save_pretrained(fresh / "painter")
         if any(True for _ in model.bridge.parameters()):
             state = model.bridge.state_dict()
             save_file({name: value.contiguous() for name, value in state.items()}, fresh / BRIDGE)
+        if (head := head_of(getattr(model.bridge, "decide", None))) is not None:
+            head.save_pretrained(fresh)
         if model.captioner is not None:
             save_model(model.captioner, fresh / "captioner", recipe=recipe)
         description = {
@@ -141,10 +147,12 @@ def load_model_folder(
             f"language model reads {language.width}; these are parts of two models; "
             "copy the model again"
         )
+    if perceptron is not None and perceptron.attended and not has_cross_attention(language):
+        raise CheckpointError(
+            f'"{folder}": the perceptron gives photos to attend to and the language model has no '
+            "cross-attention layers; these are parts of two models; copy the model again"
+        )
     bridge = bridge_of(description["bridge"], language)
-    if perceptron is not None and hasattr(bridge, "features"):
-        # GILL compares its query with what the vision encoder sees.
-        bridge.features = perceptron.features  # type: ignore[assignment]
     if any(True for _ in bridge.parameters()):
         try:
             bridge.load_state_dict(load_file(folder / BRIDGE))
@@ -158,6 +166,12 @@ def load_model_folder(
         if (folder / "captioner").is_dir()
         else None
     )
+    seer = perceptron or (captioner.perceptron if captioner is not None else None)
+    if hasattr(bridge, "features") and hasattr(seer, "features"):
+        # GILL compares its query with what the vision encoder sees.
+        bridge.features = seer.features  # type: ignore[union-attr, assignment]
+    if hasattr(bridge, "decide") and (folder / DECISION).is_file():
+        bridge.decide = DecisionHead.from_pretrained(folder).p_retrieve  # type: ignore[assignment]
     return PhotoDialogueModel(
         captioner=captioner,
         language=language,

@@ -4,10 +4,10 @@ V is a VQ model: a photo is L codes out of a codebook. F is a causal LM over
 
     words of the caption; SEP; code 1 ... code L
 
-that is trained on the codes and, to paint, writes them one by one. Source: Divter (arXiv
-2110.08515, section 3.3), as the baseline of 2408.08650. It stands where the latent diffusion
-painter does: its "text tower" is F's own table of words, so its conditioning is the caption's
-embeddings.
+that is trained on the codes and, to paint, writes them one by one; of several photos the one is
+kept that an encoder ranks best. Source: Divter (arXiv 2110.08515, section 3.3), as the baseline of
+2408.08650. It stands where the latent diffusion painter does: its "text tower" is F's own table of
+words, so its conditioning is the caption's embeddings.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import VQModel
+from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -29,10 +30,18 @@ from transformers import (
 )
 
 from showtell.errors import CheckpointError, ConfigError
-from showtell.models.painter import MAX_SHARD_SIZE, without_origin
+from showtell.models.painter import (
+    MAX_SHARD_SIZE,
+    decode_latents,
+    encode_latents,
+    shrinks,
+    without_origin,
+)
 from showtell.models.parts import Conditioning, Dice, PainterTokens
+from showtell.models.ranker import ClipRanker
 
-Rank = Callable[[Tensor, Tensor], Tensor]  # photos (N, 3, H, W), conditioning (N, S, C) -> score N
+Rank = Callable[[Tensor, Sequence[str]], Tensor]  # photos (N, 3, H, W), captions -> scores (N,)
+ROWS_AT_ONCE = 256  # photos that are written together
 
 
 class WordTable(nn.Module):
@@ -79,9 +88,9 @@ class WordTable(nn.Module):
 class CodePainter(nn.Module):
     """Conditioning -> photo, code by code.
 
-    ``num_samples`` photos are painted for one caption, and ``rank`` keeps the best (Divter: 256, by
-    CLIP); one needs no ``rank``. Raises ConfigError where the translator's vocabulary is not words,
-    SEP and the codebook.
+    ``vq`` reads pixels, or with a ``vae`` that one's latents. ``num_samples`` photos are painted
+    for one caption, and ``rank`` keeps the best (Divter: 256, by CLIP); one needs no ``rank``.
+    Raises ConfigError where the translator's vocabulary is not words, SEP and the codebook.
     """
 
     def __init__(
@@ -91,6 +100,7 @@ class CodePainter(nn.Module):
         tokenizer: PreTrainedTokenizerFast,
         vq: VQModel,
         text_length: int,
+        vae: AutoencoderKL | None = None,
         num_samples: int = 1,
         rank: Rank | None = None,
     ) -> None:
@@ -103,6 +113,7 @@ class CodePainter(nn.Module):
             )
         self.translator = translator
         self.vq = vq
+        self.vae = vae
         self.text = WordTable(translator, tokenizer, length=text_length)
         self.num_samples = num_samples
         self.rank = rank
@@ -115,7 +126,12 @@ class CodePainter(nn.Module):
     @property
     def side(self) -> int:
         """A photo is side x side codes."""
-        return self.vq.config.sample_size // 2 ** (len(self.vq.config.block_out_channels) - 1)
+        return self.vq.config.sample_size // shrinks(self.vq)
+
+    @property
+    def image_size(self) -> int:
+        """H and W of a photo."""
+        return self.vq.config.sample_size * (1 if self.vae is None else shrinks(self.vae))
 
     def encode_text(self, captions: Sequence[str]) -> Tensor:
         """Captions -> conditioning (N, S, C)."""
@@ -123,10 +139,17 @@ class CodePainter(nn.Module):
 
     def codes(self, pixels_N3HW: Tensor) -> Tensor:
         """Pixels in [0, 1] -> (N, L) codes, row by row."""
-        with torch.no_grad():
-            latents = self.vq.encode(pixels_N3HW * 2 - 1).latents.float()
-            indices = self.vq.quantize(latents)[2][2]
-        return indices.reshape(len(pixels_N3HW), -1)
+        # a code in half precision would be its neighbour now and then
+        with torch.no_grad(), torch.autocast(pixels_N3HW.device.type, enabled=False):
+            if self.vae is None:
+                return self.vq_codes(pixels_N3HW * 2 - 1)
+            return self.vq_codes(encode_latents(self.vae, pixels_N3HW))
+
+    @torch.no_grad()
+    def vq_codes(self, inputs: Tensor) -> Tensor:
+        """What the VQ model reads (pixels in [-1, 1], or the VAE's latents) -> (N, L) codes."""
+        indices = self.vq.quantize(self.vq.encode(inputs).latents)[2][2]
+        return indices.reshape(len(inputs), -1)
 
     def decode_codes(self, codes_NL: Tensor) -> Tensor:
         """(N, L) codes -> pixels in [0, 1]."""
@@ -134,8 +157,10 @@ class CodePainter(nn.Module):
         shape = (len(codes_NL), self.side, self.side, width)
         with torch.no_grad():
             latents = self.vq.quantize.get_codebook_entry(codes_NL.flatten(), shape)
-            pixels = self.vq.decode(latents, force_not_quantize=True).sample
-        return (pixels.float() / 2 + 0.5).clamp(0, 1)
+            outputs = self.vq.decode(latents, force_not_quantize=True).sample
+        if self.vae is not None:
+            return decode_latents(self.vae, outputs)
+        return (outputs.float() / 2 + 0.5).clamp(0, 1)
 
     def encode_photos(self, pixels_N3HW: Tensor) -> Tensor:
         return self.codes(pixels_N3HW)
@@ -155,7 +180,10 @@ class CodePainter(nn.Module):
 
         Nothing is drawn and there is no noise: the last two arguments are the protocol's.
         """
-        codes_NL = self.codes(pixels_N3HW)
+        return self.codes_loss(cond_NSC, self.codes(pixels_N3HW))
+
+    def codes_loss(self, cond_NSC: Tensor, codes_NL: Tensor) -> Tensor:
+        """The same on codes."""
         return F.cross_entropy(
             self.code_logits(cond_NSC, codes_NL).flatten(0, 1), codes_NL.flatten()
         )
@@ -181,42 +209,52 @@ class CodePainter(nn.Module):
     ) -> Tensor:
         """Photos (N, 3, H, W) in [0, 1]; each from the dice of its own seed.
 
-        ``num_steps`` and ``guidance`` belong to diffusion and change nothing here: a photo takes as
-        many steps as it has codes. Raises ConfigError for several samples without a ``rank``.
+        ``guidance`` belongs to diffusion and changes nothing. A photo takes as many steps as it has
+        codes; ``callback`` is told of ``num_steps`` of them, with the codes so far. Raises
+        ConfigError for several samples with nothing to rank them by, or no words to rank them for.
         """
-        if self.num_samples > 1 and self.rank is None:
+        cond_NSC, captions, samples = conditioning.cond_NSC, conditioning.captions, self.num_samples
+        if samples > 1 and (self.rank is None or captions is None):
+            lacks = "rank them by" if self.rank is None else "rank them for: no words were given"
             raise ConfigError(
-                f"{self.num_samples} photos a caption and nothing to rank them by; give the "
-                "painter a rank (photos, conditioning -> scores), or set num_samples to 1"
+                f"{samples} photos a caption and nothing to {lacks}; give the painter a rank "
+                "(photos, captions -> scores) and a bridge of captions, or set num_samples to 1"
             )
-        cond_NSC = conditioning.cond_NSC
-        photos_N3HW = self.decode_codes(self._write(cond_NSC, seeds, 0, callback))
-        if self.rank is None:
-            return photos_N3HW
-        score_N = self.rank(photos_N3HW, cond_NSC)
-        for sample in range(1, self.num_samples):
-            others_N3HW = self.decode_codes(self._write(cond_NSC, seeds, sample, callback))
-            other_N = self.rank(others_N3HW, cond_NSC)
-            better_N = other_N > score_N
-            photos_N3HW = torch.where(better_N[:, None, None, None], others_N3HW, photos_N3HW)
-            score_N = torch.where(better_N, other_N, score_N)
-        return photos_N3HW
+        dice = [
+            torch.Generator().manual_seed(seed + 1_000_003 * sample)
+            for seed in seeds
+            for sample in range(samples)
+        ]
+        rows_RSC = cond_NSC.repeat_interleave(samples, 0)
+        kept: list[Tensor] = []
+        size = max(1, ROWS_AT_ONCE // samples) * samples
+        for start in range(0, len(dice), size):
+            rows = slice(start, start + size)
+            codes = self._write(rows_RSC[rows], dice[rows], num_steps, callback)
+            photos_R3HW = self.decode_codes(codes)
+            if samples > 1:
+                assert self.rank is not None and captions is not None
+                told = [captions[row // samples] for row in range(len(dice))[rows]]
+                best_N = self.rank(photos_R3HW, told).view(-1, samples).argmax(1)
+                photos_R3HW = photos_R3HW.unflatten(0, (-1, samples))[range(len(best_N)), best_N]
+            kept.append(photos_R3HW)
+        return torch.cat(kept)
 
     def _write(
         self,
         cond_NSC: Tensor,
-        seeds: Sequence[int],
-        sample: int,
+        dice: Sequence[torch.Generator],
+        num_steps: int,
         callback: Callable[[int, Tensor], None] | None,
     ) -> Tensor:
         """Draw (N, L) codes, one after the other."""
-        dice = [torch.Generator().manual_seed(seed + 1_000_003 * sample) for seed in seeds]
         table = self.translator.get_input_embeddings()
-        separator = torch.full((len(seeds), 1), self.separator, device=cond_NSC.device)
+        separator = torch.full((len(dice), 1), self.separator, device=cond_NSC.device)
         inputs = torch.cat([cond_NSC, table(separator).to(cond_NSC.dtype)], 1)
         cache = DynamicCache()
         codes: list[Tensor] = []
-        for step in range(self.side**2):
+        length = self.side**2
+        for step in range(length):
             states = self.translator.base_model(
                 inputs_embeds=inputs, past_key_values=cache, use_cache=True
             ).last_hidden_state[:, -1]
@@ -230,18 +268,25 @@ class CodePainter(nn.Module):
             ).to(cond_NSC.device)
             codes.append(drawn)
             inputs = table(drawn[:, None] + self.separator + 1).to(cond_NSC.dtype)
-            if callback is not None:
-                callback(step + 1, torch.stack(codes, 1))
+            told, now = (k * num_steps // length for k in (step, step + 1))
+            if callback is not None and now > told:
+                callback(now, torch.stack(codes, 1))
         return torch.stack(codes, 1)
 
     # ------------------------------------------------------------------------------ on disk
 
     def save_pretrained(self, folder: Path) -> None:
-        """translator/ and tokenizer/ (transformers), vq/ (diffusers), code_painter.json."""
+        """translator/ and tokenizer/ (transformers), vq/ and vae/ (diffusers), ranker/ (a CLIP),
+        code_painter.json. A rank that is no ClipRanker is the caller's to keep."""
         self.translator.save_pretrained(folder / "translator", max_shard_size=MAX_SHARD_SIZE)
         self.text.tokenizer.save_pretrained(folder / "tokenizer")
         self.vq.save_pretrained(folder / "vq", max_shard_size=MAX_SHARD_SIZE)
         without_origin(folder / "vq")
+        if self.vae is not None:
+            self.vae.save_pretrained(folder / "vae", max_shard_size=MAX_SHARD_SIZE)
+            without_origin(folder / "vae")
+        if isinstance(self.rank, ClipRanker):
+            self.rank.save_pretrained(folder / "ranker")
         settings = {"text_length": self.text.length, "num_samples": self.num_samples}
         (folder / "code_painter.json").write_text(json.dumps(settings, indent=2) + "\n")
 
@@ -257,17 +302,17 @@ class CodePainter(nn.Module):
                 tokenizer=AutoTokenizer.from_pretrained(
                     folder / "tokenizer", local_files_only=True
                 ),
-                vq=VQModel.from_pretrained(
-                    folder / "vq",
-                    torch_dtype=dtype,
-                    use_safetensors=True,
-                    local_files_only=True,
-                    low_cpu_mem_usage=False,  # or diffusers asks for accelerate
-                ),
+                vq=_diffusers_part(VQModel, folder / "vq", dtype),
+                vae=_diffusers_part(AutoencoderKL, folder / "vae", dtype)
+                if (folder / "vae").is_dir()
+                else None,
+                rank=ClipRanker.from_pretrained(folder / "ranker", dtype=dtype)
+                if (folder / "ranker").is_dir()
+                else None,
                 text_length=settings["text_length"],
                 num_samples=settings["num_samples"],
             )
-        except ConfigError:
+        except (CheckpointError, ConfigError):
             raise
         except Exception as error:  # the libraries raise many kinds for a broken file
             raise CheckpointError(
@@ -275,3 +320,13 @@ class CodePainter(nn.Module):
                 "wanted code_painter.json, translator, tokenizer and vq as save_pretrained writes "
                 "them; copy or train it again"
             ) from error
+
+
+def _diffusers_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    return kind.from_pretrained(
+        folder,
+        torch_dtype=dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        low_cpu_mem_usage=False,  # or diffusers asks for accelerate
+    )

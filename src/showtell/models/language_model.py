@@ -12,14 +12,20 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     DynamicCache,
+    MllamaForCausalLM,
+    MllamaTextConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models.adapters import Prefix, base_state, load_adapter, save_adapter
+from showtell.models.cross_attention import AttendedPhotos
 from showtell.models.painter import MAX_SHARD_SIZE
 from showtell.models.vocabulary import NewTokens, grown
+
+# The library finds Llama-Vision's language model inside a whole one only, not in its own folder.
+AutoModelForCausalLM.register(MllamaTextConfig, MllamaForCausalLM, exist_ok=True)
 
 
 class LanguageModel(nn.Module):
@@ -103,23 +109,34 @@ class LanguageModel(nn.Module):
             return table(ids_BT)
         return self.new_tokens.embed(ids_BT, table)
 
+    @property
+    def base(self) -> PreTrainedModel:
+        """The LLM less its head; Mllama's is not found by the name the library gives it."""
+        base = self.model.base_model
+        return self.model.model if base is self.model else base
+
     def hidden(
-        self, embeds_BTD: Tensor, mask_BT: Tensor | None, positions_BT: Tensor | None = None
+        self,
+        embeds_BTD: Tensor,
+        mask_BT: Tensor | None,
+        positions_BT: Tensor | None = None,
+        photos: AttendedPhotos | None = None,
     ) -> Tensor:
         """h = LLM(U, r) (Eq. 1 of 2408.08650): the last hidden states, (B, T, D).
 
         A boolean mask (B, 1, T, T) says instead what each token sees; ``positions_BT`` where it
-        stands, if not one after the other.
+        stands, if not one after the other. ``photos``: what cross-attention layers look at.
         """
-        base, cache = self.model.base_model, None
+        cache = None
         if self.prefix is not None:
             cache = self.prefix.cache(len(embeds_BTD))
             mask_BT, positions_BT = self.prefix.extend(mask_BT, positions_BT)
-        states = base(
+        states = self.base(
             inputs_embeds=embeds_BTD,
             attention_mask=mask_BT,
             position_ids=positions_BT,
             past_key_values=cache,
+            **({} if photos is None else photos.arguments(embeds_BTD)),
         )
         return states.last_hidden_state  # Eq. 1 (its o = LPL(h) is ``head``)
 
@@ -135,15 +152,35 @@ class LanguageModel(nn.Module):
         return last_D, self.head(last_D).float()
 
     @torch.no_grad()
-    def read(self, embeds_1TD: Tensor, cache: DynamicCache) -> Tensor:
-        """The same, all T states: (1, T, D)."""
-        base = self.model.base_model
-        hidden = base(inputs_embeds=embeds_1TD, past_key_values=cache, use_cache=True)
-        return hidden.last_hidden_state
+    def read(
+        self,
+        embeds_BTD: Tensor,
+        cache: DynamicCache,
+        *,
+        mask_BT: Tensor | None = None,
+        positions_BT: Tensor | None = None,
+        photos: AttendedPhotos | None = None,
+    ) -> Tensor:
+        """Read T more embeddings in each of B rows: (B, T, D). ``cache`` grows.
 
-    def new_cache(self) -> DynamicCache:
-        """What an answer starts from: the prefix, if there is one, and nothing read."""
-        return DynamicCache() if self.prefix is None else self.prefix.cache(1)
+        ``mask_BT``: the real tokens of all that was read, these included; None: all are.
+        ``positions_BT``: where these T stand, if the mask hides some.
+        """
+        if self.prefix is not None:
+            mask_BT, positions_BT = self.prefix.extend(mask_BT, positions_BT)
+        states = self.base(
+            inputs_embeds=embeds_BTD,
+            attention_mask=mask_BT,
+            position_ids=positions_BT,
+            past_key_values=cache,
+            use_cache=True,
+            **({} if photos is None else photos.arguments(embeds_BTD)),
+        )
+        return states.last_hidden_state
+
+    def new_cache(self, num_rows: int = 1) -> DynamicCache:
+        """What answers start from: the prefix, if there is one, and nothing read."""
+        return DynamicCache() if self.prefix is None else self.prefix.cache(num_rows)
 
     def save_pretrained(self, folder: Path) -> None:
         """Write a transformers folder; new tokens and an adapter stand beside the LLM's own

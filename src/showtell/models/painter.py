@@ -18,6 +18,7 @@ from diffusers import (
     AutoencoderKL,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
+    ModelMixin,
     UNet2DConditionModel,
 )
 from diffusers.training_utils import compute_snr
@@ -97,6 +98,28 @@ class ClipTextTower(nn.Module):
             handle.remove()
 
 
+def shrinks(autoencoder: ModelMixin) -> int:
+    """How many times smaller the latents of an autoencoder of diffusers are than what it reads."""
+    return int(2 ** (len(autoencoder.config.block_out_channels) - 1))
+
+
+@torch.no_grad()
+def encode_latents(
+    vae: AutoencoderKL, pixels_N3HW: Tensor, *, generator: Dice | None = None
+) -> Tensor:
+    """Pixels in [0, 1] -> scaled latents; a sample with a generator, else the mode."""
+    posterior = vae.encode(pixels_N3HW * 2 - 1).latent_dist
+    latents = posterior.mode() if generator is None else posterior.sample(generator)
+    return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+
+
+@torch.no_grad()
+def decode_latents(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Scaled latents -> pixels in [0, 1]."""
+    unscaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+    return (vae.decode(unscaled).sample.float() / 2 + 0.5).clamp(0, 1)
+
+
 class LatentDiffusionPainter(nn.Module):
     """Conditioning -> photo: VAE, denoiser, text tower, scheduler handed in."""
 
@@ -114,26 +137,22 @@ class LatentDiffusionPainter(nn.Module):
         self.unet = unet
         self.scheduler = scheduler
 
+    @property
+    def image_size(self) -> int:
+        """H and W of a photo."""
+        return int(self.unet.config.sample_size) * shrinks(self.vae)
+
     def encode_text(self, captions: Sequence[str]) -> Tensor:
         """Captions -> conditioning (N, S, C), by the ordinary path."""
         return self.text(self.text.tokenize(captions).ids_NS)
 
     def encode_photos(self, pixels_N3HW: Tensor, *, generator: Dice | None = None) -> Tensor:
         """Pixels in [0, 1] -> scaled latents; a sample with a generator, else the mode."""
-        with torch.no_grad():
-            posterior = self.vae.encode(pixels_N3HW * 2 - 1).latent_dist
-            latents = posterior.mode() if generator is None else posterior.sample(generator)
-        return (latents - self._shift) * self.vae.config.scaling_factor
+        return encode_latents(self.vae, pixels_N3HW, generator=generator)
 
     def decode_photos(self, latents: Tensor) -> Tensor:
         """Scaled latents -> pixels in [0, 1]."""
-        with torch.no_grad():
-            pixels = self.vae.decode(latents / self.vae.config.scaling_factor + self._shift).sample
-        return (pixels.float() / 2 + 0.5).clamp(0, 1)
-
-    @property
-    def _shift(self) -> float:
-        return self.vae.config.shift_factor or 0.0
+        return decode_latents(self.vae, latents)
 
     def loss(
         self,

@@ -24,6 +24,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from showtell.errors import CheckpointError
+
 Dice = torch.Generator | list[torch.Generator]  # for all photos, or one for each
 
 
@@ -53,6 +55,7 @@ class Conditioning:
     uncond_NSC: Tensor | None = None  # for classifier-free guidance; None: the empty caption's
     query_NE: Tensor | None = None  # unit vectors to search an album with; None: cannot retrieve
     retrieve_N: Tensor | None = None  # P(retrieving beats painting); None: nothing decides
+    captions: Sequence[str] | None = None  # the words that cond is of; None: no words made it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,16 @@ class TextTower(Protocol):
     def __call__(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor: ...
 
 
+def painter_sizes(tower: TextTower) -> tuple[int, int]:
+    """(C, S) of what a painter's text encoder gives."""
+    return int(tower.token_table_UC.shape[1]), int(tower.tokenize([""]).ids_NS.shape[1])
+
+
+def caption_conditioning(captions: Sequence[str], tower: TextTower) -> Conditioning:
+    """What the painter's own text encoder makes of words: nothing of the LLM is in it."""
+    return Conditioning(cond_NSC=tower(tower.tokenize(captions).ids_NS), captions=captions)
+
+
 class Painter(Protocol):
     """Latent diffusion: conditioning -> photo."""
 
@@ -131,6 +144,7 @@ class Bridge(nn.Module, ABC):
     span_tokens: tuple[str, ...] | None = None
     span_trained: tuple[int, ...] | None = None  # which of them are learnt as text; None: all
     loss_names: tuple[str, ...] = ("v",)  # of ``losses``; each is a mean over the N photos
+    query_width: int | None = None  # E of ``query``, which searches an album; None: it cannot
 
     @abstractmethod
     def forward(
@@ -155,8 +169,47 @@ class Bridge(nn.Module, ABC):
 
 
 class Perceptron(Protocol):
-    """Photos -> Q embeddings each, of LLM width."""
+    """Photos -> Q embeddings each, of LLM width.
 
+    In the text a photo takes ``num_tokens`` places. The embeddings stand in these (Q of them), or,
+    where they are ``attended``, beside the text for the LLM's cross-attention layers.
+    """
+
+    attended: bool
     num_tokens: int
 
     def __call__(self, pixels_P3HW: Tensor) -> Tensor: ...
+
+
+def require_tokens(tokenizer: Tokenizer, tokens: Sequence[str], *, bridge: str) -> None:
+    """Raises CheckpointError if the LLM's vocabulary lacks a token of the named bridge."""
+    vocabulary = tokenizer.get_vocab()
+    if missing := [token for token in tokens if token not in vocabulary]:
+        raise CheckpointError(
+            f"the language model's vocabulary has no {', '.join(missing)}; the {bridge} bridge "
+            f"reads {', '.join(tokens)}; take a checkpoint that was trained with it, "
+            "or give a base model the tokens with grow_vocabulary"
+        )
+
+
+def encoder_decoder(width: int, *, num_heads: int, num_layers: int) -> nn.Transformer:
+    """The library's encoder-decoder as the published mappers have it: pre-norm, ReLU, no dropout.
+
+    Called with (N, K, width) states and (N, S, width) queries, without masks and positions.
+    """
+    layer = nn.TransformerEncoderLayer(
+        width, num_heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
+    )
+    return nn.Transformer(
+        d_model=width,
+        nhead=num_heads,
+        num_decoder_layers=num_layers,
+        dim_feedforward=4 * width,
+        dropout=0.0,
+        batch_first=True,
+        norm_first=True,
+        # the encoder that nn.Transformer would build, less a warning about nested tensors
+        custom_encoder=nn.TransformerEncoder(
+            layer, num_layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
+        ),
+    )

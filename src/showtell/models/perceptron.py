@@ -1,5 +1,5 @@
 """Photos -> embeddings that the LLM reads: Q-Former (2408.08650, section 2.3) or a linear map
-(2305.17216, GILL)."""
+(2305.17216, GILL). The third one, whose embeddings it attends to, is in ``cross_attention.py``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import Blip2QFormerModel, CLIPVisionModel, PreTrainedModel, ViTModel
+from transformers import Blip2QFormerModel, CLIPVisionModel, ViTModel
 
 from showtell.errors import CheckpointError, ConfigError, did_you_mean
+from showtell.models.cross_attention import CrossAttentionPerceptron
 from showtell.models.painter import MAX_SHARD_SIZE
 
 CENTRE = (0.5, 0.5, 0.5)  # of pixels in [0, 1], for a ViT
@@ -25,10 +26,12 @@ DESCRIPTION = "perceptron.json"
 class QFormerPerceptron(nn.Module):
     """ViT + Q-Former: a fixed number Q of tokens for a photo of any size (Eq. 3)."""
 
+    attended = False
+
     def __init__(
         self,
         *,
-        vision: ViTModel,
+        vision: ViTModel | CLIPVisionModel,
         qformer: Blip2QFormerModel,
         num_tokens: int,
         language_width: int,
@@ -86,13 +89,7 @@ class QFormerPerceptron(nn.Module):
         """Read from this machine. Raises CheckpointError."""
         try:
             rest = load_file(folder / FILE)
-            vision: PreTrainedModel = ViTModel.from_pretrained(
-                folder / "vision",
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                add_pooling_layer=False,
-            )
+            vision = _load_vision(folder / "vision", dtype=dtype)
             qformer = Blip2QFormerModel.from_pretrained(
                 folder / "qformer", dtype=dtype, use_safetensors=True, local_files_only=True
             )
@@ -121,6 +118,7 @@ class LinearPerceptron(nn.Module):
     trains and stays in evaluation mode. ``mean`` and ``std`` are what it was trained with.
     """
 
+    attended = False
     mean_3: Tensor
     std_3: Tensor
 
@@ -187,14 +185,7 @@ class LinearPerceptron(nn.Module):
         try:
             description = json.loads((folder / DESCRIPTION).read_text())
             rest = load_file(folder / FILE)
-            kind = json.loads((folder / "vision" / "config.json").read_text())["model_type"]
-            vision = VISION[kind].from_pretrained(
-                folder / "vision",
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                **({"add_pooling_layer": False} if kind == "vit" else {}),
-            )
+            vision = _load_vision(folder / "vision", dtype=dtype)
             perceptron = cls(
                 vision=vision,
                 num_tokens=description["num_tokens"],
@@ -214,6 +205,18 @@ class LinearPerceptron(nn.Module):
         return perceptron.to(dtype)
 
 
+def _load_vision(folder: Path, *, dtype: torch.dtype) -> ViTModel | CLIPVisionModel:
+    """Raises OSError, KeyError, ValueError or RuntimeError for what cannot be read."""
+    kind = json.loads((folder / "config.json").read_text())["model_type"]
+    return VISION[kind].from_pretrained(
+        folder,
+        dtype=dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        **({"add_pooling_layer": False} if kind == "vit" else {}),
+    )
+
+
 def _feature(vision: nn.Module, pixels_P3HW: Tensor) -> Tensor:
     """(P, F): CLIP's pooled output; of a ViT, whose pooler is not trained, the state at CLS."""
     seen = vision(pixel_values=pixels_P3HW, interpolate_pos_encoding=True)
@@ -221,14 +224,15 @@ def _feature(vision: nn.Module, pixels_P3HW: Tensor) -> Tensor:
     return seen.pooler_output if pooled else seen.last_hidden_state[:, 0]
 
 
-AnyPerceptron = QFormerPerceptron | LinearPerceptron
-PERCEPTRONS: dict[str, type[QFormerPerceptron] | type[LinearPerceptron]] = {
+AnyPerceptron = QFormerPerceptron | LinearPerceptron | CrossAttentionPerceptron
+PERCEPTRONS: dict[str, type[AnyPerceptron]] = {
     "qformer": QFormerPerceptron,
     "linear": LinearPerceptron,
+    "cross_attention": CrossAttentionPerceptron,
 }
 
 
-def perceptron_class(name: str) -> type[QFormerPerceptron] | type[LinearPerceptron]:
+def perceptron_class(name: str) -> type[AnyPerceptron]:
     """The perceptron of that name. Raises ConfigError."""
     if name not in PERCEPTRONS:
         raise ConfigError(f'unknown perceptron "{name}"{did_you_mean(name, PERCEPTRONS)}')

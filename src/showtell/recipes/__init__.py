@@ -6,7 +6,20 @@ world_base                    what the papers take as pretrained
 world_mini                    the end-to-end model (2408.08650) from world_base: shipped as "mini"
 world_paper                   the same with the paper's own settings, early stopping included
 world_pipeline                its baseline: the same parts, trained apart
+world_v2                      its second version, whose LLM attends to photos (Llama-Vision)
+world_vokens, _prefix         MiniGPT-5 (2310.02239), with LoRA or a prefix
+world_gill                    GILL (2305.17216), which paints or finds a photo in an album
+world_retrieval, world_text   it without a painter; words only
+world_stories, _prefix        MiniGPT-5 on the world's stories; _text, _painter: its baselines
+world_gill_captions, world_long   GILL on captions; the end-to-end model on long dialogues
+world_codes                   Divter's image side: photos as codes, and a translator to them
+world_divter                  the baseline Divter (2110.08515), its translator trained before or not
+parts                         a base put together from folders of transformers and diffusers
+dialogues, dialogues_*        any model on any data (DATA of showtell train), photos from files
+vokens_*, gill_captions       MiniGPT-5's two stages and GILL's, on their own data
 photochat_small               the text side on real dialogues: shipped as "photochat_small"
+photochat_retrieval           the dialogue so far finds the photo's description
+photos_contrastive, photos_captioner, photos_painter   on real photos; for measurement only
 """
 
 from __future__ import annotations
@@ -59,7 +72,12 @@ def _pipeline() -> Any:
     from showtell.recipes.world_dialogue import WorldDialogue
 
     base = WorldDialogue()
-    return replace(base, bridge=PipelineConfig(), stage=replace(base.stage, name="pipeline"))
+    return replace(
+        base,
+        bridge=PipelineConfig(),
+        perceptron="caption",
+        stage=replace(base.stage, name="pipeline"),
+    )
 
 
 def _paper() -> Any:
@@ -77,6 +95,52 @@ def _run_dialogue(name: str) -> Callable[..., Path]:
     return run
 
 
+def _system(name: str) -> Callable[[], Any]:
+    """A configuration of ``world_systems.py`` by its name there."""
+
+    def config() -> Any:
+        from showtell.recipes import world_systems
+
+        found = getattr(world_systems, name)
+        return found() if isinstance(found, type) else found
+
+    return config
+
+
+def _run_system(kind: str, name: str) -> Callable[..., Path]:
+    def run(config: Any, *, out: Path, resume: bool) -> Path:
+        from showtell.recipes import world_systems
+
+        run_kind = getattr(world_systems, f"run_world_{kind}")
+        return run_kind(config, out=out, resume=resume, name=name)
+
+    return run
+
+
+def _codes() -> Any:
+    from showtell.recipes.world_codes import WorldCodes
+
+    return WorldCodes()
+
+
+def _run_codes(config: Any, *, out: Path, resume: bool) -> Path:
+    from showtell.recipes.world_codes import run_world_codes
+
+    return run_world_codes(config, out=out, resume=resume)
+
+
+def _divter() -> Any:
+    from showtell.recipes.world_divter import WorldDivter
+
+    return WorldDivter()
+
+
+def _run_divter(config: Any, *, out: Path, resume: bool) -> Path:
+    from showtell.recipes.world_divter import run_world_divter
+
+    return run_world_divter(config, out=out, resume=resume, name="world_divter")
+
+
 def _photochat() -> Any:
     from showtell.recipes.photochat import PhotochatSmall
 
@@ -87,6 +151,59 @@ def _run_photochat(config: Any, *, out: Path, resume: bool) -> Path:
     from showtell.recipes.photochat import run_photochat_small
 
     return run_photochat_small(config, out=out, resume=resume)
+
+
+def _parts() -> Any:
+    from showtell.recipes.parts import Parts
+
+    return Parts()
+
+
+def _run_parts(config: Any, *, out: Path, resume: bool) -> Path:
+    from showtell.recipes.parts import run_parts
+
+    return run_parts(config, out=out, resume=resume)
+
+
+def _dialogues(name: str) -> Callable[[], Any]:
+    def config() -> Any:
+        from showtell.recipes.dialogues import VARIANTS
+
+        return VARIANTS[name]()
+
+    return config
+
+
+def _run_dialogues(name: str) -> Callable[..., Path]:
+    def run(config: Any, *, out: Path, resume: bool) -> Path:
+        from showtell.recipes.dialogues import run_dialogues
+
+        return run_dialogues(config, out=out, resume=resume, name=name)
+
+    return run
+
+
+_ANY_DATA = {
+    "dialogues": "a model trained on any data: dialogues, stories, captions, with photos",
+    "perceptron_captions": "what sees photos, from captions alone",
+    "dialogues_end_to_end": "2408.08650 on such data, with the paper's settings",
+    "dialogues_pipeline": "its pipeline baseline on such data",
+    "vokens_alignment": "MiniGPT-5's first stage, on captioned photos",
+    "vokens_learning": "MiniGPT-5's second stage, on stories or dialogues",
+    "gill_captions": "GILL on captioned photos",
+}
+
+
+def _v2() -> Any:
+    from showtell.recipes.world_v2 import WorldV2
+
+    return WorldV2()
+
+
+def _run_v2(config: Any, *, out: Path, resume: bool) -> Path:
+    from showtell.recipes.world_v2 import run_world_v2
+
+    return run_world_v2(config, out=out, resume=resume, name="world_v2")
 
 
 def _reader(kind: str) -> Callable[[], Any]:
@@ -102,6 +219,64 @@ def _run_reader(config: Any, *, out: Path, resume: bool) -> Path:
     from showtell.recipes.world_readers import run_world_reader
 
     return run_world_reader(config, out=out, resume=resume)
+
+
+def _experiment(name: str) -> Callable[[], Any]:
+    def config() -> Any:
+        from showtell.recipes.world_experiments import VARIANTS
+
+        return VARIANTS[name][0]
+
+    return config
+
+
+def _run_experiment(name: str) -> Callable[..., Path]:
+    def run(config: Any, *, out: Path, resume: bool) -> Path:
+        from showtell.recipes.world_experiments import VARIANTS
+
+        return VARIANTS[name][1](config, out=out, resume=resume, name=name)
+
+    return run
+
+
+_EXPERIMENTS = {
+    "world_stories": "MiniGPT-5 on the world's stories: texts and photos, step by step; LoRA",
+    "world_stories_prefix": "the same with prefix tuning",
+    "world_stories_text": "its baseline: an LLM fine-tuned on the stories' texts",
+    "world_stories_painter": "its baseline: a painter fine-tuned on the stories",
+    "world_gill_captions": "GILL on captioned photos, as MiniGPT-5's table 6 has it",
+    "world_long": "the end-to-end model on dialogues of 20 to 80 turns",
+}
+
+
+def _photochat_retrieval() -> Any:
+    from showtell.recipes.photochat_retrieval import PhotochatRetrieval
+
+    return PhotochatRetrieval()
+
+
+def _run_photochat_retrieval(config: Any, *, out: Path, resume: bool) -> Path:
+    from showtell.recipes.photochat_retrieval import run_photochat_retrieval
+
+    return run_photochat_retrieval(config, out=out, resume=resume)
+
+
+def _photos(name: str) -> Callable[[], Any]:
+    """The configuration of ``photos.py`` of that name."""
+
+    def config() -> Any:
+        from showtell.recipes import photos
+
+        return getattr(photos, name)()
+
+    return config
+
+
+def _run_photos(config: Any, *, out: Path, resume: bool) -> Path:
+    from showtell.recipes import photos
+
+    kind = type(config).__name__.removeprefix("Photos").lower()
+    return getattr(photos, f"run_photos_{kind}")(config, out=out, resume=resume)
 
 
 def _contrastive() -> Any:
@@ -169,11 +344,122 @@ RECIPES: dict[str, Recipe] = {
             run=_run_dialogue("world_pipeline"),
         ),
         Recipe(
+            name="world_v2",
+            summary="2408.08650 v2: the LLM attends to photos by cross-attention (Llama-Vision)",
+            hours="1.5, not run",
+            config=_v2,
+            run=_run_v2,
+        ),
+        Recipe(
+            name="world_vokens",
+            summary="MiniGPT-5 (2310.02239): generative vokens, LoRA; two stages",
+            hours="1.5, not run",
+            config=_system("WorldVokens"),
+            run=_run_system("vokens", "world_vokens"),
+        ),
+        Recipe(
+            name="world_vokens_prefix",
+            summary="the same with prefix tuning in place of LoRA",
+            hours="1.5, not run",
+            config=_system("PREFIX"),
+            run=_run_system("vokens", "world_vokens_prefix"),
+        ),
+        Recipe(
+            name="world_gill",
+            summary="GILL (2305.17216): a frozen LLM whose tokens paint, or search an album",
+            hours="0.5, not run",
+            config=_system("WorldGill"),
+            run=_run_system("gill", "world_gill"),
+        ),
+        Recipe(
+            name="world_retrieval",
+            summary="the same without a painter: every photo comes from the album",
+            hours="0.5, not run",
+            config=_system("RETRIEVAL"),
+            run=_run_system("gill", "world_retrieval"),
+        ),
+        Recipe(
+            name="world_text",
+            summary="words only: the same dialogues, a photo is what the agent says of it",
+            hours="0.5, not run",
+            config=_system("TEXT"),
+            run=_run_system("text", "world_text"),
+        ),
+        Recipe(
+            name="world_codes",
+            summary="Divter's image side: VQ codes of photos, a translator to them, a ranker",
+            hours="0.7, not run",
+            config=_codes,
+            run=_run_codes,
+        ),
+        Recipe(
+            name="world_divter",
+            summary="the baseline Divter (2110.08515): descriptions as strings, photos as codes",
+            hours="1, not run",
+            config=_divter,
+            run=_run_divter,
+        ),
+        *(
+            Recipe(
+                name=name,
+                summary=summary,
+                hours="not run",
+                config=_experiment(name),
+                run=_run_experiment(name),
+            )
+            for name, summary in _EXPERIMENTS.items()
+        ),
+        Recipe(
             name="photochat_small",
             summary="dialogue, share moment and photo description on PhotoChat's real dialogues",
             hours="0.5",
             config=_photochat,
             run=_run_photochat,
+        ),
+        Recipe(
+            name="parts",
+            summary="a base put together from folders of transformers and diffusers",
+            hours="0.1",
+            config=_parts,
+            run=_run_parts,
+        ),
+        *(
+            Recipe(
+                name=name,
+                summary=summary,
+                hours="not run",
+                config=_dialogues(name),
+                run=_run_dialogues(name),
+            )
+            for name, summary in _ANY_DATA.items()
+        ),
+        Recipe(
+            name="photochat_retrieval",
+            summary="the dialogue so far finds the photo's description: BM25 + a dual encoder",
+            hours="0.1",
+            config=_photochat_retrieval,
+            run=_run_photochat_retrieval,
+        ),
+        Recipe(
+            name="photos_contrastive",
+            summary="a small CLIP of real photos in a folder, from scratch; not shipped",
+            hours="0.3",
+            config=_photos("PhotosContrastive"),
+            run=_run_photos,
+        ),
+        Recipe(
+            name="photos_captioner",
+            summary="ViT, Q-Former and LM that caption real photos, from scratch; not shipped",
+            hours="1, not run",
+            config=_photos("PhotosCaptioner"),
+            run=_run_photos,
+        ),
+        Recipe(
+            name="photos_painter",
+            summary="a 64-px text-to-photo painter of real photos, from scratch; not shipped",
+            hours="6, not run",
+            config=_photos("PhotosPainter"),
+            run=_run_photos,
         ),
     )
 }

@@ -1,25 +1,22 @@
 """GILL's training and its open checks as settings (2305.17216).
 
-    bridge, stages = VARIANTS["linear"], gill_stages("paper")
-
-The stages are the published ones, for image-caption pairs on two GPUs; a small run takes one and
-replaces steps and batch size. What moves: the perceptron's linear map, the rows of the new tokens,
-the bridge. Everything else has the rate 0.
+The stages are the published ones, for image-caption pairs on two GPUs; ``world_systems.py`` takes
+the first and replaces steps and batch size. What moves: the perceptron's last linear map, the rows
+of the new tokens, the bridge. Everything else has the rate 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
-from showtell.bridges.gill import PRESETS, GillConfig
 from showtell.errors import ConfigError, did_you_mean
 from showtell.training.stage import Stage
 
 EPOCH = 2000  # steps; ten of them in all
 FROZEN = {
     "language.model": 0.0,
-    "perceptron.vision": 0.0,
+    "perceptron": 0.0,
+    "perceptron.project": 1.0,
     "painter": 0.0,
     "captioner": 0.0,
 }
@@ -52,15 +49,17 @@ def gill_stages(preset: str = "paper") -> tuple[Stage, Stage]:
     return first, replace(first, name="gill_low", learning_rate=1e-4, warmup=0)
 
 
-_PAPER = PRESETS["paper"]
-VARIANTS: Mapping[str, GillConfig] = {
-    **PRESETS,
-    "linear": replace(_PAPER, mapper="linear"),
-    "width_128": replace(_PAPER, width=128),
-    "width_256": replace(_PAPER, width=256),
-    "r_1": replace(_PAPER, num_tokens=1),
-    "r_2": replace(_PAPER, num_tokens=2),
-    "r_4": replace(_PAPER, num_tokens=4),
-    "without_input_embeddings": replace(_PAPER, input_embeddings=False),
-    "painter_trained": replace(_PAPER, painter_loss=True),  # and a rate for painter.unet
+# Settings of a recipe that has ``bridge`` and ``stage``.
+ABLATIONS: dict[str, tuple[str, ...]] = {
+    "paper": (),
+    "release": ("bridge.generation_loss=norm", "bridge.query_tokens=first"),
+    "linear": ("bridge.mapper=linear",),
+    "width_128": ("bridge.width=128",),
+    "width_256": ("bridge.width=256",),
+    "width_512": ("bridge.width=512",),
+    "r_1": ("bridge.num_tokens=1",),
+    "r_2": ("bridge.num_tokens=2",),
+    "r_4": ("bridge.num_tokens=4",),
+    "without_input_embeddings": ("bridge.input_embeddings=false",),
+    "painter_trained": ("bridge.painter_loss=true", "stage.learning_rates.painter.unet=0.1"),
 }

@@ -70,12 +70,12 @@ class PhotochatSmall:
 
     photochat: str = "data/photochat/train.jsonl"
     base: str | None = None
-    width: int = 128
+    width: int = 160
     layers: int = 4
     heads: int = 2
     held_out: int = 1000
-    drop_words: float = 0.1
-    dropout: float = 0.0
+    drop_words: float = 0.15
+    dropout: float = 0.1
     text_share: float = 0.25
     trust: float = 0.5
     micro_batch: int = 8
@@ -83,9 +83,9 @@ class PhotochatSmall:
     stage: Stage = field(
         default=Stage(
             name="photochat",
-            steps=1160,
+            steps=1740,
             batch_size=32,
-            learning_rate=2.5e-3,
+            learning_rate=2e-3,
             warmup=80,
             decay="cosine",
             betas=(0.9, 0.98),

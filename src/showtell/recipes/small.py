@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel, VQModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     Blip2QFormerConfig,
@@ -18,6 +18,8 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -186,17 +188,55 @@ def build_vision() -> ViTModel:
     )
 
 
-def build_qformer() -> Blip2QFormerModel:
+def build_qformer(*, vision_width: int = 128) -> Blip2QFormerModel:
     return Blip2QFormerModel(
         Blip2QFormerConfig(
             hidden_size=128,
             num_hidden_layers=2,
             num_attention_heads=4,
             intermediate_size=384,
-            encoder_hidden_size=128,
+            encoder_hidden_size=vision_width,
             cross_attention_frequency=1,
             vocab_size=1,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
+        )
+    )
+
+
+def build_vq(*, channels: int, side: int, num_codes: int, code_width: int) -> VQModel:
+    """Latents of that many channels and that side -> a quarter as many codes."""
+    return VQModel(
+        in_channels=channels,
+        out_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(64, 128),
+        layers_per_block=1,
+        latent_channels=32,
+        num_vq_embeddings=num_codes,
+        vq_embed_dim=code_width,
+        norm_num_groups=16,
+        sample_size=side,
+        mid_block_add_attention=False,
+    )
+
+
+def build_translator(
+    tokenizer: CLIPTokenizer, *, num_codes: int, positions: int, width: int, layers: int
+) -> GPT2LMHeadModel:
+    """Words, a separator and codes: a GPT-2, whose positions are learnt, as a photo's are fixed."""
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer) + 1 + num_codes,
+            n_positions=positions,
+            n_embd=width,
+            n_layer=layers,
+            n_head=max(1, width // 32),
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
         )
     )

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import ViTModel
 
-from showtell.batch import collate
+from showtell.batch import Batch, collate
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
 from showtell.models.painter import LatentDiffusionPainter
@@ -86,18 +86,22 @@ def _opponents(pixels: Tensor) -> Tensor:
 
 
 class LabelledVision(nn.Module):
-    """A vision encoder with one linear head for each attribute, on the mean of its patches."""
+    """A vision encoder with one linear head for each attribute, on the mean of its patches.
 
-    def __init__(self, vision: ViTModel) -> None:
+    ``at_cls``: on its state at CLS, where that one feature is all that will be read of it.
+    """
+
+    def __init__(self, vision: ViTModel, *, at_cls: bool = False) -> None:
         super().__init__()
         self.vision = vision
+        self.at_cls = at_cls
         self.heads = _attribute_heads(vision.config.hidden_size)
 
     def forward(self, pixels_N3HW: Tensor) -> dict[str, Tensor]:
         """Pixels in [0, 1] -> logits (N, options) by attribute."""
         states = self.vision(pixel_values=pixels_N3HW * 2 - 1).last_hidden_state
-        mean_NC = states[:, 1:].mean(1)
-        return {name: head(mean_NC) for name, head in self.heads.items()}
+        seen_NC = states[:, 0] if self.at_cls else states[:, 1:].mean(1)
+        return {name: head(seen_NC) for name, head in self.heads.items()}
 
 
 class LabelledPerceptron(nn.Module):
@@ -167,12 +171,12 @@ class PainterTask:
 
     module: LatentDiffusionPainter
     latents: np.ndarray  # float16 (N, 4, h, w)
-    scenes: Sequence[Scene]
+    caption: Callable[[int, random.Random], str]  # of the photo of that number
     snr_gamma: float | None = 5.0
     drop_caption: float = 0.1
 
     def __len__(self) -> int:
-        return len(self.scenes)
+        return len(self.latents)
 
     def losses(
         self, indices: Sequence[int], *, generator: torch.Generator, epoch: float
@@ -181,7 +185,7 @@ class PainterTask:
         for index in indices:
             seed = int(torch.randint(2**31, (1,), generator=generator))
             rng = random.Random(seed)
-            caption, _ = write_caption(self.scenes[index], rng)
+            caption = self.caption(index, rng)
             captions.append("" if rng.random() < self.drop_caption else caption)
         latents = torch.from_numpy(np.stack([self.latents[i] for i in indices])).float()
         latents = latents.to(memory_format=torch.channels_last)
@@ -291,9 +295,13 @@ class DialogueTask:
     pixels_of: Callable[[Photo], Tensor] | None = None
     swap: Callable[[int], bool] = lambda index: False
     excerpts: float = 0.0
+    drop_words: float = 0.0  # of the words that are read and not learnt: against learning by heart
     excerpt_only: Callable[[int], bool] = lambda index: False
     parts: int = 4  # a batch is run in parts of like length: the same losses, less padding
     validate_with: Callable[[PhotoDialogueModel], dict[str, float]] | None = None
+    made_pixels_of: Callable[[Photo], Tensor] | None = None  # of photos to make; None: pixels_of
+    blocks: Sequence[range] | None = None  # see training/loop.Task
+    prefetch: Callable[[Sequence[int]], None] | None = None
 
     def __len__(self) -> int:
         return self.length
@@ -318,10 +326,13 @@ class DialogueTask:
                 part,
                 pad_id=self.module.language.tokenizer.pad_token_id,
                 pixels_of=self.pixels_of,
+                made_pixels_of=self.made_pixels_of,
                 paint=self.module.painter is not None,
             )
             for part in by_length(rows, self.parts)
         ]
+        if self.drop_words:
+            batches = [self._dropped(batch, generator) for batch in batches]
         counts = [self.module.loss_counts(batch) for batch in batches]
         sums: dict[str, Tensor] = {}
         for batch, count in zip(batches, counts, strict=True):
@@ -329,6 +340,14 @@ class DialogueTask:
                 share = count[name] / sum(other[name] for other in counts)
                 sums[name] = sums.get(name, 0.0) + share * loss
         return sums
+
+    def _dropped(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch with some of the words that are not learnt unreadable; marks stay."""
+        marks = torch.tensor(sorted(self.module.renderer.special))
+        chosen_BT = torch.rand(batch.ids_BT.shape, generator=generator) < self.drop_words
+        chosen_BT &= (batch.labels_BT == IGNORED) & ~torch.isin(batch.ids_BT, marks)
+        pad = self.module.language.tokenizer.pad_token_id
+        return dataclasses.replace(batch, ids_BT=batch.ids_BT.masked_fill(chosen_BT, pad))
 
     def validate(self) -> dict[str, float]:
         return self.validate_with(self.module) if self.validate_with else {}

@@ -18,18 +18,13 @@ The task sentences are in several wordings, as many as released (7 for the instr
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import torch
-
-from showtell.bridges.vokens import PRESETS, Vokens, VokensConfig
 from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
 from showtell.errors import ConfigError, DataError, did_you_mean
 from showtell.models.adapters import adapter_rates
-from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language_model import LanguageModel
-from showtell.prompt import Renderer
 from showtell.training.stage import Stage
 
 SYSTEM = (
@@ -71,43 +66,9 @@ class Step:
     photo: Photo
 
 
-# -------------------------------------------------------------------------------- the model
-
-
-def with_vokens(base: PhotoDialogueModel, config: VokensConfig, *, seed: int) -> PhotoDialogueModel:
-    """The parts of ``base`` with vokens for a bridge, at their sizes: where a run starts.
-
-    The vocabulary of ``base.language`` grows in place; ``seed`` starts new rows and mapper. Raises
-    ConfigError for a model without a painter.
-    """
-    if base.painter is None:
-        raise ConfigError(
-            f'"{base.name}" has no painter, which vokens are for; give a base model that paints'
-        )
-    language = base.language
-    config = config.fitted(language_width=language.width, tower=base.painter.text)
-    language.grow_vocabulary(config.tokens, seed=seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        bridge = Vokens(config, tokenizer=language.tokenizer)
-    settings = replace(
-        base.renderer.config, span_tokens=bridge.span_tokens, span_trained=bridge.span_trained
-    )
-    return PhotoDialogueModel(
-        language=language,
-        perceptron=base.perceptron,
-        bridge=bridge,
-        painter=base.painter,
-        renderer=Renderer(language.tokenizer, settings, has_pixels=base.renderer.has_pixels),
-        name=base.name,
-        card=base.card,
-        decoding=base.decoding,
-    )
-
-
 # -------------------------------------------------------------------------------------- stages
 
-_STILL = {"language.model": 0.0, "perceptron": 0.0, "painter": 0.0}
+_STILL = {"language.model": 0.0, "perceptron": 0.0, "painter": 0.0, "captioner": 0.0}
 # The paper has no loss of its own for the share moment, which the model always measures.
 _TEXT = {"t": 0.01, "moment": 0.0}
 
@@ -136,75 +97,87 @@ MLS = Stage(
     clip=None,
     weights={**_TEXT, "ldm": 1.0},
 )
-# In the release's second stage these two no longer move.
-RELEASE_STILL = {"bridge.mapper.mlp": 0.0, "bridge.mapper.queries_SC": 0.0}
 
 
-def multimodal_stage(language: LanguageModel, *, preset: str = "paper") -> Stage:
-    """MLS for an LLM that has its adapter (LoRA or prefix): adapter, new rows and mapper move."""
-    if preset not in PRESETS:
-        raise ConfigError(f'unknown preset "{preset}"{did_you_mean(preset, PRESETS)}')
-    still = RELEASE_STILL if preset == "release" else {}
-    return replace(MLS, learning_rates={**MLS.learning_rates, **adapter_rates(language), **still})
+def adapted(stage: Stage, language: LanguageModel) -> Stage:
+    """The stage for an LLM that has its adapter (LoRA or prefix): the adapter moves as well.
+
+    A rate that the stage names itself counts.
+    """
+    return replace(stage, learning_rates={**adapter_rates(language), **stage.learning_rates})
 
 
-@dataclass(frozen=True, kw_only=True)
-class VokensExperiment:
-    """The bridge and the two stages of one row of the paper's tables; ``uas`` None: skipped."""
-
-    bridge: VokensConfig = field(default=PRESETS["paper"])
-    uas: Stage | None = UAS
-    mls: Stage = MLS
-
-
-def _weighing(experiment: VokensExperiment, weights: Mapping[str, float]) -> VokensExperiment:
-    def weigh(stage: Stage) -> Stage:
-        known = {name: value for name, value in weights.items() if name in stage.weights}
-        return replace(stage, weights={**stage.weights, **known})
-
-    uas = None if experiment.uas is None else weigh(experiment.uas)
-    return replace(experiment, uas=uas, mls=weigh(experiment.mls))
-
-
-FULL = VokensExperiment()
-# Table 6 and the last row of Table 1; numbers of vokens and guidance scales are settings of the
-# bridge (``num_vokens``) and of the decoding (``guidance``).
-EXPERIMENTS: dict[str, VokensExperiment] = {
-    "full": FULL,
-    "release": replace(FULL, bridge=PRESETS["release"]),
-    "without_cfg": replace(FULL, bridge=replace(FULL.bridge, drop=0.0, negative="empty")),
-    "without_cap": _weighing(FULL, {"cap": 0.0}),
-    "without_ldm": _weighing(FULL, {"ldm": 0.0}),
-    "without_uas": replace(FULL, uas=None),
+# Table 6, the last row of Table 1 and the release, as settings of a recipe that has ``bridge``,
+# ``alignment`` (UAS) and ``stage`` (MLS). Guidance scales are the decoding's (``guidance``).
+ABLATIONS: dict[str, tuple[str, ...]] = {
+    "full": (),
+    "without_cfg": ("bridge.drop=0", "bridge.negative=empty"),
+    "without_cap": ("alignment.weights.cap=0",),
+    "without_ldm": ("alignment.weights.ldm=0", "stage.weights.ldm=0"),
+    "without_uas": ("alignment.steps=0",),
+    "vokens_1": ("bridge.num_vokens=1",),
+    "vokens_4": ("bridge.num_vokens=4",),
+    "vokens_16": ("bridge.num_vokens=16",),
+    "release": (
+        "bridge.states=before",
+        "bridge.supervised=ends",
+        "bridge.snr_gamma=5",
+        # in the release's second stage these two no longer move
+        "stage.learning_rates.bridge.mapper.mlp=0",
+        "stage.learning_rates.bridge.mapper.queries_SC=0",
+    ),
 }
 
 
 # --------------------------------------------------------------------------------------- tasks
 
 
+def alignment_dialogue(caption: str, photo: Photo) -> Dialogue:
+    """UAS: the caption is read and the photo made. The photo keeps its caption, for L_cap.
+
+    Raises DataError for a pair without a caption.
+    """
+    made = _captioned(caption, photo)
+    return _dialogue(f"align-{photo.id}", [caption], [made], task="alignment")
+
+
+def instruction_dialogue(caption: str, photo: Photo, *, seed: int) -> Dialogue:
+    """The same, asked for in one of seven wordings."""
+    made = _captioned(caption, photo)
+    asked = random.Random(f"{seed}-{photo.id}").choice(INSTRUCTIONS)
+    read = [asked.format(caption=caption)]
+    return _dialogue(f"ask-{photo.id}", read, [made], task="instruction")
+
+
 def alignment_dialogues(
     pairs: Sequence[tuple[str, Photo]], *, seed: int, instruction_every: int | None = 100
 ) -> list[Dialogue]:
-    """UAS: for each (caption, photo) a dialogue that reads the caption and makes the photo.
-
-    Every ``instruction_every``-th pair comes a second time, asked for in one of seven wordings
-    (release; None: never). The photo keeps its caption, for L_cap. Raises DataError for a pair
-    without a caption.
-    """
+    """UAS: a dialogue for each (caption, photo), and for every ``instruction_every``-th a second
+    one that asks for it (release; None: never)."""
     dialogues = []
     for index, (caption, photo) in enumerate(pairs):
-        if not caption.strip():
-            raise DataError(
-                f'photo "{photo.id}" has no caption; unimodal alignment reads it; leave the photo '
-                "out, or give it one"
-            )
-        made = replace(photo, caption=caption)
-        dialogues.append(_dialogue(f"align-{photo.id}", [caption], [made], task="alignment"))
+        dialogues.append(alignment_dialogue(caption, photo))
         if instruction_every is not None and index % instruction_every == 0:
-            asked = random.Random(f"{seed}-{photo.id}").choice(INSTRUCTIONS)
-            read = [asked.format(caption=caption)]
-            dialogues.append(_dialogue(f"ask-{photo.id}", read, [made], task="instruction"))
+            dialogues.append(instruction_dialogue(caption, photo, seed=seed))
     return dialogues
+
+
+def _captioned(caption: str, photo: Photo) -> Photo:
+    if not caption.strip():
+        raise DataError(
+            f'photo "{photo.id}" has no caption; unimodal alignment reads it; leave the photo '
+            "out, or give it one"
+        )
+    return replace(photo, caption=caption)
+
+
+def undescribed(dialogue: Dialogue) -> Dialogue:
+    """MLS on dialogues: the agent's photos carry no caption, so no word about them is learnt."""
+    turns = []
+    for turn in dialogue.turns:
+        elements = tuple(_undescribed(e) if isinstance(e, Photo) else e for e in turn.elements)
+        turns.append(replace(turn, elements=elements) if turn.speaker == AGENT else turn)
+    return replace(dialogue, turns=tuple(turns))
 
 
 def story_dialogues(name: str, story: Sequence[Step], *, seed: int) -> list[Dialogue]:

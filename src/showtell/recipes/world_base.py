@@ -6,7 +6,7 @@ import json
 import random
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,11 @@ from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language_model import LanguageModel
 from showtell.models.painter import ClipTextTower, LatentDiffusionPainter
-from showtell.models.perceptron import QFormerPerceptron
+from showtell.models.perceptron import (
+    LinearPerceptron,
+    QFormerPerceptron,
+    load_perceptron,
+)
 from showtell.prompt import Renderer, RendererConfig
 from showtell.recipes import small
 from showtell.recipes.tasks import (
@@ -50,7 +54,8 @@ class WorldBase:
 
     ``photochat``: a train.jsonl; without it the LM reads the world's dialogues only. ``start``: a
     model folder whose parts are trained on, instead of untrained ones; a stage of 0 steps leaves
-    its part as it is.
+    its part as it is. ``reader``: what the LLM reads photos by; a linear map has one feature of
+    the photo, so its ViT learns the labels at CLS, and there is no stage ``qformer``.
     """
 
     num_photos: int = 90_000
@@ -59,6 +64,7 @@ class WorldBase:
     excerpts: float = 0.6  # of the dialogues that the LM reads (see tasks.excerpt)
     photochat: str | None = None
     start: str | None = None
+    reader: Literal["qformer", "linear"] = "qformer"
     seed: int = 0
     vae: Stage = field(
         default=Stage(
@@ -241,7 +247,11 @@ def train_painter(config: WorldBase, run: StageRunner) -> LatentDiffusionPainter
     )
     painter.unet.to(memory_format=torch.channels_last)
     stage = _frozen(config.painter, "vae")
-    run.run(stage, PainterTask(painter, latents, scenes))
+
+    def caption(index: int, rng: random.Random) -> str:
+        return write_caption(scenes[index], rng)[0]
+
+    run.run(stage, PainterTask(painter, latents, caption))
     painter.save_pretrained(folder)
     run.finish(config.painter)
     return painter
@@ -299,11 +309,26 @@ def train_vision(config: WorldBase, run: StageRunner) -> ViTModel:
     if run.finished(config.vision):
         return ViTModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False)
     torch.manual_seed(config.seed)
-    module = LabelledVision(small.build_vision())
+    module = LabelledVision(small.build_vision(), at_cls=config.reader == "linear")
     run.run(config.vision, VisionTask(module, *_labelled_photos(config, run)))
     module.vision.save_pretrained(folder)
     run.finish(config.vision)
     return module.vision
+
+
+def new_linear(config: WorldBase, run: StageRunner, *, language_width: int) -> LinearPerceptron:
+    """A linear map from the ViT's feature, untrained, or the one to start from."""
+    if config.start is not None:
+        started = load_perceptron(Path(config.start) / "perceptron")
+        if isinstance(started, LinearPerceptron) and not config.vision.steps:
+            return started
+        vision = train_vision(config, run) if config.vision.steps else started.vision
+    else:
+        vision = train_vision(config, run)
+    torch.manual_seed(config.seed)
+    return LinearPerceptron(
+        vision=vision, num_tokens=config.num_photo_tokens, language_width=language_width
+    )
 
 
 def train_qformer(config: WorldBase, run: StageRunner, *, language_width: int) -> QFormerPerceptron:
@@ -358,7 +383,8 @@ def train_perceptron(
     painter: LatentDiffusionPainter | None,
 ) -> PhotoDialogueModel:
     """The perceptron by captioning, and by dialogues in which photos are seen, half and half."""
-    perceptron = train_qformer(config, run, language_width=language.width)
+    start = new_linear if config.reader == "linear" else train_qformer
+    perceptron = start(config, run, language_width=language.width)
     torch.manual_seed(config.seed)
     model = PhotoDialogueModel(
         language=language,

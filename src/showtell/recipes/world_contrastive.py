@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from showtell.config import to_plain
 from showtell.recipes import small
@@ -72,6 +72,13 @@ def run_world_contrastive(config: WorldContrastive, *, out: Path, resume: bool) 
     folder = out / "model"
     task.module.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    half = [0.5] * 3
+    CLIPImageProcessorPil(  # so that load_clip, and showtell score --clip, read the folder
+        size={"height": small.IMAGE_SIZE, "width": small.IMAGE_SIZE},
+        do_center_crop=False,
+        image_mean=half,
+        image_std=half,
+    ).save_pretrained(folder)
     measured = {"recipe": to_plain(config), "measures": task.validate()}
     (folder / "report.json").write_text(json.dumps(measured, indent=2) + "\n")
     return folder

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from showtell.bridges import BRIDGE_CONFIGS, BRIDGES, DvtmConfig, PipelineConfig
+from showtell.bridges import BRIDGE_CONFIGS, BRIDGES, DvtmConfig
 from showtell.config import from_plain, to_plain
+from showtell.dialogue import Dialogue
 from showtell.errors import CheckpointError, ConfigError, did_you_mean
 from showtell.metrics.moment import best_threshold
 from showtell.models.checkpoint import load_model_folder, save_model
+from showtell.models.cross_attention import has_cross_attention
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language_model import LanguageModel
 from showtell.models.parts import Bridge
+from showtell.models.perceptron import LinearPerceptron
 from showtell.prompt import Renderer
+from showtell.recipes.bridged import BridgeConfig, attending, vision_of, with_bridge
 from showtell.recipes.tasks import DialogueTask, world_pixels
 from showtell.recipes.world_base import StageRunner
 from showtell.training.stage import Stage
@@ -32,22 +36,31 @@ LIMITS = (
     "Beyond that it will talk nonsense."
 )
 
+Perceiving = Literal["qformer", "linear", "cross_attention", "caption", "none"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorldDialogue:
     """One stage on the world's dialogues from ``base`` (world_base's model).
 
     ``bridge`` chooses the system: DvtmConfig is the end-to-end model (2408.08650), PipelineConfig
-    the pipeline, whose parts get the same steps but no gradient from one another, and which reads
-    the photos of the context as captions by the base's own captioner.
+    the pipeline, whose parts get the same steps but no gradient from one another. ``perceptron``:
+    the base's own where it is of that kind ("qformer"), else a new one over its vision encoder
+    ("linear"; "cross_attention": its states are attended to by ``cross_attention_layers`` of the
+    LLM, which start shut and say nothing of photos: see ``world_v2.py``); or "caption": photos of
+    the context are read as captions by the base's own captioner; or "none": the LLM knows only that
+    there was a photo. MiniGPT-5 and GILL are in ``world_systems.py``.
     """
 
     base: str = "runs/world_base/model"
     num_dialogues: int = 90_000
     excerpts: float = 0.75  # of the dialogues (see tasks.excerpt)
+    drop_words: float = 0.0  # of the user's words (see tasks.DialogueTask)
     seed: int = 0
     # the paper anneals over three epochs; these runs see less than one
-    bridge: DvtmConfig | PipelineConfig = field(default=DvtmConfig(annealing_epochs=0.3))
+    bridge: BridgeConfig = field(default=DvtmConfig(annealing_epochs=0.3))
+    perceptron: Perceiving = "qformer"
+    cross_attention_layers: tuple[int, ...] = (1, 4)  # their numbers among all, new ones included
     stage: Stage = field(
         default=Stage(
             name="end_to_end",
@@ -111,8 +124,26 @@ def load_folder(folder: Path) -> PhotoDialogueModel:
     return load_model_folder(folder, bridge_of=build_bridge)
 
 
-def run_world_dialogue(config: WorldDialogue, *, out: Path, resume: bool, name: str) -> Path:
-    """Train from the base and write ``out/model``."""
+def run_world_dialogue(
+    config: WorldDialogue,
+    *,
+    out: Path,
+    resume: bool,
+    name: str,
+    dialogue: Callable[[int], Dialogue] = world_dialogue,
+) -> Path:
+    """Train from the base and write ``out/model``. ``dialogue``: the one of a seed."""
+    model = start_model(config, name=name)
+    run = StageRunner(out=out, resume=resume, seed=config.seed)
+    run.run(config.stage, dialogue_task(model, config, dialogue=dialogue))
+    return finish_model(model, config, out=out, dialogue=dialogue)
+
+
+def start_model(config: WorldDialogue, *, name: str) -> PhotoDialogueModel:
+    """The base's parts with the configured bridge and perceptron, before any training.
+
+    Raises ConfigError if there is no base.
+    """
     base = Path(config.base)
     if not base.is_dir():
         raise ConfigError(
@@ -121,9 +152,29 @@ def run_world_dialogue(config: WorldDialogue, *, out: Path, resume: bool, name: 
         )
     torch.manual_seed(config.seed)
     model = load_folder(base)
-    pipeline = isinstance(config.bridge, PipelineConfig)
-    kind = BRIDGES["pipeline" if pipeline else "dvtm"]
-    model.bridge = kind(config.bridge, tokenizer=model.language.tokenizer)  # type: ignore[call-arg]
+    if config.perceptron in ("caption", "none"):
+        perceive = "caption" if config.perceptron == "caption" else "nothing"
+        settings = dataclasses.replace(model.renderer.config, perceive=perceive)
+        model.renderer = Renderer(model.language.tokenizer, settings)
+        model.perceptron = None
+    if config.perceptron == "caption":
+        model.captioner = load_folder(base).requires_grad_(False)
+        model.captioner.painter = None
+    elif config.perceptron == "linear" and not isinstance(model.perceptron, LinearPerceptron):
+        seer = vision_of(model)
+        model.perceptron = LinearPerceptron(
+            vision=seer.vision,
+            num_tokens=model.renderer.config.num_photo_tokens,
+            language_width=model.language.width,
+        )
+    elif config.perceptron == "cross_attention" and not has_cross_attention(model.language):
+        model = attending(model, layers=config.cross_attention_layers)
+    elif config.perceptron == "qformer" and isinstance(model.perceptron, LinearPerceptron):
+        raise ConfigError(
+            f'perceptron is "qformer", and the one in "{base}" is linear; wanted a base with a '
+            'Q-Former; set perceptron=linear, or train world_base with reader="qformer"'
+        )
+    model = with_bridge(model, config.bridge, seed=config.seed)
     model.name = name
     model.card = {
         "limits": LIMITS,
@@ -131,28 +182,42 @@ def run_world_dialogue(config: WorldDialogue, *, out: Path, resume: bool, name: 
         "openings": list(OPENINGS[:3]),
         "licence": "MIT; the photo world is drawn and written by this project",
     }
-    if pipeline:
-        settings = dataclasses.replace(model.renderer.config, perceive="caption")
-        model.renderer = Renderer(model.language.tokenizer, settings)
-        model.perceptron = None
-        model.captioner = load_folder(base).requires_grad_(False)
-        model.captioner.painter = None
     if model.painter is not None:
         model.painter.unet.to(memory_format=torch.channels_last)  # type: ignore[attr-defined]
-    task = DialogueTask(
+    return model
+
+
+def dialogue_task(
+    model: PhotoDialogueModel,
+    config: WorldDialogue,
+    *,
+    dialogue: Callable[[int], Dialogue] = world_dialogue,
+    parts: int = 4,
+) -> DialogueTask:
+    """The world's dialogues: the same examples in the same order for every system."""
+    return DialogueTask(
         model,
-        dialogue=world_dialogue,
+        dialogue=dialogue,
         length=config.num_dialogues,
         pixels_of=world_pixels,
         excerpts=config.excerpts,
+        drop_words=config.drop_words,
+        parts=parts,
         validate_with=lambda trained: _dev_measures(trained, config),
     )
-    run = StageRunner(out=out, resume=resume, seed=config.seed)
-    run.run(config.stage, task)
-    model.decoding = dataclasses.replace(
-        model.decoding, share_threshold=share_threshold(model, config.calibration_dialogues)
-    )
-    recipe = {"name": name, "config": to_plain(config)}
+
+
+def finish_model(
+    model: PhotoDialogueModel,
+    config: WorldDialogue,
+    *,
+    out: Path,
+    dialogue: Callable[[int], Dialogue] = world_dialogue,
+) -> Path:
+    """Set the threshold on P(share) on dev dialogues and write ``out/model``."""
+    threshold = share_threshold(model, config.calibration_dialogues, dialogue=dialogue)
+    model.decoding = dataclasses.replace(model.decoding, share_threshold=threshold)
+    recipe = {"name": model.name, "config": to_plain(config)}
     save_model(model, out / "model", recipe=recipe)
     return out / "model"
 
@@ -169,10 +234,15 @@ def _dev_measures(model: PhotoDialogueModel, config: WorldDialogue) -> dict[str,
     )
 
 
-def share_threshold(model: PhotoDialogueModel, count: int) -> float:
+def share_threshold(
+    model: PhotoDialogueModel,
+    count: int,
+    *,
+    dialogue: Callable[[int], Dialogue] = world_dialogue,
+) -> float:
     """The threshold on P(share) with the best F1 on dev dialogues."""
     from showtell.evaluation.world import share_moments
 
-    dialogues = [world_dialogue(seed) for seed in DEV_SEEDS[:count]]
+    dialogues = [dialogue(seed) for seed in DEV_SEEDS[:count]]
     moments = share_moments(model, dialogues)
     return best_threshold(moments.shared_M, moments.p_share_M).threshold

@@ -72,6 +72,12 @@ class DecisionHead(nn.Module):
         return head.eval()
 
 
+def head_of(decide: object) -> DecisionHead | None:
+    """The head whose ``p_retrieve`` a bridge decides by, if it is one."""
+    owner = getattr(decide, "__self__", None)
+    return owner if isinstance(owner, DecisionHead) else None
+
+
 def train_decision(
     states_ND: Tensor, retrieve_N: Tensor, config: DecisionTraining | None = None
 ) -> DecisionHead:

@@ -5,6 +5,7 @@ torchrun --nproc-per-node 2 -m showtell train RECIPE      averages gradients ove
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -32,7 +33,11 @@ from showtell.training.stage import Stage
 
 
 class Task(Protocol):
-    """What a stage trains: a module, numbered examples, and their losses."""
+    """What a stage trains: a module, numbered examples, and their losses.
+
+    It may have ``blocks``, runs of numbers that an epoch goes through one after the other (shards),
+    and ``prefetch(indices)``, which is told of the next batch before the losses of this one.
+    """
 
     module: nn.Module
 
@@ -46,32 +51,44 @@ class Task(Protocol):
 BEST = "best.safetensors"
 
 
-def batch_indices(length: int, batch_size: int, step: int, seed: int) -> list[int]:
+def batch_indices(
+    length: int, batch_size: int, step: int, seed: int, *, blocks: Sequence[range] | None = None
+) -> list[int]:
     """The examples of a step: a fresh permutation each epoch, a function of (seed, step) only.
 
-    So a resumed run, or one with more processes, sees the same examples in the same order.
+    So a resumed run, or one with more processes, sees the same examples in the same order. With
+    ``blocks`` these are permuted, and the numbers within each.
     """
     indices: list[int] = []
     position = step * batch_size
     while len(indices) < batch_size:
         epoch, offset = divmod(position, length)
-        order = _permutation(length, seed * 1_000_003 + epoch)
+        order = _permutation(length, seed * 1_000_003 + epoch, blocks)
         chunk = order[offset : offset + batch_size - len(indices)].tolist()
         indices += chunk
         position += len(chunk)
     return indices
 
 
-_permutations: dict[tuple[int, int], Tensor] = {}
+_permutations: dict[tuple[int, int, tuple[int, ...]], Tensor] = {}
 
 
-def _permutation(length: int, seed: int) -> Tensor:
-    key = (length, seed)
+def _permutation(length: int, seed: int, blocks: Sequence[range] | None) -> Tensor:
+    key = (length, seed, tuple(map(len, blocks or ())))
     if key not in _permutations:
         if len(_permutations) > 3:
             _permutations.clear()
         generator = torch.Generator().manual_seed(seed)
-        _permutations[key] = torch.randperm(length, generator=generator)
+
+        def permuted(count: int) -> Tensor:
+            return torch.randperm(count, generator=generator)
+
+        if blocks is None:
+            _permutations[key] = permuted(length)
+        else:
+            chosen = [blocks[k] for k in permuted(len(blocks)).tolist()]
+            parts = [block.start + permuted(len(block)) for block in chosen]
+            _permutations[key] = torch.cat(parts)
     return _permutations[key]
 
 
@@ -110,7 +127,8 @@ def run_stage(
     them (kept in ``out``/best.safetensors), else with ``stage.ema`` with the averaged weights.
     ``stop_after`` ends the process's
     share early, as a kill would, with the state saved (for tests of --resume).
-    Raises GenerationError when a loss is not finite, ConfigError for a loss without a weight.
+    Raises GenerationError when a loss or gradient is not finite (what was saved is unharmed),
+    ConfigError for a loss without a weight.
     """
     rank, world = _processes()
     moving = {}
@@ -164,19 +182,28 @@ def run_stage(
 
     began = saved = time.monotonic()
     epoch_steps = max(1, len(task) / stage.batch_size)
+    blocks, prefetch = getattr(task, "blocks", None), getattr(task, "prefetch", None)
+
+    def indices_of(step: int) -> list[int]:
+        return batch_indices(len(task), stage.batch_size, step, stage.seed, blocks=blocks)[
+            rank::world
+        ]
+
     with _bar(stage, step, quiet=rank > 0) as tick:
         task.module.train()
         while step < stage.steps:
-            indices = batch_indices(len(task), stage.batch_size, step, stage.seed)
+            indices = indices_of(step)
+            if prefetch and step + 1 < stage.steps:
+                prefetch(indices_of(step + 1))
             losses = _step(
                 stage,
                 task,
-                indices[rank::world],
+                indices,
                 optimizer=optimizer,
                 moving=moving,
                 generator=generator,
+                step=step,
                 epoch=step / epoch_steps,
-                rate=stage.rate(step),
                 world=world,
             )
             step += 1
@@ -249,10 +276,11 @@ def _step(
     optimizer: torch.optim.Optimizer,
     moving: Mapping[str, nn.Parameter],
     generator: torch.Generator,
+    step: int,
     epoch: float,
-    rate: float,
     world: int,
 ) -> dict[str, float]:
+    rate = stage.rate(step)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["multiplier"]
     device = next(task.module.parameters()).device.type
@@ -269,10 +297,7 @@ def _step(
     assert total is not None
     if not bool(torch.isfinite(total)):
         parts = ", ".join(f"{name} {float(loss.detach()):.4g}" for name, loss in losses.items())
-        raise GenerationError(
-            f'stage "{stage.name}": the loss is {float(total.detach())} ({parts}); wanted a '
-            "number; lower the learning rate with --set and go on from the last state with --resume"
-        )
+        raise _not_a_number(stage, step, indices, f"loss is {float(total.detach())} ({parts})")
     total.backward()
     if world > 1:
         for parameter in moving.values():
@@ -281,12 +306,24 @@ def _step(
             dist.all_reduce(parameter.grad)
             parameter.grad /= world
     values = {name: float(loss.detach()) for name, loss in losses.items()}
+    clip = float("inf") if stage.clip is None else stage.clip
+    norm = float(nn.utils.clip_grad_norm_(moving.values(), clip))
+    if not math.isfinite(norm):  # before the weights, and then the saved state, are spoilt
+        raise _not_a_number(stage, step, indices, f"gradient's norm is {norm}")
     if stage.clip is not None:
-        norm = nn.utils.clip_grad_norm_(moving.values(), stage.clip)
-        values["gradient_norm"] = float(norm)
+        values["gradient_norm"] = norm
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return values
+
+
+def _not_a_number(stage: Stage, step: int, indices: Sequence[int], met: str) -> GenerationError:
+    few = ", ".join(map(str, indices[:8])) + (" ..." if len(indices) > 8 else "")
+    return GenerationError(
+        f'stage "{stage.name}", step {step}, examples {few}: the {met}; wanted a number; the last '
+        "saved state is unharmed: lower the learning rate with --set and go on from it with "
+        "--resume, or look at these examples"
+    )
 
 
 def _optimizer(stage: Stage, moving: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:

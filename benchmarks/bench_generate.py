@@ -1,0 +1,136 @@
+"""Tokens a second: 16 dialogues answered at once against one by one, the same tokens.
+
+    python benchmarks/bench_generate.py [--model mini] [--rows 16] [--cpu] [--json FILE]
+
+Baseline in the same run: the same dialogues one after the other, with the key-value cache. Greedy
+texts are compared word for word; then P(share), captions (or the bridge's own tokens) likewise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from PIL import Image
+
+from showtell.dialogue import AGENT, Turn
+from showtell.metrics.report import current_commit
+from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.writing import write_texts
+from showtell.recipes import load_model
+from showtell.world.drawing import photo_pixels
+from showtell.world.scenes import DEV_SEEDS
+from showtell.world.talk import world_dialogue
+
+Images = Mapping[str, Image.Image]
+
+
+def world_contexts(count: int) -> tuple[list[tuple[Turn, ...]], list[Images]]:
+    """What stands before an agent's turn, in dev dialogues of the world, each from another one."""
+    contexts = []
+    for number, seed in enumerate(DEV_SEEDS[:count]):
+        turns = world_dialogue(seed).turns
+        agents = [k for k, turn in enumerate(turns) if k and turn.speaker == AGENT]
+        contexts.append(turns[: agents[number % len(agents)]])
+    return contexts, [{p.id: photo_pixels(p) for t in c for p in t.photos} for c in contexts]
+
+
+def one_by_one(
+    model: PhotoDialogueModel, contexts: list[tuple[Turn, ...]], images: list[Images]
+) -> list[str]:
+    said = []
+    for context, own in zip(contexts, images, strict=True):
+        writing, _ = model.read(context, own)
+        model.open_turn(writing)
+        said.append(model.write_text(writing, generator=torch.Generator().manual_seed(0)))
+    return said
+
+
+def announced(
+    model: PhotoDialogueModel, contexts: list[tuple[Turn, ...]], images: list[Images]
+) -> tuple[torch.Tensor, list[str]]:
+    """P(share) and what announces a photo, for the dialogues handed in at once."""
+    writing, _ = model.read_all(contexts, images)
+    model.open_turn(writing)
+    chances_B = model.p_share(writing)
+    if model.renderer.span_ids:
+        model.write_span(writing)
+        return chances_B, [""] * len(contexts)
+    return chances_B, model.write_captions(writing)
+
+
+def timer(work: Callable[[], object], *, cpu: bool) -> float:
+    clock = time.process_time if cpu else time.perf_counter
+    began = clock()
+    work()
+    return clock() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cpu", action="store_true", help="CPU seconds, on a busy machine")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    model = load_model(options.model)
+    model.decoding = dataclasses.replace(model.decoding, temperature=0.0)
+    contexts, images = world_contexts(options.rows)
+    contexts = [model.describe(*each) for each in zip(contexts, images, strict=True)]
+    alone = one_by_one(model, contexts, images)  # these three warm up too
+    together = write_texts(model, contexts, images, seeds=[0] * len(contexts))
+    chances_B, photos = announced(model, contexts, images)
+    singly = [announced(model, [c], [i]) for c, i in zip(contexts, images, strict=True)]
+    tokens = sum(len(model.renderer.words(text)) + 1 for text in alone)
+    count = len(contexts)
+    work: dict[str, Callable[[], object]] = {
+        "one_by_one": lambda: one_by_one(model, contexts, images),
+        "at_once": lambda: write_texts(model, contexts, images, seeds=[0] * count),
+        "reading_one_by_one": lambda: [
+            model.read(c, i) for c, i in zip(contexts, images, strict=True)
+        ],
+        "reading_at_once": lambda: model.read_all(contexts, images),
+    }
+    took: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(options.repeats):  # in turn, so that a busy machine slows all
+        for name, each in work.items():
+            took[name].append(timer(each, cpu=options.cpu))
+    spent = {name: statistics.median(values) for name, values in took.items()}
+    written = {name: spent[name] - spent[f"reading_{name}"] for name in ("one_by_one", "at_once")}
+    result = {
+        "model": options.model,
+        "commit": current_commit(),
+        "threads": options.threads,
+        "machine": platform.processor() or platform.machine(),
+        "dialogues": len(contexts),
+        "tokens": tokens,
+        "texts_equal": sum(a == b for a, b in zip(alone, together, strict=True)),
+        "photos_equal": sum(a == b[0] for a, (_, b) in zip(photos, singly, strict=True)),
+        "p_share_difference": float(
+            (chances_B - torch.cat([p_1 for p_1, _ in singly])).abs().max()
+        ),
+        "tokens_per_second_one_by_one": tokens / spent["one_by_one"],
+        "tokens_per_second_at_once": tokens / spent["at_once"],
+        "times_faster": spent["one_by_one"] / spent["at_once"],
+        "times_faster_less_reading": written["one_by_one"] / written["at_once"],
+        "cpu_seconds": options.cpu,
+    }
+    for key, value in result.items():
+        print(f"{key:30} {value:.4g}" if isinstance(value, float) else f"{key:30} {value}")
+    if options.json:
+        with open(options.json, "w") as handle:
+            json.dump(result, handle, indent=2)
+        print(f"wrote {options.json}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What the experiments of 2408.08650 share: rows on the photo world, what each says and paints on
+the same test dialogues, and a table of it (``evaluation/table.py``)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from _rows import Row, trained
+from jobs import slug
+
+from showtell.bridges import DvtmConfig
+from showtell.dialogue import Dialogue
+from showtell.evaluation.outputs import OUTPUTS, Outputs, outputs_of
+from showtell.evaluation.scored import Gold, Instruments
+from showtell.evaluation.table import COLUMNS, Cell, Column, Run, Table, table_of
+from showtell.metrics.paired import Scores, difference, run_value
+from showtell.recipes import RECIPES, SHIPPED, load_model, run_recipe
+from showtell.world.oracle import AttributeReader
+from showtell.world.scenes import TEST_SEEDS
+from showtell.world.talk import world_dialogue
+
+PHOTO_NOTE = (
+    "Photos are each row's own, at the agent's gold photo turns, painted from its own description; "
+    "attributes are those that the dialogue determines, read by the oracle."
+)
+SEED_NOTE = (
+    "A cell is the mean over training seeds; its interval is over dialogues and tells nothing of "
+    "other training seeds. The single seeds stand in the JSON."
+)
+
+
+def columns_of(*names: str) -> tuple[Column, ...]:
+    """Columns of the comparison by their names."""
+    return tuple(column for column in COLUMNS if column.name in names)
+
+
+def instruments() -> Instruments:
+    """The shipped readers; no CLIP, which would have to be trained first."""
+    return Instruments(
+        oracle=AttributeReader.from_pretrained(SHIPPED / "oracle"),
+        encoder=AttributeReader.from_pretrained(SHIPPED / "encoder"),
+        clip=None,
+    )
+
+
+def test_dialogues(options: argparse.Namespace) -> tuple[str, list[Dialogue]]:
+    """The name of the data, and the first dialogues of the test split (tiny: some with photos)."""
+    first = TEST_SEEDS[106 if options.tiny else 0]
+    seeds = range(first, first + options.limit)
+    return f"world:{seeds[0]}-{seeds[-1]}", [world_dialogue(seed) for seed in seeds]
+
+
+def schedule(row: Row, options: argparse.Namespace) -> list[str]:
+    """Warm-up and annealing at the same part of a row's run as in its recipe, however long it is:
+    in a short run the temperature would else hardly fall."""
+    config = RECIPES[row.recipe].config()
+    part = options.steps / config.stage.steps
+    settings = [f"stage.warmup={round(config.stage.warmup * part)}"]
+    if isinstance(config.bridge, DvtmConfig):
+        settings.append(f"bridge.annealing_epochs={config.bridge.annealing_epochs * part}")
+    return settings
+
+
+def run_of(
+    row: Row,
+    seed: int,
+    options: argparse.Namespace,
+    *,
+    train: Callable[..., Path] = run_recipe,
+) -> Path:
+    """The folder of the finished run of a row (see ``_rows.trained``)."""
+    return trained(row, seed, options, train=train, settings=schedule(row, options))
+
+
+def compared(
+    rows: Sequence[Row],
+    options: argparse.Namespace,
+    *,
+    against: str,
+    train: Callable[..., Path] = run_recipe,
+) -> Table:
+    """Train what is not trained, let it speak and paint where it has not, and score everything."""
+    data, dialogues = test_dialogues(options)
+    systems: dict[str, list[Run]] = {}
+    for row in rows:
+        for seed in options.seeds:
+            run = run_of(row, seed, options, train=train)
+            folder = run / f"outputs-{slug(data)}"
+            if not (folder / OUTPUTS).is_file():
+                print(f"measuring {row.name}, seed {seed}", file=sys.stderr, flush=True)
+                model = load_model(str(run))
+                outputs_of(model, dialogues, data=data, seed=0, most_answers=0).save(folder)
+            systems.setdefault(row.name, []).append(Run(outputs=Outputs.load(folder), costs={}))
+    return table_of(systems, Gold(dialogues, instruments(), seed=0), against=against)
+
+
+def add_column(
+    table: Table,
+    column: Column,
+    systems: Mapping[str, Sequence[Mapping[str, Scores]]],
+    *,
+    against: str,
+) -> None:
+    """A column of measures that ``compared`` does not know: for each system, those of its runs."""
+
+    def runs(name: str) -> list[Scores]:
+        return [run[column.name] for run in systems.get(name, ()) if column.name in run]
+
+    for name in systems:
+        ours, theirs = runs(name), runs(against) if name != against else []
+        if ours:
+            value = run_value(
+                ours, seed=0, higher_is_better=column.higher_is_better, unit=column.unit
+            )
+            table.setdefault(name, {})[column.name] = Cell(
+                value=value,
+                against=difference(ours, theirs, seed=0) if theirs else None,
+                runs=tuple(run.value() for run in ours),
+            )

@@ -1,0 +1,98 @@
+"""How large the photo loss's gradient is in the LLM, written down while a row is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from showtell.config import override
+from showtell.data.storage import write_atomically
+from showtell.models.parts import PhotoSpans
+from showtell.recipes import RECIPES
+from showtell.recipes.tasks import DialogueTask
+from showtell.recipes.world_base import StageRunner
+from showtell.recipes.world_dialogue import dialogue_task, finish_model, start_model
+
+RECORDS = "gradients.json"
+
+
+@dataclass
+class WatchedTask(DialogueTask):
+    """A task whose backward pass leaves norms in ``file``, every ``every`` steps.
+
+    ``logits``: of the photo loss's gradient (times its weight) at the logits of the captions, which
+    nothing else reads; ``states``: at the states that these are made of; ``whole``: of all losses'
+    gradient at all states. Hooks add nothing to the graph, so the training is what it would be.
+    """
+
+    file: Path = Path(RECORDS)
+    every: int = 10
+    squares: dict[str, float] = field(default_factory=dict)
+    step: int | None = None  # the one that is being watched
+
+    def __post_init__(self) -> None:
+        self.module.bridge.register_forward_pre_hook(self._watch_spans)
+        self.module.language.base.register_forward_hook(self._watch_states)
+
+    def losses(
+        self, indices: Sequence[int], *, generator: torch.Generator, epoch: float
+    ) -> dict[str, Tensor]:
+        self.write()
+        step = round(epoch * max(1, len(self) / len(indices)))
+        if step % self.every == 0:
+            self.step, self.squares = step, dict.fromkeys(("logits", "states", "whole"), 0.0)
+        return super().losses(indices, generator=generator, epoch=epoch)
+
+    def write(self) -> None:
+        """Keep what the last backward pass left; a step that is done again replaces its record."""
+        if self.step is None:
+            return
+        norms = {name: square**0.5 for name, square in self.squares.items()}
+        old = [one for one in _read(self.file) if one["step"] < self.step]
+        plain = json.dumps([*old, {"step": self.step, **norms}])
+        write_atomically(self.file, plain.encode())
+        self.step = None
+
+    @staticmethod
+    def records_in(run: Path) -> list[dict[str, float]]:
+        """What a finished run has left."""
+        return _read(run / RECORDS)
+
+    def _watch_spans(self, bridge: Any, inputs: tuple[Any, ...]) -> None:
+        spans: PhotoSpans = inputs[0]
+        if self.step is not None and spans.logits_NKV.requires_grad:
+            self._add("logits", spans.logits_NKV)
+            self._add("states", spans.before_NKD)
+
+    def _watch_states(self, base: Any, inputs: Any, output: Any) -> None:
+        if self.step is not None and output.last_hidden_state.requires_grad:
+            self._add("whole", output.last_hidden_state)
+
+    def _add(self, name: str, tensor: Tensor) -> None:
+        def add(gradient: Tensor) -> None:
+            self.squares[name] += float(gradient.float().square().sum())
+
+        tensor.register_hook(add)
+
+
+def _read(file: Path) -> list[dict[str, float]]:
+    return json.loads(file.read_text()) if file.is_file() else []
+
+
+def watched_run(
+    recipe: str, *, overrides: list[str], out: Path, resume: bool, seed: int = 0
+) -> Path:
+    """``run_recipe`` of a recipe of WorldDialogue, watched."""
+    config = override(replace(RECIPES[recipe].config(), seed=seed), overrides)
+    model = start_model(config, name=recipe)
+    every = max(1, config.stage.steps // 200)
+    task = WatchedTask(**vars(dialogue_task(model, config)), file=out / RECORDS, every=every)
+    StageRunner(out=out, resume=resume, seed=config.seed).run(config.stage, task)
+    task.write()
+    return finish_model(model, config, out=out)

@@ -1,0 +1,404 @@
+"""``fetch``: a data set from its owners' public addresses into a folder that its reader reads.
+
+    DIR/fetched.jsonl    what arrived, {"path", "bytes", "sha256", "url"} a line, the last counts;
+                         {"path", "gone"} for a dead link, which is not asked for again
+    DIR/NAME.part        a file on its way (``data/download.py``)
+
+A file that arrived is compared with its line at the next run. One that differs is an error and is
+not touched; one that was there before is kept as it is. Nothing is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from showtell.data.archives import Unpack, unpack
+from showtell.data.download import Downloader, Manners, disk
+from showtell.data.images import MAX_BYTES, load_photo
+from showtell.errors import DataError, FetchError, PhotoError, StorageError
+
+MANIFEST = "fetched.jsonl"
+GIVE_UP = 50  # photos in a row that no server answered for: then it is the network, not the photos
+MAX_NAME = 200  # bytes; disks take 255, and a part has a longer name than its file
+_KEPT_ERRORS = 5
+
+# (what, how many are done, of how many if that is known, bytes so far)
+Told = Callable[[str, int, int | None, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteFile:
+    """A file below the data set's folder, and where it is had; the addresses are tried in order."""
+
+    path: str
+    urls: tuple[str, ...]
+    sha256: str = ""  # where it is known beforehand
+    max_bytes: int = 2_000_000_000
+    unpack: Unpack | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchSource:
+    """A data set and where its owners keep it.
+
+    ``finish`` makes of the files what the reader wants. ``photo_files`` are archives of photos,
+    ``photos`` single ones, as the fetched files list them. ``instead`` says what to do where the
+    owners want an application.
+    """
+
+    name: str
+    title: str
+    notice: str  # licence and terms, printed before anything is fetched
+    page: str
+    files: tuple[RemoteFile, ...] = ()
+    finish: Callable[[Path], None] = lambda folder: None
+    photo_files: tuple[RemoteFile, ...] = ()
+    photos: Callable[[Path], Iterable[RemoteFile]] | None = None
+    instead: str = ""
+
+
+@dataclass(kw_only=True)
+class Fetched:
+    """What a run did. ``failed`` counts photos by reason; a later run asks for those again."""
+
+    path: Path
+    fetched: int = 0
+    kept: int = 0
+    photos_fetched: int = 0
+    photos_kept: int = 0
+    photos_gone: Counter[str] = field(default_factory=Counter)
+    photos_failed: Counter[str] = field(default_factory=Counter)
+    num_bytes: int = 0
+    first_errors: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "path": str(self.path),
+            "files": {"fetched": self.fetched, "kept": self.kept},
+            "photos": {
+                "fetched": self.photos_fetched,
+                "kept": self.photos_kept,
+                "gone": dict(self.photos_gone),
+                "failed": dict(self.photos_failed),
+            },
+            "bytes": self.num_bytes,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """The same in words."""
+        mega = self.num_bytes / 1e6
+        yield f"{self.fetched:,} files fetched, {self.kept:,} were there; {mega:,.1f} MB came"
+        if self.photos_fetched or self.photos_kept or self.photos_gone or self.photos_failed:
+            yield f"{self.photos_fetched:,} photos fetched, {self.photos_kept:,} were there"
+        for counts, words in (
+            (self.photos_gone, "photos are gone, and not asked for again"),
+            (self.photos_failed, "photos failed; run the command again for them"),
+        ):
+            if counts:
+                why = ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common())
+                yield f"{counts.total():,} {words} ({why})"
+        yield from (f"for example: {error}" for error in self.first_errors[:3])
+
+
+def fetch(
+    source: FetchSource,
+    folder: str | Path,
+    *,
+    photos: bool = False,
+    limit: int | None = None,
+    parallel: int = 4,
+    manners: Manners | None = None,
+    told: Told | None = None,
+) -> Fetched:
+    """Fetch what is not there yet. With ``photos`` the photos as well, or the first ``limit``.
+
+    A dead photo is counted; a file of the data that cannot be had is a FetchError, raised when the
+    others have been tried. Raises StorageError, and DataError for an archive that is damaged.
+    """
+    if source.instead:
+        raise FetchError(f"{source.title} is not to be had by a program. {source.instead}")
+    folder = Path(folder)
+    with disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    stop = threading.Event()
+    run = _Run(
+        folder=folder,
+        downloader=Downloader(manners=manners, stop=stop),
+        result=Fetched(path=folder),
+        told=told or (lambda what, done, total, num_bytes: None),
+    )
+    with _alone(folder), ThreadPoolExecutor(max_workers=parallel) as pool:
+        try:
+            run.manifest = Manifest(folder / MANIFEST)
+            archives = source.photo_files if photos else ()
+            run.all_files((*source.files, *archives), pool)
+            source.finish(folder)
+            if photos and source.photos:
+                run.all_photos(source.photos(folder), pool, limit=limit, window=4 * parallel)
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return run.result
+
+
+class Manifest:
+    """fetched.jsonl: what arrived, and what is gone. Lines are only ever added."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._lock = threading.Lock()
+        if not path.exists():
+            return
+        with disk(path):
+            data = path.read_bytes()
+            whole = data[: data.rfind(b"\n") + 1]
+            if len(whole) < len(data):  # a run was killed while it wrote the last line
+                os.truncate(path, len(whole))
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                row = json.loads(line)
+                self._rows[row["path"]] = row
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"{path}, line {number}: {error}; wanted a record of a fetched file. Remove "
+                    "the line: its file is then taken as one that was there before."
+                ) from error
+
+    def get(self, path: str) -> dict[str, Any]:
+        return self._rows.get(path, {})
+
+    def add(self, path: str, **known: Any) -> None:
+        row = {"path": path, **known}
+        with self._lock, disk(self.path), open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._rows[path] = row
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One call of ``fetch``; its methods run in the pool's threads where they say so."""
+
+    folder: Path
+    downloader: Downloader
+    result: Fetched
+    told: Told
+    manifest: Manifest = field(init=False)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    phase: str = "files"
+    done: int = 0
+    total: int | None = None
+    in_a_row: int = 0  # photos that failed, without one that did not
+
+    def tell(self) -> None:
+        self.told(self.phase, self.done, self.total, self.result.num_bytes)
+
+    def all_files(self, files: tuple[RemoteFile, ...], pool: ThreadPoolExecutor) -> None:
+        errors = []
+        self.phase, self.done, self.total = "files", 0, len(files)
+        for future in [pool.submit(self.one_file, file) for file in files]:
+            try:
+                arrived = future.result()
+                self.result.fetched += arrived
+                self.result.kept += not arrived
+            except FetchError as error:
+                errors.append(error)
+            self.done += 1
+            self.tell()
+        if errors:
+            more = f" {len(errors) - 1} more files failed as well." if len(errors) > 1 else ""
+            raise FetchError(f"{errors[0]}{more}", reason=errors[0].reason)
+        for file in files:
+            if file.unpack:
+                unpack(self.folder / file.path, self.folder, file.unpack)
+
+    def all_photos(
+        self,
+        photos: Iterable[RemoteFile],
+        pool: ThreadPoolExecutor,
+        *,
+        limit: int | None,
+        window: int,
+    ) -> None:
+        self.phase, self.done, self.total = "photos", 0, limit
+        pending: set[Future[str]] = set()
+        for photo in islice(_distinct(photos), limit):
+            pending.add(pool.submit(self.one_photo, photo))
+            if len(pending) >= window:
+                pending = self.settled(pending, FIRST_COMPLETED)
+        self.settled(pending, ALL_COMPLETED)
+
+    def settled(self, pending: set[Future[str]], until: str) -> set[Future[str]]:
+        """Waits for some photos or all; gives those that are still on their way."""
+        finished, pending = wait(pending, return_when=until)
+        for future in finished:
+            self.in_a_row = self.in_a_row + 1 if future.result() == "failed" else 0
+            self.done += 1
+        self.tell()
+        if self.in_a_row >= GIVE_UP:
+            raise FetchError(
+                f"the last {self.in_a_row} photos could not be fetched; the first failure: "
+                f"{self.result.first_errors[0]} Check the connection and run the command again; "
+                f"{self.result.photos_fetched:,} photos arrived and are kept."
+            )
+        return pending
+
+    # ------------------------------------------------------------------- in the pool's threads
+
+    def one_file(self, file: RemoteFile) -> bool:
+        """Whether it arrived now; False if it was there."""
+        place = place_of(self.folder, file.path)
+        if self.is_there(file, place):
+            return False
+        self.get(file, file.urls[0], place, check=None)
+        return True
+
+    def one_photo(self, photo: RemoteFile) -> str:
+        """ "kept", "fetched", "gone" or "failed", counted in the result."""
+        error = FetchError(f"{photo.path}: it has no address", reason="no address", gone=True)
+        try:
+            place = place_of(self.folder, photo.path)
+            if self.is_there(photo, place):
+                return self.counted("kept")
+            known = self.manifest.get(photo.path).get("gone")
+            if known:
+                return self.counted("gone", known)
+            for url in photo.urls:
+                try:
+                    self.get(photo, url, place, check=_check_photo)
+                    return self.counted("fetched")
+                except FetchError as failure:
+                    error = failure
+                    if not failure.gone:
+                        break
+            if error.gone:
+                self.manifest.add(photo.path, gone=error.reason, url=photo.urls[-1:])
+        except FetchError as failure:  # a name that is no path below the folder
+            error = failure
+        return self.counted("gone" if error.gone else "failed", error.reason, str(error))
+
+    def get(
+        self,
+        file: RemoteFile,
+        url: str,
+        place: Path,
+        *,
+        check: Callable[[Path], None] | None,
+    ) -> None:
+        def on_bytes(count: int) -> None:
+            with self.lock:
+                self.result.num_bytes += count
+            self.tell()
+
+        arrived = self.downloader.get(
+            url,
+            place,
+            max_bytes=file.max_bytes,
+            sha256=file.sha256,
+            check=check,
+            on_bytes=on_bytes,
+        )
+        self.manifest.add(file.path, bytes=arrived.num_bytes, sha256=arrived.sha256, url=url)
+
+    def is_there(self, file: RemoteFile, place: Path) -> bool:
+        """Whether the file is there; FetchError if it is another than the one that was fetched."""
+        if not place.exists():
+            return False
+        wanted = file.sha256 or self.manifest.get(file.path).get("sha256", "")
+        if wanted:
+            with disk(place), open(place, "rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+            if found != wanted:
+                raise FetchError(
+                    f"{place} has the SHA-256 {found[:16]}..., wanted {wanted[:16]}...: it changed "
+                    "since it was fetched, or it is another file. It was not touched; move it away "
+                    "to fetch it anew.",
+                    reason="checksum",
+                )
+        return True
+
+    def counted(self, what: str, reason: str = "", error: str = "") -> str:
+        with self.lock:
+            result = self.result
+            if what == "kept":
+                result.photos_kept += 1
+            elif what == "fetched":
+                result.photos_fetched += 1
+            else:
+                (result.photos_gone if what == "gone" else result.photos_failed)[reason] += 1
+                if error and len(result.first_errors) < _KEPT_ERRORS:
+                    result.first_errors.append(error)
+        return what
+
+
+def photo_file(path: str, *urls: str) -> RemoteFile:
+    """A single photo; addresses that are empty are left out."""
+    return RemoteFile(path=path, urls=tuple(u for u in urls if u), max_bytes=MAX_BYTES)
+
+
+def place_of(folder: Path, name: str) -> Path:
+    """``folder``/``name``; FetchError for a name that leads out of it, or through a link."""
+    path = PurePosixPath(name)
+    plain = not path.is_absolute() and ".." not in path.parts and not {"\\", "\0"} & set(name)
+    short = all(len(part.encode(errors="replace")) <= MAX_NAME for part in path.parts)
+    place = folder / name
+    try:
+        inside = place.parent.resolve().is_relative_to(folder.resolve())
+        if plain and short and path.parts and inside and not place.is_symlink():
+            return place
+    except (OSError, ValueError):
+        pass  # a name that no disk takes
+    raise FetchError(
+        f'the name "{name[:80]!s}" leads out of {folder} or is no plain path; it was not fetched. '
+        "Look at the record that names it.",
+        reason="bad name",
+        gone=True,
+    )
+
+
+def _check_photo(path: Path) -> None:
+    try:
+        load_photo(path)
+    except PhotoError as error:
+        raise FetchError(f"what came is no photo: {error}", reason="no photo", gone=True) from error
+
+
+def _distinct(photos: Iterable[RemoteFile]) -> Iterator[RemoteFile]:
+    seen: set[str] = set()
+    for photo in photos:
+        if photo.path not in seen:
+            seen.add(photo.path)
+            yield photo
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two runs in one folder would write into the same parts."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system: then it is the user's care
+        yield
+        return
+    with disk(folder):
+        lock = open(folder / ".fetch.lock", "w")  # noqa: SIM115
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StorageError(
+                f"another fetch is at work in {folder}. Wait for its end, or name another folder "
+                "with --out."
+            ) from error
+        yield

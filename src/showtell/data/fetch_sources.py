@@ -1,0 +1,253 @@
+"""Where the owners of each data set keep it, under what terms, and what becomes of their files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from showtell.data import captions, dialogcc, photochat, vist
+from showtell.data.archives import Unpack
+from showtell.data.dialogcc import photo_id
+from showtell.data.download import disk
+from showtell.data.fetch import FetchSource, RemoteFile, photo_file
+from showtell.data.records import parse_json_records
+from showtell.errors import DataError, UsageError, did_you_mean
+
+_GITHUB = "https://raw.githubusercontent.com"
+_OPEN_IMAGES = "https://s3.amazonaws.com/open-images-dataset"
+_DROPBOX = "https://www.dropbox.com/s"
+_PHOTOCHAT_FILES = {"train": 21, "dev": 2, "test": 2}
+
+
+def source_of(name: str) -> FetchSource:
+    """The data set of that name; UsageError if there is none."""
+    if name not in SOURCES:
+        raise UsageError(f'there is no data set "{name}" to fetch{did_you_mean(name, SOURCES)}')
+    return SOURCES[name]
+
+
+def default_folder(name: str) -> Path:
+    """NAME in the folder $SHOWTELL_DATA, where the readers look for it; else in ``data``."""
+    return Path(os.environ.get("SHOWTELL_DATA") or "data") / name
+
+
+# ----------------------------------------------------------------------------------- PhotoChat
+
+
+def _join_photochat(folder: Path) -> None:
+    """The original arrays as train.jsonl, dev.jsonl and test.jsonl; files there already stay."""
+    for split, count in _PHOTOCHAT_FILES.items():
+        goal, part = folder / f"{split}.jsonl", folder / f"{split}.jsonl.part"
+        if goal.exists():
+            continue
+        with disk(goal), open(part, "w", encoding="utf-8") as out:
+            for number in range(count):
+                name = f"{split}_{number:02}.json"
+                with open(folder / "original" / name, "rb") as file:
+                    for record in parse_json_records(file, name):
+                        if isinstance(record, DataError):
+                            raise record
+                        out.write(json.dumps(record[0], ensure_ascii=False) + "\n")
+        with disk(goal):
+            part.replace(goal)
+
+
+def _photochat_photos(folder: Path) -> Iterator[RemoteFile]:
+    """By id from the mirror of Open Images, as the owners advise; else by address."""
+    for split in _PHOTOCHAT_FILES:
+        for dialogue in photochat.read_photochat(folder / f"{split}.jsonl", skip_bad=True):
+            for photo in dialogue.photos:
+                known = re.fullmatch(r"(train|validation|test)/[0-9a-f]{16}", photo.id)
+                mirror = f"{_OPEN_IMAGES}/{photo.id}.jpg" if known else ""
+                yield photo_file(f"images/{photo.id}.jpg", mirror, photo.labels["url"])
+
+
+# ------------------------------------------------------------------- DialogCC, VIST and captions
+
+
+def _dialogcc_photos(folder: Path) -> Iterator[RemoteFile]:
+    """All candidates of a moment: which of them is shown is settled when it is read."""
+    for split in ("train", "valid", "test"):
+        for dialogue in dialogcc.read_dialogcc(folder / f"{split}.json", skip_bad=True):
+            for url in chain.from_iterable(p.labels["candidates"] for p in dialogue.photos):
+                yield photo_file(f"images/{photo_id(url)}.jpg", url)
+
+
+def _vist_photos(folder: Path) -> Iterator[RemoteFile]:
+    for split in ("train", "val", "test"):
+        for story in vist.read_vist(folder / f"{split}.story-in-sequence.json", skip_bad=True):
+            for photo in story.photos:
+                yield photo_file(f"images/{photo.id}.jpg", photo.labels["url"])
+
+
+def _caption_photos(folder: Path) -> Iterator[RemoteFile]:
+    for table in ("GCC-training.tsv", "GCC-1.1.0-Validation.tsv"):
+        for pair in captions.read_cc3m(folder / table, skip_bad=True):
+            for photo in pair.photos:
+                yield photo_file(f"images/{photo.id}.jpg", photo.labels.get("url", ""))
+
+
+# ------------------------------------------------------------------------------------- the table
+
+
+def _visdial(split: str, key: str) -> RemoteFile:
+    name = f"visdial_1.0_{split}"
+    return RemoteFile(
+        path=f"{name}.zip",
+        urls=(f"{_DROPBOX}/{key}/{name}.zip?dl=1",),
+        unpack=Unpack(members=rf"{re.escape(name)}\.json", max_bytes=2_000_000_000),
+    )
+
+
+_ALL = (
+    FetchSource(
+        name="photochat",
+        title="PhotoChat",
+        notice=f"PhotoChat (Zang et al. 2021): {photochat.LICENCE}.",
+        page="https://github.com/google-research/google-research/tree/master/multimodalchat",
+        files=tuple(
+            RemoteFile(
+                path=f"original/{split}_{number:02}.json",
+                urls=(
+                    f"{_GITHUB}/google-research/google-research/master/multimodalchat/photochat/"
+                    f"{split}/{split}_{number:02}.json",
+                ),
+                max_bytes=20_000_000,
+            )
+            for split, count in _PHOTOCHAT_FILES.items()
+            for number in range(count)
+        ),
+        finish=_join_photochat,
+        photos=_photochat_photos,
+    ),
+    FetchSource(
+        name="dialogcc",
+        title="DialogCC",
+        notice=f"DialogCC (Lee et al. 2022): {dialogcc.LICENCE}.",
+        page="https://huggingface.co/datasets/passing2961/dialogcc",
+        files=tuple(
+            RemoteFile(
+                path=f"{split}.json",
+                urls=(
+                    "https://huggingface.co/datasets/passing2961/dialogcc/resolve/main/"
+                    f"{split}.json",
+                ),
+            )
+            for split in ("train", "valid", "test")
+        ),
+        photos=_dialogcc_photos,
+    ),
+    FetchSource(
+        name="mmdialog",
+        title="MMDialog",
+        notice="MMDialog (Feng et al. 2022): on application to its owners, academic use only.",
+        page="https://github.com/victorsungo/MMDialog",
+        instead="Its owners give it on application, for academic use: write to them as "
+        "https://github.com/victorsungo/MMDialog says. Then put each split into a folder of its "
+        "own (train, valid, test), with its conversations.json and the photos as KEY.jpg, and read "
+        "it as mmdialog:FOLDER.",
+    ),
+    FetchSource(
+        name="vist",
+        title="VIST",
+        notice=f"VIST (Huang et al. 2016), stories of images in sequence: {vist.LICENCE}.",
+        page="https://visionandlanguage.net/VIST/dataset.html",
+        files=(
+            RemoteFile(
+                path="SIS-with-labels.tar.gz",
+                urls=(
+                    "https://visionandlanguage.net/VIST/json_files/story-in-sequence/"
+                    "SIS-with-labels.tar.gz",
+                ),
+                max_bytes=500_000_000,
+                unpack=Unpack(
+                    members=r"(train|val|test)\.story-in-sequence\.json", max_bytes=2_000_000_000
+                ),
+            ),
+        ),
+        photos=_vist_photos,
+    ),
+    FetchSource(
+        name="visdial",
+        title="VisDial v1.0",
+        notice="VisDial v1.0 (Das et al. 2017): its owners' page names the terms of the text; the "
+        "photos are COCO's, each under its own licence. Those of train are to be had as train2014 "
+        "and val2014 from COCO's page (20 GB) and are not fetched here.",
+        page="https://visualdialog.org/data",
+        files=(
+            _visdial("train", "ix8keeudqrd8hn8"),
+            _visdial("val", "ibs3a0zhw74zisc"),
+            _visdial("test", "o7mucbre2zm7i5n"),
+            RemoteFile(
+                path="visdial_1.0_val_dense_annotations.json",
+                urls=(f"{_DROPBOX}/3knyk09ko4xekmc/visdial_1.0_val_dense_annotations.json?dl=1",),
+                max_bytes=100_000_000,
+            ),
+        ),
+        photo_files=(
+            RemoteFile(
+                path="VisualDialog_val2018.zip",
+                urls=(f"{_DROPBOX}/twmtutniktom7tu/VisualDialog_val2018.zip?dl=1",),
+                unpack=Unpack(
+                    members=r"VisualDialog_val2018_\d{12}\.jpg", to="VisualDialog_val2018"
+                ),
+            ),
+        ),
+    ),
+    FetchSource(
+        name="cc3m",
+        title="Conceptual Captions",
+        notice="Conceptual Captions (Sharma et al. 2018): free to use, as its owners' page says; "
+        "the photos are addresses on the web, each under its own licence.",
+        page="https://ai.google.com/research/ConceptualCaptions/download",
+        files=(
+            RemoteFile(
+                path="GCC-training.tsv",
+                urls=("https://storage.googleapis.com/gcc-data/Train/GCC-training.tsv",),
+            ),
+            RemoteFile(
+                path="GCC-1.1.0-Validation.tsv",
+                urls=(
+                    "https://storage.googleapis.com/gcc-data/Validation/GCC-1.1.0-Validation.tsv",
+                ),
+            ),
+        ),
+        photos=_caption_photos,
+    ),
+    FetchSource(
+        name="parti",
+        title="PartiPrompts",
+        notice="PartiPrompts (Yu et al. 2022) and the votes of GILL (Koh et al. 2023): Apache-2.0.",
+        page="https://github.com/google-research/parti and https://github.com/kohjingyu/gill",
+        files=tuple(
+            RemoteFile(path=path, urls=(f"{_GITHUB}/{url}",), sha256=sha256, max_bytes=5_000_000)
+            for path, url, sha256 in (
+                (
+                    "PartiPrompts.tsv",
+                    "google-research/parti/main/PartiPrompts.tsv",
+                    "fab29e41bb512a169b56acab4cf2a41dcb675e285df2efcde6640c7dd3c440eb",
+                ),
+                (
+                    "PartiPromptsAllDecisions_Alignment.tsv",
+                    "kohjingyu/gill/main/data/PartiPromptsAllDecisions_Alignment.tsv",
+                    "d4b4db42cede8fca6a84a88a4a4d238d113109482391615417c1c1eef441cc37",
+                ),
+                (
+                    "PartiPromptsAllDecisions_Realism.tsv",
+                    "kohjingyu/gill/main/data/PartiPromptsAllDecisions_Realism.tsv",
+                    "28eadd13856a5703c9fde212aad05336f554293824081d7b7d2e68fd23185dd8",
+                ),
+                (
+                    "PartiPromptsDecisionsConfident.tsv",
+                    "kohjingyu/gill/main/data/PartiPromptsDecisionsConfident.tsv",
+                    "b88488b398e831c0f73bc9551ed6978d3ebb1e708f8403dcbd95c7ca290c9545",
+                ),
+            )
+        ),
+    ),
+)
+SOURCES = {source.name: source for source in _ALL}

@@ -1,0 +1,277 @@
+"""The agent's photos in the photo world: what a model paints or finds, and what readers see in it.
+
+Every measure is named in ``docs/metrics.md``. The oracle reads photos; it never trains, ranks or
+filters them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from showtell.album.retrieval import retrieve
+from showtell.data.images import load_photo, square
+from showtell.dialogue import AGENT, Dialogue, Turn
+from showtell.metrics.report import Value, mean_value
+from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
+from showtell.world.drawing import photo_pixels
+from showtell.world.oracle import AttributeReader
+from showtell.world.scenes import ATTRIBUTES
+
+Told = Callable[[str, int, int], None]
+BATCH = 16  # dialogues that are answered at once
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+def described(model: PhotoDialogueModel, dialogue: Dialogue) -> Dialogue:
+    """For a model that reads captions: the user's photos as its own captioner describes them."""
+    if model.captioner is None:
+        return dialogue
+    turns = model.describe(dialogue.turns, images_of(dialogue.turns))
+    return dataclasses.replace(dialogue, turns=turns)
+
+
+def images_of(turns: Sequence[Turn]) -> dict[str, Image.Image]:
+    return {
+        photo.id: photo_pixels(photo)
+        for turn in turns
+        for photo in turn.photos
+        if "scene" in photo.labels
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A photo to paint for measurement: its caption, what is true, and what counts.
+
+    ``dialogue`` is the number of its dialogue among those measured.
+    """
+
+    caption: str
+    scene: Mapping[str, str]
+    counts: tuple[str, ...]
+    seed: int
+    context: tuple[Turn, ...] = ()
+    dialogue: int = 0
+
+
+def photo_orders(dialogues: Sequence[Dialogue], *, seed: int) -> list[Order]:
+    """The agent's photos with their contexts; ``counts`` are the attributes the caption states."""
+    orders: list[Order] = []
+    for number, dialogue in enumerate(dialogues):
+        for k, turn in enumerate(dialogue.turns):
+            if turn.speaker == AGENT and turn.photos:
+                photo = turn.photos[0]
+                orders.append(
+                    Order(
+                        caption=photo.caption,
+                        scene=photo.labels["scene"],
+                        counts=tuple(photo.labels["stated"]),
+                        seed=seed + len(orders),
+                        context=dialogue.turns[:k],
+                        dialogue=number,
+                    )
+                )
+    return orders
+
+
+def gold_photos(dialogues: Sequence[Dialogue]) -> Tensor:
+    """The true photos of ``photo_orders``, (N, 3, H, W)."""
+    return torch.stack(
+        [
+            to_pixels(photo_pixels(turn.photos[0]))
+            for dialogue in dialogues
+            for turn in dialogue.turns
+            if turn.speaker == AGENT and turn.photos
+        ]
+    )
+
+
+def paint_orders(
+    model: PhotoDialogueModel, orders: Sequence[Order], *, batch_size: int = 32, told: Told = quiet
+) -> Tensor:
+    """The painted photos, (N, 3, H, W); each from its own seed."""
+    parts = []
+    for start in range(0, len(orders), batch_size):
+        part = orders[start : start + batch_size]
+        parts.append(model.paint_captions([o.caption for o in part], seeds=[o.seed for o in part]))
+        told("painting", min(start + batch_size, len(orders)), len(orders))
+    return torch.cat(parts)
+
+
+def attribute_values(
+    oracle: AttributeReader,
+    pixels_N3HW: Tensor,
+    orders: Sequence[Order],
+    *,
+    name: str,
+    seed: int,
+    each: bool = True,
+    note: str = "",
+) -> dict[str, Value]:
+    """``photo.<name>``: the share of counted attributes that the oracle reads right.
+
+    The mean is over attributes (every attribute counts the same), resampled by photo; with ``each``
+    also every attribute, and all counted attributes of a photo right at once.
+    """
+    read = oracle.read(pixels_N3HW)
+    right: dict[str, list[float]] = {attribute: [] for attribute in ATTRIBUTES}
+    photo_of: dict[str, list[int]] = {attribute: [] for attribute in ATTRIBUTES}
+    whole = []
+    for number, (order, found) in enumerate(zip(orders, read, strict=True)):
+        for attribute in order.counts:
+            right[attribute].append(float(found[attribute] == order.scene[attribute]))
+            photo_of[attribute].append(number)
+        if order.counts:
+            whole.append(float(all(found[a] == order.scene[a] for a in order.counts)))
+    values = {}
+    used = [attribute for attribute in ATTRIBUTES if right[attribute]]
+    means = [float(np.mean(right[attribute])) for attribute in used]
+    low, high = _macro_interval(right, photo_of, used, len(orders), seed=seed)
+    values[f"photo.{name}"] = Value(
+        value=float(np.mean(means)) if means else None,
+        low=low if means else None,
+        high=high if means else None,
+        n=len(whole),
+        protocol="world",
+        note=note or f"mean of {len(used)} attributes, read by the oracle",
+    )
+    values[f"photo.{name}.all_right"] = mean_value(
+        whole, seed=seed, protocol="world", note="all counted attributes of a photo at once"
+    )
+    if each:
+        for attribute in used:
+            chance = 1 / len(ATTRIBUTES[attribute])
+            values[f"photo.{name}.{attribute}"] = mean_value(
+                right[attribute], seed=seed, protocol="world", note=f"chance {100 * chance:.1f}%"
+            )
+    return values
+
+
+def _macro_interval(
+    right: Mapping[str, list[float]],
+    photo_of: Mapping[str, list[int]],
+    used: Sequence[str],
+    num_photos: int,
+    *,
+    seed: int,
+    resamples: int = 1000,
+) -> tuple[float, float]:
+    rng = np.random.default_rng(seed)
+    counts_RN = rng.multinomial(num_photos, np.full(num_photos, 1 / num_photos), resamples)
+    means = []
+    for attribute in used:
+        weights = counts_RN[:, photo_of[attribute]]
+        means.append((weights @ np.array(right[attribute])) / np.maximum(weights.sum(1), 1))
+    draws = np.mean(means, axis=0) if means else np.zeros(1)
+    return float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpokenPhotos:
+    """A model's own photos at gold moments, in the order of ``photo_orders``.
+
+    The captions in ``orders`` are its own, "" where its bridge has tokens without words; the
+    determined attributes count. No pixels from a model without photos, no query from a bridge
+    without one.
+    """
+
+    orders: list[Order]
+    pixels_N3HW: Tensor | None
+    query_NE: Tensor | None
+
+
+def spoken_photos(
+    model: PhotoDialogueModel,
+    dialogues: Sequence[Dialogue],
+    *,
+    seed: int,
+    batch_size: int = BATCH,
+    told: Told = quiet,
+) -> SpokenPhotos:
+    """At gold photo moments and gold contexts, what the model itself describes and paints, or,
+    without a painter, the nearest photo of its open album."""
+    orders: list[Order] = []
+    photos, queries = [], []
+    seen = {order.dialogue for order in photo_orders(dialogues, seed=seed)}
+    told_of = {number: described(model, dialogues[number]) for number in sorted(seen)}
+    gold = [
+        (number, k)
+        for number, dialogue in told_of.items()
+        for k, turn in enumerate(dialogue.turns)
+        if turn.speaker == AGENT and turn.photos
+    ]
+    for start in range(0, len(gold), batch_size):
+        part = gold[start : start + batch_size]
+        contexts = [told_of[number].turns[:k] for number, k in part]
+        writing, _ = model.read_all(contexts, [images_of(context) for context in contexts])
+        model.open_turn(writing)
+        if model.renderer.span_ids:
+            said, captions = model.write_span(writing), [""] * len(part)
+        else:
+            captions = model.write_captions(writing)
+            said = model.spoken_spans(captions)
+        seeds = list(range(seed + start, seed + start + len(part)))
+        for (number, k), context, caption, own in zip(part, contexts, captions, seeds, strict=True):
+            photo = dialogues[number].turns[k].photos[0]
+            orders.append(
+                Order(
+                    caption=caption,
+                    scene=photo.labels["scene"],
+                    counts=tuple(photo.labels["determined"]),
+                    seed=own,
+                    context=context,
+                    dialogue=number,
+                )
+            )
+        if hasattr(model.bridge, "query"):
+            queries.append(model.bridge.query(said.after_NKD))  # type: ignore[operator]
+        if model.painter is not None:
+            photos.append(model.paint_spans(said, seeds=seeds))
+        elif (opened := model.open_photos) is not None:
+            nearest = [hits[0].photo.path for hits in retrieve(model, said, opened.album)]
+            found = [square(load_photo(opened.folder / str(p)), opened.photo_size) for p in nearest]
+            photos.append(torch.stack([to_pixels(image) for image in found]))
+        told("own photos", len(orders), len(gold))
+    return SpokenPhotos(
+        orders=orders,
+        pixels_N3HW=torch.cat(photos) if photos else None,
+        query_NE=torch.cat(queries) if queries else None,
+    )
+
+
+def ceilings(
+    model: PhotoDialogueModel,
+    dialogues: Sequence[Dialogue],
+    orders: Sequence[Order],
+    *,
+    oracle: AttributeReader,
+    seed: int,
+) -> dict[str, Value]:
+    """What the oracle reads from the real drawings, and from them after the VAE and back."""
+    real = gold_photos(dialogues)
+    values = attribute_values(
+        oracle, real, orders, name="attribute_ceiling", seed=seed, each=True, note="real drawings"
+    )
+    painter = model.painter
+    rebuilt = torch.cat(
+        [painter.decode_photos(painter.encode_photos(part)) for part in real.split(64)]  # type: ignore[union-attr]
+    )
+    return values | attribute_values(
+        oracle,
+        rebuilt,
+        orders,
+        name="attribute_ceiling_vae",
+        seed=seed,
+        each=True,
+        note="real drawings after the VAE and back",
+    )

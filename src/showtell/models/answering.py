@@ -1,0 +1,406 @@
+"""Answering: the line of 2408.08650, Fig. 2, walked word by word, for B dialogues at once.
+
+The agent's turn opens; P([IMG]) says whether it is a photo; a photo is announced, then painted or
+found in the album, and seen; words are written; the roles' logits say whose turn it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from showtell.album.index import Album
+from showtell.data.images import load_photo, square
+from showtell.dialogue import AGENT, USER, Photo, Turn
+from showtell.errors import ConfigError, DataError, GenerationError
+from showtell.models.parts import Bridge, Conditioning, Painter, PhotoSpans
+from showtell.models.pixels import to_image
+from showtell.models.writing import ToldRow, Writer, Writing
+
+if TYPE_CHECKING:
+    from showtell.models.dialogue_model import PhotoDialogueModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How an answer is written and painted. ``share_threshold`` is set on held-out dialogues.
+
+    With an album: its nearest photo is shared where the bridge's decision, if it has one, is at
+    least ``retrieve_threshold`` and the cosine at least ``album_cut_off``; else one is painted.
+    """
+
+    temperature: float = 0.7
+    top_p: float = 0.9
+    caption_temperature: float = 0.0
+    max_new_tokens: int = 60
+    max_turns: int = 3
+    share_threshold: float = 0.5
+    num_steps: int = 20
+    guidance: float = 3.0
+    retrieve_threshold: float = 0.5
+    album_cut_off: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """One answer of the agent: its turns in order, P(share) at the start of each, its photos."""
+
+    turns: tuple[Turn, ...]
+    p_share: tuple[float, ...]
+    images: Mapping[str, Image.Image]
+    seconds_to_first_word: float | None
+    seconds_to_photo: float | None
+    dropped_turns: int = 0
+
+
+@dataclass(kw_only=True)
+class _Row:
+    """One of the answers under way."""
+
+    turns: tuple[Turn, ...]  # of the context
+    seed: int
+    out: list[Turn] = field(default_factory=list)
+    p_share: list[float] = field(default_factory=list)
+    images: dict[str, Image.Image] = field(default_factory=dict)
+    first_word: float | None = None
+    photo_time: float | None = None
+
+    @property
+    def shown(self) -> set[str]:
+        return {photo.id for turn in (*self.turns, *self.out) for photo in turn.photos}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OpenAlbum:
+    album: Album
+    folder: Path
+    photo_size: int
+
+
+class Answerer(Writer):
+    """The part of ``PhotoDialogueModel`` that answers."""
+
+    bridge: Bridge
+    painter: Painter | None
+    captioner: PhotoDialogueModel | None
+    open_photos: _OpenAlbum | None = None
+
+    def spoken_spans(self, captions: list[str]) -> PhotoSpans:
+        raise NotImplementedError  # dialogue_model.py
+
+    @property
+    def can_paint(self) -> bool:
+        return self.painter is not None
+
+    def open_album(self, folder: str | Path, *, photo_size: int = 64) -> Album:
+        """From now on share photos of this album too, as squares of ``photo_size`` pixels.
+
+        An album of zero photos changes nothing for a model that paints. Raises DataError for a
+        folder without an album, of another width, or without photos for a model that cannot paint;
+        ConfigError for a bridge that makes no query.
+        """
+        if (query_width := getattr(self.bridge, "query_width", None)) is None:
+            raise ConfigError(
+                f'the bridge of "{self.name}", {type(self.bridge).__name__}, makes no query for an '
+                'album; wanted Gill; use a model that "showtell train world_gill" wrote'
+            )
+        album = Album.load(folder)
+        if album.width != query_width:
+            raise DataError(
+                f'the album in "{folder}" has vectors of width {album.width} (made by '
+                f'{album.made_by or "an unnamed model"}) and "{self.name}" asks with '
+                f"{query_width}; index the photos with the model that asks"
+            )
+        if not album.photos and self.painter is None:
+            raise DataError(
+                f'the album in "{folder}" has no photos and "{self.name}" cannot paint, so it has '
+                "none to share; add photos to the album, or use a model with a painter"
+            )
+        self.open_photos = _OpenAlbum(album=album, folder=Path(folder), photo_size=photo_size)
+        return album
+
+    # -------------------------------------------------------------------------------- answers
+
+    def respond(
+        self,
+        turns: tuple[Turn, ...],
+        *,
+        images: Mapping[str, Image.Image],
+        seed: int,
+        on_text: Callable[[str], None] | None = None,
+        on_photo_step: Callable[[int, int], None] | None = None,
+    ) -> Reply:
+        """Answer the dialogue so far: texts and photos until the agent gives the turn away.
+
+        ``images`` holds the pixels of the photos in ``turns`` by id. ``on_text`` receives each
+        piece of text as it is written. Raises GenerationError if the logits are not numbers.
+        """
+        (reply,) = self.respond_all(
+            [turns],
+            images=[images],
+            seeds=[seed],
+            on_text=(lambda row, piece: on_text(piece)) if on_text else None,
+            on_photo_step=on_photo_step,
+        )
+        return reply
+
+    @torch.no_grad()
+    def respond_all(
+        self,
+        contexts: Sequence[tuple[Turn, ...]],
+        *,
+        images: Sequence[Mapping[str, Image.Image]],
+        seeds: Sequence[int],
+        on_text: ToldRow | None = None,
+        on_photo_step: Callable[[int, int], None] | None = None,
+    ) -> list[Reply]:
+        """Answer B dialogues at once; each gets what ``respond`` would answer it alone.
+
+        ``on_text`` hears the dialogue's number with each piece.
+        """
+        began = time.perf_counter()
+        described = [self.describe(*each) for each in zip(contexts, images, strict=True)]
+        writing, dropped = self.read_all(described, images)
+        rows = [_Row(turns=each, seed=seed) for each, seed in zip(contexts, seeds, strict=True)]
+        generators = [torch.Generator().manual_seed(row.seed) for row in rows]
+
+        def told(number: int, piece: str) -> None:
+            if rows[number].first_word is None:
+                rows[number].first_word = time.perf_counter() - began
+            if on_text:
+                on_text(number, piece)
+
+        going_B = writing.all_rows_B
+        while bool(going_B.any()):
+            self.open_turn(writing, going_B)
+            p_share_B = self.p_share(writing)
+            unpainted_B = torch.tensor([not row.images for row in rows])
+            shares_B = going_B & unpainted_B & (p_share_B >= self.decoding.share_threshold)
+            tells_B = going_B & ~shares_B
+            for number in going_B.nonzero()[:, 0].tolist():
+                rows[number].p_share.append(float(p_share_B[number]))
+            if bool(shares_B.any()):
+                self._share(writing, shares_B, rows, on_step=on_photo_step)
+                for number in shares_B.nonzero()[:, 0].tolist():
+                    rows[number].photo_time = time.perf_counter() - began
+            if bool(tells_B.any()):
+                texts = self.write_texts(
+                    writing, generators=generators, rows_B=tells_B, on_text=told
+                )
+                for number in tells_B.nonzero()[:, 0].tolist():
+                    if on_text:
+                        on_text(number, "\n")
+                    rows[number].out.append(Turn(speaker=AGENT, elements=(texts[number],)))
+            again_B, over_B = (
+                writing.logits_BV[:, self.renderer.roles[role]] for role in (AGENT, USER)
+            )
+            full_B = torch.tensor([len(row.out) >= self.decoding.max_turns for row in rows])
+            going_B = going_B & (over_B < again_B) & ~full_B
+        return [
+            Reply(
+                turns=tuple(row.out),
+                p_share=tuple(row.p_share),
+                images=row.images,
+                seconds_to_first_word=row.first_word,
+                seconds_to_photo=row.photo_time,
+                dropped_turns=count,
+            )
+            for row, count in zip(rows, dropped, strict=True)
+        ]
+
+    @torch.no_grad()
+    def describe(
+        self, turns: tuple[Turn, ...], images: Mapping[str, Image.Image]
+    ) -> tuple[Turn, ...]:
+        """The turns with the user's photos captioned, for a model that reads captions only."""
+        if self.captioner is None:
+            return turns
+
+        def told(element: str | Photo) -> str | Photo:
+            if isinstance(element, str) or element.origin != "user":
+                return element
+            return replace(element, caption=self.captioner.caption(element, images[element.id]))  # type: ignore[union-attr]
+
+        return tuple(
+            replace(turn, elements=tuple(told(element) for element in turn.elements))
+            for turn in turns
+        )
+
+    def caption(self, photo: Photo, image: Image.Image) -> str:
+        """What this model sees in a photo, in words."""
+        shown = Turn(speaker=USER, elements=(photo,))
+        writing, _ = self.read((shown,), {photo.id: image})
+        self.open_turn(writing)
+        return self.write_caption(writing)
+
+    # --------------------------------------------------------------------------------- photos
+
+    def paint_caption(
+        self,
+        caption: str,
+        *,
+        seed: int,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Image.Image:
+        """A caption -> a photo, through the bridge, as a spoken caption is."""
+        pixels = self.paint_captions([caption], seeds=[seed], on_step=on_step)
+        return to_image(pixels[0])
+
+    @torch.no_grad()
+    def paint_captions(
+        self,
+        captions: list[str],
+        *,
+        seeds: list[int],
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Captions -> (N, 3, H, W). Each photo has its own seed, so batches do not matter."""
+        return self.paint_spans(self.spoken_spans(captions), seeds=seeds, on_step=on_step)
+
+    @torch.no_grad()
+    def paint_spans(
+        self,
+        spans: PhotoSpans,
+        *,
+        seeds: list[int],
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """What was said of N photos -> (N, 3, H, W). Raises GenerationError without a painter."""
+        return self._paint(self._conditioning(spans, seeds), seeds=seeds, on_step=on_step)
+
+    def _conditioning(self, spans: PhotoSpans, seeds: Sequence[int]) -> Conditioning:
+        if self.painter is None:
+            raise GenerationError(
+                f'"{self.name}" has no painter; it can only describe a photo; use a model with one'
+            )
+        generator = torch.Generator().manual_seed(seeds[0])
+        return self.bridge(spans, self.painter, generator=generator)
+
+    def _paint(
+        self,
+        conditioning: Conditioning,
+        *,
+        seeds: list[int],
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        assert self.painter is not None
+        steps = self.decoding.num_steps
+        return self.painter.paint(
+            conditioning,
+            num_steps=steps,
+            guidance=self.decoding.guidance,
+            seeds=seeds,
+            callback=(lambda step, latents: on_step(step, steps)) if on_step else None,
+        )
+
+    def _share(
+        self,
+        writing: Writing,
+        rows_B: Tensor,
+        rows: Sequence[_Row],
+        *,
+        on_step: Callable[[int, int], None] | None,
+    ) -> None:
+        """A photo turn in each of ``rows_B``: announced, painted or found, seen."""
+        numbers = rows_B.nonzero()[:, 0].tolist()
+        sharing = [rows[number] for number in numbers]
+        # A bridge with its own tokens has no words for the photo.
+        if self.renderer.span_ids:
+            captions = [""] * len(sharing)
+            spans = self.write_span(writing, rows_B=rows_B)
+        else:
+            told = self.write_captions(writing, rows_B=rows_B)
+            captions = [told[number] for number in numbers]
+            spans = self.spoken_spans(captions)
+        photos = [
+            Photo(
+                id=f"painted-{row.seed}-{len(row.turns) + len(row.out)}",
+                caption=caption,
+                origin="painted",
+                seed=row.seed,
+            )
+            for row, caption in zip(sharing, captions, strict=True)
+        ]
+        images: list[Image.Image | None] = [None] * len(sharing)
+        conditioning = None
+        if self.painter is not None:
+            conditioning = self._conditioning(spans, [row.seed for row in sharing])
+        for n, found in enumerate(self._found(spans, conditioning, [row.shown for row in sharing])):
+            if found is not None:
+                photos[n], images[n] = found
+        to_paint = [n for n, image in enumerate(images) if image is None]
+        if conditioning is not None and to_paint:
+            painted = self._paint(
+                _rows(conditioning, to_paint),
+                seeds=[sharing[n].seed for n in to_paint],
+                on_step=on_step,
+            )
+            for n, pixels_3HW in zip(to_paint, painted, strict=True):
+                images[n] = to_image(pixels_3HW)
+        seen_B = torch.zeros_like(rows_B)
+        for number, row, photo, image in zip(numbers, sharing, photos, images, strict=True):
+            row.out.append(Turn(speaker=AGENT, elements=(photo,)))
+            if image is not None:
+                row.images[photo.id] = image
+                seen_B[number] = True
+        shown = [image for image in images if image is not None]
+        if shown and self.perceptron is not None and self.renderer.config.own_pixels:
+            self._push_photos(writing, shown, seen_B)
+        self._push(writing, [self.renderer.end], rows_B)
+
+    def _found(
+        self,
+        spans: PhotoSpans,
+        conditioning: Conditioning | None,
+        shown: Sequence[Collection[str]],
+    ) -> list[tuple[Photo, Image.Image] | None]:
+        """For each span the album's photo, if one is to be shared instead of a painted one.
+
+        Photos of the dialogue come second to those not yet shown, and without a painter neither
+        cut-off nor decision counts: there is nothing else to share.
+        """
+        if (opened := self.open_photos) is None:
+            return [None] * len(shown)
+        album, settings = opened.album, self.decoding
+        query_NE = conditioning.query_NE if conditioning is not None else None
+        if query_NE is None:
+            query_NE = self.bridge.query(spans.after_NKD)  # type: ignore[operator]
+        retrieve_N = conditioning.retrieve_N if conditioning is not None else None
+        cut_off = settings.album_cut_off if self.painter is not None else -2.0  # below any cosine
+        found: list[tuple[Photo, Image.Image] | None] = []
+        for n, seen in enumerate(shown):
+            if retrieve_N is not None and float(retrieve_N[n]) < settings.retrieve_threshold:
+                found.append(None)
+                continue
+            one_1E = query_NE[n : n + 1]
+            (hits,) = album.search(one_1E, top_k=1, cut_off=cut_off, without=seen)
+            if not hits:
+                (hits,) = album.search(one_1E, top_k=1, cut_off=cut_off)
+            photo = album.photo(hits[0], folder=opened.folder) if hits else None
+            if photo is None:
+                found.append(None)
+            elif photo.path is None:
+                raise DataError(
+                    f'the album in "{opened.folder}" knows the photo "{photo.id}" by its vector '
+                    "alone; wanted its file; index the photos again"
+                )
+            else:
+                found.append((photo, square(load_photo(photo.path), opened.photo_size)))
+        return found
+
+
+def _rows(conditioning: Conditioning, numbers: Sequence[int]) -> Conditioning:
+    """Some of the N photos' conditioning."""
+    parts = {
+        name: value[list(numbers)]
+        for name, value in vars(conditioning).items()
+        if isinstance(value, Tensor)
+    }
+    return replace(conditioning, **parts)  # type: ignore[arg-type]

@@ -1,0 +1,121 @@
+"""A model's parts with another bridge: where every comparison of systems starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from transformers import ViTModel
+
+from showtell.bridges import (
+    BRIDGE_CONFIGS,
+    BRIDGES,
+    DivterConfig,
+    DvtmConfig,
+    Gill,
+    GillConfig,
+    PipelineConfig,
+    VokensConfig,
+)
+from showtell.errors import ConfigError
+from showtell.models.cross_attention import CrossAttentionPerceptron, with_cross_attention
+from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.painter import LatentDiffusionPainter
+from showtell.models.parts import Bridge
+from showtell.models.perceptron import AnyPerceptron
+from showtell.prompt import Renderer
+
+BridgeConfig = DvtmConfig | PipelineConfig | DivterConfig | VokensConfig | GillConfig
+
+
+def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) -> PhotoDialogueModel:
+    """The parts of ``base`` with the bridge that the type of ``config`` names.
+
+    A bridge with weights gets the sizes of these parts, and its tokens new rows: the vocabulary
+    of ``base.language`` grows in place. ``seed`` starts rows and weights. Raises ConfigError where
+    a part that the bridge needs is missing.
+    """
+    language = base.language
+    config = _fitted(config, base)
+    if isinstance(config, VokensConfig | GillConfig):
+        language.grow_vocabulary(config.tokens, seed=seed)
+    kinds = {BRIDGE_CONFIGS[name]: BRIDGES[name] for name in BRIDGES}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        bridge: Bridge = kinds[type(config)](config, tokenizer=language.tokenizer)  # type: ignore[call-arg]
+    if isinstance(bridge, Gill):
+        bridge.features = vision_of(base).features
+    settings = replace(
+        base.renderer.config, span_tokens=bridge.span_tokens, span_trained=bridge.span_trained
+    )
+    return PhotoDialogueModel(
+        language=language,
+        perceptron=base.perceptron,
+        bridge=bridge,
+        painter=base.painter,
+        renderer=Renderer(language.tokenizer, settings, has_pixels=base.renderer.has_pixels),
+        name=base.name,
+        card=base.card,
+        decoding=base.decoding,
+        captioner=base.captioner,
+    )
+
+
+def _fitted(config: BridgeConfig, base: PhotoDialogueModel) -> BridgeConfig:
+    """The configuration at the sizes of the base's LLM, vision encoder and painter."""
+    if not isinstance(config, VokensConfig | GillConfig):
+        return config
+    if not isinstance(base.painter, LatentDiffusionPainter):
+        raise ConfigError(
+            f'"{base.name}" has no latent diffusion painter, whose conditioning this bridge makes; '
+            "give a base model that paints"
+        )
+    width, tower = base.language.width, base.painter.text
+    if isinstance(config, VokensConfig):
+        return config.fitted(language_width=width, tower=tower)
+    photo_width = vision_of(base).feature_width
+    return config.fitted(language_width=width, photo_width=photo_width, tower=tower)
+
+
+def vision_of(model: PhotoDialogueModel) -> AnyPerceptron:
+    """What sees photos for an album: the perceptron, or the captioner's where captions are read.
+
+    Raises ConfigError if nothing does.
+    """
+    captioner = model.captioner
+    for perceptron in (model.perceptron, captioner.perceptron if captioner else None):
+        if hasattr(perceptron, "features"):
+            return perceptron  # type: ignore[return-value]
+    raise ConfigError(
+        f'"{model.name}" has no vision encoder, and GILL compares its query with what one sees; '
+        "give a base model with a perceptron"
+    )
+
+
+def attending(base: PhotoDialogueModel, *, layers: Sequence[int]) -> PhotoDialogueModel:
+    """``base`` with photos that its LLM attends to (2408.08650 v2), seen by its vision encoder.
+
+    The LLM keeps its weights and gains cross-attention ``layers``, whose gates are 0: photos say
+    nothing until these are trained. The projector is new. Raises ConfigError for another LLM than
+    Llama.
+    """
+    language = with_cross_attention(base.language, layers=layers)
+    vision = vision_of(base).vision
+    if not isinstance(vision, ViTModel):
+        raise ConfigError(
+            f'the vision encoder of "{base.name}" is a {type(vision).__name__}; wanted a ViT; give '
+            "a base model with one"
+        )
+    settings = replace(base.renderer.config, num_photo_tokens=CrossAttentionPerceptron.num_tokens)
+    return PhotoDialogueModel(
+        language=language,
+        perceptron=CrossAttentionPerceptron(vision=vision, language_width=language.width),
+        bridge=base.bridge,
+        painter=base.painter,
+        renderer=Renderer(language.tokenizer, settings, has_pixels=base.renderer.has_pixels),
+        name=base.name,
+        card=base.card,
+        decoding=base.decoding,
+        captioner=base.captioner,
+    )

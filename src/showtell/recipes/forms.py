@@ -1,0 +1,155 @@
+"""Forms: a dialogue of data as the examples that a system is trained or measured on.
+
+    dialogue               as it is, each photo a turn of its own
+    captions               a photo is read, and described as the agent describes one to share
+    caption_pairs          GILL: a photo is read, its caption written; and the reverse
+    alignment              MiniGPT-5, first stage: a caption is read, its photo made
+    story                  MiniGPT-5, second stage: all tasks of a story's steps
+    photo_last[:ROUNDS]    VisDial as GILL has it: first the talk (its last rounds), then the photo
+    story_end:CONTEXT      the last photo of a story, after the texts and photos before it; CONTEXT
+                           is both, text, photos or none. GILL: plain, one after the other
+    task_end:CONTEXT       the same, asked for in MiniGPT-5's words (its table 1)
+    task_steps             every photo of a story, each after all before it (its table 2)
+    task_tell              every text of a story, each after all before it and its photo
+
+One form is for training and measuring alike; nothing is drawn by chance at a visit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
+from showtell.data.visdial import photo_last
+from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
+from showtell.errors import ConfigError, DataError, did_you_mean
+from showtell.recipes.tasks import caption_dialogue
+from showtell.recipes.vokens_tasks import Step, alignment_dialogues, story_dialogues, story_task
+
+Form = Callable[[Dialogue], list[Dialogue]]
+CONTEXTS = ("both", "text", "photos", "none")
+
+
+def form_named(text: str, *, seed: int = 0) -> Form:
+    """The form of that name; ``seed`` chooses wordings. Raises ConfigError."""
+    name, _, argument = text.partition(":")
+    simple: dict[str, Form] = {
+        "dialogue": as_dialogue,
+        "captions": captions,
+        "caption_pairs": caption_pairs,
+        "alignment": lambda dialogue: _alignment(dialogue, seed=seed),
+        "story": lambda dialogue: story_dialogues(dialogue.id, steps_of(dialogue), seed=seed),
+        "task_steps": lambda dialogue: _tasks(dialogue, "image_only", seed=seed),
+        "task_tell": lambda dialogue: _tasks(dialogue, "text_only", seed=seed)[1:],
+    }
+    if name in simple and not argument:
+        return simple[name]
+    if name == "photo_last":
+        if argument and not (argument.isdecimal() and int(argument)):
+            raise ConfigError(f'form "{text}": wanted a number of rounds, as in photo_last:10')
+        return lambda dialogue: _photo_last(dialogue, int(argument) if argument else None)
+    if name in ("story_end", "task_end"):
+        if argument not in CONTEXTS:
+            raise ConfigError(f'form "{text}": no such context{did_you_mean(argument, CONTEXTS)}')
+        if name == "story_end":
+            return lambda dialogue: [_story_end(dialogue, argument)]
+        return lambda dialogue: [_task_end(dialogue, argument, seed=seed)]
+    known = (*simple, "photo_last", *(f"{end}:both" for end in ("story_end", "task_end")))
+    raise ConfigError(f'there is no form "{text}"{did_you_mean(text, known)}')
+
+
+def as_dialogue(dialogue: Dialogue) -> list[Dialogue]:
+    """The dialogue with each photo a turn of its own, without what says and shows nothing.
+
+    So there is one share moment a turn, at a place that is the same in training and in a chat.
+    """
+    turns = tuple(
+        Turn(speaker=turn.speaker, elements=(element,), labels=turn.labels)
+        for turn in dialogue.turns
+        for element in turn.elements
+        if isinstance(element, Photo) or element.strip()
+    )
+    return [replace(dialogue, turns=turns)]
+
+
+def captions(dialogue: Dialogue) -> list[Dialogue]:
+    """For each captioned photo: it is read, and its caption written between [IMG] and [/IMG]."""
+    return [caption_dialogue(photo) for photo in dialogue.photos if photo.caption.strip()]
+
+
+def caption_pairs(dialogue: Dialogue) -> list[Dialogue]:
+    """For each captioned photo: it is read and its caption written; and the reverse (GILL)."""
+    found = []
+    for number, photo in enumerate(dialogue.photos):
+        if photo.caption.strip():
+            name = f"{dialogue.id}-{number}"
+            found.append(_dialogue(f"{name}-caption", [photo], photo.caption))
+            found.append(_dialogue(f"{name}-photo", [photo.caption], photo))
+    return found
+
+
+def steps_of(dialogue: Dialogue) -> list[Step]:
+    """A story's steps. Raises DataError for a dialogue that is no story."""
+    steps = []
+    for turn in dialogue.turns:
+        if len(turn.photos) != 1 or not turn.text.strip():
+            raise DataError(
+                f"dialogue {dialogue.id[:60]} is no story: a turn has {len(turn.photos)} photos "
+                "and perhaps no text; wanted a text and a photo in each, as VIST has. Choose "
+                "another form."
+            )
+        steps.append(Step(text=turn.text, photo=turn.photos[0]))
+    return steps
+
+
+def _dialogue(name: str, read: list[Element], made: Element) -> Dialogue:
+    turns = (
+        Turn(speaker=USER, elements=tuple(read)),
+        Turn(speaker=AGENT, elements=(made,)),
+    )
+    return Dialogue(id=name, turns=turns)
+
+
+def _alignment(dialogue: Dialogue, *, seed: int) -> list[Dialogue]:
+    pairs = [(photo.caption, photo) for photo in dialogue.photos if photo.caption.strip()]
+    digest = hashlib.sha256(f"{seed}\n{dialogue.id}".encode("utf-8", "surrogatepass")).digest()
+    asked = int.from_bytes(digest[:4], "big") % 100 == 0  # every hundredth, wherever it stands
+    return alignment_dialogues(pairs, seed=seed, instruction_every=1 if asked else None)
+
+
+def _tasks(dialogue: Dialogue, kind: str, *, seed: int) -> list[Dialogue]:
+    steps = steps_of(dialogue)
+    return [story_task(dialogue.id, steps[: k + 1], kind, seed=seed) for k in range(len(steps))]
+
+
+def _photo_last(dialogue: Dialogue, rounds: int | None) -> list[Dialogue]:
+    whole = photo_last(dialogue)
+    *talk, shared = whole.turns
+    if rounds is not None:
+        talk = talk[-2 * rounds :]
+    return [replace(whole, turns=(*talk, shared))]
+
+
+def _story_end(dialogue: Dialogue, context: str) -> Dialogue:
+    *past, last = steps_of(dialogue)
+    read: list[Element] = []
+    for step in past:
+        read += [step.text] if context in ("both", "text") else []
+        read += [step.photo] if context in ("both", "photos") else []
+    return _dialogue(f"{dialogue.id}-end", [*read, last.text], last.photo)
+
+
+def _task_end(dialogue: Dialogue, context: str, *, seed: int) -> Dialogue:
+    steps = steps_of(dialogue)
+    task = story_task(dialogue.id, steps, "image_only", seed=seed)
+    asked, *answers = task.turns
+    left_out = {
+        "both": lambda element: False,
+        "text": lambda element: isinstance(element, Photo),
+        "photos": lambda element: isinstance(element, str),
+        "none": lambda element: True,
+    }[context]
+    first, *past, wording = asked.elements
+    kept = (first, *(element for element in past if not left_out(element)), wording)
+    return replace(task, turns=(replace(asked, elements=kept), *answers))

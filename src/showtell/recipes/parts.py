@@ -1,0 +1,176 @@
+"""parts: a model put together from folders of the libraries, as a base that can be trained.
+
+    showtell train parts --set language=DIR --set painter=DIR --set vision=DIR --out runs/parts
+
+``language`` is a transformers folder (Llama, OPT ...), ``painter`` a diffusers one (Stable
+Diffusion), ``vision`` a ViT or CLIP of transformers; safetensors only. Its vocabulary gains the
+marks of turns and photos. Nothing is trained here: what sees photos is new, but for its encoder.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import Blip2QFormerConfig, Blip2QFormerModel, CLIPVisionModel, ViTModel
+
+from showtell.bridges import Pipeline, PipelineConfig
+from showtell.config import to_plain
+from showtell.errors import CheckpointError, ConfigError
+from showtell.models.checkpoint import save_model
+from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
+from showtell.models.language_model import LanguageModel
+from showtell.models.painter import LatentDiffusionPainter
+from showtell.models.perceptron import (
+    CENTRE,
+    CLIP_MEAN,
+    CLIP_STD,
+    AnyPerceptron,
+    LinearPerceptron,
+    QFormerPerceptron,
+)
+from showtell.prompt import Renderer, RendererConfig
+from showtell.recipes.small import DIALOGUE_TOKENS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """``painter`` None: words only; ``vision`` None: photos are read as captions.
+
+    ``perceptron``: a "qformer" of ``num_photo_tokens`` queries on a ViT (2408.08650; its weights
+    from ``qformer``, a folder, or new, of BERT's size or of ``qformer_layers`` and the encoder's
+    width), or "linear" on a ViT or CLIP (GILL). ``num_steps`` and ``guidance`` of painting are
+    those of MiniGPT-5 and GILL.
+    """
+
+    language: str = "models/language"
+    painter: str | None = "models/painter"
+    vision: str | None = "models/vision"
+    perceptron: Literal["qformer", "linear"] = "qformer"
+    qformer: str | None = None
+    qformer_layers: int = 12
+    num_photo_tokens: int = 32
+    max_tokens: int = 1024
+    num_steps: int = 50
+    guidance: float = 7.5
+    seed: int = 0
+
+
+def run_parts(config: Parts, *, out: Path, resume: bool) -> Path:
+    """Write ``out/model``. Raises CheckpointError for a folder that is none of its kind."""
+    torch.manual_seed(config.seed)
+    language = LanguageModel.from_pretrained(_folder(config.language, "language"))
+    with_marks(language, seed=config.seed)
+    painter = None
+    if config.painter is not None:
+        painter = LatentDiffusionPainter.from_pretrained(_folder(config.painter, "painter"))
+    perceptron = None if config.vision is None else _perceptron(config, language.width)
+    settings = RendererConfig(
+        num_photo_tokens=config.num_photo_tokens,
+        max_tokens=min(config.max_tokens, _context_of(language)),
+        perceive="caption" if perceptron is None else "pixels",
+    )
+    model = PhotoDialogueModel(
+        language=language,
+        perceptron=perceptron,
+        bridge=Pipeline(PipelineConfig(), tokenizer=language.tokenizer),
+        painter=painter,
+        renderer=Renderer(language.tokenizer, settings),
+        name="parts",
+        card={"licence": "that of the parts it is made of"},
+        decoding=Decoding(num_steps=config.num_steps, guidance=config.guidance),
+    )
+    save_model(model, out / "model", recipe={"name": "parts", "config": to_plain(config)})
+    return out / "model"
+
+
+def with_marks(language: LanguageModel, *, seed: int) -> None:
+    """Give the vocabulary the marks of turns and photos that it lacks, and a padding token."""
+    known = language.tokenizer.get_vocab()
+    marks = [mark for mark in (*DIALOGUE_TOKENS, "[IMG]", "[/IMG]") if mark not in known]
+    language.grow_vocabulary(marks, seed=seed)
+    if language.tokenizer.pad_token_id is None:
+        language.tokenizer.pad_token = DIALOGUE_TOKENS[0]
+
+
+def _perceptron(config: Parts, width: int) -> AnyPerceptron:
+    folder = _folder(config.vision or "", "vision")
+    kind = _kind(folder)
+    if config.perceptron == "linear":
+        clip = kind in ("clip", "clip_vision_model")
+        return LinearPerceptron(
+            vision=_read(CLIPVisionModel, folder) if clip else _vit(folder),
+            num_tokens=config.num_photo_tokens,
+            language_width=width,
+            mean=CLIP_MEAN if clip else CENTRE,
+            std=CLIP_STD if clip else CENTRE,
+        )
+    if kind != "vit":
+        raise ConfigError(
+            f'vision is "{folder}", a {kind}; a Q-Former here reads a ViT: name one, or set '
+            "perceptron=linear"
+        )
+    vision = _vit(folder)
+    if config.qformer is not None:
+        qformer = _read(Blip2QFormerModel, _folder(config.qformer, "qformer"))
+    else:
+        size = int(vision.config.hidden_size)
+        qformer = Blip2QFormerModel(
+            Blip2QFormerConfig(
+                hidden_size=size,
+                intermediate_size=4 * size,
+                num_hidden_layers=config.qformer_layers,
+                num_attention_heads=vision.config.num_attention_heads,
+                encoder_hidden_size=size,
+                vocab_size=1,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+            )
+        )
+    return QFormerPerceptron(
+        vision=vision,
+        qformer=qformer,
+        num_tokens=config.num_photo_tokens,
+        language_width=width,
+    )
+
+
+def _vit(folder: Path) -> ViTModel:
+    return _read(ViTModel, folder, add_pooling_layer=False)
+
+
+def _read(kind, folder: Path, **settings):  # type: ignore[no-untyped-def]
+    try:
+        return kind.from_pretrained(folder, use_safetensors=True, local_files_only=True, **settings)
+    except Exception as error:  # the library raises many kinds for a broken file
+        raise CheckpointError(
+            f'"{folder}" cannot be read as {kind.__name__} ({type(error).__name__}: {error}); '
+            "wanted config.json and safetensors of one; copy it again"
+        ) from error
+
+
+def _kind(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "config.json").read_text())["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f'"{folder}" has no config.json that names its model_type ({type(error).__name__}); '
+            "wanted a folder of transformers"
+        ) from error
+
+
+def _folder(text: str, key: str) -> Path:
+    folder = Path(text)
+    if not folder.is_dir():
+        raise ConfigError(
+            f'{key} is "{text}", and there is no such folder; wanted one of the libraries, as '
+            f"save_pretrained writes it; download it and name it with --set {key}=DIR"
+        )
+    return folder
+
+
+def _context_of(language: LanguageModel) -> int:
+    return int(getattr(language.model.config, "max_position_embeddings", 1024))

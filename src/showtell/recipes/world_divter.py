@@ -1,0 +1,78 @@
+"""world_divter: the baseline Divter (2110.08515) on the world's dialogues.
+
+The LLM of world_base reads and writes descriptions of photos (G); the image side of world_codes
+paints what it describes (F, V). F starts as world_codes left it, or untrained: the two rows of the
+published tables, with and without extra pairs of captions and photos.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from showtell.bridges import DivterConfig
+from showtell.errors import ConfigError
+from showtell.models.code_painter import CodePainter
+from showtell.recipes.codes_tasks import with_untrained_translator
+from showtell.recipes.world_base import StageRunner
+from showtell.recipes.world_dialogue import (
+    Perceiving,
+    WorldDialogue,
+    dialogue_task,
+    finish_model,
+    start_model,
+)
+from showtell.training.stage import Stage
+
+_WORLD = WorldDialogue().stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldDivter(WorldDialogue):
+    """``codes``: the model of world_codes. ``pretrained``: whether F starts as that one's, or
+    untrained. ``num_samples``: photos that are ranked for one caption; None: as ``codes`` has it.
+    """
+
+    codes: str = "runs/world_codes/model"
+    pretrained: bool = True
+    num_samples: int | None = None
+    bridge: DivterConfig = DivterConfig()
+    perceptron: Perceiving = "caption"
+    stage: Stage = field(
+        default=replace(
+            _WORLD,
+            name="divter",
+            learning_rates={"painter": 0.0, "painter.translator": 1.0, "captioner": 0.0},
+            weights={**_WORLD.weights, "v": 0.2},  # Eq. 3: L = L_G + lambda L_F
+        )
+    )
+
+
+def run_world_divter(config: WorldDivter, *, out: Path, resume: bool, name: str) -> Path:
+    """Train G and F together and write ``out/model``."""
+    painter = code_painter(config)  # first: it may not be there
+    model = start_model(config, name=name)
+    model.painter = painter
+    run = StageRunner(out=out, resume=resume, seed=config.seed)
+    run.run(config.stage, dialogue_task(model, config))
+    return finish_model(model, config, out=out)
+
+
+def code_painter(config: WorldDivter) -> CodePainter:
+    """V, F and the ranker as the configuration wants them. Raises ConfigError, CheckpointError."""
+    if not (Path(config.codes) / "code_painter.json").is_file():
+        raise ConfigError(
+            f'codes is "{config.codes}", and there is no code_painter.json; train it first with '
+            '"showtell train world_codes", or name its model with --set codes=PATH'
+        )
+    painter = CodePainter.from_pretrained(Path(config.codes))
+    if config.num_samples is not None:
+        painter.num_samples = config.num_samples
+    if painter.num_samples > 1 and painter.rank is None:
+        raise ConfigError(
+            f'num_samples is {painter.num_samples}, and "{config.codes}" has no ranker to choose '
+            "by; set num_samples=1, or train world_codes with a ranker"
+        )
+    if not config.pretrained:
+        painter = with_untrained_translator(painter, seed=config.seed)
+    return painter

@@ -1,0 +1,176 @@
+"""What the papers' small experiments train, beside the systems of the comparison, from one base.
+
+world_stories           MiniGPT-5 on the world's stories (2310.02239, tables 1-3), with LoRA
+world_stories_prefix    the same with prefix tuning
+world_stories_text      its baseline, the fine-tuned LLM: the same texts, no photo is made
+world_stories_painter   its baseline, the fine-tuned painter: texts to a photo
+world_gill_captions     GILL on the captioned photos that unimodal alignment reads
+world_long              the end-to-end model on long dialogues (``world/long.py``)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from showtell.bridges import PipelineConfig
+from showtell.dialogue import AGENT, USER, Dialogue, Turn
+from showtell.models.adapters import LoraConfig, add_lora, require_peft
+from showtell.recipes.forms import steps_of
+from showtell.recipes.vokens_tasks import Step, adapted, story_dialogues
+from showtell.recipes.world_base import StageRunner
+from showtell.recipes.world_dialogue import (
+    WorldDialogue,
+    dialogue_task,
+    finish_model,
+    run_world_dialogue,
+    start_model,
+)
+from showtell.recipes.world_systems import (
+    PREFIX,
+    WorldGill,
+    WorldVokens,
+    alignment_example,
+    run_world_gill,
+    run_world_vokens,
+)
+from showtell.training.stage import Stage
+from showtell.world.long import long_dialogue
+from showtell.world.stories import world_story
+
+_VOKENS = WorldVokens().stage
+
+
+# --------------------------------------------------------------------------------------- stories
+
+
+def story_example(seed: int) -> Dialogue:
+    """One of the tasks of the story of a seed: each kind and step in its turn."""
+    story = world_story(seed)
+    tasks = story_dialogues(story.id, steps_of(story), seed=seed)
+    return tasks[seed % len(tasks)]
+
+
+def narration_example(seed: int) -> Dialogue:
+    """The same where only words are to be made: a step's text, from its photo or from none."""
+    story = world_story(seed)
+    told = [
+        task
+        for task in story_dialogues(story.id, steps_of(story), seed=seed)
+        if task.turns[1].text  # text_only and multimodal
+    ]
+    task = told[seed % len(told)]
+    return replace(task, turns=task.turns[:2])
+
+
+def painter_example(seed: int) -> Dialogue:
+    """A step's photo, whose caption is the step's text, on every second visit the earlier ones
+    too."""
+    story = world_story(seed)
+    steps = steps_of(story)[: 1 + seed % len(story.turns)]
+    photo = replace(steps[-1].photo, caption=newest_first(steps, earlier=bool(seed % 2)))
+    # the words are for the painter, which reads the caption; the LLM stands still
+    turns = (
+        Turn(speaker=USER, elements=("show me",)),
+        Turn(speaker=AGENT, elements=(photo,)),
+    )
+    return Dialogue(id=photo.id, turns=turns)
+
+
+def newest_first(steps: Sequence[Step], *, earlier: bool) -> str:
+    """The texts that a painter reads: the last step's, then, if wanted, those before it, newest
+    first, since its text tower drops what is too long at the end."""
+    texts = [step.text for step in steps[::-1]]
+    return ". ".join(texts if earlier else texts[:1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoryText(WorldDialogue):
+    """``adapter`` learns the texts; LLM and perceptron stand still as in MiniGPT-5."""
+
+    excerpts: float = 0.0
+    bridge: PipelineConfig = PipelineConfig()
+    adapter: LoraConfig = LoraConfig(dropout=0.0)
+    stage: Stage = field(
+        default=replace(_VOKENS, name="narration", weights={"t": 1.0, "moment": 0.0})
+    )
+
+
+def run_story_text(config: StoryText, *, out: Path, resume: bool, name: str) -> Path:
+    """Train and write ``out/model``, which paints nothing."""
+    require_peft()
+    model = start_model(config, name=name)
+    model.painter = None
+    torch.manual_seed(config.seed)
+    add_lora(model.language, config.adapter)
+    run = StageRunner(out=out, resume=resume, seed=config.seed)
+    task = dialogue_task(model, config, dialogue=narration_example)
+    run.run(adapted(config.stage, model.language), task)
+    return finish_model(model, config, out=out, dialogue=story_example)
+
+
+PAINTER = WorldDialogue(
+    excerpts=0.0,
+    bridge=PipelineConfig(),
+    stage=replace(
+        WorldDialogue().stage,
+        name="painter",
+        learning_rates={"": 0.0, "painter.unet": 1.0},
+        weights={"t": 0.0, "moment": 0.0, "caption": 0.0, "v": 1.0},
+    ),
+)
+
+
+def _run_painter(config: WorldDialogue, *, out: Path, resume: bool, name: str) -> Path:
+    model = start_model(config, name=name)
+    run = StageRunner(out=out, resume=resume, seed=config.seed)
+    run.run(config.stage, dialogue_task(model, config, dialogue=painter_example))
+    return finish_model(model, config, out=out)
+
+
+# ------------------------------------------------------------------------------ captions, and long
+
+
+def caption_example(seed: int) -> Dialogue:
+    """A drawn photo and its caption, as unimodal alignment has them."""
+    return alignment_example(seed, num_pairs=seed + 1)
+
+
+_GILL = WorldGill()
+GILL_CAPTIONS = replace(
+    _GILL,
+    excerpts=0.0,
+    album_photos=0,
+    decision_dialogues=0,
+    stage=replace(_GILL.stage, weights={**_GILL.stage.weights, "moment": 0.0}),
+)
+# the whole dialogue is read: an excerpt would leave out what was told long before
+LONG = replace(
+    WorldDialogue(), excerpts=0.0, stage=replace(WorldDialogue().stage, name="long", batch_size=8)
+)
+
+
+def _run_vokens(config: WorldVokens, *, out: Path, resume: bool, name: str) -> Path:
+    return run_world_vokens(config, out=out, resume=resume, name=name, dialogue=story_example)
+
+
+def _run_gill(config: WorldGill, *, out: Path, resume: bool, name: str) -> Path:
+    return run_world_gill(config, out=out, resume=resume, name=name, dialogue=caption_example)
+
+
+def _run_long(config: WorldDialogue, *, out: Path, resume: bool, name: str) -> Path:
+    return run_world_dialogue(config, out=out, resume=resume, name=name, dialogue=long_dialogue)
+
+
+VARIANTS: dict[str, tuple[Any, Callable[..., Path]]] = {
+    "world_stories": (replace(WorldVokens(), excerpts=0.0), _run_vokens),
+    "world_stories_prefix": (replace(PREFIX, excerpts=0.0), _run_vokens),
+    "world_stories_text": (StoryText(), run_story_text),
+    "world_stories_painter": (PAINTER, _run_painter),
+    "world_gill_captions": (GILL_CAPTIONS, _run_gill),
+    "world_long": (LONG, _run_long),
+}

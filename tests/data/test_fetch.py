@@ -1,0 +1,425 @@
+"""Whole data sets from a local server: what arrives, what is kept, what is gone."""
+
+import hashlib
+import io
+import json
+import tarfile
+import zipfile
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from showtell.cli import main
+from showtell.data import fetch_sources
+from showtell.data.archives import Unpack, unpack
+from showtell.data.download import Manners
+from showtell.data.fetch import FetchSource, Manifest, RemoteFile, fetch, photo_file, place_of
+from showtell.data.fetch_sources import SOURCES, default_folder, source_of
+from showtell.data.sources import open_data, open_splits
+from showtell.errors import DataError, FetchError, StorageError, UsageError
+
+from .web import redirect, serving, status, whole
+
+QUICK = Manners(attempts=2, timeout_s=5, backoff_s=0.01)
+
+
+@pytest.fixture
+def web():
+    with serving() as web:
+        yield web
+
+
+def photo_bytes(colour="red"):
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), colour).save(buffer, format="JPEG")
+    return buffer.getvalue()
+
+
+def toy(files=(), photos=None, **more):
+    listed = None if photos is None else (lambda folder: iter(photos))
+    return FetchSource(
+        name="toy", title="Toy", notice="", page="", files=tuple(files), photos=listed, **more
+    )
+
+
+def run(source, folder, **more):
+    return fetch(source, folder, manners=QUICK, **more)
+
+
+# ---------------------------------------------------------------------------------------- files
+
+
+def test_a_second_run_verifies_and_asks_for_nothing(web, tmp_path):
+    urls = {name: web.put(f"/{name}", whole(name.encode() * 1000)) for name in "abc"}
+    source = toy(RemoteFile(path=name, urls=(url,)) for name, url in urls.items())
+    first = run(source, tmp_path)
+    assert (first.fetched, first.kept, first.num_bytes) == (3, 0, 3000)
+    asked = len(web.requests)
+    again = run(source, tmp_path)
+    assert (again.fetched, again.kept, again.num_bytes) == (0, 3, 0)
+    assert len(web.requests) == asked
+
+
+def test_the_manifest_says_what_arrived_and_from_where(web, tmp_path):
+    url = web.put("/a", whole(b"hello"))
+    run(toy([RemoteFile(path="sub/a", urls=(url,))]), tmp_path)
+    (row,) = map(json.loads, (tmp_path / "fetched.jsonl").read_text().splitlines())
+    assert row == {
+        "path": "sub/a",
+        "bytes": 5,
+        "sha256": hashlib.sha256(b"hello").hexdigest(),
+        "url": url,
+    }
+
+
+def test_a_file_that_changed_since_is_named_and_not_touched(web, tmp_path):
+    source = toy([RemoteFile(path="a", urls=(web.put("/a", whole(b"hello")),))])
+    run(source, tmp_path)
+    (tmp_path / "a").write_bytes(b"mine")
+    with pytest.raises(FetchError, match=r"changed since.*not touched"):
+        run(source, tmp_path)
+    assert (tmp_path / "a").read_bytes() == b"mine"
+
+
+def test_a_file_that_was_there_before_is_kept_as_it_is(web, tmp_path):
+    (tmp_path / "a").write_bytes(b"mine")
+    source = toy([RemoteFile(path="a", urls=(web.put("/a", whole(b"hello")),))])
+    assert run(source, tmp_path).kept == 1
+    assert (tmp_path / "a").read_bytes() == b"mine"
+    assert not web.requests
+
+
+def test_one_file_that_fails_does_not_keep_the_others_from_arriving(web, tmp_path):
+    names = ("a", "b", "c")
+    source = toy(RemoteFile(path=n, urls=(f"{web.address}/{n}",)) for n in names)
+    web.put("/a", whole(b"a"))
+    web.put("/c", whole(b"c"))
+    with pytest.raises(FetchError, match="404"):
+        run(source, tmp_path)
+    assert (tmp_path / "a").exists() and (tmp_path / "c").exists()
+    web.put("/b", whole(b"b"))
+    assert run(source, tmp_path).fetched == 1
+
+
+def test_a_manifest_cut_short_loses_its_last_line_only(tmp_path):
+    path = tmp_path / "fetched.jsonl"
+    Manifest(path).add("a", sha256="1")
+    Manifest(path).add("b", sha256="2")
+    path.write_bytes(path.read_bytes()[:-5])
+    manifest = Manifest(path)
+    assert manifest.get("a")["sha256"] == "1" and not manifest.get("b")
+    manifest.add("c", sha256="3")
+    assert Manifest(path).get("c")["sha256"] == "3"
+
+
+def test_a_broken_line_inside_the_manifest_is_an_error(tmp_path):
+    (tmp_path / "fetched.jsonl").write_text('[]\n{"path": "a"}\n')
+    with pytest.raises(DataError, match="line 1"):
+        Manifest(tmp_path / "fetched.jsonl")
+
+
+def test_two_runs_in_one_folder_are_one_too_many(web, tmp_path):
+    met = []
+
+    def meanwhile(folder):
+        try:
+            run(toy(), folder)
+        except StorageError as error:
+            met.append(str(error))
+
+    run(toy(finish=meanwhile), tmp_path)
+    assert "another fetch is at work" in met[0]
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError):
+        run(toy(), tmp_path / "file" / "inside")
+
+
+# --------------------------------------------------------------------------------------- photos
+
+
+def test_dead_photos_are_counted_and_not_asked_for_again(web, tmp_path):
+    web.put("/good", whole(photo_bytes()))
+    web.put("/page", whole(b"<html>no such photo</html>"))
+    web.put("/down", redirect("/photo_unavailable.png"))
+    names = ("good", "page", "down", "lost")
+    source = toy(photos=[photo_file(f"images/{n}.jpg", f"{web.address}/{n}") for n in names])
+    first = run(source, tmp_path, photos=True)
+    assert first.photos_fetched == 1
+    assert first.photos_gone == {"no photo": 1, "gone": 1, "404": 1}
+    assert [p.name for p in (tmp_path / "images").iterdir()] == ["good.jpg"]
+    asked = len(web.requests)
+    again = run(source, tmp_path, photos=True)
+    assert (again.photos_kept, again.photos_gone) == (1, first.photos_gone)
+    assert len(web.requests) == asked
+
+
+def test_a_photo_that_failed_for_now_is_asked_for_again(web, tmp_path):
+    web.put("/a", status(500))
+    source = toy(photos=[photo_file("images/a.jpg", f"{web.address}/a")])
+    assert run(source, tmp_path, photos=True).photos_failed == {"500": 1}
+    web.put("/a", whole(photo_bytes()))
+    assert run(source, tmp_path, photos=True).photos_fetched == 1
+
+
+def test_the_second_address_is_asked_when_the_first_is_dead(web, tmp_path):
+    good = web.put("/good", whole(photo_bytes()))
+    source = toy(photos=[photo_file("images/a.jpg", f"{web.address}/dead", "", good)])
+    assert run(source, tmp_path, photos=True).photos_fetched == 1
+
+
+def test_without_photos_none_is_asked_for_and_a_limit_holds(web, tmp_path):
+    url = web.put("/a", whole(photo_bytes()))
+    photos = [photo_file(f"images/{n}.jpg", url) for n in (1, 1, 2, 3, 4)]
+    assert run(toy(photos=photos), tmp_path).photos_fetched == 0
+    assert run(toy(photos=photos), tmp_path, photos=True, limit=2).photos_fetched == 2
+    assert run(toy(photos=photos), tmp_path, photos=True).photos_fetched == 2
+
+
+def test_one_host_gets_few_connections_at_a_time(web, tmp_path):
+    url = web.put("/a", whole(photo_bytes()))
+    photos = [photo_file(f"images/{n}.jpg", url) for n in range(30)]
+    polite = replace(QUICK, per_host=2)
+    fetch(toy(photos=photos), tmp_path, photos=True, parallel=8, manners=polite)
+    assert 1 <= web.most_together <= 2
+
+
+def test_a_dead_network_is_not_taken_for_dead_photos(tmp_path):
+    photos = [photo_file(f"images/{n}.jpg", "http://127.0.0.1:9/a") for n in range(200)]
+    hasty = replace(QUICK, attempts=1)
+    with pytest.raises(FetchError, match=r"last \d+ photos.*Check the connection"):
+        fetch(toy(photos=photos), tmp_path, photos=True, manners=hasty)
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.jpg", "/etc/a.jpg", "x/../../a.jpg", "a\\b", "a\0b", "", "x" * 250]
+)
+def test_a_name_that_climbs_out_is_refused(tmp_path, name):
+    with pytest.raises(FetchError, match="not fetched"):
+        place_of(tmp_path, name)
+
+
+def test_a_link_leads_nowhere(web, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "images").symlink_to(tmp_path / "outside")
+    photos = [photo_file("images/a.jpg", web.put("/a", whole(photo_bytes())))]
+    result = run(toy(photos=photos), tmp_path / "set", photos=True)
+    assert result.photos_gone == {"bad name": 1}
+    assert not list((tmp_path / "outside").iterdir())
+
+
+# ------------------------------------------------------------------------------------- archives
+
+
+def tar_of(path, members):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def zip_of(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in members.items():
+            packed.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_only_wanted_names_leave_an_archive_wherever_they_lay(tmp_path, make):
+    members = {"../../evil/a.json": b"1", "deep/b.json": b"2", "c.exe": b"3", "/d.json": b"4"}
+    archive = make(tmp_path / "archive", members)
+    (tmp_path / "out").mkdir()
+    assert unpack(archive, tmp_path / "out", Unpack(members=r"[a-z]\.json", to="x")) == 3
+    files = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert files == {"archive", "out/x/a.json", "out/x/b.json", "out/x/d.json"}
+
+
+def test_what_is_there_is_not_unpacked_over(tmp_path):
+    archive = zip_of(tmp_path / "a.zip", {"a.json": b"theirs"})
+    (tmp_path / "a.json").write_bytes(b"mine")
+    unpack(archive, tmp_path, Unpack(members=r"a\.json"))
+    assert (tmp_path / "a.json").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_a_bomb_is_stopped_and_a_link_inside_is_nothing(tmp_path, make):
+    archive = make(tmp_path / "bomb", {"a.json": b"0" * 3_000_000})
+    with pytest.raises(DataError, match="unpacks to over"):
+        unpack(archive, tmp_path, Unpack(members=r"a\.json", max_bytes=100_000))
+    assert [p.name for p in tmp_path.iterdir()] == ["bomb"]
+
+
+def test_damaged_archives_and_others_are_told_apart(tmp_path):
+    (tmp_path / "text").write_text("no archive")
+    with pytest.raises(DataError, match="damaged or no archive"):
+        unpack(tmp_path / "text", tmp_path, Unpack(members=".*"))
+    whole_one = tar_of(tmp_path / "cut.tar.gz", {"a.json": bytes(range(256)) * 4000})
+    whole_one.write_bytes(whole_one.read_bytes()[:2000])
+    with pytest.raises(DataError, match="damaged"):
+        unpack(whole_one, tmp_path, Unpack(members=r"a\.json"))
+    with pytest.raises(DataError, match="holds no file named"):
+        unpack(zip_of(tmp_path / "z.zip", {"a": b""}), tmp_path, Unpack(members="b"))
+    linked = tmp_path / "linked.tar"
+    with tarfile.open(linked, "w") as tar:
+        info = tarfile.TarInfo("a.json")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(info)
+    with pytest.raises(DataError, match="holds no file named"):
+        unpack(linked, tmp_path, Unpack(members=r"a\.json"))
+
+
+# ------------------------------------------------------------------------- the sources themselves
+
+
+def local(web, source, bodies):
+    """The source with its addresses on the local server, which has these bodies by path."""
+    moved = []
+    for file in (*source.files, *source.photo_files):
+        url = f"{web.address}/{file.path}"
+        if file.path in bodies:
+            web.put(f"/{file.path}", whole(bodies[file.path]))
+        moved.append(replace(file, urls=(url,), sha256=""))
+    count = len(source.files)
+    return replace(source, files=tuple(moved[:count]), photo_files=tuple(moved[count:]))
+
+
+def chat(number, photo_id, url):
+    turns = [{"message": "hi", "share_photo": False, "user_id": 0}]
+    turns.append({"message": "", "share_photo": True, "user_id": 1})
+    return {
+        "dialogue": turns,
+        "dialogue_id": number,
+        "photo_description": "Objects in the photo: Dog",
+        "photo_url": url,
+        "photo_id": photo_id,
+    }
+
+
+def test_photochat_becomes_what_its_reader_reads_photos_included(web, tmp_path, monkeypatch):
+    web.put("/train/00000000000000aa.jpg", whole(photo_bytes()))
+    web.put("/by-address.jpg", whole(photo_bytes("blue")))
+    monkeypatch.setattr(fetch_sources, "_OPEN_IMAGES", web.address)
+    bodies = {}
+    for file in SOURCES["photochat"].files:
+        number = int(file.path[-7:-5])
+        id = "train/00000000000000aa" if number % 2 else "test/00000000000000bb"
+        if file.path.endswith("train_00.json"):
+            id = "../x"
+        records = [chat(number, id, f"{web.address}/by-address.jpg")]
+        bodies[file.path] = json.dumps(records).encode()
+    result = run(local(web, SOURCES["photochat"], bodies), tmp_path / "photochat", photos=True)
+    assert (result.fetched, result.photos_fetched) == (25, 2)
+    assert result.photos_gone == {"bad name": 1}
+    splits = open_splits(f"photochat:{tmp_path}/photochat")
+    assert [len(list(splits[split])) for split in ("dev", "test")] == [2, 2]
+    with pytest.raises(DataError, match="lies outside"):
+        list(splits["train"])
+    monkeypatch.setenv("SHOWTELL_DATA", str(tmp_path))
+    assert default_folder("photochat") == tmp_path / "photochat"
+    photos = [p for d in open_data("photochat:dev") for p in d.photos]
+    assert [Image.open(p.path).getpixel((0, 0))[0] > 200 for p in photos] == [False, True]
+
+
+def test_stories_are_unpacked_and_their_photos_found(web, tmp_path):
+    url = web.put("/p.jpg", whole(photo_bytes()))
+    story = {
+        "images": [{"id": str(k), "url_o": url} for k in range(5)],
+        "annotations": [
+            [
+                {
+                    "story_id": "1",
+                    "photo_flickr_id": str(k),
+                    "text": "so .",
+                    "original_text": "So.",
+                    "worker_arranged_photo_order": k,
+                }
+            ]
+            for k in range(5)
+        ],
+    }
+    names = [f"sis/{s}.story-in-sequence.json" for s in ("train", "val", "test")]
+    archive = tar_of(tmp_path / "sis", dict.fromkeys(names, json.dumps(story).encode()))
+    bodies = {"SIS-with-labels.tar.gz": archive.read_bytes()}
+    result = run(local(web, SOURCES["vist"], bodies), tmp_path / "vist", photos=True)
+    assert (result.fetched, result.photos_fetched) == (1, 5)
+    (read,) = open_splits(f"vist:{tmp_path}/vist")["valid"]
+    assert all(photo.path for photo in read.photos)
+
+
+def test_photos_of_captions_and_of_dialogcc_are_found_by_their_readers(web, tmp_path):
+    url = web.put("/p.jpg", whole(photo_bytes()))
+    table = f"a dog\t{url}\na cat\t{web.address}/lost\n".encode()
+    bodies = dict.fromkeys(("GCC-training.tsv", "GCC-1.1.0-Validation.tsv"), table)
+    result = run(local(web, SOURCES["cc3m"], bodies), tmp_path / "cc3m", photos=True)
+    assert (result.photos_fetched, result.photos_gone) == (1, {"404": 1})
+    pairs = open_data(f"cc3m:{tmp_path}/cc3m/GCC-training.tsv")
+    assert [bool(p.path) for d in pairs for p in d.photos] == [True, False]
+
+    other = web.put("/q.jpg", whole(photo_bytes()))
+    said = {"utterance": "hi", "speaker": "A", "shared_image": [{"image_url": url}, other]}
+    record = json.dumps([{"dialogue_id": "1", "dialogue": [said]}]).encode()
+    bodies = {f"{split}.json": record for split in ("train", "valid", "test")}
+    result = run(local(web, SOURCES["dialogcc"], bodies), tmp_path / "dialogcc", photos=True)
+    assert result.photos_fetched == 2  # all candidates, each once
+    (dialogue,) = open_data(f"dialogcc:{tmp_path}/dialogcc/valid.json")
+    assert dialogue.photos[0].path
+
+
+def test_visdial_lies_where_its_reader_looks(web, tmp_path):
+    bodies = {}
+    for file in (*SOURCES["visdial"].files, *SOURCES["visdial"].photo_files):
+        name = file.path.removesuffix(".zip")
+        member = "VisualDialog_val2018_000000000001.jpg" if "2018" in name else f"{name}.json"
+        content = photo_bytes() if member.endswith("jpg") else b"{}"
+        archive = zip_of(tmp_path / "z", {f"{name}/{member}": content})
+        bodies[file.path] = archive.read_bytes() if file.unpack else b"{}"
+    result = run(local(web, SOURCES["visdial"], bodies), tmp_path / "visdial", photos=True)
+    assert result.fetched == 5
+    names = {p.relative_to(tmp_path / "visdial").as_posix() for p in tmp_path.rglob("*.j*")}
+    assert "VisualDialog_val2018/VisualDialog_val2018_000000000001.jpg" in names
+    assert {f"visdial_1.0_{split}.json" for split in ("train", "val", "test")} <= names
+
+
+def test_a_set_on_application_says_what_to_do_instead(tmp_path):
+    with pytest.raises(FetchError, match=r"application.*mmdialog:FOLDER"):
+        run(SOURCES["mmdialog"], tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_unknown_set_gets_a_suggestion():
+    with pytest.raises(UsageError, match='did you mean "photochat"'):
+        source_of("photochatt")
+
+
+def test_the_command_prints_terms_first_and_says_what_it_did(web, tmp_path, monkeypatch, capsys):
+    files = [RemoteFile(path="a", urls=(web.put("/a", whole(b"hello")),))]
+    photos = [photo_file("images/a.jpg", f"{web.address}/lost")]
+    source = replace(toy(files, photos), notice="Toy: CC0.", page="https://example.org")
+    monkeypatch.setitem(SOURCES, "toy", source)
+    monkeypatch.setenv("SHOWTELL_DATA", str(tmp_path))
+    assert main(["data", "fetch", "toy", "--photos", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("Toy: CC0.")
+    done = json.loads(printed.out)
+    assert done["path"] == str(tmp_path / "toy") and done["bytes"] == 5
+    assert done["files"] == {"fetched": 1, "kept": 0}
+    assert done["photos"]["gone"] == {"404": 1}
+    assert main(["data", "fetch", "toy"]) == 0
+    assert "0 files fetched, 1 were there" in capsys.readouterr().out
+    assert main(["data", "fetch", "toys"]) == 2
+    assert 'did you mean "toy"' in capsys.readouterr().err
+
+
+def test_every_source_names_terms_and_page_and_goes_to_secure_addresses_only():
+    for source in SOURCES.values():
+        assert source.notice and source.page.startswith("https://")
+        assert bool(source.files) != bool(source.instead)
+        for file in (*source.files, *source.photo_files):
+            assert all(url.startswith("https://") for url in file.urls)

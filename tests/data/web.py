@@ -1,0 +1,130 @@
+"""A web server in a thread that misbehaves as it is told to, one way a request."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+Behaviour = Callable[[BaseHTTPRequestHandler], None]
+
+
+@dataclass
+class Web:
+    """``pages[path]`` are the behaviours of its requests in order; the last one stays."""
+
+    address: str = ""
+    pages: dict[str, list[Behaviour]] = field(default_factory=dict)
+    requests: list[tuple[str, str | None]] = field(default_factory=list)  # (path, Range)
+    together: int = 0
+    most_together: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def put(self, path: str, *behaviours: Behaviour) -> str:
+        self.pages[path] = list(behaviours)
+        return self.address + path
+
+
+def whole(
+    body: bytes, *, etag: str = '"1"', ranges: bool = True, sent: int | None = None
+) -> Behaviour:
+    """The body, or the range that is asked for; of ``sent`` bytes only, then it hangs up."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        wanted = request.headers.get("Range")
+        start = int(wanted[6:-1]) if wanted and ranges else 0
+        if start and request.headers.get("If-Range") != etag:
+            start = 0
+        if start >= len(body) and start:
+            request.send_response(416)
+            request.send_header("Content-Range", f"bytes */{len(body)}")
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
+        request.send_response(206 if start else 200)
+        if start:
+            request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        request.send_header("ETag", etag)
+        request.send_header("Content-Length", str(len(body) - start))
+        request.end_headers()
+        request.wfile.write(body[start : sent if sent is None else start + sent])
+
+    return answer
+
+
+def status(code: int, **headers: str) -> Behaviour:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(code)
+        for name, value in headers.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    return answer
+
+
+def redirect(goal: str) -> Behaviour:
+    return status(302, Location=goal)
+
+
+def stall(until: threading.Event, before: bytes = b"") -> Behaviour:
+    """Promises more than it sends, and keeps the line open."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("ETag", '"1"')
+        request.send_header("Content-Length", "1000000")
+        request.end_headers()
+        request.wfile.write(before)
+        request.wfile.flush()
+        until.wait(10)
+
+    return answer
+
+
+def endless(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.end_headers()
+    try:
+        while True:
+            request.wfile.write(b"x" * 65536)
+    except OSError:
+        pass
+
+
+@contextmanager
+def serving() -> Iterator[Web]:
+    web = Web()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with web.lock:
+                web.requests.append((self.path, self.headers.get("Range")))
+                behaviours = web.pages.get(self.path) or [status(404)]
+                behaviour = behaviours[0] if len(behaviours) == 1 else behaviours.pop(0)
+                web.together += 1
+                web.most_together = max(web.most_together, web.together)
+            try:
+                behaviour(self)
+            except OSError:
+                pass  # the other side hung up
+            finally:
+                with web.lock:
+                    web.together -= 1
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    web.address = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield web
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,107 @@
+"""Win, tie and loss, and how far raters agree."""
+
+import random
+
+import numpy as np
+import pytest
+
+from showtell.metrics.preference import CHOICES, Vote, fleiss_kappa, preference_values
+from showtell.metrics.report import wilson
+
+
+def votes_of(*rows, groups=None):
+    """A row an item, a letter a rater: w, t or l."""
+    names = {choice[0]: choice for choice in CHOICES}
+    return [
+        Vote(item=str(i), rater=str(r), choice=names[c], group=groups[i] if groups else str(i))
+        for i, row in enumerate(rows)
+        for r, c in enumerate(row)
+        if c != "-"
+    ]
+
+
+def values_of(votes):
+    return {
+        k.removeprefix("x."): v for k, v in preference_values(votes, prefix="x", seed=0).items()
+    }
+
+
+def test_win_tie_and_loss_are_shares_of_all_votes():
+    values = values_of(votes_of("ww", "wt", "ll", "wt"))
+    assert [values[c].value for c in CHOICES] == [4 / 8, 2 / 8, 2 / 8]
+    assert values["preferred"].value == 4 / 6
+    assert values["preferred"].n == 6
+
+
+def test_votes_on_one_item_count_as_one_in_the_interval():
+    one, many = (
+        values_of(votes_of("w", "w", "l", "t")),
+        values_of(votes_of("www", "www", "lll", "ttt")),
+    )
+    for choice in CHOICES:
+        assert (one[choice].low, one[choice].high) == wilson(one[choice].value * 4, 4)
+        assert (many[choice].low, many[choice].high) == (one[choice].low, one[choice].high)
+    together = values_of(votes_of("w", "w", "l", "t", groups="aabb"))
+    assert together["win"].low < one["win"].low
+
+
+def test_one_vote_settles_nothing():
+    values = values_of(votes_of("w"))
+    assert values["preferred"].low < 0.5
+    assert values["kappa"].value is None
+
+
+def test_exchanging_the_systems_exchanges_win_and_loss_and_nothing_else():
+    rows = ("wwt", "llw", "ttt", "wlt", "www")
+    other = [row.translate(str.maketrans("wl", "lw")) for row in rows]
+    ours, theirs = values_of(votes_of(*rows)), values_of(votes_of(*other))
+    assert ours["win"].value == theirs["loss"].value
+    assert ours["kappa"].value == pytest.approx(theirs["kappa"].value)
+    assert ours["preferred"].value == pytest.approx(1 - theirs["preferred"].value)
+
+
+def fleiss_slowly(rows):
+    """Fleiss 1971, pair by pair."""
+    pairs, answers = [], []
+    for row in rows:
+        same = [a == b for i, a in enumerate(row) for j, b in enumerate(row) if i != j]
+        pairs.append(sum(same) / len(same))
+        answers += row
+    expected = sum((answers.count(c) / len(answers)) ** 2 for c in set(answers))
+    return (sum(pairs) / len(pairs) - expected) / (1 - expected)
+
+
+def test_kappa_is_that_of_its_definition_with_any_number_of_votes_an_item():
+    rng = random.Random(0)
+    rows = [[rng.choice("wtl") for _ in range(rng.randint(2, 5))] for _ in range(30)]
+    value = values_of(votes_of(*("".join(row) for row in rows)))["kappa"]
+    assert value.value == pytest.approx(fleiss_slowly(rows))
+    assert value.low < value.value < value.high
+
+
+def test_kappa_of_a_worked_example():
+    """14 raters, 10 items and 5 answers, as in textbooks on Fleiss' kappa: 0.210."""
+    counts = """0 0 0 0 14  0 2 6 4 2  0 0 3 5 6  0 3 9 2 0  2 2 8 1 1
+                7 7 0 0 0   3 2 6 3 0  2 5 3 2 2  6 5 2 1 0  0 2 2 3 7"""
+    counts_IJ = np.array(counts.split(), dtype=float).reshape(10, 5)
+    assert fleiss_kappa(counts_IJ)[0] == pytest.approx(0.210, abs=5e-4)
+
+
+def test_full_agreement_is_one_and_chance_is_nothing():
+    assert values_of(votes_of("ww", "ll", "tt"))["kappa"].value == pytest.approx(1)
+    rng = random.Random(1)
+    rows = ["".join(rng.choice("wtl") for _ in range(3)) for _ in range(2000)]
+    assert abs(values_of(votes_of(*rows))["kappa"].value) < 0.04
+
+
+def test_where_kappa_is_not_defined_it_is_absent_with_a_reason():
+    same = values_of(votes_of("ww", "ww"))["kappa"]
+    assert same.value is None and same.n == 0 and "the same" in same.note
+    alone = values_of(votes_of("w-", "-l"))
+    assert alone["kappa"].value is None and "two raters" in alone["agreement"].note
+
+
+def test_items_with_one_vote_count_for_shares_and_not_for_agreement():
+    values = values_of(votes_of("ww", "lt", "w-"))
+    assert values["win"].n == 5
+    assert values["kappa"].n == values["agreement"].n == 2

@@ -1,0 +1,239 @@
+"""The small experiments of MiniGPT-5 and GILL: each script from training to its table, on next to
+nothing; stopped and run again it trains and paints nothing anew."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import build_model
+from showtell.dialogue import USER
+from showtell.evaluation.scored import Gold
+from showtell.metrics import paired
+from showtell.models.checkpoint import save_model
+from showtell.recipes.forms import steps_of
+from showtell.recipes.world_experiments import (
+    VARIANTS,
+    caption_example,
+    narration_example,
+    newest_first,
+    painter_example,
+    story_example,
+)
+from showtell.world.long import long_dialogue
+from showtell.world.scenes import TEST_SEEDS
+from showtell.world.stories import STEPS, determined_only_by, world_story
+
+sys.path.append(str(Path(__file__).parents[2] / "reproduce"))
+import gill_context  # noqa: E402
+import long_worlds  # noqa: E402
+import minigpt5_table1  # noqa: E402
+import minigpt5_table5  # noqa: E402
+import minigpt5_table6  # noqa: E402
+import minigpt5_tables23  # noqa: E402
+import photo_rows  # noqa: E402
+from e2e_rows import instruments  # noqa: E402
+
+STORIES = [world_story(seed) for seed in TEST_SEEDS[:12]]
+
+
+@pytest.fixture(scope="module")
+def base(tokenizers, tmp_path_factory) -> Path:
+    """A tiny world_base."""
+    folder = tmp_path_factory.mktemp("base") / "model"
+    save_model(build_model(tokenizers, bridge="pipeline"), folder, recipe={})
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    """Intervals of fewer draws, and no picture."""
+    draws = paired.resample_counts
+    monkeypatch.setattr(
+        paired, "resample_counts", lambda num, *, seed: draws(num, seed=seed, resamples=20)
+    )
+    monkeypatch.setattr("_rows.chart", lambda *args, **kwargs: None)
+
+
+def run(script, base: Path, runs: Path, *only: str) -> None:
+    rows = [word for name in only for word in ("--only", name)]
+    assert script.main(["--tiny", "--base", str(base), "--runs", str(runs), *rows]) == 0
+
+
+def rows_in(runs: Path, name: str) -> dict:
+    return json.loads((runs / f"{name}.json").read_text())["rows"]
+
+
+def refuse(*args, **kwargs):
+    raise AssertionError("this was done already")
+
+
+# ------------------------------------------------------------------------------------ whole runs
+
+
+def test_table_1_compares_contexts_and_goes_on_where_it_stopped(base, tmp_path, monkeypatch):
+    only = (photo_rows.ZERO_SHOT, "vokens, LoRA")
+    run(minigpt5_table1, base, tmp_path, *only)
+    found = rows_in(tmp_path, minigpt5_table1.NAME)
+    assert list(found) == [
+        "painter, zero-shot; no context",
+        "painter, zero-shot; text",
+        *(f"vokens, LoRA; {head}" for head in minigpt5_table1.CONTEXTS.values()),
+    ]
+    for cells in found.values():
+        assert cells["photo.kid"]["value"]["n"] == 12
+        assert cells["story.only_photos"]["value"]["low"] is not None
+        assert cells["photo.clip_i"]["reason"] == "no CLIP was named (--clip)"
+        assert "fewer than 2,000" in cells["photo.fid"]["reason"]
+    monkeypatch.setattr("_rows.run_recipe", refuse)
+    monkeypatch.setattr(photo_rows, "load_model", refuse)
+    run(minigpt5_table1, base, tmp_path, *only)
+    assert rows_in(tmp_path, minigpt5_table1.NAME) == found
+    assert not Path("docs/results", f"{minigpt5_table1.NAME}.json").exists()
+
+
+def test_tables_2_and_3_measure_every_photo_and_every_text_but_the_first(base, tmp_path):
+    only = ("vokens, LoRA", "LLM, fine-tuned")
+    run(minigpt5_tables23, base, tmp_path, *only)
+    (photos,) = rows_in(tmp_path, minigpt5_tables23.TABLE2).values()
+    assert photos["photo.kid"]["value"]["n"] == 12 * STEPS
+    texts = rows_in(tmp_path, minigpt5_tables23.TABLE3)
+    assert set(texts) == set(only)
+    for cells in texts.values():
+        assert cells["text.psdg.rouge_l"]["value"]["n"] == 12 * (STEPS - 1)
+
+
+def test_table_5_says_why_divter_was_not_run(base, tmp_path):
+    run(minigpt5_table5, base, tmp_path, minigpt5_table5.VOKENS, "Divter")
+    found = rows_in(tmp_path, minigpt5_table5.NAME)
+    assert found["Divter"]["text.psdg.bleu1"]["reason"] == "not run: no --codes was named"
+    assert found[minigpt5_table5.VOKENS]["photo.kid"]["value"]["n"] > 0
+
+
+def test_table_6_has_gill_a_row_and_guidance_a_table(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(minigpt5_table6, "SCALES", (1.0, 5.0))
+    run(minigpt5_table6, base, tmp_path, "GILL", minigpt5_table6.VOKENS)
+    assert list(rows_in(tmp_path, minigpt5_table6.NAME)) == ["GILL", minigpt5_table6.VOKENS]
+    scaled = rows_in(tmp_path, minigpt5_table6.GUIDANCE)
+    assert len(scaled) == len(minigpt5_table6.SCALES)
+    values = [cells["photo.kid"]["value"]["value"] for cells in scaled.values()]
+    assert len(set(values)) > 1  # the scale is heard
+
+
+def test_gill_reads_more_captions_photos_and_rounds(base, tmp_path):
+    run(gill_context, base, tmp_path, gill_context.GILL)
+    assert len(rows_in(tmp_path, gill_context.STORIES)) == 2 * STEPS - 1
+    talks = rows_in(tmp_path, gill_context.TALKS)
+    assert list(talks) == ["GILL; 1 rounds", "GILL; 10 rounds"]
+
+
+def test_long_worlds_are_measured_by_distance(base, tmp_path):
+    run(long_worlds, base, tmp_path, long_worlds.SHORT)
+    (cells,) = rows_in(tmp_path, long_worlds.NAME).values()
+    asked = long_worlds.asked_in([long_dialogue(seed) for seed in TEST_SEEDS[:12]])
+    counts = {
+        kind: sum(
+            cells[f"long.{kind}.{head}"]["value"]["n"]
+            for head in long_worlds.DISTANCES
+            if cells[f"long.{kind}.{head}"]["value"]
+        )
+        for kind in ("words", "photo", "forgotten")
+    }
+    assert counts["forgotten"] == len(asked) == counts["words"] + counts["photo"]
+
+
+# ------------------------------------------------------------------------------- what is measured
+
+
+def test_true_photos_score_full_marks_on_what_each_source_settles():
+    gold = Gold(minigpt5_table1.contexts_of(STORIES, "both"), instruments(), seed=0)
+    counted = {
+        f"story.only_{s}": [determined_only_by(story.photos[-1], s) for story in STORIES]
+        for s in minigpt5_table1.SOURCES
+    }
+    true = photo_rows.scored_photos(gold.photos_N3HW, gold, counted).scores
+    others = photo_rows.scored_photos(gold.photos_N3HW.roll(1, 0), gold, counted).scores
+    for name in counted:
+        assert true[name].value() > 0.95 > 0.8 > others[name].value()
+
+
+def test_a_fact_is_right_by_its_value_alone_in_words_and_in_the_photo():
+    def asked(distance: int, *, photo: bool):
+        what = {"attribute": "colour", "value": "red", "told": 0, "distance": distance}
+        return (0, distance + 1, what, photo)
+
+    said = ["it's red", "red, or was it blue?", "no idea"]
+    read = [{"colour": "red"}, {"colour": "pink"}]
+    facts = [asked(4, photo=False), asked(4, photo=True), asked(12, photo=False)]
+    facts += [asked(12, photo=True), asked(44, photo=False)]
+    lost = [False, False, False, False, True]
+    found = long_worlds.scored(said, read, lost, facts).scores
+    value = {name: one.value() for name, one in found.items()}
+    assert value["long.words.2 to 9"] == 1 and value["long.photo.2 to 9"] == 1
+    assert value["long.words.10 to 19"] == 0 and value["long.photo.10 to 19"] == 0
+    assert value["long.words.40 on"] == 0 and value["long.forgotten.40 on"] == 1
+    assert "long.photo.40 on" not in value
+
+
+def test_the_points_of_gills_curves_differ_in_what_is_read_only():
+    contexts = gill_context.story_contexts(STORIES)
+    made = {name: [task.turns[-1] for task in tasks] for name, tasks in contexts.items()}
+    assert all(turns == made["1 captions"] for turns in made.values())
+    read = {name: tasks[0].turns[0] for name, tasks in contexts.items()}
+    for count in range(2, STEPS + 1):
+        text, both = (read[f"{count} captions{more}"] for more in ("", f" {gill_context.PHOTOS}"))
+        assert len(text.elements) == count and not text.photos
+        assert len(both.photos) == count - 1 and both.text == text.text
+    words = gill_context.words_of(contexts["5 captions"][0])
+    assert words.startswith(STORIES[0].turns[-1].text)
+
+
+# ------------------------------------------------------------------------------- what is trained
+
+
+def test_the_examples_of_stories_are_all_tasks_and_leave_descriptions_out():
+    found = [story_example(seed) for seed in range(26)]
+    kinds = {example.labels["task"] for example in found}
+    assert kinds == {"text_only", "image_only", "multimodal"}
+    assert not any(photo.caption for example in found for photo in example.photos)
+    told = [narration_example(seed) for seed in range(16)]
+    assert all(not photo for d in told for photo in [d.turns[-1].photos]) and all(
+        len(d.turns) == 2 for d in told
+    )
+
+
+def test_a_painter_learns_from_the_step_alone_and_from_all_texts():
+    for seed in range(10):
+        (photo,) = painter_example(seed).photos
+        steps = steps_of(world_story(seed))[: 1 + seed % STEPS]
+        assert photo.labels["scene"] == steps[-1].photo.labels["scene"]
+        assert photo.caption == newest_first(steps, earlier=bool(seed % 2))
+        assert photo.caption.startswith(steps[-1].text)
+        assert (steps[0].text in photo.caption) is (len(steps) == 1 or bool(seed % 2))
+
+
+def test_gill_learns_from_captions_that_are_read():
+    dialogue = caption_example(5)
+    assert dialogue.turns[0].speaker == USER
+    assert dialogue.photos[0].caption == dialogue.turns[0].text
+
+
+def test_only_the_unet_of_the_fine_tuned_painter_moves(base):
+    config = VARIANTS["world_stories_painter"][0]
+    moved = {
+        name: config.stage.multiplier(name)
+        for name in ("language.model.x", "perceptron.x", "painter.text.x", "painter.unet.x")
+    }
+    assert moved.pop("painter.unet.x") == 1.0 and set(moved.values()) == {0.0}
+
+
+def test_photos_are_painted_once_and_kept_to_the_byte(tmp_path):
+    first = photo_rows.kept_photos(
+        tmp_path / "a.safetensors", {"n": 2}, lambda: torch.rand(2, 3, 4, 4)
+    )
+    again = photo_rows.kept_photos(tmp_path / "a.safetensors", {"n": 2}, refuse)
+    assert torch.equal(first, again)
