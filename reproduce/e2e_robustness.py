@@ -205,6 +205,7 @@ def curve(table: dict[str, dict[str, Cell]], names: Sequence[str], path: Path) -
             high = [v.high - v.value if v.high is not None else 0 for _, v in points]  # type: ignore[operator]
             axes.errorbar(x, y, [low, high], marker="o", capsize=3, label=name)  # type: ignore[arg-type]
         axes.set_title(column.head, fontsize=10)
+        axes.set_xticks(list(WORDS))
         axes.set_xlabel("words of the caption corrupted")
         axes.grid(color="#e5e8ed")
     figure.axes[0].set_ylabel("right")

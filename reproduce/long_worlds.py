@@ -53,14 +53,14 @@ DISTANCES = {"2 to 9": (2, 9), "10 to 19": (10, 19), "20 to 39": (20, 39), "40 o
 KINDS = {"words": "in words", "photo": "in a photo"}
 COLUMNS = (
     *(
-        Column(name=f"long.{kind}.{head}", head=f"{head} turns", group=group)
+        Column(name=f"long.{kind}.{head}", head=f"{kind}, {head} turns", group=group)
         for kind, group in KINDS.items()
         for head in DISTANCES
     ),
     *(
         Column(
             name=f"long.forgotten.{head}",
-            head=f"{head} turns",
+            head=f"forgotten, {head} turns",
             group="no longer in the context",
             higher_is_better=False,
         )

@@ -218,7 +218,10 @@ def recipes(json: JsonOption = False) -> None:
         return
     width = max(len(name) for name in RECIPES)
     for name, recipe in RECIPES.items():
-        print(f"{name:<{width}}  {recipe.hours:>6} h  {recipe.summary}")
+        hours = recipe.hours.partition(", not run")[0]
+        hours = "" if hours == "not run" else f"{hours} h{'?' if recipe.hours != hours else ''}"
+        print(f"{name:<{width}}  {hours:>6}  {recipe.summary}")
+    print("\nHours on 2 CPU cores; with ? by the parts' costs, not run; none: as long as its data.")
 
 
 @app.command(epilog="Example: showtell train world_mini --set stage.steps=200 --out runs/trial")

@@ -189,7 +189,7 @@ def chart(table: Table, path: Path, *, columns: Sequence[Column] = COLUMNS) -> P
         if any((v := row[column.name].value) and v.low is not None for row in table.values())
     ]
     across = 4
-    down = -(-len(panels) // across)
+    down = max(1, -(-len(panels) // across))  # with too few dialogues there is no interval
     figure = Figure(figsize=(3.4 * across, 0.6 + (0.55 + 0.22 * len(table)) * down))
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
     names = list(table)

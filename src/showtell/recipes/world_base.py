@@ -138,7 +138,7 @@ class WorldBase:
     qformer: Stage = field(
         default=Stage(
             name="qformer",
-            steps=800,
+            steps=600,
             batch_size=128,
             learning_rate=1.5e-3,
             learning_rates={"perceptron.vision": 0.0},

@@ -21,6 +21,7 @@ from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language_model import LanguageModel
 from showtell.models.parts import Bridge
 from showtell.models.perceptron import LinearPerceptron
+from showtell.models.vocabulary import part_twins
 from showtell.prompt import Renderer
 from showtell.recipes.bridged import BridgeConfig, attending, vision_of, with_bridge
 from showtell.recipes.tasks import DialogueTask, world_pixels
@@ -54,8 +55,9 @@ class WorldDialogue:
 
     base: str = "runs/world_base/model"
     num_dialogues: int = 90_000
-    excerpts: float = 0.75  # of the dialogues (see tasks.excerpt)
+    excerpts: float = 0.7  # of the dialogues (see tasks.excerpt)
     drop_words: float = 0.0  # of the user's words (see tasks.DialogueTask)
+    part_twins: float = 0.0  # noise for near-equal word embeddings (see models/vocabulary.py)
     seed: int = 0
     # the paper anneals over three epochs; these runs see less than one
     bridge: BridgeConfig = field(default=DvtmConfig(annealing_epochs=0.3))
@@ -64,9 +66,9 @@ class WorldDialogue:
     stage: Stage = field(
         default=Stage(
             name="end_to_end",
-            steps=2000,
+            steps=2200,
             batch_size=32,
-            learning_rate=6e-4,
+            learning_rate=8e-4,
             learning_rates={
                 "painter.unet": 0.1,
                 "painter.text": 0.0,
@@ -175,6 +177,9 @@ def start_model(config: WorldDialogue, *, name: str) -> PhotoDialogueModel:
             'Q-Former; set perceptron=linear, or train world_base with reader="qformer"'
         )
     model = with_bridge(model, config.bridge, seed=config.seed)
+    if config.part_twins:
+        table = model.language.model.get_input_embeddings()
+        part_twins(table, noise=config.part_twins, seed=config.seed)
     model.name = name
     model.card = {
         "limits": LIMITS,
