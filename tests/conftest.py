@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -54,7 +56,7 @@ def build_model(tokenizers, *, bridge: str):
     from showtell.recipes import small
 
     torch.manual_seed(0)
-    words, pieces = tokenizers
+    words, pieces = copy.deepcopy(tokenizers)  # a test may grow its vocabulary
     llama = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(words),

@@ -189,7 +189,8 @@ def test_evaluate_prints_the_report_and_names_the_folder(model, capsys, monkeypa
         calls.append((checkpoint, data, arguments))
         return SimpleNamespace(to_json=lambda: '{"metrics": {}}\n', to_markdown=lambda: "# report")
 
-    monkeypatch.setitem(sys.modules, "showtell.evaluation", SimpleNamespace(evaluate=evaluate))
+    fake = SimpleNamespace(evaluate=evaluate, Encoders=SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "showtell.evaluation", fake)
     assert main(["evaluate", "runs/a b", "world:5-6", "--json", "--limit", "2"]) == 0
     assert json.loads(capsys.readouterr().out) == {"metrics": {}}
     assert main(["evaluate", "mini", "world:test"]) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import pytest
@@ -24,7 +23,7 @@ def gill_model(tokenizers, *, freeze: bool = True, **choices) -> PhotoDialogueMo
     """The tiny model with GILL's parts: linear perceptron, new rows, Gill. ``freeze`` as the paper
     does: all but the rows, the perceptron's map and the bridge."""
     words, pieces = tokenizers
-    base = build_model((copy.deepcopy(words), pieces), bridge="dvtm")
+    base = build_model(tokenizers, bridge="dvtm")
     torch.manual_seed(1)
     language, painter = base.language, base.painter
     perceptron = LinearPerceptron(

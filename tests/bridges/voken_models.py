@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from dataclasses import replace
 
@@ -21,7 +20,7 @@ from showtell.world.scenes import sample_scene, write_caption
 
 def voken_model(tokenizers, **choices) -> PhotoDialogueModel:
     """The tests' tiny model with the vokens bridge in place of the pipeline's."""
-    base = build_model(copy.deepcopy(tokenizers), bridge="pipeline")
+    base = build_model(tokenizers, bridge="pipeline")
     config = VokensConfig(**{"num_vokens": 3, "num_layers": 1, "num_heads": 2, **choices})
     model = with_bridge(base, config, seed=0).eval()
     model.decoding = replace(model.decoding, num_steps=1)

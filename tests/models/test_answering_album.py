@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import pytest
@@ -23,7 +22,7 @@ COLOURS = {"red": (250, 0, 0), "blue": (0, 0, 250)}
 
 @pytest.fixture
 def model(tokenizers):
-    base = build_model(copy.deepcopy(tokenizers), bridge="pipeline")
+    base = build_model(tokenizers, bridge="pipeline")
     config = GillConfig(num_tokens=2, num_layers=1, num_heads=2, width=16, album_width=8)
     model = with_bridge(base, config, seed=0).eval()
     model.decoding = dataclasses.replace(

@@ -5,7 +5,6 @@ The bridges' tiny models, their LLM grown by a cross-attention layer whose gates
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import pytest
@@ -32,7 +31,7 @@ BRIDGES = {
 
 
 def attending_model(tokenizers, *, bridge: str = "dvtm", gate: float = 0.5):
-    base = build_model(copy.deepcopy(tokenizers), bridge="pipeline")
+    base = build_model(tokenizers, bridge="pipeline")
     model = with_bridge(attending(base, layers=(1,)), BRIDGES[bridge], seed=0).eval()
     for name, parameter in model.language.named_parameters():
         if name.endswith("_gate"):
@@ -56,7 +55,7 @@ def hidden_of(model, dialogues):
 
 
 def test_an_llm_with_new_layers_says_what_it_said(tokenizers, dialogues):
-    base = build_model(copy.deepcopy(tokenizers), bridge="dvtm")
+    base = build_model(tokenizers, bridge="dvtm")
     grown = with_cross_attention(base.language, layers=(1, 3))
     embeds_BTD = base.language.embed(torch.arange(5, 25)[None])
     assert torch.equal(grown.embed(torch.arange(5, 25)[None]), embeds_BTD)
@@ -189,7 +188,7 @@ def test_a_checkpoint_gives_the_same_model_back(tmp_path, open_model, dialogues)
 
 
 def test_parts_that_do_not_fit_are_refused(tmp_path, tokenizers, open_model):
-    base = build_model(copy.deepcopy(tokenizers), bridge="dvtm")
+    base = build_model(tokenizers, bridge="dvtm")
     with pytest.raises(ConfigError, match="no cross-attention layers.*with_cross_attention"):
         type(base)(
             language=base.language,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import pytest
@@ -28,7 +27,7 @@ def model(request, tokenizers):
     if request.param == "vokens":
         model = voken_model(tokenizers)
     else:
-        model = build_model(copy.deepcopy(tokenizers), bridge="dvtm")
+        model = build_model(tokenizers, bridge="dvtm")
     if request.param == "prefix":
         add_prefix(model.language, PrefixConfig(num_tokens=2, hidden=8))
     model.decoding = dataclasses.replace(model.decoding, num_steps=1, max_new_tokens=9)

@@ -73,8 +73,9 @@ def test_the_rows_of_the_gradient_are_the_whole_grid_less_what_is_the_same():
 
 
 def test_a_short_run_anneals_and_warms_up_at_the_same_part_as_a_long_one():
-    options = _rows.settle(_rows.parser(None, name="x").parse_args(["--steps", "200"]))
     whole = RECIPES["world_mini"].config()
+    steps = str(whole.stage.steps // 10)
+    options = _rows.settle(_rows.parser(None, name="x").parse_args(["--steps", steps]))
     short = override(whole, e2e_rows.schedule(_rows.Row(name="x"), options))
     assert short.stage.warmup == whole.stage.warmup / 10
     assert short.bridge.annealing_epochs == pytest.approx(whole.bridge.annealing_epochs / 10)

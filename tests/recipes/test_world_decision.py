@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -65,7 +64,7 @@ def test_a_larger_album_never_misses_more_and_is_the_slow_count():
 
 
 def test_states_stand_at_the_photos_that_the_agent_shares(tokenizers):
-    base = build_model(copy.deepcopy(tokenizers), bridge="pipeline")
+    base = build_model(tokenizers, bridge="pipeline")
     small = GillConfig(num_tokens=2, num_layers=1, num_heads=2, width=16, album_width=8)
     model = with_bridge(base, small, seed=0)
     dialogues = dialogues_with_photos(3)

@@ -177,7 +177,7 @@ def test_a_saved_run_reads_captions_shares_and_paints_the_best_of_two(divter):
 
 
 def test_the_photo_loss_reaches_f_and_neither_the_llm_nor_a_perceptron(tokenizers, codes, rng):
-    base = build_model(copy.deepcopy(tokenizers), bridge="pipeline").train()
+    base = build_model(tokenizers, bridge="pipeline").train()
     model = with_bridge(base, DivterConfig(), seed=0)
     model.painter = CodePainter.from_pretrained(codes)
     batch = collated(model, dialogues_with_photos(1))

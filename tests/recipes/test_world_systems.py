@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -176,7 +175,7 @@ def test_a_killed_run_of_two_stages_goes_on_where_it_was(base, tmp_path):
 @pytest.mark.parametrize("perceptron", ["qformer", "caption"])
 @pytest.mark.parametrize("name", ["dvtm", "pipeline", "vokens", "gill"])
 def test_any_bridge_stands_on_any_perceptron(tokenizers, name, perceptron, rng):
-    base = build_model(copy.deepcopy(tokenizers), bridge="pipeline")
+    base = build_model(tokenizers, bridge="pipeline")
     if perceptron == "caption":
         base.captioner = build_model(tokenizers, bridge="pipeline")
         base.captioner.painter, base.perceptron = None, None
@@ -191,7 +190,7 @@ def test_any_bridge_stands_on_any_perceptron(tokenizers, name, perceptron, rng):
 
 def test_the_same_seed_gives_the_same_rows_and_mapper(tokenizers):
     def build(seed):
-        base = build_model(copy.deepcopy(tokenizers), bridge="pipeline")
+        base = build_model(tokenizers, bridge="pipeline")
         model = with_bridge(base, VokensConfig(num_layers=1, num_heads=2), seed=seed)
         return {**model.bridge.state_dict(), "rows": model.language.new_tokens.input_nD}
 
@@ -248,7 +247,7 @@ def test_an_album_of_zero_photos_is_refused_where_nothing_else_gives_a_photo(bas
 
 
 def test_a_model_without_painter_or_eyes_is_named(tokenizers):
-    base = build_model(copy.deepcopy(tokenizers), bridge="pipeline")
+    base = build_model(tokenizers, bridge="pipeline")
     base.name, base.perceptron = "blind", None
     with pytest.raises(ConfigError, match='"blind" has no vision encoder'):
         with_bridge(base, GillConfig(), seed=0)
