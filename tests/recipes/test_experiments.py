@@ -17,7 +17,7 @@ from showtell.metrics import paired
 from showtell.models.checkpoint import save_model
 from showtell.recipes.forms import steps_of
 from showtell.recipes.world_experiments import (
-    VARIANTS,
+    SETTINGS,
     caption_example,
     narration_example,
     newest_first,
@@ -225,7 +225,7 @@ def test_gill_learns_from_captions_that_are_read():
 
 
 def test_only_the_unet_of_the_fine_tuned_painter_moves(base):
-    config = VARIANTS["world_stories_painter"][0]
+    config = SETTINGS["world_stories_painter"]
     moved = {
         name: config.stage.multiplier(name)
         for name in ("language.model.x", "perceptron.x", "painter.text.x", "painter.unet.x")

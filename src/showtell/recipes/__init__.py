@@ -24,7 +24,9 @@ photos_contrastive, photos_captioner, photos_painter   on real photos; for measu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,152 +40,206 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).parent.parent / "shipped"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Recipe:
-    """A named experiment: what it trains, how long on 2 CPU cores, its configuration, its run."""
+    """A named experiment: how long it takes on 2 CPU cores, its configuration, its run, what it is.
+
+    ``settings`` and ``trains`` say where configuration and run are, as ``module:NAME`` below this
+    package (``NAME.key`` in a mapping): they are imported when they are asked for. ``model``: the
+    name that the trained model bears, if not the recipe's.
+    """
 
     name: str
-    summary: str
     hours: str
-    config: Callable[[], Any]
-    run: Callable[..., Path]
+    settings: str
+    trains: str
+    summary: str
+    model: str = ""
+
+    def config(self) -> Any:
+        """The default configuration."""
+        found = _named(self.settings)
+        return found() if callable(found) else found
+
+    def run(self, config: Any, *, out: Path, resume: bool) -> Path:
+        """Train; the folder of the finished model."""
+        train = _named(self.trains)
+        told = {"name": self.model or self.name}
+        takes_name = "name" in inspect.signature(train).parameters
+        return train(config, out=out, resume=resume, **(told if takes_name else {}))
 
 
-def _base() -> Any:
-    from showtell.recipes.world_base import WorldBase
-
-    return WorldBase()
-
-
-def _run_base(config: Any, *, out: Path, resume: bool) -> Path:
-    from showtell.recipes.world_base import run_world_base
-
-    return run_world_base(config, out=out, resume=resume)
+def _named(place: str) -> Any:
+    module, _, path = place.partition(":")
+    found: Any = importlib.import_module(f"showtell.recipes.{module}")
+    for step in path.split("."):
+        found = found[step] if isinstance(found, Mapping) else getattr(found, step)
+    return found
 
 
-def _mini() -> Any:
-    from showtell.recipes.world_dialogue import WorldDialogue
-
-    return WorldDialogue()
-
-
-def _pipeline() -> Any:
-    from showtell.bridges import PipelineConfig
-    from showtell.recipes.world_dialogue import WorldDialogue
-
-    base = WorldDialogue()
-    return replace(
-        base,
-        bridge=PipelineConfig(),
-        perceptron="caption",
-        stage=replace(base.stage, name="pipeline"),
-    )
-
-
-def _paper() -> Any:
-    from showtell.recipes.world_dialogue import PAPER
-
-    return PAPER
-
-
-def _run_dialogue(name: str) -> Callable[..., Path]:
-    def run(config: Any, *, out: Path, resume: bool) -> Path:
-        from showtell.recipes.world_dialogue import run_world_dialogue
-
-        return run_world_dialogue(config, out=out, resume=resume, name=name)
-
-    return run
-
-
-def _system(name: str) -> Callable[[], Any]:
-    """A configuration of ``world_systems.py`` by its name there."""
-
-    def config() -> Any:
-        from showtell.recipes import world_systems
-
-        found = getattr(world_systems, name)
-        return found() if isinstance(found, type) else found
-
-    return config
-
-
-def _run_system(kind: str, name: str) -> Callable[..., Path]:
-    def run(config: Any, *, out: Path, resume: bool) -> Path:
-        from showtell.recipes import world_systems
-
-        run_kind = getattr(world_systems, f"run_world_{kind}")
-        return run_kind(config, out=out, resume=resume, name=name)
-
-    return run
-
-
-def _codes() -> Any:
-    from showtell.recipes.world_codes import WorldCodes
-
-    return WorldCodes()
-
-
-def _run_codes(config: Any, *, out: Path, resume: bool) -> Path:
-    from showtell.recipes.world_codes import run_world_codes
-
-    return run_world_codes(config, out=out, resume=resume)
-
-
-def _divter() -> Any:
-    from showtell.recipes.world_divter import WorldDivter
-
-    return WorldDivter()
-
-
-def _run_divter(config: Any, *, out: Path, resume: bool) -> Path:
-    from showtell.recipes.world_divter import run_world_divter
-
-    return run_world_divter(config, out=out, resume=resume, name="world_divter")
-
-
-def _photochat() -> Any:
-    from showtell.recipes.photochat import PhotochatSmall
-
-    return PhotochatSmall()
-
-
-def _run_photochat(config: Any, *, out: Path, resume: bool) -> Path:
-    from showtell.recipes.photochat import run_photochat_small
-
-    return run_photochat_small(config, out=out, resume=resume)
-
-
-def _parts() -> Any:
-    from showtell.recipes.parts import Parts
-
-    return Parts()
-
-
-def _run_parts(config: Any, *, out: Path, resume: bool) -> Path:
-    from showtell.recipes.parts import run_parts
-
-    return run_parts(config, out=out, resume=resume)
-
-
-def _dialogues(name: str) -> Callable[[], Any]:
-    def config() -> Any:
-        from showtell.recipes.dialogues import VARIANTS
-
-        return VARIANTS[name]()
-
-    return config
-
-
-def _run_dialogues(name: str) -> Callable[..., Path]:
-    def run(config: Any, *, out: Path, resume: bool) -> Path:
-        from showtell.recipes.dialogues import run_dialogues
-
-        return run_dialogues(config, out=out, resume=resume, name=name)
-
-    return run
-
-
-_ANY_DATA = {
+_DIALOGUE = "world_dialogue:run_world_dialogue"
+_READER = "world_readers:run_world_reader"
+_VOKENS, _GILL = "world_systems:run_world_vokens", "world_systems:run_world_gill"
+_STORIES, _ANY = "world_experiments:SETTINGS", "dialogues:VARIANTS"
+_TABLE = (
+    Recipe(
+        "world_oracle",
+        "0.3",
+        "world_readers:ORACLE",
+        _READER,
+        "the classifier that reads a photo's attributes, for measurement only",
+    ),
+    Recipe(
+        "world_encoder",
+        "0.3",
+        "world_readers:ENCODER",
+        _READER,
+        "a second, independent reader of attributes",
+    ),
+    Recipe(
+        "world_contrastive",
+        "0.4",
+        "world_contrastive:WorldContrastive",
+        "world_contrastive:run_world_contrastive",
+        "a small CLIP of the world: CLIP-I, CLIP-T and retrieval, offline",
+    ),
+    Recipe(
+        "world_base",
+        "4",
+        "world_base:WorldBase",
+        "world_base:run_world_base",
+        "VAE, painter, LM and perceptron of the photo world: every other run's start",
+    ),
+    Recipe(
+        "world_mini",
+        "1",
+        "world_dialogue:WorldDialogue",
+        _DIALOGUE,
+        "the end-to-end model of 2408.08650 (Q-Former, LLM, DVTM, latent diffusion)",
+        "mini",
+    ),
+    Recipe(
+        "world_paper",
+        "40, not run",
+        "world_dialogue:PAPER",
+        _DIALOGUE,
+        "the same with the paper's settings: 5e-5, stops by dev BLEU-2 and FID",
+    ),
+    Recipe(
+        "world_pipeline",
+        "1",
+        "world_dialogue:PIPELINE",
+        _DIALOGUE,
+        "its pipeline baseline: captions as strings, parts trained apart",
+    ),
+    Recipe(
+        "world_v2",
+        "1.5, not run",
+        "world_v2:WorldV2",
+        "world_v2:run_world_v2",
+        "2408.08650 v2: the LLM attends to photos by cross-attention (Llama-Vision)",
+    ),
+    Recipe(
+        "world_vokens",
+        "1.5, not run",
+        "world_systems:WorldVokens",
+        _VOKENS,
+        "MiniGPT-5 (2310.02239): generative vokens, LoRA; two stages",
+    ),
+    Recipe(
+        "world_vokens_prefix",
+        "1.5, not run",
+        "world_systems:PREFIX",
+        _VOKENS,
+        "the same with prefix tuning in place of LoRA",
+    ),
+    Recipe(
+        "world_gill",
+        "0.5, not run",
+        "world_systems:WorldGill",
+        _GILL,
+        "GILL (2305.17216): a frozen LLM whose tokens paint, or search an album",
+    ),
+    Recipe(
+        "world_retrieval",
+        "0.5, not run",
+        "world_systems:RETRIEVAL",
+        _GILL,
+        "the same without a painter: every photo comes from the album",
+    ),
+    Recipe(
+        "world_text",
+        "0.5, not run",
+        "world_systems:TEXT",
+        "world_systems:run_world_text",
+        "words only: the same dialogues, a photo is what the agent says of it",
+    ),
+    Recipe(
+        "world_codes",
+        "0.7, not run",
+        "world_codes:WorldCodes",
+        "world_codes:run_world_codes",
+        "Divter's image side: VQ codes of photos, a translator to them, a ranker",
+    ),
+    Recipe(
+        "world_divter",
+        "1, not run",
+        "world_divter:WorldDivter",
+        "world_divter:run_world_divter",
+        "the baseline Divter (2110.08515): descriptions as strings, photos as codes",
+    ),
+    Recipe(
+        "photochat_small",
+        "0.5",
+        "photochat:PhotochatSmall",
+        "photochat:run_photochat_small",
+        "dialogue, share moment and photo description on PhotoChat's real dialogues",
+    ),
+    Recipe(
+        "photochat_retrieval",
+        "0.1",
+        "photochat_retrieval:PhotochatRetrieval",
+        "photochat_retrieval:run_photochat_retrieval",
+        "the dialogue so far finds the photo's description: BM25 + a dual encoder",
+    ),
+    Recipe(
+        "photos_contrastive",
+        "0.3",
+        "photos:PhotosContrastive",
+        "photos:run_photos_contrastive",
+        "a small CLIP of real photos in a folder, from scratch; not shipped",
+    ),
+    Recipe(
+        "photos_captioner",
+        "1, not run",
+        "photos:PhotosCaptioner",
+        "photos:run_photos_captioner",
+        "ViT, Q-Former and LM that caption real photos, from scratch; not shipped",
+    ),
+    Recipe(
+        "photos_painter",
+        "6, not run",
+        "photos:PhotosPainter",
+        "photos:run_photos_painter",
+        "a 64-px text-to-photo painter of real photos, from scratch; not shipped",
+    ),
+    Recipe(
+        "parts",
+        "0.1",
+        "parts:Parts",
+        "parts:run_parts",
+        "a base put together from folders of transformers and diffusers",
+    ),
+)
+_OF_STORIES = {
+    "world_stories": "MiniGPT-5 on the world's stories: texts and photos, step by step; LoRA",
+    "world_stories_prefix": "the same with prefix tuning",
+    "world_stories_text": "its baseline: an LLM fine-tuned on the stories' texts",
+    "world_stories_painter": "its baseline: a painter fine-tuned on the stories",
+    "world_gill_captions": "GILL on captioned photos, as MiniGPT-5's table 6 has it",
+    "world_long": "the end-to-end model on dialogues of 20 to 80 turns",
+}
+_OF_ANY_DATA = {
     "dialogues": "a model trained on any data: dialogues, stories, captions, with photos",
     "perceptron_captions": "what sees photos, from captions alone",
     "dialogues_end_to_end": "2408.08650 on such data, with the paper's settings",
@@ -192,274 +248,17 @@ _ANY_DATA = {
     "vokens_learning": "MiniGPT-5's second stage, on stories or dialogues",
     "gill_captions": "GILL on captioned photos",
 }
-
-
-def _v2() -> Any:
-    from showtell.recipes.world_v2 import WorldV2
-
-    return WorldV2()
-
-
-def _run_v2(config: Any, *, out: Path, resume: bool) -> Path:
-    from showtell.recipes.world_v2 import run_world_v2
-
-    return run_world_v2(config, out=out, resume=resume, name="world_v2")
-
-
-def _reader(kind: str) -> Callable[[], Any]:
-    def config() -> Any:
-        from showtell.recipes.world_readers import WorldReader
-
-        return WorldReader(kind=kind, num_steps={"oracle": 3_200, "encoder": 2_200}[kind])
-
-    return config
-
-
-def _run_reader(config: Any, *, out: Path, resume: bool) -> Path:
-    from showtell.recipes.world_readers import run_world_reader
-
-    return run_world_reader(config, out=out, resume=resume)
-
-
-def _experiment(name: str) -> Callable[[], Any]:
-    def config() -> Any:
-        from showtell.recipes.world_experiments import VARIANTS
-
-        return VARIANTS[name][0]
-
-    return config
-
-
-def _run_experiment(name: str) -> Callable[..., Path]:
-    def run(config: Any, *, out: Path, resume: bool) -> Path:
-        from showtell.recipes.world_experiments import VARIANTS
-
-        return VARIANTS[name][1](config, out=out, resume=resume, name=name)
-
-    return run
-
-
-_EXPERIMENTS = {
-    "world_stories": "MiniGPT-5 on the world's stories: texts and photos, step by step; LoRA",
-    "world_stories_prefix": "the same with prefix tuning",
-    "world_stories_text": "its baseline: an LLM fine-tuned on the stories' texts",
-    "world_stories_painter": "its baseline: a painter fine-tuned on the stories",
-    "world_gill_captions": "GILL on captioned photos, as MiniGPT-5's table 6 has it",
-    "world_long": "the end-to-end model on dialogues of 20 to 80 turns",
-}
-
-
-def _photochat_retrieval() -> Any:
-    from showtell.recipes.photochat_retrieval import PhotochatRetrieval
-
-    return PhotochatRetrieval()
-
-
-def _run_photochat_retrieval(config: Any, *, out: Path, resume: bool) -> Path:
-    from showtell.recipes.photochat_retrieval import run_photochat_retrieval
-
-    return run_photochat_retrieval(config, out=out, resume=resume)
-
-
-def _photos(name: str) -> Callable[[], Any]:
-    """The configuration of ``photos.py`` of that name."""
-
-    def config() -> Any:
-        from showtell.recipes import photos
-
-        return getattr(photos, name)()
-
-    return config
-
-
-def _run_photos(config: Any, *, out: Path, resume: bool) -> Path:
-    from showtell.recipes import photos
-
-    kind = type(config).__name__.removeprefix("Photos").lower()
-    return getattr(photos, f"run_photos_{kind}")(config, out=out, resume=resume)
-
-
-def _contrastive() -> Any:
-    from showtell.recipes.world_contrastive import WorldContrastive
-
-    return WorldContrastive()
-
-
-def _run_contrastive(config: Any, *, out: Path, resume: bool) -> Path:
-    from showtell.recipes.world_contrastive import run_world_contrastive
-
-    return run_world_contrastive(config, out=out, resume=resume)
-
-
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe(
-            name="world_oracle",
-            summary="the classifier that reads a photo's attributes, for measurement only",
-            hours="0.3",
-            config=_reader("oracle"),
-            run=_run_reader,
-        ),
-        Recipe(
-            name="world_encoder",
-            summary="a second, independent reader of attributes",
-            hours="0.3",
-            config=_reader("encoder"),
-            run=_run_reader,
-        ),
-        Recipe(
-            name="world_contrastive",
-            summary="a small CLIP of the world: CLIP-I, CLIP-T and retrieval, offline",
-            hours="0.4",
-            config=_contrastive,
-            run=_run_contrastive,
-        ),
-        Recipe(
-            name="world_base",
-            summary="VAE, painter, LM and perceptron of the photo world: every other run's start",
-            hours="4",
-            config=_base,
-            run=_run_base,
-        ),
-        Recipe(
-            name="world_mini",
-            summary="the end-to-end model of 2408.08650 (Q-Former, LLM, DVTM, latent diffusion)",
-            hours="1",
-            config=_mini,
-            run=_run_dialogue("mini"),
-        ),
-        Recipe(
-            name="world_paper",
-            summary="the same with the paper's settings: 5e-5, stops by dev BLEU-2 and FID",
-            hours="40, not run",
-            config=_paper,
-            run=_run_dialogue("world_paper"),
-        ),
-        Recipe(
-            name="world_pipeline",
-            summary="its pipeline baseline: captions as strings, parts trained apart",
-            hours="1",
-            config=_pipeline,
-            run=_run_dialogue("world_pipeline"),
-        ),
-        Recipe(
-            name="world_v2",
-            summary="2408.08650 v2: the LLM attends to photos by cross-attention (Llama-Vision)",
-            hours="1.5, not run",
-            config=_v2,
-            run=_run_v2,
-        ),
-        Recipe(
-            name="world_vokens",
-            summary="MiniGPT-5 (2310.02239): generative vokens, LoRA; two stages",
-            hours="1.5, not run",
-            config=_system("WorldVokens"),
-            run=_run_system("vokens", "world_vokens"),
-        ),
-        Recipe(
-            name="world_vokens_prefix",
-            summary="the same with prefix tuning in place of LoRA",
-            hours="1.5, not run",
-            config=_system("PREFIX"),
-            run=_run_system("vokens", "world_vokens_prefix"),
-        ),
-        Recipe(
-            name="world_gill",
-            summary="GILL (2305.17216): a frozen LLM whose tokens paint, or search an album",
-            hours="0.5, not run",
-            config=_system("WorldGill"),
-            run=_run_system("gill", "world_gill"),
-        ),
-        Recipe(
-            name="world_retrieval",
-            summary="the same without a painter: every photo comes from the album",
-            hours="0.5, not run",
-            config=_system("RETRIEVAL"),
-            run=_run_system("gill", "world_retrieval"),
-        ),
-        Recipe(
-            name="world_text",
-            summary="words only: the same dialogues, a photo is what the agent says of it",
-            hours="0.5, not run",
-            config=_system("TEXT"),
-            run=_run_system("text", "world_text"),
-        ),
-        Recipe(
-            name="world_codes",
-            summary="Divter's image side: VQ codes of photos, a translator to them, a ranker",
-            hours="0.7, not run",
-            config=_codes,
-            run=_run_codes,
-        ),
-        Recipe(
-            name="world_divter",
-            summary="the baseline Divter (2110.08515): descriptions as strings, photos as codes",
-            hours="1, not run",
-            config=_divter,
-            run=_run_divter,
+        *_TABLE,
+        *(
+            Recipe(name, "not run", f"{_STORIES}.{name}", f"world_experiments:RUNS.{name}", told)
+            for name, told in _OF_STORIES.items()
         ),
         *(
-            Recipe(
-                name=name,
-                summary=summary,
-                hours="not run",
-                config=_experiment(name),
-                run=_run_experiment(name),
-            )
-            for name, summary in _EXPERIMENTS.items()
-        ),
-        Recipe(
-            name="photochat_small",
-            summary="dialogue, share moment and photo description on PhotoChat's real dialogues",
-            hours="0.5",
-            config=_photochat,
-            run=_run_photochat,
-        ),
-        Recipe(
-            name="parts",
-            summary="a base put together from folders of transformers and diffusers",
-            hours="0.1",
-            config=_parts,
-            run=_run_parts,
-        ),
-        *(
-            Recipe(
-                name=name,
-                summary=summary,
-                hours="not run",
-                config=_dialogues(name),
-                run=_run_dialogues(name),
-            )
-            for name, summary in _ANY_DATA.items()
-        ),
-        Recipe(
-            name="photochat_retrieval",
-            summary="the dialogue so far finds the photo's description: BM25 + a dual encoder",
-            hours="0.1",
-            config=_photochat_retrieval,
-            run=_run_photochat_retrieval,
-        ),
-        Recipe(
-            name="photos_contrastive",
-            summary="a small CLIP of real photos in a folder, from scratch; not shipped",
-            hours="0.3",
-            config=_photos("PhotosContrastive"),
-            run=_run_photos,
-        ),
-        Recipe(
-            name="photos_captioner",
-            summary="ViT, Q-Former and LM that caption real photos, from scratch; not shipped",
-            hours="1, not run",
-            config=_photos("PhotosCaptioner"),
-            run=_run_photos,
-        ),
-        Recipe(
-            name="photos_painter",
-            summary="a 64-px text-to-photo painter of real photos, from scratch; not shipped",
-            hours="6, not run",
-            config=_photos("PhotosPainter"),
-            run=_run_photos,
+            Recipe(name, "not run", f"{_ANY}.{name}", "dialogues:run_dialogues", told)
+            for name, told in _OF_ANY_DATA.items()
         ),
     )
 }

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from showtell.bridges import BRIDGE_CONFIGS, BRIDGES, DvtmConfig
+from showtell.bridges import BRIDGE_CONFIGS, BRIDGES, DvtmConfig, PipelineConfig
 from showtell.config import from_plain, to_plain
 from showtell.dialogue import Dialogue
 from showtell.errors import CheckpointError, ConfigError, did_you_mean
@@ -104,6 +104,14 @@ PAPER = WorldDialogue(  # 2408.08650, section 3.1, on the world instead of Photo
         patience=4,
         patience_metrics=("bleu2", "-fid"),
     ),
+)
+
+
+PIPELINE = dataclasses.replace(
+    WorldDialogue(),
+    bridge=PipelineConfig(),
+    perceptron="caption",
+    stage=dataclasses.replace(WorldDialogue().stage, name="pipeline"),
 )
 
 

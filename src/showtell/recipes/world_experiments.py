@@ -166,11 +166,19 @@ def _run_long(config: WorldDialogue, *, out: Path, resume: bool, name: str) -> P
     return run_world_dialogue(config, out=out, resume=resume, name=name, dialogue=long_dialogue)
 
 
-VARIANTS: dict[str, tuple[Any, Callable[..., Path]]] = {
-    "world_stories": (replace(WorldVokens(), excerpts=0.0), _run_vokens),
-    "world_stories_prefix": (replace(PREFIX, excerpts=0.0), _run_vokens),
-    "world_stories_text": (StoryText(), run_story_text),
-    "world_stories_painter": (PAINTER, _run_painter),
-    "world_gill_captions": (GILL_CAPTIONS, _run_gill),
-    "world_long": (LONG, _run_long),
+SETTINGS: dict[str, Any] = {
+    "world_stories": replace(WorldVokens(), excerpts=0.0),
+    "world_stories_prefix": replace(PREFIX, excerpts=0.0),
+    "world_stories_text": StoryText(),
+    "world_stories_painter": PAINTER,
+    "world_gill_captions": GILL_CAPTIONS,
+    "world_long": LONG,
+}
+RUNS: dict[str, Callable[..., Path]] = {
+    "world_stories": _run_vokens,
+    "world_stories_prefix": _run_vokens,
+    "world_stories_text": run_story_text,
+    "world_stories_painter": _run_painter,
+    "world_gill_captions": _run_gill,
+    "world_long": _run_long,
 }

@@ -26,6 +26,10 @@ class WorldReader:
     learning_rate: float = 3e-3
 
 
+ORACLE = WorldReader(kind="oracle")
+ENCODER = WorldReader(kind="encoder", num_steps=2_200)
+
+
 def run_world_reader(config: WorldReader, *, out: Path, resume: bool) -> Path:
     """Train a reader and write it, its report and its configuration to ``out``."""
     seed = 2 * config.seed + (config.kind == "encoder")  # an odd seed sees other photos
