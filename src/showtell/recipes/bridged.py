@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from transformers import ViTModel
@@ -21,8 +22,9 @@ from showtell.bridges import (
 from showtell.errors import ConfigError
 from showtell.models.cross_attention import CrossAttentionPerceptron, with_cross_attention
 from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.language_model import LanguageModel
 from showtell.models.painter import LatentDiffusionPainter
-from showtell.models.parts import Bridge
+from showtell.models.parts import Bridge, Perceptron
 from showtell.models.perceptron import AnyPerceptron
 from showtell.prompt import Renderer
 
@@ -46,19 +48,13 @@ def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) ->
         bridge: Bridge = kinds[type(config)](config, tokenizer=language.tokenizer)  # type: ignore[call-arg]
     if isinstance(bridge, Gill):
         bridge.features = vision_of(base).features
-    settings = replace(
-        base.renderer.config, span_tokens=bridge.span_tokens, span_trained=bridge.span_trained
-    )
-    return PhotoDialogueModel(
+    return _rebuilt(
+        base,
         language=language,
         perceptron=base.perceptron,
         bridge=bridge,
-        painter=base.painter,
-        renderer=Renderer(language.tokenizer, settings, has_pixels=base.renderer.has_pixels),
-        name=base.name,
-        card=base.card,
-        decoding=base.decoding,
-        captioner=base.captioner,
+        span_tokens=bridge.span_tokens,
+        span_trained=bridge.span_trained,
     )
 
 
@@ -107,13 +103,31 @@ def attending(base: PhotoDialogueModel, *, layers: Sequence[int]) -> PhotoDialog
             f'the vision encoder of "{base.name}" is a {type(vision).__name__}; wanted a ViT; give '
             "a base model with one"
         )
-    settings = replace(base.renderer.config, num_photo_tokens=CrossAttentionPerceptron.num_tokens)
-    return PhotoDialogueModel(
+    return _rebuilt(
+        base,
         language=language,
         perceptron=CrossAttentionPerceptron(vision=vision, language_width=language.width),
         bridge=base.bridge,
+        num_photo_tokens=CrossAttentionPerceptron.num_tokens,
+    )
+
+
+def _rebuilt(
+    base: PhotoDialogueModel,
+    *,
+    language: LanguageModel,
+    perceptron: Perceptron | None,
+    bridge: Bridge,
+    **settings: Any,
+) -> PhotoDialogueModel:
+    """``base`` with these parts and the renderer's ``settings`` that they need."""
+    config = replace(base.renderer.config, **settings)
+    return PhotoDialogueModel(
+        language=language,
+        perceptron=perceptron,
+        bridge=bridge,
         painter=base.painter,
-        renderer=Renderer(language.tokenizer, settings, has_pixels=base.renderer.has_pixels),
+        renderer=Renderer(language.tokenizer, config, has_pixels=base.renderer.has_pixels),
         name=base.name,
         card=base.card,
         decoding=base.decoding,

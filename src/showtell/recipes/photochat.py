@@ -99,14 +99,8 @@ class PhotochatSmall:
 
 def run_photochat_small(config: PhotochatSmall, *, out: Path, resume: bool) -> Path:
     """Train, calibrate on the held-out dialogues and write ``out/model``."""
-    path = Path(config.photochat)
-    if not path.exists():
-        raise ConfigError(
-            f'photochat is "{path}", and there is no such file; wanted train.jsonl of PhotoChat; '
-            "name it with --set photochat=PATH"
-        )
+    rest, held = training_dialogues(config.photochat, held_out=config.held_out)
     torch.manual_seed(config.seed)
-    rest, held = split_held_out(read_photochat(path), count=config.held_out)
     language = _language(config, rest)
     model = new_model(language)
     rows = rendered_moments(model.renderer, rest)
@@ -132,6 +126,17 @@ def run_photochat_small(config: PhotochatSmall, *, out: Path, resume: bool) -> P
     recipe = {"name": "photochat_small", "config": to_plain(config)}
     save_model(model, out / "model", recipe=recipe)
     return out / "model"
+
+
+def training_dialogues(photochat: str, *, held_out: int) -> tuple[list[Dialogue], list[Dialogue]]:
+    """PhotoChat's training dialogues and those held out of them. Raises ConfigError, DataError."""
+    path = Path(photochat)
+    if not path.exists():
+        raise ConfigError(
+            f'photochat is "{path}", and there is no such file; wanted train.jsonl of PhotoChat; '
+            "name it with --set photochat=PATH"
+        )
+    return split_held_out(read_photochat(path), count=held_out)
 
 
 def _language(config: PhotochatSmall, dialogues: Sequence[Dialogue]) -> LanguageModel:

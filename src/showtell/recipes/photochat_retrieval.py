@@ -18,10 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from showtell.config import to_plain
-from showtell.data.photochat import read_photochat, split_held_out
 from showtell.dialogue import Dialogue
-from showtell.errors import ConfigError
 from showtell.metrics.retrieval import mean_reciprocal_rank, ranks
+from showtell.recipes.photochat import training_dialogues
 from showtell.recipes.world_base import StageRunner
 from showtell.sharing.bm25 import words_of
 from showtell.sharing.descriptions import (
@@ -141,14 +140,8 @@ class DescriptionTask:
 
 def run_photochat_retrieval(config: PhotochatRetrieval, *, out: Path, resume: bool) -> Path:
     """Train, mix and write ``out/model``, as ``DescriptionRanker.load`` reads it."""
-    path = Path(config.photochat)
-    if not path.exists():
-        raise ConfigError(
-            f'photochat is "{path}", and there is no such file; wanted train.jsonl of PhotoChat; '
-            "name it with --set photochat=PATH"
-        )
+    rest, held_dialogues = training_dialogues(config.photochat, held_out=config.held_out)
     torch.manual_seed(config.seed)
-    rest, held_dialogues = split_held_out(read_photochat(path), count=config.held_out)
     held = candidates_of(held_dialogues)
     texts = [words_of(f"{photo_query(d).text} {d.photos[0].caption}") for d in rest]
     encoder = DescriptionEncoder(*vocabulary_of(texts), width=config.width)

@@ -26,6 +26,7 @@ from showtell.metrics.moment import (
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language_model import LanguageModel
 from showtell.prompt import IGNORED, Rendered, Renderer
+from showtell.recipes.tasks import words_dropped
 from showtell.sharing.moment import exchanged, share_chances
 
 
@@ -154,11 +155,7 @@ class PhotochatTask:
         return losses
 
     def _dropped(self, ids_BT: Tensor, generator: torch.Generator) -> Tensor:
-        """The input with some of its words unreadable; the marks of turns and photos stay."""
-        marks = torch.tensor(sorted(self.module.renderer.special))
-        chosen_BT = torch.rand(ids_BT.shape, generator=generator) < self.drop_words
-        chosen_BT &= ~torch.isin(ids_BT, marks)
-        return ids_BT.masked_fill(chosen_BT, self.module.language.tokenizer.pad_token_id)
+        return words_dropped(ids_BT, model=self.module, rate=self.drop_words, generator=generator)
 
     def validate(self) -> dict[str, float]:
         found = share_chances(self.module, self.held)

@@ -279,6 +279,16 @@ def excerpt(
     )
 
 
+def words_dropped(
+    ids_BT: Tensor, *, model: PhotoDialogueModel, rate: float, generator: torch.Generator
+) -> Tensor:
+    """The ids with some of the words unreadable, as padding; the marks of turns and photos stay."""
+    marks = torch.tensor(sorted(model.renderer.special))
+    chosen_BT = torch.rand(ids_BT.shape, generator=generator) < rate
+    chosen_BT &= ~torch.isin(ids_BT, marks)
+    return ids_BT.masked_fill(chosen_BT, model.language.tokenizer.pad_token_id)
+
+
 @dataclass
 class DialogueTask:
     """Dialogues through the whole model, or only its words where ``pixels_of`` is None.
@@ -342,12 +352,12 @@ class DialogueTask:
         return sums
 
     def _dropped(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The batch with some of the words that are not learnt unreadable; marks stay."""
-        marks = torch.tensor(sorted(self.module.renderer.special))
-        chosen_BT = torch.rand(batch.ids_BT.shape, generator=generator) < self.drop_words
-        chosen_BT &= (batch.labels_BT == IGNORED) & ~torch.isin(batch.ids_BT, marks)
-        pad = self.module.language.tokenizer.pad_token_id
-        return dataclasses.replace(batch, ids_BT=batch.ids_BT.masked_fill(chosen_BT, pad))
+        """The batch with some of the words that are not learnt unreadable."""
+        ids_BT = words_dropped(
+            batch.ids_BT, model=self.module, rate=self.drop_words, generator=generator
+        )
+        ids_BT = torch.where(batch.labels_BT == IGNORED, ids_BT, batch.ids_BT)
+        return dataclasses.replace(batch, ids_BT=ids_BT)
 
     def validate(self) -> dict[str, float]:
         return self.validate_with(self.module) if self.validate_with else {}
