@@ -125,10 +125,10 @@ SIZES = {
     "quick": Size(
         data="world:100000-100499",
         seeds=(0,),
-        steps=200,
+        steps=450,
         batch=32,
-        warmup=20,
-        before=100,
+        warmup=40,
+        before=250,
         calibration=300,
         replies=300,
         answers=100,
