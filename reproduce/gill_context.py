@@ -23,14 +23,13 @@ from photo_rows import (
     Opener,
     Scored,
     columns_of,
-    kept_photos,
     options_parser,
     own_photos,
     painted_texts,
     publish,
     readers,
     runs_of,
-    scored_photos,
+    scored_once,
     table_of,
     test_seeds,
 )
@@ -127,7 +126,7 @@ def rows_of(
             settings = {"tasks": len(tasks), "base": options.base}
             path = run / f"{curve}-{head.replace(' ', '-')}.safetensors"
             make = functools.partial(photos_of, name, model, tasks)
-            found = scored_photos(kept_photos(path, settings, make), gold)
+            found = scored_once(path, settings, make, gold)
             rows.setdefault(f"{name}; {head}", []).append(found)
     return rows
 

@@ -22,14 +22,13 @@ from photo_rows import (
     Opener,
     Scored,
     columns_of,
-    kept_photos,
     options_parser,
     own_photos,
     painted_texts,
     publish,
     readers,
     runs_of,
-    scored_photos,
+    scored_once,
     table_of,
     test_seeds,
 )
@@ -65,20 +64,26 @@ ROWS = (
     ),
 )
 SOURCES = {"last": "last text", "text": "earlier text", "photos": "earlier photos"}
-COLUMNS = (
+PHOTO_COLUMNS = (
     *columns_of("photo.clip_i", "photo.inception_score", "photo.fid", "photo.kid"),
     Column(name="photo.attribute_accuracy_in_dialogue", head="all", group="attributes"),
+)
+COLUMNS = (
+    *PHOTO_COLUMNS,
     Column(name="story.settled", head="settled by what was read", group="attributes"),
     *(
         Column(name=f"story.only_{source}", head=f"only {head}", group="attributes")
         for source, head in SOURCES.items()
     ),
 )
+PAINTER_NOTE = (
+    "A painter reads the texts, the newest first; what its text tower has no room for is left out."
+)
 STORY_NOTES = (
     "Attributes are read by the oracle. All: those of the last photo that follow from its text and "
     "everything before it, whatever was read; settled: those that follow from what was read, which "
     "are others in each context; only: those that nothing else settles.",
-    "A painter reads the texts, the newest first; what its text tower has no room for is left out.",
+    PAINTER_NOTE,
     "Contexts are gold. MiniGPT-5 is trained with whole contexts; the others are told it as they "
     "are.",
 )
@@ -113,9 +118,9 @@ def rows_of(
             if name in PAINTERS and context in ("photos", "both"):
                 continue
             make = functools.partial(photos_in, context, name, model, stories)
-            photos_N3HW = kept_photos(run / f"{NAME}-{context}.safetensors", settings, make)
             settled = [determined_in(story.photos[-1], context) for story in stories]
-            found = scored_photos(photos_N3HW, gold, {**counted, "story.settled": settled})
+            path = run / f"{NAME}-{context}.safetensors"
+            found = scored_once(path, settings, make, gold, {**counted, "story.settled": settled})
             rows.setdefault(f"{name}; {head}", []).append(found)
     return rows
 

@@ -23,14 +23,13 @@ from photo_rows import (
     Opener,
     Scored,
     columns_of,
-    kept_photos,
     options_parser,
     own_photos,
     painted_texts,
     publish,
     readers,
     runs_of,
-    scored_photos,
+    scored_once,
     table_of,
     test_seeds,
 )
@@ -110,12 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scaled: dict[str, list[Scored]] = {}
     for name, run, model in runs_of(chosen(ROWS, options), options, only_aligned=True):
         make = functools.partial(photos_of, name, model, tasks)
-        found = scored_photos(kept_photos(run / f"{NAME}.safetensors", settings, make), gold)
+        found = scored_once(run / f"{NAME}.safetensors", settings, make, gold)
         rows.setdefault(name, []).append(found)
         for scale in SCALES if name == VOKENS else ():
             make = functools.partial(photos_of, name, model, tasks, scale)
-            path = run / f"{GUIDANCE}-{scale:g}.safetensors"
-            found = scored_photos(kept_photos(path, settings, make), gold)
+            found = scored_once(run / f"{GUIDANCE}-{scale:g}.safetensors", settings, make, gold)
             scaled.setdefault(_scale(scale), []).append(found)
     publish(
         table_of(rows, COLUMNS, against=VOKENS),

@@ -16,14 +16,13 @@ import sys
 from collections.abc import Sequence
 
 from _rows import Row, chosen, kept, settle
-from minigpt5_table1 import FINE_TUNED, PAINTERS, RUNS
+from minigpt5_table1 import FINE_TUNED, PAINTER_NOTE, PAINTERS, PHOTO_COLUMNS, RUNS
 from minigpt5_table1 import ROWS as TABLE1
 from photo_rows import (
     Opener,
     Scored,
     columns_of,
     first_answer,
-    kept_photos,
     options_parser,
     own_photos,
     own_texts,
@@ -31,7 +30,7 @@ from photo_rows import (
     publish,
     readers,
     runs_of,
-    scored_photos,
+    scored_once,
     table_of,
     test_seeds,
 )
@@ -39,7 +38,6 @@ from torch import Tensor
 
 from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Gold, Instruments, text_scores
-from showtell.evaluation.table import Column
 from showtell.recipes.forms import form_named, steps_of
 from showtell.recipes.world_experiments import newest_first
 from showtell.serve.exits import exit_code_of
@@ -49,16 +47,12 @@ TABLE2, TABLE3 = "minigpt5_table2", "minigpt5_table3"
 HEADS = {"none": "no context", "text": "text", "both": "photos and text"}
 LLM = Row(name="LLM, fine-tuned", recipe="world_stories_text")
 ROWS = (LLM, *TABLE1)
-PHOTO_COLUMNS = (
-    *columns_of("photo.clip_i", "photo.inception_score", "photo.fid", "photo.kid"),
-    Column(name="photo.attribute_accuracy_in_dialogue", head="all", group="attributes"),
-)
 TEXT_COLUMNS = columns_of(
     "text.similarity", "text.psdg.rouge_l", "text.meteor_exact_stem", "text.psdg.bleu1"
 )
 PHOTO_NOTES = (
     "The paper's FID is taken within each story of five photos; here it is over all photos.",
-    "A painter reads the texts, the newest first; what its text tower has no room for is left out.",
+    PAINTER_NOTE,
 )
 TEXT_NOTES = (
     "Half of a text is small talk that nobody can foresee; what it says of its photo can be seen.",
@@ -92,9 +86,8 @@ def photo_rows(
     for name, run, model in runs_of(rows_that(options, show=True), options):
         for context in ("none", "text") if name in PAINTERS else ("both",):
             make = functools.partial(photos_in, context, model, stories)
-            photos_N3HW = kept_photos(run / f"{TABLE2}-{context}.safetensors", settings, make)
-            row = rows.setdefault(f"{name}; {HEADS[context]}", [])
-            row.append(scored_photos(photos_N3HW, gold))
+            found = scored_once(run / f"{TABLE2}-{context}.safetensors", settings, make, gold)
+            rows.setdefault(f"{name}; {HEADS[context]}", []).append(found)
     return rows
 
 

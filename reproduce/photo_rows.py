@@ -206,6 +206,17 @@ def scored_photos(
     return Scored(scores=found, values=set_values(photos_N3HW, gold))
 
 
+def scored_once(
+    path: Path,
+    settings: Mapping[str, object],
+    make: Callable[[], Tensor],
+    gold: Gold,
+    counted: Mapping[str, Sequence[Sequence[str]]] | None = None,
+) -> Scored:
+    """``scored_photos`` of photos that are made once (see ``kept_photos``)."""
+    return scored_photos(kept_photos(path, settings, make), gold, counted)
+
+
 def table_of(
     rows: Mapping[str, Sequence[Scored]],
     columns: Sequence[Column],

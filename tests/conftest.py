@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests are of the CPU, also where there is a GPU
 
 import pytest
 import torch
@@ -154,6 +157,27 @@ def tiny_model(request, tokenizers):
 @pytest.fixture
 def tiny_end_to_end(tokenizers):
     return build_model(tokenizers, bridge="dvtm")
+
+
+@pytest.fixture(scope="session")
+def base(tokenizers, tmp_path_factory):
+    """The folder of a tiny end-to-end model. It is not to be changed."""
+    from showtell.models.checkpoint import save_model
+
+    folder = tmp_path_factory.mktemp("base") / "model"
+    save_model(build_model(tokenizers, bridge="dvtm"), folder, recipe={"name": "tiny"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """A few dialogues with their photos in each format: the paths. They are not to be changed."""
+    from data import natives
+
+    root = tmp_path_factory.mktemp("natives") / "all"
+    found = natives.write_all(root)
+    natives.write_all_photos(root)
+    return found
 
 
 def dialogues_with_photos(count: int):

@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 LAYERS = (
     ("errors",),
     ("dialogue", "config"),
-    ("prompt", "batch", "world", "data"),
+    ("prompt", "batch", "world", "data", "devices", "ranks"),
     ("models.parts",),
     ("models", "bridges", "sharing", "album"),
     ("training", "metrics"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,13 @@ class Batch:
     moment_row_M: Tensor
     moment_index_M: Tensor
     moment_shared_M: Tensor  # bool
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its tensors there."""
+        tensors = {key: each for key, each in vars(self).items() if isinstance(each, Tensor)}
+        if all(each.device == device for each in tensors.values()):
+            return self
+        return replace(self, **{key: each.to(device) for key, each in tensors.items()})  # type: ignore[arg-type]
 
 
 def collate(

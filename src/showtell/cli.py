@@ -53,6 +53,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, 
 SeedOption = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="All chance comes from it.")
 ]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device", metavar="cpu|cuda|cuda:N", help="Where models run (a GPU where there is one)."
+    ),
+]
 SkipOption = Annotated[
     bool, typer.Option("--skip-bad", help="Go on past broken records, and count them.")
 ]
@@ -159,6 +165,7 @@ def chat(
     photos_dir: Annotated[
         Path, typer.Option("--photos-dir", metavar="DIR", help="Where painted photos are written.")
     ] = Path("showtell-photos"),
+    device: DeviceOption = None,
 ) -> None:
     """Talk with a model. In a terminal it is a conversation; with --say it prints JSON.
 
@@ -171,9 +178,11 @@ def chat(
 
     photos = photo or []
     check_lines(say or [], photos)
+    from showtell.devices import on_device
     from showtell.recipes import load_model
 
-    loaded = load_model(model)
+    with on_device(device):
+        loaded = load_model(model)
     if say or json:
         answer_lines(
             loaded,
@@ -236,6 +245,7 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
     seed: SeedOption = 0,
+    device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
     """Train a recipe, or go on with --resume."""
@@ -244,9 +254,11 @@ def train(
             raise UsageError(
                 f'--set "{override}": wanted KEY=VALUE, for example --set stage.steps=200'
             )
+    from showtell.devices import on_device
     from showtell.recipes import run_recipe
 
-    path = run_recipe(recipe, overrides=overrides or [], out=out, resume=resume, seed=seed)
+    with on_device(device):
+        path = run_recipe(recipe, overrides=overrides or [], out=out, resume=resume, seed=seed)
     if json:
         _print_json({"checkpoint": str(path)})
     else:
@@ -291,39 +303,42 @@ def evaluate(
     features: FeaturesOption = None,
     lpips: LpipsOption = None,
     wordnet: WordnetOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Measure a model and write a report: report.json, report.md and a contact sheet.
 
     The photo world and PhotoChat have measures of their own. Other data, and these with --protocol
     or --form, are answered at gold contexts and scored as "showtell score" does; predictions.jsonl,
-    references.jsonl and the photos stay beside the report.
+    references.jsonl, context.jsonl (for "showtell judge") and the photos stay beside the report.
     """
+    from showtell.devices import on_device
     from showtell.evaluation import Encoders
     from showtell.evaluation import evaluate as run_evaluation
 
     if out is None:
         out = Path("out") / re.sub(r"[^\w.-]+", "-", f"{checkpoint}-{data}").strip("-.")[-100:]
-    report = run_evaluation(
-        checkpoint,
-        data,
-        limit=limit,
-        seed=seed,
-        out=out,
-        skip_bad=skip_bad,
-        missing_photos=missing_photos,
-        protocols=protocol or (),
-        form=form,
-        encoders=Encoders(
-            clip=clip,
-            relevance_clip=relevance_clip,
-            sentence_encoder=sentence_encoder,
-            inception=inception,
-            features=features,
-            lpips=lpips,
-            wordnet=wordnet,
-        ),
-        told=_progress(),
-    )
+    with on_device(device):
+        report = run_evaluation(
+            checkpoint,
+            data,
+            limit=limit,
+            seed=seed,
+            out=out,
+            skip_bad=skip_bad,
+            missing_photos=missing_photos,
+            protocols=protocol or (),
+            form=form,
+            encoders=Encoders(
+                clip=clip,
+                relevance_clip=relevance_clip,
+                sentence_encoder=sentence_encoder,
+                inception=inception,
+                features=features,
+                lpips=lpips,
+                wordnet=wordnet,
+            ),
+            told=_progress(),
+        )
     if json:
         print(report.to_json(), end="")
     else:
@@ -361,6 +376,7 @@ def score(
         float, typer.Option("--threshold", metavar="P", help="Of the share moment, from p_share.")
     ] = 0.5,
     seed: SeedOption = 0,
+    device: DeviceOption = None,
     json: JsonOption = False,
     out: Annotated[
         Path | None,
@@ -372,26 +388,28 @@ def score(
 
     Rows that need an encoder or a file say which one and how to name it; the rest is measured.
     """
+    from showtell.devices import on_device
     from showtell.metrics.scoring import score as run_score
 
-    report = run_score(
-        predictions,
-        references,
-        protocol=protocol,
-        only=metric or (),
-        clip=clip,
-        relevance_clip=relevance_clip,
-        sentence_encoder=sentence_encoder,
-        inception=inception,
-        features=features,
-        lpips=lpips,
-        wordnet=wordnet,
-        threshold=threshold,
-        seed=seed,
-        skip_bad=skip_bad,
-        out=out,
-        told=_progress(),
-    )
+    with on_device(device):
+        report = run_score(
+            predictions,
+            references,
+            protocol=protocol,
+            only=metric or (),
+            clip=clip,
+            relevance_clip=relevance_clip,
+            sentence_encoder=sentence_encoder,
+            inception=inception,
+            features=features,
+            lpips=lpips,
+            wordnet=wordnet,
+            threshold=threshold,
+            seed=seed,
+            skip_bad=skip_bad,
+            out=out,
+            told=_progress(),
+        )
     if json:
         print(report.to_json(), end="")
     else:
@@ -401,7 +419,9 @@ def score(
 
 
 @judge_app.command(
-    "export", epilog="Example: showtell judge export a.jsonl b.jsonl --context showtell:before"
+    "export",
+    epilog="Example: showtell judge export a/predictions.jsonl b/predictions.jsonl "
+    "--context showtell:a/context.jsonl",
 )
 def judge_export(
     a: Annotated[Path, typer.Argument(metavar="A.jsonl", help="What one system said, by id.")],

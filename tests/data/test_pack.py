@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import tarfile
-from itertools import islice
+from collections import Counter
+from itertools import pairwise
 
 import pytest
+from torch.utils.data import DataLoader
 
 from showtell.data.missing import MissingCounts, MissingPhotos
 from showtell.data.pack import pack
@@ -14,6 +16,7 @@ from showtell.data.sources import open_data
 from showtell.data.unpack import Shards
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, PhotoError, StorageError, UsageError
+from showtell.training.loop import batch_indices
 
 from . import natives
 
@@ -47,10 +50,6 @@ def shards(dialogues, tmp_path_factory):
     return Shards(out)
 
 
-def numbers(stream):
-    return [example.number for example in stream]
-
-
 def test_every_example_comes_back_with_its_photos(shards, dialogues):
     shards.verify()
     assert len(shards) == NUM
@@ -68,75 +67,23 @@ def test_every_example_comes_back_with_its_photos(shards, dialogues):
             shards[number]
 
 
-def test_the_order_is_a_permutation_that_seed_and_epoch_settle(shards):
-    order = list(shards.order(seed=1, epoch=2))
-    assert sorted(order) == list(range(NUM)) and order == list(shards.order(seed=1, epoch=2))
-    assert order != list(shards.order(seed=1, epoch=3)) != list(shards.order(seed=2, epoch=3))
-    assert list(shards.order(seed=1, epoch=2, shuffle=False)) == list(range(NUM))
+def test_ranks_share_epochs_without_gap_or_overlap_and_go_on_with_other_numbers_of_them(shards):
+    batch, visits, read = 6, [], []
+    for step in range(NUM):  # six epochs
+        numbers = batch_indices(NUM, batch, step, 5, blocks=shards.blocks)
+        ranks = 2 if step < 20 else 3
+        for rank in range(ranks):
+            read += [shards[number].number for number in numbers[rank::ranks]]
+        visits += numbers
+    assert Counter(read) == dict.fromkeys(range(NUM), batch)
+    shard_of = {number: k for k, block in enumerate(shards.blocks) for number in block}
+    met = [shard_of[number] for number in visits[:NUM]]
+    assert sum(a != b for a, b in pairwise(met)) == len(shards.blocks) - 1  # one after the other
 
 
-@pytest.mark.parametrize(
-    ("ranks", "workers", "chunk"), [(1, 1, 1), (2, 1, 4), (3, 2, 5), (8, 8, 1)]
-)
-@pytest.mark.parametrize("start", [0, 1, 17, NUM - 1, NUM])
-def test_ranks_and_workers_share_what_is_left_without_gap_or_overlap(
-    shards, ranks, workers, chunk, start
-):
-    order = list(shards.order(seed=5, epoch=1))
-    read = [
-        [
-            numbers(
-                shards.stream(
-                    seed=5,
-                    epoch=1,
-                    start=start,
-                    rank=rank,
-                    num_ranks=ranks,
-                    worker=worker,
-                    num_workers=workers,
-                    chunk=chunk,
-                )
-            )
-            for worker in range(workers)
-        ]
-        for rank in range(ranks)
-    ]
-    everything = [n for of_rank in read for of_worker in of_rank for n in of_worker]
-    assert sorted(everything) == sorted(order[start:])
-    sizes = [sum(map(len, of_rank)) for of_rank in read]
-    assert max(sizes) - min(sizes) <= chunk
-    # chunk by chunk, workers in turn within ranks in turn, the epoch's own order comes out
-    iterators = [[iter(w) for w in of_rank] for of_rank in read]
-    joined: list[int] = []
-    for turn in range(len(order)):
-        rank, worker = turn % ranks, turn // ranks % workers
-        joined += islice(iterators[rank][worker], chunk)
-    assert joined == order[start:]
-
-
-def test_a_run_goes_on_at_the_exact_example_with_other_numbers_of_ranks(shards):
-    batch, steps = 3, 4
-    before = [
-        n
-        for rank in range(2)
-        for n in islice(numbers(shards.stream(rank=rank, num_ranks=2, chunk=batch)), steps * batch)
-    ]
-    after = [
-        n
-        for rank in range(3)
-        for n in numbers(
-            shards.stream(start=steps * batch * 2, rank=rank, num_ranks=3, chunk=batch)
-        )
-    ]
-    assert sorted(before + after) == list(range(NUM))
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"rank": 1}, {"worker": -1}, {"chunk": 0}, {"start": -1}, {"num_ranks": 0}]
-)
-def test_numbers_that_do_not_fit_are_misuse(shards, wrong):
-    with pytest.raises(UsageError, match="wanted"):
-        next(shards.stream(**wrong))
+def test_torchs_loader_takes_shards_as_they_are(shards):
+    loader = DataLoader(shards, batch_size=8, shuffle=True, collate_fn=list)
+    assert sorted(example.number for batch in loader for example in batch) == list(range(NUM))
 
 
 def test_the_same_dialogues_give_the_same_bytes(shards, dialogues, tmp_path):

@@ -8,30 +8,18 @@ import math
 import pytest
 import torch
 
-from conftest import build_model, collated, dialogues_with_photos
-from data import natives
+from conftest import collated, dialogues_with_photos
+from showtell.data.pack import pack
+from showtell.data.pixels import has_pixels, photo_image
+from showtell.data.sources import open_data
 from showtell.errors import ConfigError, DataError
 from showtell.evaluation import Encoders, evaluate
-from showtell.evaluation.dialogues import _images, read_dialogues
+from showtell.evaluation.dialogues import BATCH, answer_dialogues
+from showtell.evaluation.reading import described_turns, read_dialogues, seen_images
 from showtell.metrics import score
-from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import share_logit
 from showtell.recipes.forms import form_named
-
-
-@pytest.fixture(scope="module")
-def base(tokenizers, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base") / "model"
-    save_model(build_model(tokenizers, bridge="dvtm"), folder, recipe={"name": "tiny"})
-    return folder
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    root = tmp_path_factory.mktemp("natives") / "all"
-    found = natives.write_all(root)
-    natives.write_all_photos(root)
-    return found
+from showtell.serve.judge import export_page
 
 
 def test_one_pass_gives_the_chances_and_the_loss_that_the_model_gives(tiny_end_to_end):
@@ -40,7 +28,7 @@ def test_one_pass_gives_the_chances_and_the_loss_that_the_model_gives(tiny_end_t
     read = read_dialogues(model, dialogues, batch_size=2)
     for (b, k), chance in list(read.p_share.items())[:4]:
         context = dialogues[b].turns[:k]
-        writing, _ = model.read(context, _images(model, context))
+        writing, _ = model.read(context, seen_images(model, context))
         model.open_turn(writing)
         alone = share_logit(writing.logits_V[None], model.renderer.img).sigmoid()
         assert chance == pytest.approx(float(alone), rel=1e-3)
@@ -50,6 +38,35 @@ def test_one_pass_gives_the_chances_and_the_loss_that_the_model_gives(tiny_end_t
         loss = model(collated(model, dialogues), generator=torch.Generator())["t"]
     assert read.perplexity == pytest.approx(math.exp(float(loss)), rel=1e-4)
     assert set(read.nll) == {key for key, shared in read.shared.items() if not shared}
+
+
+def test_texts_are_those_of_answering_alone_and_many_are_written_at_once(
+    tiny_model, tmp_path, monkeypatch
+):
+    model = tiny_model
+    read, sizes = model.read_all, []
+
+    def watched(contexts, images):
+        sizes.append(len(contexts))
+        return read(contexts, images)
+
+    dialogues = [form_named("dialogue")(d)[0] for d in dialogues_with_photos(5)]
+    model.painter = None
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "read_all", watched)
+        found = answer_dialogues(
+            model, dialogues, folder=tmp_path, seed=3, turns=True, whole=False, most=BATCH + 2,
+            told=lambda *progress: None,
+        )  # fmt: skip
+    assert sizes == [BATCH, 2] and len(found.texts) == BATCH + 2
+    alone = []
+    for said, _ in found.texts:
+        context = found.contexts[said["id"]]
+        writing, _ = model.read(described_turns(model, context), seen_images(model, context))
+        model.open_turn(writing)
+        alone.append(model.write_text(writing, generator=torch.Generator()))
+    assert [said["elements"] for said, _ in found.texts] == [[text] for text in alone]
+    assert len(set(alone)) > 1
 
 
 def test_a_report_on_files_is_what_score_makes_of_its_own_predictions(tmp_path, base, files):
@@ -127,3 +144,34 @@ def test_what_cannot_be_measured_is_a_clear_error(base, files):
         evaluate(str(base), f"vist:{files['vist']}", protocols=("mmdialog",))  # told alone
     with pytest.raises(DataError, match="is no story"):
         evaluate(str(base), f"visdial:{files['visdial']}", form="task_end:both")
+
+
+@pytest.mark.parametrize(
+    ("kind", "protocol"),
+    [("world", "psdg"), ("visdial", "minigpt5"), ("shards", "psdg")],
+)
+def test_answers_go_to_the_judges_with_what_came_before_them(tmp_path, base, files, kind, protocol):
+    data = "world:0-1" if kind == "world" else f"visdial:{files['visdial']}"
+    if kind == "shards":
+        pack(open_data(data), tmp_path / "packed", source=data)
+        data = f"shards:{tmp_path / 'packed'}"
+    out = tmp_path / "out"
+    evaluate(str(base), data, protocols=(protocol,), form="dialogue", out=out)
+    ids = [json.loads(line)["id"] for line in (out / "predictions.jsonl").read_text().splitlines()]
+    context = f"showtell:{out / 'context.jsonl'}"
+    page = export_page(
+        out / "predictions.jsonl", out / "references.jsonl", tmp_path / "p.html", context=context
+    )
+    assert page.items == len(ids) > 1 and not page.without_context
+    before = {dialogue.id: dialogue for dialogue in open_data(context)}
+    assert list(before) == ids
+    whole = {d.id: form_named("dialogue")(d)[0] for d in open_data(data)}
+    pairs = 0
+    for name, shown in before.items():
+        dialogue, _, turn = name.rpartition("-")
+        turns = whole[dialogue].turns[: int(turn.removeprefix("answer"))]
+        assert [turn.text for turn in shown.turns] == [turn.text for turn in turns]
+        for mine, theirs in zip(shown.photos, (p for t in turns for p in t.photos), strict=True):
+            assert has_pixels(mine) and photo_image(mine) == photo_image(theirs)
+            pairs += 1
+    assert pairs

@@ -17,7 +17,7 @@ from showtell.data.pack import pack
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import ConfigError, DataError
-from showtell.models.checkpoint import read_description, save_model
+from showtell.models.checkpoint import read_description
 from showtell.recipes import load_model, run_recipe
 from showtell.recipes.dialogues import VARIANTS, Dialogues, dialogue_task
 from showtell.recipes.forms import form_named
@@ -26,21 +26,6 @@ from showtell.training.loop import batch_indices, run_stage
 from showtell.training.stage import Stage
 
 STEPS = ["stage.steps=1", "stage.batch_size=2", "stage.warmup=1", "held_out=0", "threads=1"]
-
-
-@pytest.fixture(scope="module")
-def base(tokenizers, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base") / "model"
-    save_model(build_model(tokenizers, bridge="dvtm"), folder, recipe={"name": "tiny"})
-    return folder
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    root = tmp_path_factory.mktemp("natives") / "all"
-    found = natives.write_all(root)
-    natives.write_all_photos(root)
-    return found
 
 
 @pytest.fixture(scope="module")

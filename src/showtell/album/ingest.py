@@ -167,6 +167,6 @@ def embed_with(
     @torch.no_grad()
     def embed(images: Sequence[Image.Image]) -> Tensor:
         pixels_P3HW = torch.stack([to_pixels(square(image, size)) for image in images])
-        return keys(features(pixels_P3HW))
+        return keys(features(pixels_P3HW)).cpu()
 
     return embed

@@ -122,11 +122,14 @@ class DvtmConfig:
 def gumbel_noise(logits_NKV: Tensor, *, generator: torch.Generator) -> Tensor:
     """g = -log(-log u), u uniform: a number for every token, in at least fp32."""
     dtype = torch.promote_types(logits_NKV.dtype, torch.float32)
-    noise_NKV = torch.empty_like(logits_NKV, dtype=dtype, requires_grad=False)
+    # drawn where the die is
+    noise_NKV = torch.empty_like(
+        logits_NKV, dtype=dtype, device=generator.device, requires_grad=False
+    )
     noise_NKV.exponential_(generator=generator)  # this is -log u
     # an exact 0 is possible in floating point, and would be infinite noise
     noise_NKV.clamp_min_(torch.finfo(dtype).tiny)
-    return noise_NKV.log_().neg_()  # Eq. 4
+    return noise_NKV.log_().neg_().to(logits_NKV.device)  # Eq. 4
 
 
 def gumbel_softmax(noisy_NKV: Tensor, *, temperature: float | Tensor) -> Tensor:

@@ -59,14 +59,14 @@ def read_cc3m(
     folder = PhotoFolder(path.parent)
     fetched = PhotoFolder(path.parent, ("images",))
 
-    def build(value: Any, where: str) -> Iterator[Dialogue]:
+    def build(value: Any, where: str) -> Dialogue:
         number, caption, photo = value
         if photo.startswith(_SCHEMES):
             name, labels = photo_id(photo), {"url": photo}
             found = fetched.find(name, where, endings=(".jpg", ".png"))
         else:
             name, found, labels = photo, folder.find(photo, where), {}
-        yield _pair(
+        return _pair(
             Photo(id=name, caption=caption, path=found, labels=labels),
             name=number,
             labels={"licence": CC3M_LICENCE},
@@ -112,7 +112,7 @@ def read_folder(
         path = found[0]
     folder = PhotoFolder(path.parent)
 
-    def build(value: Any, where: str) -> Iterator[Dialogue]:
+    def build(value: Any, where: str) -> Dialogue:
         record = as_object(value, where, _LINES)
         key = "file" if "file" in record else "file_name"
         name = text_field(record, key, where)
@@ -129,7 +129,7 @@ def read_folder(
             path=folder.find(name, where),
             labels={**rest, "captions": tuple(captions), "licence": labels["licence"]},
         )
-        yield _pair(photo, name=name, labels=labels)
+        return _pair(photo, name=name, labels=labels)
 
     yield from read_dialogues(
         path, parse=parse_json_lines, build=build, wanted=_LINES, skip_bad=skip_bad, on_skip=on_skip

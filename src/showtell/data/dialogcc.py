@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +28,10 @@ from showtell.data.records import (
     OnSkip,
     as_object,
     field,
+    filled_list,
     kind_of,
     name_field,
+    named_object,
     parse_json_records,
     read_dialogues,
     text_field,
@@ -80,14 +83,10 @@ def read_dialogcc(
     """
     path = Path(path)
     folder = PhotoFolder(path.parent, ("images",))
-
-    def build(value: Any, where: str) -> Iterator[Dialogue]:
-        yield _dialogue(value, where, folder, choose)
-
     yield from read_dialogues(
         path,
         parse=parse_json_records,
-        build=build,
+        build=partial(_dialogue, folder=folder, choose=choose),
         wanted=_FORMAT,
         skip_bad=skip_bad,
         on_skip=on_skip,
@@ -100,12 +99,8 @@ def photo_id(address: str) -> str:
 
 
 def _dialogue(value: Any, where: str, folder: PhotoFolder, choose: ChooseOne) -> Dialogue:
-    record = as_object(value, where, _FORMAT)
-    name = name_field(record, "dialogue_id", where)
-    where = f"{where} (dialogue {name[:40]})"
-    utterances = field(record, "dialogue", (list,), where)
-    if not utterances:
-        raise DataError(f'{where}: "dialogue" has no utterances. {SKIP}')
+    record, name, where = named_object(value, "dialogue_id", where, _FORMAT)
+    utterances = filled_list(record, "dialogue", where, of="utterances")
     speakers: list[str] = []
     turns = []
     for number, item in enumerate(utterances):

@@ -44,6 +44,16 @@ def _element_as_dict(element: Element) -> dict[str, Any]:
     }
 
 
+def photo_elements(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The photos in ``dialogue_as_dict``'s record, in the order of ``Dialogue.photos``."""
+    return [
+        element
+        for turn in record["turns"]
+        for element in turn["elements"]
+        if element["type"] == "photo"
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Export:
     """What was written where."""
@@ -72,15 +82,10 @@ def export_world(
         (part / "photos").mkdir()
         for dialogue in dialogues:
             record = dialogue_as_dict(dialogue)
-            paths = {}
-            for photo in dialogue.photos:
-                paths[photo.id] = f"photos/{_file_name(photo)}"
-                save_photo(photo_pixels(photo), part / paths[photo.id])
+            for photo, element in zip(dialogue.photos, photo_elements(record), strict=True):
+                element["path"] = f"photos/{_file_name(photo)}"
+                save_photo(photo_pixels(photo), part / element["path"])
                 num_photos += 1
-            for turn in record["turns"]:
-                for element in turn["elements"]:
-                    if element["type"] == "photo":
-                        element["path"] = paths[element["id"]]
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             num_dialogues += 1
             if on_dialogue:

@@ -17,6 +17,7 @@ the last two in valid and test only. What becomes of it:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from showtell.data.photo_files import PhotoFolder
 from showtell.data.records import (
     SKIP,
     OnSkip,
-    as_object,
     field,
+    filled_list,
     kind_of,
-    name_field,
+    named_object,
     parse_json_records,
     read_dialogues,
     text_of,
@@ -58,15 +59,10 @@ def read_mmdialog(
     path = Path(path)
     if path.is_dir():
         path = _file_in(path)
-    folder = PhotoFolder(path.parent, ("", "images"))
-
-    def build(value: Any, where: str) -> Iterator[Dialogue]:
-        yield _dialogue(value, where, folder)
-
     yield from read_dialogues(
         path,
         parse=parse_json_records,
-        build=build,
+        build=partial(_dialogue, folder=PhotoFolder(path.parent, ("", "images"))),
         wanted=_FORMAT,
         skip_bad=skip_bad,
         on_skip=on_skip,
@@ -86,11 +82,8 @@ def _file_in(folder: Path) -> Path:
 
 
 def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
-    record = as_object(value, where, _FORMAT)
-    name = name_field(record, "conversation_id", where)
-    turns = field(record, "conversation", (list,), where)
-    if not turns:
-        raise DataError(f'{where}: "conversation" has no turns. {SKIP}')
+    record, name, where = named_object(value, "conversation_id", where, _FORMAT)
+    turns = filled_list(record, "conversation", where, of="turns")
     labels: dict[str, Any] = {"licence": LICENCE}
     for key, label in _NEGATIVES:
         if key in record:

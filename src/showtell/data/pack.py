@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from showtell.data.export import dialogue_as_dict
+from showtell.data.export import dialogue_as_dict, photo_elements
 from showtell.data.images import photo_from_bytes
 from showtell.data.storage import new_folder
 from showtell.dialogue import Dialogue, Photo
@@ -131,14 +131,9 @@ class _Writer:
     def _members(self, dialogue: Dialogue) -> list[tuple[str, bytes]]:
         key = f"{self.dialogues:09}"
         record = dialogue_as_dict(dialogue)
-        elements = [
-            element
-            for turn in record["turns"]
-            for element in turn["elements"]
-            if element["type"] == "photo"
-        ]
+        photos = zip(dialogue.photos, photo_elements(record), strict=True)
         files: list[tuple[str, bytes]] = []
-        for number, (photo, element) in enumerate(zip(dialogue.photos, elements, strict=True)):
+        for number, (photo, element) in enumerate(photos):
             found = _pixels(photo, dialogue)
             self.photos += 1
             element["path"] = None

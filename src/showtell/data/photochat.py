@@ -33,7 +33,7 @@ from showtell.data.records import (
     OnSkip,
     as_object,
     field,
-    name_field,
+    named_object,
     parse_json_records,
     read_dialogues,
     text_field,
@@ -89,10 +89,8 @@ def read_photochat(
 # ------------------------------------------------------------------------- record -> Dialogue
 
 
-def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Iterator[Dialogue]:
-    record = as_object(value, where, _FORMAT)
-    name = name_field(record, "dialogue_id", where)
-    where = f"{where} (dialogue {name[:40]})"
+def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
+    record, name, where = named_object(value, "dialogue_id", where, _FORMAT)
     turns = field(record, "dialogue", (list,), where)
     description = text_field(record, "photo_description", where)
     url = text_field(record, "photo_url", where) if "photo_url" in record else ""
@@ -122,7 +120,7 @@ def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Iterator[Dialogue]
         labels={"photo_url": url, "url": url},
     )
     first = turns[0]["user_id"]
-    yield Dialogue(
+    return Dialogue(
         id=name,
         turns=tuple(
             Turn(

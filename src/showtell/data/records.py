@@ -7,7 +7,7 @@ with ``skip_bad`` handed to ``on_skip`` and counted. Nothing is ever unpickled.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -43,17 +43,17 @@ def read_dialogues(
     path: Path,
     *,
     parse: Callable[[BinaryIO, str], Parsed],
-    build: Callable[[Any, str], Iterable[Dialogue]],
+    build: Callable[[Any, str], Dialogue],
     wanted: str,
     skip_bad: bool = False,
     on_skip: OnSkip | None = None,
 ) -> Iterator[Dialogue]:
     """The dialogues of one file, in order.
 
-    ``parse`` takes the file apart into records, ``build`` makes dialogues of a record's value. Both
-    report with DataError: what ``parse`` yields and ``build`` raises concerns one record and may be
-    skipped, what ``parse`` raises concerns the rest of the file and may not. A dialogue whose id
-    was there already is bad; a file of which nothing is left is an error all the same.
+    ``parse`` takes the file apart into records, ``build`` makes a dialogue of a record's value.
+    Both report with DataError: what ``parse`` yields and ``build`` raises concerns one record and
+    may be skipped, what ``parse`` raises concerns the rest of the file and may not. A dialogue
+    whose id was there already is bad; a file of which nothing is left is an error all the same.
     """
     name = short_name(path)
     num_good = num_bad = 0
@@ -77,15 +77,15 @@ def read_dialogues(
                 try:
                     if isinstance(record, DataError):
                         raise record
-                    for dialogue in build(record.value, record.where):
-                        if dialogue.id in ids:
-                            raise DataError(
-                                f'{record.where}: the dialogue id "{dialogue.id[:60]}" was there '
-                                f"already; wanted every id once. {SKIP}"
-                            )
-                        ids.add(dialogue.id)
-                        num_good += 1
-                        yield dialogue
+                    dialogue = build(record.value, record.where)
+                    if dialogue.id in ids:
+                        raise DataError(
+                            f'{record.where}: the dialogue id "{dialogue.id[:60]}" was there '
+                            f"already; wanted every id once. {SKIP}"
+                        )
+                    ids.add(dialogue.id)
+                    num_good += 1
+                    yield dialogue
                 except DataError as error:
                     if not skip_bad:
                         raise
@@ -184,6 +184,13 @@ def as_object(value: Any, where: str, wanted: str) -> dict[str, Any]:
     return value
 
 
+def named_object(value: Any, key: str, where: str, wanted: str) -> tuple[dict[str, Any], str, str]:
+    """(the object, its id by ``key``, ``where`` with that id)"""
+    record = as_object(value, where, wanted)
+    name = name_field(record, key, where)
+    return record, name, f"{where} (dialogue {name[:40]})"
+
+
 def field(record: dict[str, Any], key: str, kinds: tuple[type, ...], where: str) -> Any:
     """``record[key]``, of one of the kinds; DataError if it is missing or of another."""
     if key not in record:
@@ -195,6 +202,14 @@ def field(record: dict[str, Any], key: str, kinds: tuple[type, ...], where: str)
         wanted = " or ".join(_KINDS[kind] for kind in kinds)
         raise DataError(f'{where}: "{key}" is a {kind_of(value)}, wanted a {wanted}. {SKIP}')
     return value
+
+
+def filled_list(record: dict[str, Any], key: str, where: str, *, of: str) -> list[Any]:
+    """An array that is not empty; ``of`` says what it holds."""
+    found = field(record, key, (list,), where)
+    if not found:
+        raise DataError(f'{where}: "{key}" has no {of}. {SKIP}')
+    return found
 
 
 def text_field(record: dict[str, Any], key: str, where: str, *, optional: bool = False) -> str:

@@ -8,6 +8,7 @@ what a line is; it is generated from the dataclasses of ``showtell.dialogue``
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,15 +46,10 @@ def read_showtell(
     path = Path(path)
     if path.is_dir():
         path = path / FILE_NAME
-    folder = PhotoFolder(path.parent)
-
-    def build(value: Any, where: str) -> Iterator[Dialogue]:
-        yield dialogue_of(value, where, folder)
-
     yield from read_dialogues(
         path,
         parse=parse_json_lines,
-        build=build,
+        build=partial(dialogue_of, folder=PhotoFolder(path.parent)),
         wanted=_FORMAT,
         skip_bad=skip_bad,
         on_skip=on_skip,

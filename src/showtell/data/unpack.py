@@ -1,11 +1,10 @@
-"""Packed shards read back: any example by its number, or shuffled over ranks and workers.
+"""Packed shards read back: any example by its number.
 
-The order of an epoch follows from (seed, epoch) alone, whatever the number of ranks and workers:
-shards are shuffled, then the examples within each. A consumer (a worker of a rank) takes every
-n-th chunk of that order. So no example is read twice or left out, ranks differ by at most one
-chunk, a run may go on with other numbers of them, and ``start`` goes on at the exact example.
+In which order, and by which rank, is the loop's to settle: with ``blocks``, the numbers that lie in
+one shard, ``training/loop.batch_indices`` gives an order that a run may go on with at the exact
+example, on other numbers of ranks, too:
 
-    for example in shards.stream(seed=0, epoch=3, start=12_000, rank=1, num_ranks=2): ...
+    batch_indices(len(shards), 64, step, seed, blocks=shards.blocks)[rank::num_ranks]
 
 The ``path`` of a packed photo is that of its shard and its name in it,
 "DIR/shard-000000.tar/000000012.0.jpg"; ``packed_photo`` reads it.
@@ -18,7 +17,6 @@ import functools
 import hashlib
 import itertools
 import json
-import random
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ from showtell.data.pack import INDEX_FORMAT, INDEX_NAME
 from showtell.data.records import JSON, OnSkip
 from showtell.data.showtell_jsonl import dialogue_of
 from showtell.dialogue import Dialogue
-from showtell.errors import DataError, PhotoError, UsageError
+from showtell.errors import DataError, PhotoError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +53,7 @@ class PackedExample:
 
 
 class Shards:
-    """A folder that ``pack`` wrote. ``len()`` and ``[number]``; ``stream`` for training."""
+    """A folder that ``pack`` wrote: ``len()`` and ``[number]``, as torch's DataLoader asks for."""
 
     def __init__(self, folder: str | Path) -> None:
         """Raises DataError if it is no such folder, or a shard is not as long as it was written."""
@@ -115,71 +113,6 @@ class Shards:
                         f"{self.folder / shard['file']}: its SHA-256 is not that of {INDEX_NAME}. "
                         "Copy the shard anew, or pack the data again."
                     )
-
-    def stream(
-        self,
-        *,
-        seed: int = 0,
-        epoch: int = 0,
-        start: int = 0,
-        rank: int = 0,
-        num_ranks: int = 1,
-        worker: int = 0,
-        num_workers: int = 1,
-        chunk: int = 1,
-        shuffle: bool = True,
-    ) -> Iterator[PackedExample]:
-        """The examples of an epoch that this worker of this rank reads, from ``start`` on.
-
-        ``start`` counts examples of the *whole* epoch, over all ranks and workers, which have been
-        used; to go on after n steps it is n times the global batch. ``chunk`` neighbouring examples
-        go to one consumer: with the batch size of a rank's loader, its workers' batches come in
-        the order of the epoch. Raises UsageError for numbers that do not fit.
-        """
-        fits = 0 <= rank < num_ranks and 0 <= worker < num_workers
-        if not fits or chunk < 1 or start < 0:
-            raise UsageError(
-                f"rank {rank} of {num_ranks}, worker {worker} of {num_workers}, chunk {chunk}, "
-                f"start {start}: wanted each below its number, a chunk of at least 1, a start of "
-                "at least 0"
-            )
-        numbers = self.order(seed=seed, epoch=epoch, start=start, shuffle=shuffle)
-        open_shard, file = -1, None
-        try:
-            for position, number in enumerate(numbers):
-                turn = position // chunk
-                if turn % num_ranks != rank or turn // num_ranks % num_workers != worker:
-                    continue
-                shard, inside = self._place(number)
-                if shard != open_shard:
-                    if file:
-                        file.close()
-                    file = open(self.folder / self.names[shard], "rb")  # noqa: SIM115
-                    open_shard = shard
-                assert file is not None
-                yield self._read(file, shard, inside)
-        finally:
-            if file:
-                file.close()
-
-    def order(
-        self, *, seed: int, epoch: int, start: int = 0, shuffle: bool = True
-    ) -> Iterator[int]:
-        """The numbers of all examples in the order of the epoch, without the first ``start``."""
-        shards = list(range(len(self.names)))
-        if shuffle:
-            random.Random(f"{seed}/{epoch}").shuffle(shards)
-        for shard in shards:
-            size = len(self.offsets[shard])
-            if start >= size:  # so that going on costs nothing for what is passed over
-                start -= size
-                continue
-            inside = list(range(size))
-            if shuffle:
-                random.Random(f"{seed}/{epoch}/{shard}").shuffle(inside)
-            first = self.ends[shard] - size
-            yield from (first + number for number in inside[start:])
-            start = 0
 
     def _place(self, number: int) -> tuple[int, int]:
         shard = bisect.bisect_right(self.ends, number)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,6 +35,7 @@ from showtell.data.records import (
     Record,
     as_object,
     field,
+    filled_list,
     kind_of,
     read_dialogues,
     short_name,
@@ -86,12 +88,13 @@ def read_visdial(
                 yield Record(item.value, f"{name}, dialogue {item.number}")
 
     relevance = _relevance(path.with_name(f"{path.stem}_dense_annotations.json"))
-
-    def build(value: Any, where: str) -> Iterator[Dialogue]:
-        yield _dialogue(value, where, texts, relevance, folder)
-
     yield from read_dialogues(
-        path, parse=parse, build=build, wanted=_FORMAT, skip_bad=skip_bad, on_skip=on_skip
+        path,
+        parse=parse,
+        build=partial(_dialogue, texts=texts, relevance=relevance, folder=folder),
+        wanted=_FORMAT,
+        skip_bad=skip_bad,
+        on_skip=on_skip,
     )
 
 
@@ -113,9 +116,7 @@ def _dialogue(
     if not 0 <= image < 10**12:
         raise DataError(f'{where}: "image_id" is {str(image)[:40]}, wanted twelve digits. {SKIP}')
     where = f"{where} (image {image})"
-    rounds = field(record, "dialog", (list,), where)
-    if not rounds:
-        raise DataError(f'{where}: "dialog" has no rounds. {SKIP}')
+    rounds = filled_list(record, "dialog", where, of="rounds")
     names = (f"{place}{image:012}.jpg" for place in _PLACES)
     photo = Photo(
         id=str(image),

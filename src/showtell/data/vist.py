@@ -16,6 +16,7 @@ pass and kept (a few tens of MB for all of VIST); the stories are streamed in a 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,11 +69,13 @@ def read_vist(
         file.seek(0)
         yield from _stories(file, name)
 
-    def build(value: Any, where: str) -> Iterator[Dialogue]:
-        yield _dialogue(value, where, images, folder)
-
     yield from read_dialogues(
-        path, parse=parse, build=build, wanted=_FORMAT, skip_bad=skip_bad, on_skip=on_skip
+        path,
+        parse=parse,
+        build=partial(_dialogue, images=images, folder=folder),
+        wanted=_FORMAT,
+        skip_bad=skip_bad,
+        on_skip=on_skip,
     )
 
 

@@ -2,7 +2,7 @@
 
 The model reads each dialogue and answers it; the answers are predictions as ``showtell score``
 takes them, and are scored by the same code (``metrics/score_rows.py``). With ``out`` they stay on
-disk: predictions.jsonl, references.jsonl and the photos.
+disk (``predictions.py``).
 
 At every turn of the agent after the first, the context being gold:
 
@@ -18,36 +18,32 @@ said last, beside the agent's gold turns up to the user's next. Where a form lea
 from __future__ import annotations
 
 import itertools
-import json
-import math
 import random
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
-from showtell.batch import collate
-from showtell.data.images import save_photo, square
-from showtell.data.pixels import has_pixels, photo_image
-from showtell.data.storage import write_atomically
-from showtell.dialogue import AGENT, Dialogue, Photo, Turn
+from showtell.data.images import save_photo
+from showtell.data.pixels import has_pixels
+from showtell.dialogue import AGENT, Dialogue, Turn
 from showtell.errors import DataError
+from showtell.evaluation.predictions import Answers, gold_path
+from showtell.evaluation.reading import described_turns, read_dialogues, seen_images
 from showtell.metrics.perplexity import perplexity_value
 from showtell.metrics.protocols import protocol_named
 from showtell.metrics.records import Matched, Record, read_records
 from showtell.metrics.report import Value
 from showtell.metrics.score_rows import Rows, Told
 from showtell.models.dialogue_model import PhotoDialogueModel, to_image
-from showtell.prompt import IGNORED
-from showtell.training.examples import photo_sides, square_pixels
+from showtell.models.writing import write_texts
 
 REPLIES = 1000
+BATCH = 16  # contexts that are answered at once
 WHOLE = ("minigpt5", "mmdialog")  # protocols of whole answers
 PROTOCOLS = ("psdg", "standard")
 
@@ -65,144 +61,7 @@ class Encoders:
     wordnet: Path | None = None
 
 
-# ------------------------------------------------------------------------- one pass over dialogues
-
-
-@dataclass(frozen=True, kw_only=True)
-class Read:
-    """What a model makes of gold dialogues; keys are (dialogue, turn)."""
-
-    p_share: Mapping[tuple[int, int], float]
-    shared: Mapping[tuple[int, int], bool]
-    nll: Mapping[tuple[int, int], tuple[float, int]]  # of a text turn: sum of -log p, tokens
-    total_nll: float
-    total_tokens: int
-    dropped_turns: int
-
-    @property
-    def perplexity(self) -> float:
-        """Of all trained tokens."""
-        return math.exp(self.total_nll / max(1, self.total_tokens))
-
-    def moments(self) -> tuple[list[bool], list[float]]:
-        """(was it a photo, P(share)) of every turn of the agent after the first."""
-        return list(self.shared.values()), list(self.p_share.values())
-
-
-@torch.no_grad()
-def read_dialogues(
-    model: PhotoDialogueModel, dialogues: Sequence[Dialogue], *, batch_size: int = 8
-) -> Read:
-    """One pass over each dialogue, whole."""
-    p_share: dict[tuple[int, int], float] = {}
-    shared: dict[tuple[int, int], bool] = {}
-    nll: dict[tuple[int, int], tuple[float, int]] = {}
-    total, tokens, dropped = 0.0, 0, 0
-    for start in range(0, len(dialogues), batch_size):
-        part = dialogues[start : start + batch_size]
-        rows = [model.renderer.render_turns(_described(model, d.turns)) for d in part]
-        batch = collate(
-            rows,
-            pad_id=model.language.tokenizer.pad_token_id,
-            pixels_of=_seen_pixels(model) if model.perceptron is not None else None,
-            paint=False,
-        )
-        states = model.states(batch)
-        chances = iter(model.share_logits(states, batch).sigmoid().tolist())
-        at_row, at = (batch.labels_BT[:, 1:] != IGNORED).nonzero(as_tuple=True)
-        logits_MV = model.language.head(states.hidden_BTD[at_row, at]).float()
-        gold_M = batch.labels_BT[at_row, at + 1]
-        nll_M = torch.nn.functional.cross_entropy(logits_MV, gold_M, reduction="none")
-        nll_BT = torch.zeros(batch.labels_BT.shape).index_put((at_row, at + 1), nll_M)
-        total += float(nll_M.sum())
-        tokens += len(nll_M)
-        for b, row in enumerate(rows):
-            dropped += row.dropped_turns
-            for place in row.moments:
-                key, chance = (start + b, place.turn), next(chances)
-                if place.turn == 0:  # nothing was said before
-                    continue
-                p_share[key], shared[key] = chance, place.shared
-                if not place.shared:
-                    stop = row.ids.index(model.renderer.end, place.index) + 1
-                    words_T = nll_BT[b, place.index + 1 : stop]
-                    nll[key] = (float(words_T.sum()), len(words_T))
-    return Read(
-        p_share=p_share,
-        shared=shared,
-        nll=nll,
-        total_nll=total,
-        total_tokens=tokens,
-        dropped_turns=dropped,
-    )
-
-
-def _seen_pixels(model: PhotoDialogueModel) -> Any:
-    side = photo_sides(model)[0]
-
-    def pixels(photo: Photo) -> Tensor:
-        return square_pixels(photo, side)
-
-    return pixels
-
-
-def _images(model: PhotoDialogueModel, turns: Sequence[Turn]) -> dict[str, Image.Image]:
-    """The photos of a context that can be seen, at the size that the model sees."""
-    if model.perceptron is None and model.captioner is None:
-        return {}
-    side = photo_sides(model)[0]
-    photos = (photo for turn in turns for photo in turn.photos if has_pixels(photo))
-    return {photo.id: square(photo_image(photo), side) for photo in photos}
-
-
-def _described(model: PhotoDialogueModel, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """For a model that reads captions: photos as its captioner describes them, where it can."""
-    if model.captioner is None:
-        return turns
-    images = _images(model, turns)
-    return tuple(
-        model.describe((turn,), images)[0] if all(p.id in images for p in turn.photos) else turn
-        for turn in turns
-    )
-
-
 # ------------------------------------------------------------------------------------ the answers
-
-
-@dataclass(kw_only=True)
-class Answers:
-    """Predictions beside references, as records of ``showtell score``; ``folder`` holds photos.
-
-    Turns of ``texts`` and of ``photos`` (a reference's text is then its photo's caption), ``whole``
-    answers, the P(share) of all ``moments`` and the ``nll`` of all text turns with their tokens.
-    """
-
-    folder: Path
-    texts: list[tuple[dict, dict]] = field(default_factory=list)
-    photos: list[tuple[dict, dict]] = field(default_factory=list)
-    whole: list[tuple[dict, dict]] = field(default_factory=list)
-    moments: list[tuple[dict, dict]] = field(default_factory=list)
-    nll: list[tuple[str, tuple[float, int]]] = field(default_factory=list)  # by dialogue
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def write(self) -> None:
-        """predictions.jsonl and references.jsonl in ``folder``; photos are named inside it."""
-        pairs = [*self.texts, *self.photos, *self.whole]
-        for name, side in (("predictions", 0), ("references", 1)):
-            lines = [json.dumps(_relative(pair[side], self.folder)) for pair in pairs]
-            write_atomically(self.folder / f"{name}.jsonl", ("\n".join(lines) + "\n").encode())
-
-
-def _relative(record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    def name(path: str) -> str:
-        inside = Path(path).is_relative_to(folder)
-        return str(Path(path).relative_to(folder)) if inside else path
-
-    elements = [
-        {"photo": name(element["photo"])} if isinstance(element, dict) else element
-        for element in record["elements"]
-    ]
-    return {**record, "elements": elements}
 
 
 @torch.no_grad()
@@ -242,18 +101,20 @@ def _answer_turns(
     for (b, k), chance in read.p_share.items():
         chances = {"elements": [], "p_share": chance}
         gold = {"elements": [], "share": read.shared[b, k]}
-        answers.moments.append(_pair(dialogues[b], k, chances, gold))
+        answers.moments.append(answers.pair(dialogues[b], k, chances, gold))
     answers.nll = [(dialogues[b].id, nll) for (b, _), nll in read.nll.items()]
     cases = [(b, k) for b, k in read.p_share if dialogues[b].turns[k].text.strip()]
-    for number, (b, k) in enumerate(_sampled(cases, most)):
-        context, turn = dialogues[b].turns[:k], dialogues[b].turns[k]
-        text = _text(model, context, seed=seed + number)
+    sampled = _sampled(cases, most)
+    texts = _texts(model, [dialogues[b].turns[:k] for b, k in sampled], seed=seed)
+    for number, ((b, k), text) in enumerate(zip(sampled, texts, strict=True)):
         nll, tokens = read.nll.get((b, k), (None, None))
         said: dict[str, Any] = {"elements": [text]} | (
             {"nll": nll, "tokens": tokens} if tokens else {}
         )
-        answers.texts.append(_pair(dialogues[b], k, said, {"elements": [turn.text]}))
-        told("replies", number + 1, min(len(cases), most or len(cases)))
+        answers.texts.append(
+            answers.pair(dialogues[b], k, said, {"elements": [dialogues[b].turns[k].text]})
+        )
+        told("replies", number + 1, len(sampled))
     if model.painter is None:
         return
     found = [(b, k) for b, k in read.p_share if dialogues[b].turns[k].photos]
@@ -263,11 +124,13 @@ def _answer_turns(
         photo = dialogues[b].turns[k].photos[0]
         painted = _own_photo(model, dialogues[b].turns[:k], seed=seed + number)
         path = save_photo(painted, answers.folder / "photos" / f"{number:06}.png")
-        true = _gold_path(photo, answers.folder / "references" / f"{number:06}.png")
+        true = gold_path(photo, answers.folder / "references" / f"{number:06}.png")
         elements: list[Any] = [photo.caption] if photo.caption.strip() else []
         elements.append({"photo": true})
         answers.photos.append(
-            _pair(dialogues[b], k, {"elements": [{"photo": str(path)}]}, {"elements": elements})
+            answers.pair(
+                dialogues[b], k, {"elements": [{"photo": str(path)}]}, {"elements": elements}
+            )
         )
         told("own photos", number + 1, min(len(cases), most or len(cases)))
 
@@ -295,11 +158,11 @@ def _answer_whole(
                 wanted.append(element)
             elif has_pixels(element):
                 place = answers.folder / "references" / f"answer-{name}-{len(wanted)}.png"
-                wanted.append({"photo": _gold_path(element, place)})
+                wanted.append({"photo": gold_path(element, place)})
             else:
                 answers.counts["photos to compare with that are missing"] += 1
-        context = _described(model, turns[:start])
-        reply = model.respond(context, images=_images(model, turns[:start]), seed=seed + number)
+        context = described_turns(model, turns[:start])
+        reply = model.respond(context, images=seen_images(model, turns[:start]), seed=seed + number)
         answers.counts["turns dropped, the oldest of dialogues too long"] += reply.dropped_turns
         said: list[Any] = []
         for element in (element for turn in reply.turns for element in turn.elements):
@@ -309,7 +172,9 @@ def _answer_whole(
                 place = answers.folder / "photos" / f"answer-{name}-{len(said)}.png"
                 said.append({"photo": str(save_photo(reply.images[element.id], place))})
         answers.whole.append(
-            _pair(dialogues[b], start, {"elements": said}, {"elements": wanted}, kind="answer")
+            answers.pair(
+                dialogues[b], start, {"elements": said}, {"elements": wanted}, kind="answer"
+            )
         )
         told("answers", number + 1, min(len(cases), most or len(cases)))
 
@@ -329,34 +194,29 @@ def _sampled(cases: list, most: int | None) -> list:
     return cases if most is None or most >= len(cases) else random.Random(0).sample(cases, most)
 
 
-def _pair(
-    dialogue: Dialogue, turn: int, said: dict, wanted: dict, *, kind: str = ""
-) -> tuple[dict, dict]:
-    head = {"id": f"{dialogue.id}-{kind or turn}{turn if kind else ''}", "dialogue": dialogue.id}
-    return head | said, head | wanted
-
-
-def _text(model: PhotoDialogueModel, context: tuple[Turn, ...], *, seed: int) -> str:
-    writing, _ = model.read(_described(model, context), _images(model, context))
-    model.open_turn(writing)
-    return model.write_text(writing, generator=torch.Generator().manual_seed(seed))
+def _texts(
+    model: PhotoDialogueModel, contexts: Sequence[tuple[Turn, ...]], *, seed: int
+) -> Iterator[str]:
+    """The model's own text turn after each context, whether or not it would rather share a photo;
+    the n-th by seed + n."""
+    for start in range(0, len(contexts), BATCH):
+        part = contexts[start : start + BATCH]
+        yield from write_texts(
+            model,
+            [described_turns(model, context) for context in part],
+            [seen_images(model, context) for context in part],
+            range(seed + start, seed + start + len(part)),
+        )
 
 
 def _own_photo(model: PhotoDialogueModel, context: tuple[Turn, ...], *, seed: int) -> Image.Image:
-    writing, _ = model.read(_described(model, context), _images(model, context))
+    writing, _ = model.read(described_turns(model, context), seen_images(model, context))
     model.open_turn(writing)
     if model.renderer.span_ids:
         spans = model.write_span(writing)
     else:
         spans = model.spoken_spans([model.write_caption(writing)])
     return to_image(model.paint_spans(spans, seeds=[seed])[0])
-
-
-def _gold_path(photo: Photo, place: Path) -> str:
-    """The photo's own file; of one that has none (drawn, or packed) a copy at ``place``."""
-    if photo.path is not None and Path(photo.path).is_file():
-        return str(Path(photo.path).resolve())
-    return str(save_photo(photo_image(photo), place))
 
 
 # ------------------------------------------------------------------------------------ the whole

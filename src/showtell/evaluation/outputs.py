@@ -269,4 +269,4 @@ def gold_ranks(
             for part_N3HW in gold_photos(dialogues).split(64)
         ]
     )
-    return ranks(query_NE @ keys_NE.mT, range(len(keys_NE))).tolist()
+    return ranks((query_NE @ keys_NE.mT).cpu(), range(len(keys_NE))).tolist()

@@ -148,7 +148,9 @@ def _greedy(
             ids_BT[row, length - len(prompts[index]) :] = torch.tensor(list(prompts[index]))
             mask_BT[row, length - len(prompts[index]) :] = 1
         said_BT = model.language.model.generate(
-            input_ids=ids_BT, attention_mask=mask_BT, generation_config=settings
+            input_ids=ids_BT.to(model.device),
+            attention_mask=mask_BT.to(model.device),
+            generation_config=settings,
         )[:, length:]
         for row, index in enumerate(chosen):
             words = list(itertools.takewhile(lambda token: token != stop, said_BT[row].tolist()))

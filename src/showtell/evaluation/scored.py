@@ -99,7 +99,7 @@ def _images(photos_N3HW: Tensor) -> list[Any]:
 def _features(instruments: Instruments, photos_N3HW: Tensor) -> dict[str, Tensor]:
     readers = {"": instruments.oracle, "_encoder": instruments.encoder}
     return {
-        suffix: torch.cat([reader.features(part) for part in photos_N3HW.split(128)]).double()
+        suffix: torch.cat([reader.features(part).cpu() for part in photos_N3HW.split(128)]).double()
         for suffix, reader in readers.items()
     }
 

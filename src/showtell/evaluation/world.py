@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.batch import collate
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
+from showtell.evaluation.reading import read_gold
 from showtell.evaluation.world_photos import (
     BATCH,
     Told,
@@ -77,10 +77,8 @@ def share_moments(
         part = dialogues[start : start + batch_size]
         rows = [model.renderer.render(described(model, d)) for d in part]
         pixels = (lambda photo: to_pixels(photo_pixels(photo))) if model.perceptron else None
-        pad = model.language.tokenizer.pad_token_id
-        batch = collate(rows, pad_id=pad, pixels_of=pixels, paint=False)
-        states = model.states(batch)
-        columns["p"] += model.share_logits(states, batch).sigmoid().tolist()
+        read = read_gold(model, rows, pixels_of=pixels)
+        columns["p"] += read.p_share_M
         for number, (row, dialogue) in enumerate(zip(rows, part, strict=True)):
             for moment in row.moments:
                 turn = dialogue.turns[moment.turn]
@@ -89,16 +87,13 @@ def share_moments(
                 columns["star"].append(turn.labels.get("p_share", np.nan))
                 columns["dialogue"].append(start + number)
                 columns["unseen"].append(bool(before.get("unseen", False)))
-        rows_M, at_M = (batch.labels_BT[:, 1:] != IGNORED).nonzero(as_tuple=True)
-        logits_MV = model.language.head(states.hidden_BTD[rows_M, at_M]).float()
-        gold_M = batch.labels_BT[rows_M, at_M + 1]
-        nll_M = torch.nn.functional.cross_entropy(logits_MV, gold_M, reduction="none")
-        total += float(nll_M.sum())
-        count += len(gold_M)
-        is_word_M = _words_of_turns(model.renderer, rows, batch.labels_BT)[rows_M, at_M + 1]
+        total += float(read.nll_G.sum())
+        count += len(read.nll_G)
+        is_word_BT = _words_of_turns(model.renderer, rows, read.labels_BT)
+        is_word_G = is_word_BT[read.row_G, read.at_G]
         zeros_B = torch.zeros(len(part))
-        word_nll += zeros_B.index_add(0, rows_M, nll_M * is_word_M).tolist()
-        words += zeros_B.index_add(0, rows_M, is_word_M.float()).tolist()
+        word_nll += zeros_B.index_add(0, read.row_G, read.nll_G * is_word_G).tolist()
+        words += zeros_B.index_add(0, read.row_G, is_word_G.float()).tolist()
     return Moments(
         shared_M=np.array(columns["shared"], dtype=bool),
         p_share_M=np.array(columns["p"]),

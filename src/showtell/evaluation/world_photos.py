@@ -103,7 +103,8 @@ def paint_orders(
     parts = []
     for start in range(0, len(orders), batch_size):
         part = orders[start : start + batch_size]
-        parts.append(model.paint_captions([o.caption for o in part], seeds=[o.seed for o in part]))
+        painted = model.paint_captions([o.caption for o in part], seeds=[o.seed for o in part])
+        parts.append(painted.cpu())
         told("painting", min(start + batch_size, len(orders)), len(orders))
     return torch.cat(parts)
 
@@ -236,7 +237,7 @@ def spoken_photos(
         if hasattr(model.bridge, "query"):
             queries.append(model.bridge.query(said.after_NKD))  # type: ignore[operator]
         if model.painter is not None:
-            photos.append(model.paint_spans(said, seeds=seeds))
+            photos.append(model.paint_spans(said, seeds=seeds).cpu())
         elif (opened := model.open_photos) is not None:
             nearest = [hits[0].photo.path for hits in retrieve(model, said, opened.album)]
             found = [square(load_photo(opened.folder / str(p)), opened.photo_size) for p in nearest]

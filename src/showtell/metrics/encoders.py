@@ -1,7 +1,8 @@
 """What turns texts and photos into vectors for the metrics: named, local, offline.
 
 Any callable will do in place of one of these: texts -> NE, photos -> NE, pixels N3HW -> NE. What
-is read from disk is safetensors and JSON, never a pickle. Letters: N items, E width, T tokens.
+is read from disk is safetensors and JSON, never a pickle. An encoder loaded here is on
+``the_device()``; what it gives is on the CPU. Letters: N items, E width, T tokens.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.data.images import load_photo, square
+from showtell.devices import the_device
 from showtell.errors import CheckpointError, DataError
 
 PixelEncoder = Callable[[Tensor], Tensor]  # N3HW in [0, 1] -> NE
@@ -69,6 +71,7 @@ class SentenceEncoder:
         for part in batches(texts):
             inputs, cut = _tokens(self.tokenizer, part, self.max_length)
             self.truncated += cut
+            inputs = inputs.to(self.model.device)
             hidden_NTE = self.model(**inputs).last_hidden_state
             real_NT1 = inputs["attention_mask"][..., None].to(hidden_NTE.dtype)
             if self.pooling == "cls":
@@ -77,7 +80,7 @@ class SentenceEncoder:
                 parts.append(hidden_NTE.masked_fill(real_NT1 == 0, -torch.inf).amax(1))
             else:
                 parts.append((hidden_NTE * real_NT1).sum(1) / real_NT1.sum(1).clamp_min(1e-9))
-        return torch.cat(parts)
+        return torch.cat(parts).cpu()
 
 
 def load_sentence_encoder(path: str | Path) -> SentenceEncoder:
@@ -94,7 +97,7 @@ def load_sentence_encoder(path: str | Path) -> SentenceEncoder:
         SENTENCE_FILES,
         "sentence-transformers/all-MiniLM-L6-v2",
         "--sentence-encoder",
-        lambda: AutoModel.from_pretrained(name, use_safetensors=True),
+        lambda: AutoModel.from_pretrained(name, use_safetensors=True).to(the_device()),
     )
     tokenizer = _loaded(
         name,
@@ -172,16 +175,18 @@ class ClipEncoder:
         for part in batches(texts):
             inputs, cut = _tokens(self.tokenizer, part, self.max_length)
             self.truncated += cut
+            inputs = inputs.to(self.model.device)
             parts.append(self.model.get_text_features(**inputs).pooler_output)
-        return torch.cat(parts)
+        return torch.cat(parts).cpu()
 
     @torch.no_grad()
     def photos(self, photos: Sequence[Any]) -> Tensor:
         parts = []
         for part in batches(photos, PHOTO_BATCH):
             pixels = self.processor(images=[opened(photo) for photo in part], return_tensors="pt")
+            pixels = pixels.to(self.model.device)
             parts.append(self.model.get_image_features(**pixels).pooler_output)
-        return torch.cat(parts)
+        return torch.cat(parts).cpu()
 
 
 def load_clip(path: str | Path, *, wanted: str = "openai/clip-vit-large-patch14") -> ClipEncoder:
@@ -194,7 +199,7 @@ def load_clip(path: str | Path, *, wanted: str = "openai/clip-vit-large-patch14"
         return _loaded(name, CLIP_FILES, wanted, "--clip", what)
 
     return ClipEncoder(
-        load(lambda: CLIPModel.from_pretrained(name, use_safetensors=True)),
+        load(lambda: CLIPModel.from_pretrained(name, use_safetensors=True).to(the_device())),
         load(lambda: AutoTokenizer.from_pretrained(name)),
         load(lambda: CLIPImageProcessorPil.from_pretrained(name)),
         id=name,
@@ -222,7 +227,7 @@ def load_world_reader(name: str) -> tuple[PixelEncoder, int]:
         raise DataError(
             f'no features "{name}" in the photo world; wanted {" or ".join(WORLD_READERS)}'
         )
-    reader = AttributeReader.from_pretrained(_SHIPPED / name).eval()
+    reader = AttributeReader.from_pretrained(_SHIPPED / name).to(the_device())
     return reader.features, NUM_FEATURES
 
 

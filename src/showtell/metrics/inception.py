@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from showtell.devices import the_device
 from showtell.errors import CheckpointError
 
 SIDE = 299
@@ -233,6 +234,7 @@ class Inception(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixels_N3HW: Tensor) -> InceptionOutput:
+        pixels_N3HW = pixels_N3HW.to(self.fc.weight.device)
         levels_N3HW = (pixels_N3HW * 255).byte().float()  # both libraries go through 8 bits
         x = (self.resize(levels_N3HW) - 128) / 128
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
@@ -264,11 +266,11 @@ def resize_tensorflow1(levels_N3HW: Tensor) -> Tensor:
 
 def _tensorflow1_weights(source: int, like: Tensor) -> Tensor:
     """(299, source): two weights a row."""
-    place = torch.arange(SIDE, dtype=torch.float64) * (source / SIDE)
+    place = torch.arange(SIDE, dtype=torch.float64, device=like.device) * (source / SIDE)
     low = place.long()
     part = (place - low).to(like)
     weights = like.new_zeros(SIDE, source)
-    every = torch.arange(SIDE)
+    every = torch.arange(SIDE, device=like.device)
     weights[every, low] += 1 - part
     weights[every, (low + 1).clamp_max(source - 1)] += part
     return weights
@@ -308,4 +310,4 @@ def load_inception(path: str | Path, *, resize: Callable[[Tensor], Tensor]) -> I
             f"{wrong[0]}. {remedy}"
         )
     network.load_state_dict(state, strict=False)
-    return network.eval()
+    return network.eval().to(the_device())

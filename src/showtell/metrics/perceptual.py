@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from showtell.devices import the_device
 from showtell.errors import CheckpointError, DataError
 
 FILE = "lpips-alex.safetensors"
@@ -72,6 +73,8 @@ class Lpips(nn.Module):
                 f"pixels of shapes {tuple(one_N3HW.shape)} and {tuple(other_N3HW.shape)}; wanted "
                 "two equal ones of at least 64 px a side. Resize both photos alike first."
             )
+        device = self.weights[0].device
+        one_N3HW, other_N3HW = one_N3HW.to(device), other_N3HW.to(device)
         total = one_N3HW.new_zeros(len(one_N3HW))
         pairs = zip(self.layers(one_N3HW), self.layers(other_N3HW), strict=True)
         for weight_C, (one_NCHW, other_NCHW) in zip(self.weights, pairs, strict=True):
@@ -112,4 +115,4 @@ def load_lpips(path: str | Path) -> Lpips:
             )
         values[name] = found.reshape(tensor.shape)
     network.load_state_dict(values)
-    return network.eval()
+    return network.eval().to(the_device())

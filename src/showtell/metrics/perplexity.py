@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from showtell.devices import the_device
 from showtell.errors import CheckpointError, DataError
 from showtell.metrics.report import Value, percentiles, resample_counts
 
@@ -84,7 +85,7 @@ def text_nll(text: str, model: Any, tokenizer: Any) -> tuple[float, int]:
 
     The first token is predicted only where the tokenizer begins with a mark of its own (BOS).
     """
-    ids_1T = tokenizer(text, return_tensors="pt")["input_ids"]
+    ids_1T = tokenizer(text, return_tensors="pt")["input_ids"].to(model.device)
     if ids_1T.shape[1] < 2:
         return 0.0, 0
     logs_TV = model(input_ids=ids_1T).logits[0, :-1].double().log_softmax(-1)
@@ -97,10 +98,8 @@ def load_language_model(path: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        return (
-            AutoModelForCausalLM.from_pretrained(path, use_safetensors=True).eval(),
-            AutoTokenizer.from_pretrained(path),
-        )
+        model = AutoModelForCausalLM.from_pretrained(path, use_safetensors=True).eval()
+        return model.to(the_device()), AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise CheckpointError(

@@ -8,6 +8,7 @@ of updates. Letters: N photos, E features, C classes, K kept.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from showtell.errors import DataError, MissingDependency
 from showtell.metrics.report import percentiles, resample_counts
+from showtell.metrics.sample import Sample
+from showtell.ranks import processes, told_by
 
 KEPT = 10_000
 FEW = 10_000  # below it FID is biased enough to be warned of
@@ -60,7 +63,7 @@ class PhotoSets:
         self.seed = seed
         self._fid = _frechet_metric(num_features)
         self._samples = {
-            real: _Sample(num_features, kept, seed=2 * seed + real) for real in (True, False)
+            real: Sample(num_features, kept, seed=2 * seed + real) for real in (True, False)
         }
 
     def update(self, features_NE: Tensor, *, real: bool, first: int) -> None:
@@ -161,7 +164,10 @@ class PhotoSets:
             warnings.simplefilter("ignore")
             torch.manual_seed(self.seed)
             metric = KernelInceptionDistance(
-                feature=_Same(self.num_features), subsets=KID_SUBSETS, subset_size=size
+                feature=_Same(self.num_features),
+                subsets=KID_SUBSETS,
+                subset_size=size,
+                sync_on_compute=False,  # ranks are put together before, and only once
             )
             metric.update(real, real=True)
             metric.update(painted, real=False)
@@ -207,38 +213,6 @@ class Kid:
     low: float
     high: float
     subset_size: int
-
-
-class _Sample:
-    """The ``kept`` photos of the lowest random priority: the same for any order or partition."""
-
-    def __init__(self, num_features: int, kept: int, *, seed: int) -> None:
-        self.kept = kept
-        self.seed = seed
-        self.features_KE = torch.zeros(0, num_features, dtype=torch.float64)
-        self.priorities_K = np.zeros(0, dtype=np.uint64)
-
-    def update(self, features_NE: Tensor, first: int) -> None:
-        numbers = np.arange(first, first + len(features_NE), dtype=np.uint64)
-        self._take(features_NE, _priorities(numbers, self.seed))
-
-    def merge(self, other: _Sample) -> None:
-        self._take(other.features_KE, other.priorities_K)
-
-    def _take(self, features_NE: Tensor, priorities_N: np.ndarray) -> None:
-        priorities = np.concatenate([self.priorities_K, priorities_N])
-        order = np.argsort(priorities, kind="stable")[: self.kept]
-        self.features_KE = torch.cat([self.features_KE, features_NE])[torch.from_numpy(order)]
-        self.priorities_K = priorities[order]
-
-
-def _priorities(numbers_N: np.ndarray, seed: int) -> np.ndarray:
-    """A random-looking uint64 for each number (the finaliser of SplitMix64)."""
-    with np.errstate(over="ignore"):
-        x = numbers_N + np.uint64(seed + 1) * np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
 
 
 def gaussian_distance(one_NE: Tensor, other_ME: Tensor) -> float:
@@ -362,15 +336,16 @@ class InceptionScore:
 def merged_across_ranks(metric: Any) -> Any:
     """The metric over the photos of all ranks of torch.distributed, on every rank.
 
-    Without a process group it is the metric itself. Photos must be numbered over all ranks.
+    Without a process group it is the metric itself. Photos must be numbered over all ranks. Ranks
+    send one after the other, so that no rank holds more than two metrics beside its own.
     """
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+    rank, count = processes()
+    if count == 1:
         return metric
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, metric)
-    whole = parts[0]
-    for part in parts[1:]:
-        whole.merge(part)
+    # its own stays as it is: more photos may come
+    whole: Any = told_by(0, copy.deepcopy(metric) if rank == 0 else None)
+    for source in range(1, count):
+        whole.merge(told_by(source, metric if rank == source else None))
     return whole
 
 

@@ -1,7 +1,7 @@
 """The rows of photos of a score: CLIP-I, CLIP-T, LPIPS, IS, FID, KID and MM-Relevance.
 
-Photos are opened, encoded and forgotten in small parts. A photo that cannot be read is a
-PhotoError that names it.
+Photos are opened, encoded and forgotten in small parts, dealt out to the ranks where there are
+several. A photo that cannot be read is a PhotoError that names it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from showtell.metrics.answers import aligned
 from showtell.metrics.encoders import opened, pixels_of, square_pixels
 from showtell.metrics.inception import NUM_CLASSES, NUM_FEATURES, Inception
 from showtell.metrics.perceptual import SIDE, Lpips
-from showtell.metrics.photos import InceptionScore, PhotoSets
+from showtell.metrics.photos import InceptionScore, PhotoSets, merged_across_ranks
 from showtell.metrics.protocols import Protocol
 from showtell.metrics.report import Value, mean_value
 from showtell.metrics.score_text import Pairs
 from showtell.metrics.similarity import (
     PhotoEncoder,
+    Relevance,
     TextEncoder,
     cosines,
     minigpt5_relevance,
     mmdialog_relevance,
 )
+from showtell.ranks import dealt, share_of
 
 _CHUNK = 64
 _MOST_VALUES = 20_000_000  # of pixels in one part: 80 MB
@@ -56,16 +58,17 @@ def clip_i_value(
     both = [row for row in rows if row[0] is not None]
     if not rows or not both and protocol.name != "mmdialog":
         return None
-    found: dict[int, float] = {}
-    for start in range(0, len(both), _CHUNK):
-        part = both[start : start + _CHUNK]
+
+    def measure(part: Sequence[Any]) -> list[float]:
         one, other = (encoder([row[k] for row in part]) for k in (0, 1))
-        found |= {start + k: c for k, c in enumerate(cosines(one, other).tolist())}
+        return cosines(one, other).tolist()
+
+    found = dealt(both, measure, _CHUNK)
     missing = len(rows) - len(both)
     note = f"cosine; {id}" + (f"; {missing:,} of {len(rows):,} photos missing" if missing else "")
     if protocol.name != "mmdialog":
-        return _mean(list(found.values()), [row[2] for row in both], protocol, seed, note)
-    scores = iter(found.values())
+        return _mean(found, [row[2] for row in both], protocol, seed, note)
+    scores = iter(found)
     answers: dict[int, list[float]] = {}
     for said, _, _, number in rows:
         answers.setdefault(number, []).append(0.0 if said is None else next(scores))
@@ -91,11 +94,12 @@ def clip_t_value(
     ]
     if not rows:
         return None
-    found: list[float] = []
-    for start in range(0, len(rows), _CHUNK):
-        part = rows[start : start + _CHUNK]
+
+    def measure(part: Sequence[Any]) -> list[float]:
         photos, texts = photo_encoder([r[0] for r in part]), text_encoder([r[1] for r in part])
-        found += cosines(photos, texts).tolist()
+        return cosines(photos, texts).tolist()
+
+    found = dealt(rows, measure, _CHUNK)
     return _mean(found, [row[2] for row in rows], protocol, seed, f"cosine; {id}")
 
 
@@ -104,11 +108,12 @@ def lpips_value(pairs: Pairs, protocol: Protocol, lpips: Lpips, *, seed: int) ->
     rows = [row for row in photo_pairs(pairs, protocol) if row[0] is not None]
     if not rows:
         return None
-    found: list[float] = []
-    for start in range(0, len(rows), _CHUNK):
-        part = rows[start : start + _CHUNK]
+
+    def measure(part: Sequence[Any]) -> list[float]:
         one, other = (torch.stack([_squeezed(row[k]) for row in part]) for k in (0, 1))
-        found += lpips(one, other).tolist()
+        return lpips(one, other).tolist()
+
+    found = dealt(rows, measure, _CHUNK)
     groups = [row[2] for row in rows]
     return mean_value(
         found,
@@ -179,7 +184,7 @@ def set_values(
         score = InceptionScore(NUM_CLASSES)
         for first, pixels in _pixels(said, features, short_side=None):
             score.update(features.inception(pixels).logits_NC, first=first)
-        mean, spread = score.compute()
+        mean, spread = merged_across_ranks(score).compute()
         values["inception_score"] = Value(
             value=mean,
             low=None,
@@ -200,6 +205,7 @@ def set_values(
     for photos, real in ((wanted, True), (said, False)):
         for first, pixels in _pixels(photos, features, short_side=protocol.fid_short_side):
             sets.update(features.encode(pixels), real=real, first=first)
+    sets = merged_across_ranks(sets)
     n = min(len(said), len(wanted))
     sizes = f"{len(said):,} said, {len(wanted):,} wanted; {about}"
 
@@ -240,9 +246,14 @@ def set_values(
 def _pixels(
     photos: Sequence[Path], features: SetFeatures, *, short_side: int | None
 ) -> Iterator[tuple[int, Tensor]]:
-    """(number of the first, N3HW): neighbours of one shape together, as far as memory allows."""
+    """(number of the first, N3HW) of this rank's share of the photos.
+
+    Neighbours of one shape come together, as far as memory allows.
+    """
     held: list[Tensor] = []
-    for number, photo in enumerate(photos):
+    mine = share_of(len(photos))
+    for number in mine:
+        photo = photos[number]
         if features.side is not None:
             pixels = square_pixels([photo], size=features.side)[0]
         else:
@@ -256,7 +267,7 @@ def _pixels(
             held = []
         held.append(pixels)
     if held:
-        yield len(photos) - len(held), torch.stack(held)
+        yield mine.stop - len(held), torch.stack(held)
 
 
 def _reduced(image: Image.Image, short_side: int | None) -> Image.Image:
@@ -286,26 +297,34 @@ def relevance_values(
         dialogues: dict[str, list[int]] = {}
         for number, (_, wanted) in enumerate(pairs):
             dialogues.setdefault(wanted.dialogue, []).append(number)
-        found = [
-            minigpt5_relevance(
-                [pairs[k][0].elements for k in numbers],
-                [pairs[k][1].elements for k in numbers],
-                text_encoder=text_encoder,
-                photo_encoder=photo_encoder,
-            )
-            for numbers in dialogues.values()
-        ]
+
+        def of_dialogues(part: Sequence[list[int]]) -> list[Relevance]:
+            return [
+                minigpt5_relevance(
+                    [pairs[k][0].elements for k in numbers],
+                    [pairs[k][1].elements for k in numbers],
+                    text_encoder=text_encoder,
+                    photo_encoder=photo_encoder,
+                )
+                for numbers in part
+            ]
+
+        found = dealt(list(dialogues.values()), of_dialogues, _CHUNK)
         groups = list(dialogues)
     else:
-        found = [
-            mmdialog_relevance(
-                said.elements,
-                wanted.elements,
-                text_encoder=text_encoder,
-                photo_encoder=photo_encoder,
-            )
-            for said, wanted in pairs
-        ]
+
+        def of_answers(part: Pairs) -> list[Relevance]:
+            return [
+                mmdialog_relevance(
+                    said.elements,
+                    wanted.elements,
+                    text_encoder=text_encoder,
+                    photo_encoder=photo_encoder,
+                )
+                for said, wanted in part
+            ]
+
+        found = dealt(pairs, of_answers, _CHUNK)
         groups = [wanted.dialogue for _, wanted in pairs]
     return {
         f"relevance.{protocol.name}.{part}": _mean(

@@ -32,6 +32,7 @@ from showtell.metrics.records import Matched
 from showtell.metrics.report import Value, digest, model_digest
 from showtell.metrics.retrieval import decision_values, retrieval_values
 from showtell.metrics.text_meteor import open_wordnet
+from showtell.ranks import gathered
 
 Told = Callable[[str, int, int], None]
 SETS = ("inception_score", "fid", "fid_infinity", "kid")
@@ -285,8 +286,9 @@ class Rows:
         self.encoders[role] = f"{_marked_id(encoder)} (the protocol names {wanted})"
 
     def _count_cut(self, kind: str, encoder: Any) -> None:
-        if getattr(encoder, "truncated", 0):
-            self.cut[kind] = encoder.truncated
+        cut = sum(gathered(getattr(encoder, "truncated", 0)))
+        if cut:
+            self.cut[kind] = cut
 
     # ----------------------------------------------------------------------------------- others
 

@@ -18,6 +18,7 @@ from showtell.metrics.report import Value, mean_value, percentiles, resample_cou
 from showtell.metrics.similarity import TextEncoder, cosines
 from showtell.metrics.text import distinct_n, text_values
 from showtell.metrics.text_meteor import TOKENS, meteor, meteor_exact_stem
+from showtell.ranks import dealt
 
 Pairs = Sequence[tuple[Record, Record]]
 _DESCRIPTION = re.compile(r"\[img\].*?(\[/img\]|$)", re.IGNORECASE | re.DOTALL)
@@ -117,15 +118,16 @@ def sbert_value(
     rows = [row for row in rows if row[1]]
     if not rows:
         return None
-    found: list[float] = []
-    for start in range(0, len(rows), _CHUNK):
-        part = rows[start : start + _CHUNK]
+
+    def measure(part: Sequence[tuple[str, str, str]]) -> list[float]:
         said = [row for row in part if row[0]]
         scores: Iterator[float] = iter(())
         if said:
             one, other = (encoder([row[k] for row in said]) for k in (0, 1))
             scores = iter(cosines(one, other).tolist())
-        found += [next(scores) if row[0] else 0.0 for row in part]
+        return [next(scores) if row[0] else 0.0 for row in part]
+
+    found = dealt(rows, measure, _CHUNK)
     return averaged(found, [row[2] for row in rows], protocol, seed=seed, note=f"cosine; {id}")
 
 

@@ -22,6 +22,7 @@ from showtell.metrics.protocols import Protocol, protocol_named
 from showtell.metrics.records import FIELDS, Matched, Source, match
 from showtell.metrics.report import Report, digest
 from showtell.metrics.score_rows import Rows, Told
+from showtell.ranks import processes
 
 
 def score(
@@ -50,7 +51,8 @@ def score(
     folders or hub ids, or objects: ``clip`` and ``relevance_clip`` with ``texts``, ``photos`` and
     perhaps ``id``; ``sentence_encoder`` a callable; ``features`` "world:oracle" or
     "world:encoder", or a callable of pixels N3HW with ``num_features``. ``threshold`` is that of
-    the share moment. Raises DataError, ConfigError, CheckpointError, PhotoError,
+    the share moment. Under torchrun each rank encodes its share, all return the same report, and
+    the first writes it. Raises DataError, ConfigError, CheckpointError, PhotoError,
     MissingDependency.
     """
     began = time.perf_counter()
@@ -99,7 +101,7 @@ def score(
         notes=(*rows.notes(), *_notes(chosen, matched)),
     )
     report = replace(report, encoders=rows.encoders)
-    if out is not None:
+    if out is not None and processes()[0] == 0:
         report.write(out)
     return report
 

@@ -181,7 +181,7 @@ class Answerer(Writer):
         while bool(going_B.any()):
             self.open_turn(writing, going_B)
             p_share_B = self.p_share(writing)
-            unpainted_B = torch.tensor([not row.images for row in rows])
+            unpainted_B = self._column([not row.images for row in rows]).bool()
             shares_B = going_B & unpainted_B & (p_share_B >= self.decoding.share_threshold)
             tells_B = going_B & ~shares_B
             for number in going_B.nonzero()[:, 0].tolist():
@@ -201,7 +201,7 @@ class Answerer(Writer):
             again_B, over_B = (
                 writing.logits_BV[:, self.renderer.roles[role]] for role in (AGENT, USER)
             )
-            full_B = torch.tensor([len(row.out) >= self.decoding.max_turns for row in rows])
+            full_B = self._column([len(row.out) >= self.decoding.max_turns for row in rows]).bool()
             going_B = going_B & (over_B < again_B) & ~full_B
         return [
             Reply(

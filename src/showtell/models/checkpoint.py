@@ -54,7 +54,7 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
             model.painter.save_pretrained(fresh / "painter")
         if any(True for _ in model.bridge.parameters()):
             state = model.bridge.state_dict()
-            save_file({name: value.contiguous() for name, value in state.items()}, fresh / BRIDGE)
+            save_file({n: value.contiguous().cpu() for n, value in state.items()}, fresh / BRIDGE)
         if (head := head_of(getattr(model.bridge, "decide", None))) is not None:
             head.save_pretrained(fresh)
         if model.captioner is not None:

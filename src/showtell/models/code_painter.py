@@ -140,7 +140,7 @@ class CodePainter(nn.Module):
     def codes(self, pixels_N3HW: Tensor) -> Tensor:
         """Pixels in [0, 1] -> (N, L) codes, row by row."""
         # a code in half precision would be its neighbour now and then
-        with torch.no_grad(), torch.autocast(pixels_N3HW.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(self.vq.device.type, enabled=False):
             if self.vae is None:
                 return self.vq_codes(pixels_N3HW * 2 - 1)
             return self.vq_codes(encode_latents(self.vae, pixels_N3HW))
@@ -148,6 +148,7 @@ class CodePainter(nn.Module):
     @torch.no_grad()
     def vq_codes(self, inputs: Tensor) -> Tensor:
         """What the VQ model reads (pixels in [-1, 1], or the VAE's latents) -> (N, L) codes."""
+        inputs = inputs.to(self.vq.device)
         indices = self.vq.quantize(self.vq.encode(inputs).latents)[2][2]
         return indices.reshape(len(inputs), -1)
 
@@ -184,6 +185,7 @@ class CodePainter(nn.Module):
 
     def codes_loss(self, cond_NSC: Tensor, codes_NL: Tensor) -> Tensor:
         """The same on codes."""
+        codes_NL = codes_NL.to(cond_NSC.device)
         return F.cross_entropy(
             self.code_logits(cond_NSC, codes_NL).flatten(0, 1), codes_NL.flatten()
         )

@@ -152,7 +152,7 @@ def with_cross_attention(language: LanguageModel, *, layers: Sequence[int]) -> L
     }
     mllama = MllamaForCausalLM(
         MllamaTextConfig(**shared, num_hidden_layers=total, cross_attention_layers=sorted(layers))
-    ).to(llama.dtype)
+    ).to(device=llama.device, dtype=llama.dtype)
     own = [at for at in range(total) if at not in set(layers)]
     state = {
         re.sub(r"layers\.(\d+)", lambda found: f"layers.{own[int(found[1])]}", name): value
@@ -203,13 +203,15 @@ class CrossAttentionPerceptron(nn.Module):
         return self._states(pixels_P3HW)[:, 0]
 
     def _states(self, pixels_P3HW: Tensor) -> Tensor:
+        pixels_P3HW = pixels_P3HW.to(self.project.weight.device)
         seen = self.vision(pixel_values=pixels_P3HW * 2 - 1, interpolate_pos_encoding=True)
         return seen.last_hidden_state
 
     def save_pretrained(self, folder: Path) -> None:
         self.vision.save_pretrained(folder / "vision", max_shard_size=MAX_SHARD_SIZE)
         rows = {
-            name: value.detach().contiguous() for name, value in self.project.named_parameters()
+            name: value.detach().contiguous().cpu()
+            for name, value in self.project.named_parameters()
         }
         save_file(rows, folder / FILE)
         description = {"perceptron": "cross_attention"}

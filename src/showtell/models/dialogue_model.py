@@ -89,6 +89,7 @@ class PhotoDialogueModel(Answerer):
         ``v`` (or what the bridge has in its place) and ``caption`` are absent from a batch without
         photos to make, ``caption`` also where a bridge has its own tokens.
         """
+        batch = batch.to(self.device)
         states = self.states(batch)
         # State k-1 predicts token k; only the trained positions ever meet the vocabulary.
         rows, columns = (batch.labels_BT[:, 1:] != IGNORED).nonzero(as_tuple=True)
@@ -122,6 +123,7 @@ class PhotoDialogueModel(Answerer):
 
     def states(self, batch: Batch) -> LanguageStates:
         """Perceive the photos, put them in their places, run the LLM once."""
+        batch = batch.to(self.device)
         embeds_BTD, photos = self.language.embed(batch.ids_BT), None
         if batch.seen_pixels_P3HW is not None and self.perceptron is not None:
             embeds_BTD, photos = self.put_photos(
@@ -139,11 +141,13 @@ class PhotoDialogueModel(Answerer):
 
     def share_logits(self, states: LanguageStates, batch: Batch) -> Tensor:
         """log P([IMG]) - log P(anything else) at each share moment, (M,)."""
+        batch = batch.to(self.device)
         hidden_MD = states.hidden_BTD[batch.moment_row_M, batch.moment_index_M]
         return share_logit(self.language.head(hidden_MD).float(), self.renderer.img)
 
     def gather_spans(self, states: LanguageStates, batch: Batch) -> PhotoSpans:
         """The N photo spans of a batch, padded to the longest (see PhotoSpans)."""
+        batch = batch.to(self.device)
         lengths_N = batch.span_stop_N - batch.span_start_N
         offsets_K = torch.arange(int(lengths_N.max()), device=lengths_N.device)
         mask_NK = offsets_K < lengths_N[:, None]
@@ -182,8 +186,8 @@ class PhotoDialogueModel(Answerer):
         rows = [self.renderer.words(caption) for caption in captions]
         length = max(len(row) for row in rows)
         pad = self.language.tokenizer.pad_token_id
-        ids_NK = torch.tensor([row + [pad] * (length - len(row)) for row in rows])
-        mask_NK = torch.tensor([[1] * len(r) + [0] * (length - len(r)) for r in rows]).bool()
+        ids_NK = self._column([row + [pad] * (length - len(row)) for row in rows])
+        mask_NK = self._column([[1] * len(r) + [0] * (length - len(r)) for r in rows]).bool()
         embeds_NKD = self.language.embed(ids_NK)
         one_hot_NKV = F.one_hot(ids_NK, len(self.language.tokenizer)).float()
         return PhotoSpans(

@@ -50,6 +50,10 @@ class LanguageModel(nn.Module):
         """D"""
         return int(self.model.config.hidden_size)
 
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
     # ----------------------------------------------------------------------------- vocabulary
 
     def grow_vocabulary(self, tokens: Sequence[str], *, seed: int, noise: float = 0.1) -> list[int]:

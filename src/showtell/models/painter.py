@@ -108,7 +108,7 @@ def encode_latents(
     vae: AutoencoderKL, pixels_N3HW: Tensor, *, generator: Dice | None = None
 ) -> Tensor:
     """Pixels in [0, 1] -> scaled latents; a sample with a generator, else the mode."""
-    posterior = vae.encode(pixels_N3HW * 2 - 1).latent_dist
+    posterior = vae.encode(pixels_N3HW.to(vae.device) * 2 - 1).latent_dist
     latents = posterior.mode() if generator is None else posterior.sample(generator)
     return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
 
@@ -179,6 +179,7 @@ class LatentDiffusionPainter(nn.Module):
         snr_gamma: float | None = None,
     ) -> Tensor:
         """The same on latents; ``snr_gamma`` weighs by min(SNR, gamma)/SNR (arXiv 2303.09556)."""
+        latents = latents.to(cond_NSC.device)
         noise = randn_tensor(latents.shape, generator=generator, device=latents.device)
         dice = generator if isinstance(generator, list) else [generator]
         steps_N = torch.cat(

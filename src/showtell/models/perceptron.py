@@ -56,6 +56,7 @@ class QFormerPerceptron(nn.Module):
 
     def forward(self, pixels_P3HW: Tensor) -> Tensor:
         """Pixels in [0, 1], any H and W that the patch size divides -> (P, Q, D)."""
+        pixels_P3HW = pixels_P3HW.to(self.queries_QC.device)
         states = self.vision(  # Eq. 3: H_v = ViT(I)
             pixel_values=pixels_P3HW * 2 - 1, interpolate_pos_encoding=True
         ).last_hidden_state
@@ -68,16 +69,16 @@ class QFormerPerceptron(nn.Module):
     @torch.no_grad()
     def features(self, pixels_P3HW: Tensor) -> Tensor:
         """The vision encoder's state at CLS, (P, F), without a gradient: what to search by."""
-        return _feature(self.vision, pixels_P3HW * 2 - 1)
+        return _feature(self.vision, pixels_P3HW.to(self.queries_QC.device) * 2 - 1)
 
     def save_pretrained(self, folder: Path) -> None:
         self.vision.save_pretrained(folder / "vision", max_shard_size=MAX_SHARD_SIZE)
         self.qformer.save_pretrained(folder / "qformer", max_shard_size=MAX_SHARD_SIZE)
         save_file(
             {
-                "queries": self.queries_QC.detach().contiguous(),
-                "project.weight": self.project.weight.detach().contiguous(),
-                "project.bias": self.project.bias.detach().contiguous(),
+                "queries": self.queries_QC.detach().contiguous().cpu(),
+                "project.weight": self.project.weight.detach().contiguous().cpu(),
+                "project.bias": self.project.bias.detach().contiguous().cpu(),
             },
             folder / FILE,
         )
@@ -158,14 +159,14 @@ class LinearPerceptron(nn.Module):
     def features(self, pixels_P3HW: Tensor) -> Tensor:
         """One feature a photo, (P, F), without a gradient: CLIP's pooled output, ViT's CLS."""
         mean_311, std_311 = self.mean_3[:, None, None], self.std_3[:, None, None]
-        return _feature(self.vision, (pixels_P3HW - mean_311) / std_311)
+        return _feature(self.vision, (pixels_P3HW.to(mean_311.device) - mean_311) / std_311)
 
     def save_pretrained(self, folder: Path) -> None:
         self.vision.save_pretrained(folder / "vision", max_shard_size=MAX_SHARD_SIZE)
         save_file(
             {
-                "project.weight": self.project.weight.detach().contiguous(),
-                "project.bias": self.project.bias.detach().contiguous(),
+                "project.weight": self.project.weight.detach().contiguous().cpu(),
+                "project.bias": self.project.bias.detach().contiguous().cpu(),
             },
             folder / FILE,
         )

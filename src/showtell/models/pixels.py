@@ -16,5 +16,6 @@ def to_pixels(image: Image.Image) -> Tensor:
 
 def to_image(pixels_3HW: Tensor) -> Image.Image:
     """(3, H, W) in [0, 1] -> RGB image."""
-    array = (pixels_3HW.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous()
+    bytes_3HW = (pixels_3HW.float().clamp(0, 1) * 255).round().byte().cpu()
+    array = bytes_3HW.permute(1, 2, 0).contiguous()
     return Image.frombytes("RGB", (array.shape[1], array.shape[0]), array.numpy().tobytes())

@@ -39,6 +39,7 @@ class ClipRanker(nn.Module):
     @torch.no_grad()
     def forward(self, pixels_N3HW: Tensor, captions: Sequence[str]) -> Tensor:
         """Pixels in [0, 1] -> cosines (N,), each photo's with its own caption."""
+        pixels_N3HW = pixels_N3HW.to(self.clip.device)
         side = self.clip.config.vision_config.image_size
         if pixels_N3HW.shape[-1] != side:
             pixels_N3HW = F.interpolate(pixels_N3HW, (side, side), mode="bicubic", antialias=True)

@@ -194,6 +194,7 @@ def part_twins(table: nn.Embedding, *, noise: float, seed: int, above: float = 0
         ]
     )
     random_VD = torch.randn(rows_VD.shape, generator=torch.Generator().manual_seed(seed))
+    random_VD = random_VD.to(rows_VD.device)
     shift_VD = F.normalize(random_VD, dim=-1) * rows_VD.norm(dim=-1, keepdim=True) * noise
     rows_VD[near_V] += shift_VD[near_V].to(rows_VD.dtype)
     return int(near_V.sum())

@@ -52,7 +52,7 @@ class Writing:
 
     @property
     def all_rows_B(self) -> Tensor:
-        return torch.ones(len(self.hidden_BD), dtype=torch.bool)
+        return self.hidden_BD.new_ones(len(self.hidden_BD), dtype=torch.bool)
 
     def take(self, rows_N: Tensor) -> Writing:
         """Some of the rows, by number."""
@@ -68,10 +68,11 @@ class Writing:
         """Put the rows of parts together; each comes with the numbers that its rows have here."""
         writings = [part for _, part in parts]
         counts = [len(numbers) for numbers, _ in parts]
-        order_B = torch.tensor([number for numbers, _ in parts for number in numbers]).argsort()
+        order = [number for numbers, _ in parts for number in numbers]
+        order_B = torch.tensor(order, device=self.hidden_BD.device).argsort()
         slots = [part.slots_BS for part in writings]
         if any(each is not None for each in slots):
-            none = [torch.zeros((count, 0), dtype=torch.bool) for count in counts]
+            none = [self.mask_BT.new_zeros((count, 0)) for count in counts]
             slots_BS = _stacked(
                 [a if a is not None else b for a, b in zip(slots, none, strict=True)]
             )
@@ -90,6 +91,14 @@ class Writer(nn.Module):
     renderer: Renderer
     decoding: Decoding
     name: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.language.device
+
+    def _column(self, values: Sequence[int] | Sequence[list[int]]) -> Tensor:
+        """Numbers where the LLM is."""
+        return torch.tensor(values, dtype=torch.long, device=self.device)
 
     # -------------------------------------------------------------------------------- reading
 
@@ -131,7 +140,7 @@ class Writer(nn.Module):
         num_rows, length = len(rows), max(len(row.ids) for row in rows)
         pads = [length - len(row.ids) for row in rows]
         pad_id = self.language.tokenizer.pad_token_id
-        ids_BT = torch.tensor(
+        ids_BT = self._column(
             [[pad_id] * pad + row.ids for pad, row in zip(pads, rows, strict=True)]
         )
         seen = [(b, place) for b, row in enumerate(rows) for place in row.seen]
@@ -140,16 +149,16 @@ class Writer(nn.Module):
             embeds_BTD, photos = self.put_photos(
                 embeds_BTD,
                 self._perceive([images[b][place.photo.id] for b, place in seen]),
-                row_P=torch.tensor([b for b, _ in seen]),
-                start_P=torch.tensor([pads[b] + place.start for b, place in seen]),
+                row_P=self._column([b for b, _ in seen]),
+                start_P=self._column([pads[b] + place.start for b, place in seen]),
             )
         writing = Writing(
             cache=self.language.new_cache(num_rows),
-            mask_BT=torch.zeros((num_rows, 0), dtype=torch.bool),
+            mask_BT=ids_BT.new_zeros((num_rows, 0), dtype=torch.bool),
             hidden_BD=embeds_BTD[:, -1],
-            logits_BV=torch.empty(num_rows, 0),
+            logits_BV=embeds_BTD.new_empty((num_rows, 0), dtype=torch.float32),
         )
-        mask_BT = torch.arange(length) >= torch.tensor(pads)[:, None]
+        mask_BT = torch.arange(length, device=ids_BT.device) >= self._column(pads)[:, None]
         self._push_embeds(writing, embeds_BTD, mask_BT=mask_BT, photos=photos)
         return writing
 
@@ -245,7 +254,7 @@ class Writer(nn.Module):
         # they are known beforehand, so the LLM reads them in one go
         embeds_BKD, after_BKD = self._push(writing, list(self.renderer.span_ids), rows_B)
         before_BKD = torch.cat([before_BD[:, None], after_BKD[:, :-1]], dim=1)
-        ids_NK = torch.tensor([self.renderer.span_ids] * int(rows_B.sum()))
+        ids_NK = self._column([list(self.renderer.span_ids)] * int(rows_B.sum()))
         return PhotoSpans(
             ids_NK=ids_NK,
             mask_NK=torch.ones_like(ids_NK).bool(),
@@ -307,7 +316,7 @@ class Writer(nn.Module):
                 if on_text and not text.endswith("\ufffd"):  # its last bytes are not all here yet
                     piece, said[b] = text[len(said[b]) :], text
                     on_text(b, piece if len(ids[b]) > 1 else piece.lstrip())
-            tokens_B = chosen_B.where(going_B, torch.tensor(pad_id))
+            tokens_B = chosen_B.masked_fill(~going_B, pad_id)
             self._push_ids(now, tokens_B[:, None], going_B)
         if parts:
             writing.become([*parts, (numbers, now)])
@@ -328,7 +337,7 @@ class Writer(nn.Module):
         if temperature == 0:
             return chosen_B
         p_BV, order_BV = (logits_BV / temperature).softmax(-1).sort(descending=True)
-        p_BV = p_BV.masked_fill(p_BV.cumsum(-1) - p_BV > top_p, 0)
+        p_BV = p_BV.masked_fill(p_BV.cumsum(-1) - p_BV > top_p, 0).cpu()  # where the dice are
         for b in rows_B.nonzero()[:, 0].tolist():
             if not bool(torch.isfinite(p_BV[b]).all()):
                 raise GenerationError(
@@ -336,7 +345,7 @@ class Writer(nn.Module):
                     "copy or train it again"
                 )
             place = torch.multinomial(p_BV[b], 1, generator=generators[b])
-            chosen_B[b] = order_BV[b, place]
+            chosen_B[b] = order_BV[b, int(place)]
         return chosen_B
 
     # ------------------------------------------------------------------------- below the words
@@ -346,7 +355,7 @@ class Writer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Read the same tokens in each of ``rows_B``; the tokens' embeddings and states."""
         rows_B = writing.all_rows_B if rows_B is None else rows_B
-        return self._push_ids(writing, torch.tensor([list(ids)] * len(rows_B)), rows_B)
+        return self._push_ids(writing, self._column([list(ids)] * len(rows_B)), rows_B)
 
     def _push_ids(self, writing: Writing, ids_BT: Tensor, rows_B: Tensor) -> tuple[Tensor, Tensor]:
         embeds_BTD = self.language.embed(ids_BT)
@@ -355,9 +364,8 @@ class Writer(nn.Module):
 
     def _push_photos(self, writing: Writing, shown: Sequence[Image.Image], rows_B: Tensor) -> None:
         """The photos that ``rows_B`` have shared, one each, as they see them from now on."""
-        ids_BQ = torch.full(
-            (len(rows_B), self.renderer.config.num_photo_tokens), self.renderer.photo
-        )
+        num_tokens = self.renderer.config.num_photo_tokens
+        ids_BQ = self._column([[self.renderer.photo] * num_tokens] * len(rows_B))
         embeds_BQD = self.language.embed(ids_BQ)
         row_P = rows_B.nonzero()[:, 0]
         embeds_BQD, photos = self.put_photos(

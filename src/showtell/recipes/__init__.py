@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -279,12 +280,28 @@ def run_recipe(
     recipe = RECIPES[name]
     config = override(replace(recipe.config(), seed=seed), overrides)
     out = out or Path("runs") / name
-    if not resume and out.is_dir() and any(out.iterdir()):
+    from showtell.ranks import gathered, processes, told_by
+
+    rank, _ = processes()
+    if told_by(0, not resume and out.is_dir() and any(out.iterdir())):
         raise ConfigError(
             f'"{out}" already holds files; wanted an empty folder, so that no run is overwritten; '
             "go on with --resume, or choose another --out"
         )
-    return recipe.run(config, out=out, resume=resume)
+    if rank == 0:
+        gathered(None)  # the others have their copies
+        return recipe.run(config, out=out, resume=resume)
+    # one folder is kept, the first process's; a further one works in a copy, which it throws away
+    scratch = out / f".rank{rank}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    if resume and out.is_dir():
+        # run_stage has its state from the first process
+        spared = shutil.ignore_patterns(".rank*", "state*", "best.safetensors")
+        shutil.copytree(out, scratch, ignore=spared)
+    gathered(None)
+    path = recipe.run(config, out=scratch, resume=resume)
+    shutil.rmtree(scratch)
+    return out / path.relative_to(scratch)
 
 
 def model_folder(name_or_path: str) -> Path:
@@ -308,9 +325,14 @@ def model_folder(name_or_path: str) -> Path:
     )
 
 
-def load_model(name_or_path: str) -> PhotoDialogueModel:
-    """A shipped model by name, or a model folder. Raises CheckpointError."""
+def load_model(name_or_path: str, *, device: str | None = None) -> PhotoDialogueModel:
+    """A shipped model by name, or a model folder, on ``device`` (see ``devices.py``).
+
+    Raises CheckpointError, UsageError.
+    """
     folder = model_folder(name_or_path)
+    from showtell.devices import on_device
     from showtell.recipes.world_dialogue import load_folder
 
-    return load_folder(folder)
+    with on_device(device):
+        return load_folder(folder)

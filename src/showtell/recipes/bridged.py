@@ -122,7 +122,7 @@ def _rebuilt(
 ) -> PhotoDialogueModel:
     """``base`` with these parts and the renderer's ``settings`` that they need."""
     config = replace(base.renderer.config, **settings)
-    return PhotoDialogueModel(
+    model = PhotoDialogueModel(
         language=language,
         perceptron=perceptron,
         bridge=bridge,
@@ -133,3 +133,4 @@ def _rebuilt(
         decoding=base.decoding,
         captioner=base.captioner,
     )
+    return model.to(base.device)

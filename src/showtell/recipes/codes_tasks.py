@@ -37,7 +37,7 @@ class VqTask:
     def losses(
         self, indices: Sequence[int], *, generator: torch.Generator, epoch: float
     ) -> dict[str, Tensor]:
-        latents = latents_tensor(self.latents[sorted(indices)])
+        latents = latents_tensor(self.latents[sorted(indices)]).to(self.module.device)
         rebuilt = self.module(latents)
         return {
             "latents": F.mse_loss(rebuilt.sample.float(), latents),
@@ -47,7 +47,7 @@ class VqTask:
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """The squared error, and the share of the codebook that the held-out photos use."""
-        latents = latents_tensor(self.held_out)
+        latents = latents_tensor(self.held_out).to(self.module.device)
         used = self.module.quantize(self.module.encode(latents).latents)[2][2].unique()
         return {
             "dev_error": float(F.mse_loss(self.module(latents).sample, latents)),
@@ -62,7 +62,7 @@ def start_codebook(vq: VQModel, latents: np.ndarray, *, seed: int) -> None:
     The library's own start, a tiny cube round zero, leaves most codes without a photo for ever.
     Raises ConfigError for more codes than places in these photos.
     """
-    encoded = vq.encode(latents_tensor(latents)).latents
+    encoded = vq.encode(latents_tensor(latents).to(vq.device)).latents
     rows_MW = encoded.permute(0, 2, 3, 1).reshape(-1, encoded.shape[1])
     chosen = torch.randperm(len(rows_MW), generator=torch.Generator().manual_seed(seed))
     codebook = vq.quantize.embedding.weight
@@ -71,7 +71,7 @@ def start_codebook(vq: VQModel, latents: np.ndarray, *, seed: int) -> None:
             f"{len(latents)} photos have {len(rows_MW)} places for a code, and the codebook has "
             f"{len(codebook)}; give more photos, or set num_codes={len(rows_MW)} or fewer"
         )
-    codebook.copy_(rows_MW[chosen[: len(codebook)]])
+    codebook.copy_(rows_MW[chosen[: len(codebook)].to(vq.device)])
 
 
 def latents_tensor(latents: np.ndarray) -> Tensor:
@@ -113,7 +113,7 @@ def latents_of(vae: AutoencoderKL, photos: np.ndarray, *, batch_size: int = 64) 
     for start in range(0, len(photos), batch_size):
         pixels = pixels_tensor(photos[start : start + batch_size])
         pixels = pixels.to(memory_format=torch.channels_last)
-        parts.append(encode_latents(vae, pixels).numpy().astype(np.float16))
+        parts.append(encode_latents(vae, pixels).cpu().numpy().astype(np.float16))
     return np.concatenate(parts)
 
 
@@ -121,7 +121,7 @@ def latents_of(vae: AutoencoderKL, photos: np.ndarray, *, batch_size: int = 64) 
 def codes_of(painter: CodePainter, latents: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
     """The codes of all photos from their latents, int16 (N, L)."""
     parts = [
-        painter.vq_codes(latents_tensor(latents[start : start + batch_size])).short().numpy()
+        painter.vq_codes(latents_tensor(latents[start : start + batch_size])).short().cpu().numpy()
         for start in range(0, len(latents), batch_size)
     ]
     return np.concatenate(parts)

@@ -264,14 +264,14 @@ def dialogue_task(
 
 def held_out_measures(model: PhotoDialogueModel, held: list[Dialogue]) -> dict[str, float]:
     """``perplexity`` of the held-out dialogues, while a model is trained."""
-    from showtell.evaluation.dialogues import read_dialogues
+    from showtell.evaluation.reading import read_dialogues
 
     return {"perplexity": read_dialogues(model, held).perplexity} if held else {}
 
 
 def calibrate(model: PhotoDialogueModel, held: list[Dialogue]) -> None:
     """Set the threshold on P(share) where held-out dialogues have photos to share and others."""
-    from showtell.evaluation.dialogues import read_dialogues
+    from showtell.evaluation.reading import read_dialogues
 
     if not held:
         return

@@ -124,17 +124,17 @@ class DescriptionTask:
             drop=self.drop_words,
             generator=generator,
         )
-        numbers_N = self.numbers_N[list(indices)]
-        own_NN = torch.eye(len(indices), dtype=torch.bool)
+        numbers_N = self.numbers_N[list(indices)].to(logits_NN.device)
+        own_NN = torch.eye(len(indices), dtype=torch.bool, device=logits_NN.device)
         same_NN = (numbers_N[:, None] == numbers_N) & ~own_NN
         logits_NN = logits_NN.masked_fill(same_NN, -torch.inf)
-        gold_N = torch.arange(len(indices))
+        gold_N = torch.arange(len(indices), device=logits_NN.device)
         both = F.cross_entropy(logits_NN, gold_N) + F.cross_entropy(logits_NN.T, gold_N)
         return {"contrastive": both / 2}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        scores_QC = self.module(self.held_queries, self.held_descriptions).numpy()
+        scores_QC = self.module(self.held_queries, self.held_descriptions).cpu().numpy()
         return {"held_out_mrr": mean_reciprocal_rank(ranks(scores_QC, self.held_gold_Q))}
 
 

@@ -137,10 +137,12 @@ class PhotochatTask:
             paint=False,
         )
         batch = dataclasses.replace(batch, ids_BT=self._dropped(batch.ids_BT, generator))
+        batch = batch.to(model.device)
         states = model.states(batch)
         # State k-1 predicts token k. A random part of the words stands for all of them.
         trained_BT = batch.labels_BT[:, 1:] != IGNORED
-        trained_BT &= torch.rand(trained_BT.shape, generator=generator) < self.text_share
+        kept_BT = torch.rand(trained_BT.shape, generator=generator) < self.text_share
+        trained_BT &= kept_BT.to(model.device)
         at_row, at_column = trained_BT.nonzero(as_tuple=True)
         logits_NV = model.language.head(states.hidden_BTD[at_row, at_column]).float()
         gold_N = batch.labels_BT[at_row, at_column + 1]
@@ -149,7 +151,7 @@ class PhotochatTask:
             wanted_M = batch.moment_shared_M.float()
             if self.teacher is not None:
                 taught_M = torch.cat([torch.from_numpy(self.teacher[index]) for index, _ in part])
-                wanted_M = torch.lerp(wanted_M, taught_M.float(), self.trust)
+                wanted_M = torch.lerp(wanted_M, taught_M.float().to(model.device), self.trust)
             moment = F.binary_cross_entropy_with_logits(model.share_logits(states, batch), wanted_M)
             losses["moment"] = (moment, len(wanted_M))
         return losses

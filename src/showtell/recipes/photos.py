@@ -34,6 +34,7 @@ from showtell.bridges import Pipeline, PipelineConfig
 from showtell.config import to_plain
 from showtell.data.images import load_photo, square
 from showtell.data.sources import open_data
+from showtell.devices import the_device
 from showtell.dialogue import Photo
 from showtell.errors import CheckpointError, DataError
 from showtell.models.checkpoint import save_model
@@ -375,7 +376,7 @@ def run_photos_painter(config: PhotosPainter, *, out: Path, resume: bool) -> Pat
         painter.vae.register_to_config(scaling_factor=scale, shift_factor=shift)
         painter.vae.save_pretrained(vae_folder)
         run.finish(config.vae_whole)
-    painter.vae.to(memory_format=torch.channels_last).requires_grad_(False)
+    painter.vae.to(the_device(), memory_format=torch.channels_last).requires_grad_(False)
     painter.unet.to(memory_format=torch.channels_last)
     pixels = photo_set(told, side=_SIDE, cache=out / "cache").pixels
     latents = cached_rows(  # of every photo and of its mirror image

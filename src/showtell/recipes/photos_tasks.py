@@ -75,7 +75,7 @@ class PhotosContrastiveTask:
             generator=generator,
         )
         brightness = 0.8 + 0.4 * torch.rand(len(indices), 1, 1, 1, generator=generator)
-        seen = (crops_N3HW * brightness).clamp(0, 1)
+        seen = (crops_N3HW * brightness).clamp(0, 1).to(self.module.device)
         out = self.module(pixel_values=seen * 2 - 1, **self._ids(captions), return_loss=True)
         return {"contrastive": out.loss}
 
@@ -83,15 +83,16 @@ class PhotosContrastiveTask:
     def validate(self) -> dict[str, float]:
         """R@10 among the held-out photos and their first captions, the mean of both ways."""
         whole = whole_photos(self.held_pixels, side=self.module.config.vision_config.image_size)
+        whole = whole.to(self.module.device)
         ids = self._ids([several[0] for several in self.held_captions])
-        logits_NN = self.module(pixel_values=whole * 2 - 1, **ids).logits_per_image.float()
+        logits_NN = self.module(pixel_values=whole * 2 - 1, **ids).logits_per_image.float().cpu()
         gold_N = np.arange(len(logits_NN))
         found = [recall_at(ranks(some.numpy(), gold_N), 10) for some in (logits_NN, logits_NN.T)]
         return {"held_out_r10": sum(found) / 2}
 
     def _ids(self, captions: Sequence[str]) -> dict[str, Tensor]:
         told = self.tokenizer(list(captions), padding=True, truncation=True, return_tensors="pt")
-        return {"input_ids": told["input_ids"], "attention_mask": told["attention_mask"]}
+        return {name: told[name].to(self.module.device) for name in ("input_ids", "attention_mask")}
 
 
 @dataclass

@@ -47,6 +47,7 @@ class VaeTask:
         pixels = pixels.to(memory_format=torch.channels_last)
         flip = torch.rand(len(indices), generator=generator) < 0.5
         pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
+        pixels = pixels.to(self.module.device)
         posterior = self.module.encode(pixels).latent_dist
         rebuilt = self.module.decode(posterior.sample(generator)).sample.float()
         # Edges carry what a photo shows; a plain error would trade them for flat areas.
@@ -74,7 +75,7 @@ class VaeTask:
 
     def validate(self) -> dict[str, float]:
         with torch.no_grad():
-            pixels = pixels_tensor(self.held_out) * 2 - 1
+            pixels = pixels_tensor(self.held_out).to(self.module.device) * 2 - 1
             rebuilt = self.module.decode(self.module.encode(pixels).latent_dist.mode()).sample
             return {"dev_psnr": float(-10 * torch.log10(F.mse_loss(rebuilt, pixels) / 4))}
 
@@ -99,6 +100,7 @@ class LabelledVision(nn.Module):
 
     def forward(self, pixels_N3HW: Tensor) -> dict[str, Tensor]:
         """Pixels in [0, 1] -> logits (N, options) by attribute."""
+        pixels_N3HW = pixels_N3HW.to(self.vision.device)
         states = self.vision(pixel_values=pixels_N3HW * 2 - 1).last_hidden_state
         seen_NC = states[:, 0] if self.at_cls else states[:, 1:].mean(1)
         return {name: head(seen_NC) for name, head in self.heads.items()}
@@ -150,7 +152,8 @@ class VisionTask:
         flip = torch.rand(len(indices), generator=generator) < 0.5
         pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
         labels_NA = label_scenes([self.scenes[index] for index in indices])
-        logits = self.module(pixels).values()
+        logits = list(self.module(pixels).values())
+        labels_NA = labels_NA.to(logits[0].device)
         losses = [F.cross_entropy(l_NO.float(), labels_NA[:, a]) for a, l_NO in enumerate(logits)]
         return {"labels": torch.stack(losses).mean()}
 
@@ -159,7 +162,7 @@ class VisionTask:
             logits = self.module(pixels_tensor(self.held_out))
         labels_NA = label_scenes(self.held_out_scenes)
         right = {
-            f"dev_{name}": float((l_NO.argmax(-1) == labels_NA[:, a]).float().mean())
+            f"dev_{name}": float((l_NO.argmax(-1).cpu() == labels_NA[:, a]).float().mean())
             for a, (name, l_NO) in enumerate(logits.items())
         }
         return right
@@ -210,9 +213,9 @@ def encode_all(
     rows = []
     for start in range(0, len(photos), batch_size):
         pixels = pixels_tensor(photos[start : start + batch_size])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(painter.vae.device.type, dtype=torch.bfloat16):
             latents = painter.encode_photos(pixels.to(memory_format=torch.channels_last))
-        rows.append(latents.float().numpy().astype(np.float16))
+        rows.append(latents.float().cpu().numpy().astype(np.float16))
         if told:
             told(start)
     return np.concatenate(rows)
@@ -221,7 +224,7 @@ def encode_all(
 def latent_scale(vae: AutoencoderKL, photos: np.ndarray) -> tuple[float, float]:
     """(scaling factor, shift) that give the latents of photos zero mean and unit variance."""
     with torch.no_grad():
-        latents = vae.encode(pixels_tensor(photos) * 2 - 1).latent_dist.mode()
+        latents = vae.encode(pixels_tensor(photos).to(vae.device) * 2 - 1).latent_dist.mode()
     return float(1 / latents.std()), float(latents.mean())
 
 
@@ -283,8 +286,8 @@ def words_dropped(
     ids_BT: Tensor, *, model: PhotoDialogueModel, rate: float, generator: torch.Generator
 ) -> Tensor:
     """The ids with some of the words unreadable, as padding; the marks of turns and photos stay."""
-    marks = torch.tensor(sorted(model.renderer.special))
-    chosen_BT = torch.rand(ids_BT.shape, generator=generator) < rate
+    marks = ids_BT.new_tensor(sorted(model.renderer.special))
+    chosen_BT = (torch.rand(ids_BT.shape, generator=generator) < rate).to(ids_BT.device)
     chosen_BT &= ~torch.isin(ids_BT, marks)
     return ids_BT.masked_fill(chosen_BT, model.language.tokenizer.pad_token_id)
 

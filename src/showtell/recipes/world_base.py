@@ -16,6 +16,7 @@ from transformers import ViTModel
 from showtell.bridges import Pipeline, PipelineConfig
 from showtell.config import to_plain
 from showtell.data.photochat import read_photochat, split_held_out
+from showtell.devices import the_device
 from showtell.dialogue import Dialogue
 from showtell.metrics.pictures import loss_curves
 from showtell.models.checkpoint import save_model
@@ -185,6 +186,7 @@ class StageRunner:
 
     def run(self, stage: Stage, task: Any) -> list[dict[str, float]]:
         if stage.steps == 0:
+            task.module.to(the_device())
             return []
         folder = self.out / stage.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -240,7 +242,7 @@ def train_painter(config: WorldBase, run: StageRunner) -> LatentDiffusionPainter
         painter.vae.register_to_config(scaling_factor=scale, shift_factor=shift)
         painter.vae.save_pretrained(vae_folder)
         run.finish(config.vae_whole)
-    painter.vae.to(memory_format=torch.channels_last).requires_grad_(False)
+    painter.vae.to(the_device(), memory_format=torch.channels_last).requires_grad_(False)
     latents = cached_rows(
         run.out / "painter" / f"latents-{config.num_photos}.npy",
         lambda: encode_all(painter, photos),

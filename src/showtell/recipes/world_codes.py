@@ -17,6 +17,7 @@ import torch
 from diffusers import VQModel
 
 from showtell.config import to_plain
+from showtell.devices import the_device
 from showtell.errors import ConfigError
 from showtell.models.code_painter import CodePainter
 from showtell.models.painter import LatentDiffusionPainter
@@ -144,7 +145,7 @@ def base_painter(base: str) -> LatentDiffusionPainter:
             f'base is "{base}", and there is no painter in such a folder; train it first with '
             '"showtell train world_base", or name one with --set base=PATH'
         )
-    return LatentDiffusionPainter.from_pretrained(folder)
+    return LatentDiffusionPainter.from_pretrained(folder).to(the_device())
 
 
 def train_ranker(config: WorldCodes, *, out: Path, resume: bool) -> ClipRanker | None:
@@ -161,7 +162,8 @@ def train_vq(config: WorldCodes, run: StageRunner, latents: np.ndarray, dev: np.
     """V on latents, (N, c, h, w)."""
     folder = run.out / "vq" / "model"
     if run.finished(config.vq):
-        return VQModel.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
+        vq = VQModel.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
+        return vq.to(the_device())
     torch.manual_seed(config.seed)
     vq = small.build_vq(
         channels=latents.shape[1],

@@ -133,7 +133,7 @@ class ContrastiveTask:
         """R@1 both ways among the held-out photos; a caption states only some of what is there."""
         with torch.no_grad():
             inputs = self._inputs(self.held_out_scenes, self.held_out, seed=0)
-            logits_NN = self.module(**inputs).logits_per_image
+            logits_NN = self.module(**inputs).logits_per_image.cpu()
         gold_N = torch.arange(len(logits_NN))
         return {
             "dev_photo_to_caption_r1": float((logits_NN.argmax(1) == gold_N).float().mean()),
@@ -149,8 +149,9 @@ class ContrastiveTask:
             truncation=True,
             return_tensors="pt",
         )
-        return {
+        inputs = {
             "input_ids": told["input_ids"],
             "attention_mask": told["attention_mask"],
             "pixel_values": pixels_tensor(photos) * 2 - 1,
         }
+        return {name: each.to(self.module.device) for name, each in inputs.items()}

@@ -74,7 +74,7 @@ def share_states(
             pixels_of=world_pixels if model.perceptron is not None else None,
             paint=False,
         )
-        states.append(model.gather_spans(model.states(batch), batch).after_NKD)
+        states.append(model.gather_spans(model.states(batch), batch).after_NKD.cpu())
         photos += [place.photo for row in rows for place in row.spans]
     return torch.cat(states), photos
 

@@ -12,6 +12,7 @@ import torch
 
 from showtell.bridges import BRIDGE_CONFIGS, BRIDGES, DvtmConfig, PipelineConfig
 from showtell.config import from_plain, to_plain
+from showtell.devices import the_device
 from showtell.dialogue import Dialogue
 from showtell.errors import CheckpointError, ConfigError, did_you_mean
 from showtell.metrics.moment import best_threshold
@@ -130,8 +131,8 @@ def build_bridge(plain: Mapping[str, Any], language: LanguageModel) -> Bridge:
 
 
 def load_folder(folder: Path) -> PhotoDialogueModel:
-    """A model folder with any of our bridges."""
-    return load_model_folder(folder, bridge_of=build_bridge)
+    """A model folder with any of our bridges, on ``the_device()``."""
+    return load_model_folder(folder, bridge_of=build_bridge).to(the_device())
 
 
 def run_world_dialogue(
@@ -197,7 +198,7 @@ def start_model(config: WorldDialogue, *, name: str) -> PhotoDialogueModel:
     }
     if model.painter is not None:
         model.painter.unet.to(memory_format=torch.channels_last)  # type: ignore[attr-defined]
-    return model
+    return model.to(the_device())  # its new parts too
 
 
 def dialogue_task(
@@ -242,7 +243,7 @@ def _dev_measures(model: PhotoDialogueModel, config: WorldDialogue) -> dict[str,
     return dev_measures(
         model,
         count=config.validation_dialogues,
-        encoder=AttributeReader.from_pretrained(SHIPPED / "encoder"),
+        encoder=AttributeReader.from_pretrained(SHIPPED / "encoder").to(the_device()),
         seed=config.seed,
     )
 

@@ -45,16 +45,16 @@ class DecisionHead(nn.Module):
         self.linear = nn.Linear(width, 2)
 
     def forward(self, states_ND: Tensor) -> Tensor:
-        """Logits (N, 2); with dropout while training."""
-        return self.linear(self.dropout(states_ND))
+        """Logits (N, 2), where the head is; with dropout while training."""
+        return self.linear(self.dropout(states_ND.to(self.linear.weight.device)))
 
     def p_retrieve(self, states_ND: Tensor) -> Tensor:
         """The probability that retrieving beats generating, (N,); never with dropout."""
-        return self.linear(states_ND).softmax(-1)[:, RETRIEVE]
+        return self.linear(states_ND.to(self.linear.weight.device)).softmax(-1)[:, RETRIEVE]
 
     def save_pretrained(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.contiguous() for name, value in self.linear.state_dict().items()}
+        weights = {n: value.contiguous().cpu() for n, value in self.linear.state_dict().items()}
         save_file(weights, folder / FILE)
 
     @classmethod

@@ -91,6 +91,14 @@ class Bags:
             offsets=sizes.cumsum(0)[:-1],
         )
 
+    def to(self, device: torch.device) -> Bags:
+        """The same bags there."""
+        return Bags(
+            ids_W=self.ids_W.to(device),
+            fields_W=self.fields_W.to(device),
+            offsets=self.offsets.to(device),
+        )
+
 
 class DescriptionEncoder(nn.Module):
     """Two bags of words in one space of width E; ``forward`` gives scaled cosines."""
@@ -130,15 +138,22 @@ class DescriptionEncoder(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Logits (Q, C). ``drop`` leaves out this share of the words."""
+        device = self.log_scale.device
+        queries, descriptions = queries.to(device), descriptions.to(device)
         by_field_W = self.field_weight_F[queries.fields_W]
         asked_W = (self.query_weight_V[queries.ids_W] + by_field_W).exp()
         told_W = self.description_weight_V[descriptions.ids_W].exp()
         if drop:
-            asked_W = asked_W * (torch.rand(asked_W.shape, generator=generator) >= drop)
-            told_W = told_W * (torch.rand(told_W.shape, generator=generator) >= drop)
+            asked_W = asked_W * _kept(asked_W, drop, generator=generator)
+            told_W = told_W * _kept(told_W, drop, generator=generator)
         query_QE = _embed(queries, self.query_VE, asked_W)
         description_CE = _embed(descriptions, self.description_VE, told_W)
         return self.log_scale.exp() * query_QE @ description_CE.T
+
+
+def _kept(words_W: Tensor, drop: float, *, generator: torch.Generator | None) -> Tensor:
+    """Which words stay, (W,) bool."""
+    return (torch.rand(words_W.shape, generator=generator) >= drop).to(words_W.device)
 
 
 def _embed(bags: Bags, table_VE: Tensor, weights_W: Tensor) -> Tensor:
@@ -192,7 +207,7 @@ class DescriptionRanker:
             )
             for terms in (words_of, pieces_of)
         ]
-        return np.stack([learnt_QC.numpy(), *lexical])
+        return np.stack([learnt_QC.cpu().numpy(), *lexical])
 
     def scores(self, queries: Sequence[PhotoQuery], descriptions: Sequence[str]) -> np.ndarray:
         """(Q, C); descriptions that hold the same words have the same score."""
@@ -201,7 +216,7 @@ class DescriptionRanker:
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: value.detach() for name, value in self.encoder.named_parameters()}
+        tensors = {name: value.detach().cpu() for name, value in self.encoder.named_parameters()}
         save_file(tensors, folder / WEIGHTS)
         described = {"mixture": asdict(self.mixture), "vocabulary": self.encoder.vocabulary}
         write_atomically(folder / DESCRIPTION, (json.dumps(described) + "\n").encode())

@@ -106,6 +106,9 @@ def _read(model: PhotoDialogueModel, rows: Sequence[Rendered]) -> ShareChances:
             positions_BT[b, length + j] = place.index
             sees_BTT[b, length + j, : place.index] = True
             places.append((b, place.index, length + j, int(said == agent), place.shared))
+    ids_BT, labels_BT, positions_BT, sees_BTT = (
+        each.to(language.device) for each in (ids_BT, labels_BT, positions_BT, sees_BTT)
+    )
     hidden_BTD = language.hidden(language.embed(ids_BT), sees_BTT[:, None], positions_BT)
 
     rows_N, at_N = (labels_BT[:, 1:] != IGNORED).nonzero(as_tuple=True)
@@ -114,7 +117,7 @@ def _read(model: PhotoDialogueModel, rows: Sequence[Rendered]) -> ShareChances:
     nll = torch.nn.functional.cross_entropy(logits_NV, gold_N)
 
     columns = torch.tensor([place[:4] for place in places], dtype=torch.long).reshape(-1, 4)
-    row_M, at_M, other_M, is_agent_M = columns.unbind(1)
+    row_M, at_M, other_M, is_agent_M = columns.to(language.device).unbind(1)
     before_M2 = language.head(hidden_BTD[row_M, at_M - 1]).float()[:, [user, agent]]
     speaks_M2 = before_M2.softmax(-1)
 
@@ -125,10 +128,10 @@ def _read(model: PhotoDialogueModel, rows: Sequence[Rendered]) -> ShareChances:
     spoken_M, unspoken_M = chance(at_M), chance(other_M)
     gold_M = speaks_M2.gather(1, is_agent_M[:, None])[:, 0]
     return ShareChances(
-        marginal_M=(gold_M * spoken_M + (1 - gold_M) * unspoken_M).double().numpy(),
-        spoken_M=spoken_M.double().numpy(),
+        marginal_M=(gold_M * spoken_M + (1 - gold_M) * unspoken_M).cpu().double().numpy(),
+        spoken_M=spoken_M.cpu().double().numpy(),
         shared_M=np.array([place[4] for place in places], dtype=bool),
-        row_M=row_M.numpy(),
+        row_M=row_M.cpu().numpy(),
         token_nll=float(nll),
         num_tokens=len(gold_N),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,15 @@ def save_state(
     optimizer: torch.optim.Optimizer,
     names: Mapping[nn.Parameter, str],
     ema: Mapping[str, Tensor] | None,
-    generator: torch.Generator,
+    generators: Sequence[Tensor],
     progress: Mapping[str, Any],
 ) -> None:
     """Write everything that a training needs to go on, replacing ``folder`` in one rename.
 
-    Only moving parameters are written (frozen ones are in the model that the run started from).
+    ``generators`` are the states of all ranks' dice; the rest is the same on every rank. Only
+    moving parameters are written (frozen ones are in the model that the run started from).
     """
-    tensors: dict[str, Tensor] = {"generator": generator.get_state()}
+    tensors = {f"generator{rank or ''}": value for rank, value in enumerate(generators)}
     for parameter, name in names.items():
         tensors[f"model/{name}"] = parameter.detach()
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -46,7 +47,8 @@ def save_state(
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         save_file(
-            {k: v.contiguous().clone() for k, v in tensors.items()}, fresh / "state.safetensors"
+            {k: v.cpu().contiguous().clone() for k, v in tensors.items()},
+            fresh / "state.safetensors",
         )
         (fresh / "progress.json").write_text(json.dumps(progress))
         for path in fresh.iterdir():
@@ -65,11 +67,19 @@ def save_state(
         ) from error
 
 
+def recovered(folder: Path) -> bool:
+    """Whether there is a state; one that a kill between two renames left aside is put back."""
+    old = folder.with_name(folder.name + ".old")
+    if not folder.exists() and old.exists():
+        old.rename(folder)
+    return folder.exists()
+
+
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write one safetensors file in one rename. Raises StorageError."""
     fresh = path.with_name(path.name + ".new")
     try:
-        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, fresh)
+        save_file({k: v.cpu().contiguous().clone() for k, v in tensors.items()}, fresh)
         fresh.replace(path)
     except (OSError, SafetensorError) as error:
         fresh.unlink(missing_ok=True)
@@ -86,11 +96,12 @@ def load_state(
     optimizer: torch.optim.Optimizer,
     names: Mapping[nn.Parameter, str],
     generator: torch.Generator,
+    rank: int = 0,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Put a saved state back; gives progress and EMA. Raises CheckpointError if it does not fit."""
-    old = folder.with_name(folder.name + ".old")
-    if not folder.exists() and old.exists():  # killed between the two renames
-        old.rename(folder)
+    """Put a saved state back; gives progress and EMA. Raises CheckpointError if it does not fit.
+
+    Of the dice ``generator`` becomes that of ``rank``; of a rank that was not there it stays.
+    """
     try:
         tensors = load_file(folder / "state.safetensors")
         progress = json.loads((folder / "progress.json").read_text())
@@ -112,12 +123,17 @@ def load_state(
             state = {}
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 if (value := tensors.get(f"optimizer/{key}/{name}")) is not None:
-                    state[key] = value
+                    state[key] = value.to(parameter.device)
             if state:
                 optimizer.state[parameter] = state
         for name, buffer in module.named_buffers():
             if f"buffer/{name}" in tensors:
                 buffer.copy_(tensors[f"buffer/{name}"])
-    generator.set_state(tensors["generator"])
-    ema = {key[4:]: value for key, value in tensors.items() if key.startswith("ema/")}
+    if (chance := tensors.get(f"generator{rank or ''}")) is not None:
+        generator.set_state(chance)
+    ema = {
+        name: tensors[f"ema/{name}"].to(parameter.device)
+        for parameter, name in names.items()
+        if f"ema/{name}" in tensors
+    }
     return progress, ema

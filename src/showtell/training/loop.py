@@ -1,12 +1,13 @@
 """One loop for every stage: resumable to the bit on a CPU, alone or under torchrun.
 
 torchrun --nproc-per-node 2 -m showtell train RECIPE      averages gradients over the processes
+
+Each process computes its part of every batch; the first alone writes, and all go on from its state.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,8 +27,17 @@ from rich.progress import (
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from showtell.devices import the_device
 from showtell.errors import ConfigError, GenerationError
-from showtell.training.checkpoint import load_state, save_state, save_tensors
+from showtell.ranks import (
+    average_gradients,
+    gathered,
+    mean_of_ranks,
+    processes,
+    take_from_first,
+    told_by,
+)
+from showtell.training.checkpoint import load_state, recovered, save_state, save_tensors
 from showtell.training.stage import Stage
 
 
@@ -123,6 +132,7 @@ def run_stage(
 ) -> list[dict[str, float]]:
     """Train; returns the history (one record every few steps) and leaves the module trained.
 
+    The module is moved to ``the_device()`` and stays there; ``generator`` is the CPU's.
     With ``stage.patience_metrics`` the module ends with the weights that were best by the first of
     them (kept in ``out``/best.safetensors), else with ``stage.ema`` with the averaged weights.
     ``stop_after`` ends the process's
@@ -130,12 +140,20 @@ def run_stage(
     Raises GenerationError when a loss or gradient is not finite (what was saved is unharmed),
     ConfigError for a loss without a weight.
     """
-    rank, world = _processes()
+    rank, world = processes()
+    if stage.batch_size % world:
+        raise ConfigError(
+            f'stage "{stage.name}" has a batch of {stage.batch_size} for {world} processes; wanted '
+            "as many examples for each; change batch_size with --set, or --nproc-per-node"
+        )
+    out = told_by(0, out)
+    task.module.to(the_device())
     moving = {}
     for name, parameter in task.module.named_parameters():
         parameter.requires_grad_(stage.multiplier(name) > 0)
         if parameter.requires_grad:
             moving[name] = parameter
+    take_from_first(moving.values())
     for name in stage.compile:
         task.module.get_submodule(name).compile()
     names = {parameter: name for name, parameter in moving.items()}
@@ -147,12 +165,17 @@ def run_stage(
     stale, step, spent = 0, 0, 0.0
     sums: dict[str, float] = {}  # since the last record
     counted = 0
-    if not resume:
+    if not resume and rank == 0:
         (out / BEST).unlink(missing_ok=True)
-    state = out / "state" if world == 1 else out / f"state-{rank}"
-    if resume and (state.exists() or state.with_name(state.name + ".old").exists()):
+    state = out / "state"
+    if resume and told_by(0, rank == 0 and recovered(state)):
         progress, averages = load_state(
-            state, module=task.module, optimizer=optimizer, names=names, generator=generator
+            state,
+            module=task.module,
+            optimizer=optimizer,
+            names=names,
+            generator=generator,
+            rank=rank,
         )
         step, history, best = progress["step"], progress["history"], progress["best"]
         stale, spent = progress["stale"], progress["seconds"]
@@ -161,19 +184,23 @@ def run_stage(
             ema.values = averages
 
     def save() -> None:
+        chances = gathered(generator.get_state())
+        summed = mean_of_ranks(sums)
+        if rank:
+            return
         save_state(
             state,
             module=task.module,
             optimizer=optimizer,
             names=names,
             ema=ema.values if ema else None,
-            generator=generator,
+            generators=chances,
             progress={
                 "step": step,
                 "history": history,
                 "best": best,
                 "stale": stale,
-                "sums": sums,
+                "sums": summed,
                 "counted": counted,
                 "seconds": spent + time.monotonic() - began,
                 "stage": asdict(stage),
@@ -204,7 +231,6 @@ def run_stage(
                 generator=generator,
                 step=step,
                 epoch=step / epoch_steps,
-                world=world,
             )
             step += 1
             if ema:
@@ -213,14 +239,15 @@ def run_stage(
                 sums[key] = sums.get(key, 0.0) + value
             counted += 1
             if counted == 20 or step == stage.steps:
-                record = {key: value / counted for key, value in sums.items()}
+                means = mean_of_ranks(sums)
+                record = {key: value / counted for key, value in means.items()}
                 seconds = spent + time.monotonic() - began
                 history.append({"step": step, "seconds": round(seconds, 1), **record})
                 sums, counted = {}, 0
                 tick(step, record)
             if stage.evaluate_every and step % stage.evaluate_every == 0:
                 task.module.eval()
-                measured = task.validate()
+                measured = told_by(0, task.validate())
                 task.module.train()
                 history.append({"step": step, **measured})
                 better = improved(stage.patience_metrics, measured, best)
@@ -230,7 +257,7 @@ def run_stage(
                     save_tensors({n: p.detach() for n, p in moving.items()}, out / BEST)
                 if stage.patience and stale >= stage.patience:
                     break
-            if time.monotonic() - saved > stage.save_minutes * 60:
+            if told_by(0, time.monotonic() - saved > stage.save_minutes * 60):
                 save()
                 saved = time.monotonic()
             if stop_after is not None and step >= stop_after:
@@ -278,7 +305,6 @@ def _step(
     generator: torch.Generator,
     step: int,
     epoch: float,
-    world: int,
 ) -> dict[str, float]:
     rate = stage.rate(step)
     for group in optimizer.param_groups:
@@ -299,12 +325,7 @@ def _step(
         parts = ", ".join(f"{name} {float(loss.detach()):.4g}" for name, loss in losses.items())
         raise _not_a_number(stage, step, indices, f"loss is {float(total.detach())} ({parts})")
     total.backward()
-    if world > 1:
-        for parameter in moving.values():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= world
+    average_gradients(list(moving.values()))
     values = {name: float(loss.detach()) for name, loss in losses.items()}
     clip = float("inf") if stage.clip is None else stage.clip
     norm = float(nn.utils.clip_grad_norm_(moving.values(), clip))
@@ -343,13 +364,6 @@ def _optimizer(stage: Stage, moving: Mapping[str, nn.Parameter]) -> torch.optim.
         betas=stage.betas,
         fused=True,
     )
-
-
-def _processes() -> tuple[int, int]:
-    """(rank, number of processes); starts torch.distributed under torchrun."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 class _bar:

@@ -65,7 +65,8 @@ class AttributeReader(nn.Module):
         )
 
     def features(self, pixels_N3HW: Tensor) -> Tensor:
-        """Pixels in [0, 1] of any size -> features NF."""
+        """Pixels in [0, 1] of any size -> features NF, where the reader is."""
+        pixels_N3HW = pixels_N3HW.to(next(self.parameters()).device)
         size = (INPUT_SIZE, INPUT_SIZE)
         if pixels_N3HW.shape[-2:] != size:
             pixels_N3HW = F.interpolate(
@@ -80,12 +81,12 @@ class AttributeReader(nn.Module):
 
     @torch.no_grad()
     def probabilities(self, pixels_N3HW: Tensor, *, batch_size: int = 256) -> dict[str, Tensor]:
-        """Probabilities NO of each attribute, with the state of an evaluation."""
+        """Probabilities NO of each attribute, with the state of an evaluation, on the CPU."""
         was_training = self.training
         self.eval()
         parts = [self(part_N3HW) for part_N3HW in pixels_N3HW.split(batch_size)]
         self.train(was_training)
-        return {name: torch.cat([p[name] for p in parts]).softmax(-1) for name in ATTRIBUTES}
+        return {name: torch.cat([p[name] for p in parts]).cpu().softmax(-1) for name in ATTRIBUTES}
 
     def read(self, pixels_N3HW: Tensor) -> list[dict[str, str]]:
         """The most probable value of every attribute, for each photo."""
@@ -105,7 +106,7 @@ class AttributeReader(nn.Module):
         values = {"backbone": backbone, "attributes": ATTRIBUTES}
         (directory / "config.json").write_text(json.dumps(values, indent=1) + "\n")
         state = {
-            name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+            name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().cpu()
             for name, tensor in self.state_dict().items()
         }
         save_file(state, directory / "model.safetensors")

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from showtell.devices import the_device
+
 from .degradation import degrade, draw_noise
 from .oracle import (
     as_pixels,
@@ -58,7 +60,7 @@ def train_reader(
     scenes = scenes_of(seeds)
     labels_NA = label_scenes(scenes)
     photos_N3HW = torch.from_numpy(draw_photos(scenes))
-    reader = build_reader(kind, seed=seed).train()
+    reader = build_reader(kind, seed=seed).train().to(the_device())
     reader.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(reader.parameters(), lr=learning_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -71,7 +73,7 @@ def train_reader(
         noise_N3HW = draw_noise(pixels_N3HW[:num_noise], generator=generator)
         pixels_N3HW = torch.cat([degrade(pixels_N3HW, generator=generator), noise_N3HW])
         pixels_N3HW = pixels_N3HW.contiguous(memory_format=torch.channels_last)
-        loss = _loss(reader(pixels_N3HW), labels_NA[rows], num_noise=num_noise)
+        loss = _loss(reader(pixels_N3HW), labels_NA[rows].to(the_device()), num_noise=num_noise)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)

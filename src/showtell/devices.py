@@ -1,0 +1,70 @@
+"""Which device models live on. It is settled here and nowhere else; all else follows its tensors.
+
+    with on_device("cuda:1"):    # what --device does; without it a GPU is taken where there is one
+        load_model("mini")       # and every stage of a recipe: they ask ``the_device()``
+
+Chance is drawn on the CPU and moved, so that a seed means the same draws on every device.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+
+from showtell.errors import UsageError
+
+_chosen: ContextVar[torch.device | None] = ContextVar("_chosen", default=None)
+
+
+def the_device() -> torch.device:
+    """The device of the ``on_device`` around this call, else a GPU where there is one."""
+    return _chosen.get() or device_named("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def on_device(name: str | None) -> Iterator[torch.device]:
+    """Within this, models are loaded to and trained on the named device; None changes nothing.
+
+    Raises UsageError for a device that is not there.
+    """
+    token = _chosen.set(the_device() if name is None else device_named(name))
+    try:
+        yield the_device()
+    finally:
+        _chosen.reset(token)
+
+
+def device_named(name: str) -> torch.device:
+    """ "cpu", "cuda" (under torchrun the GPU of this process, else the first) or "cuda:1".
+
+    Raises UsageError.
+    """
+    kind, colon, number = name.partition(":")
+    if (kind, colon) == ("cpu", ""):
+        return torch.device("cpu")
+    if kind != "cuda" or (colon and not (number.isascii() and number.isdecimal())):
+        raise UsageError(
+            f'device is "{name}"; wanted cpu, cuda or cuda:NUMBER; leave --device out, and a GPU '
+            "is taken where there is one"
+        )
+    if not torch.cuda.is_available():
+        raise UsageError(
+            f'device is "{name}", and PyTorch {torch.__version__} finds no GPU; wanted one with '
+            "its driver, and a PyTorch built for CUDA; install these, or choose --device cpu"
+        )
+    if colon and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            f'device is "{name}" for each of several processes; wanted a GPU for each; choose '
+            "--device cuda, and CUDA_VISIBLE_DEVICES says which"
+        )
+    index = int(number) if colon else int(os.environ.get("LOCAL_RANK", "0"))
+    if index >= (count := torch.cuda.device_count()):
+        raise UsageError(
+            f'device is "{name}", GPU number {index}, and there are {count}, numbered from 0; '
+            "wanted one of these; name another with --device, or start fewer processes"
+        )
+    return torch.device("cuda", index)
