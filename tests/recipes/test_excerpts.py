@@ -9,7 +9,7 @@ from showtell.batch import collate
 from showtell.dialogue import AGENT, USER
 from showtell.prompt import IGNORED, Renderer, RendererConfig
 from showtell.recipes.tasks import DialogueTask, excerpt, world_pixels
-from showtell.world.talk import world_dialogue
+from showtell.world.talk import world_dialogue, world_exercise
 
 
 @pytest.fixture(params=["pixels", "caption"])
@@ -93,3 +93,22 @@ def test_only_words_that_are_not_learnt_are_dropped(tiny_end_to_end):
     words_BT = (batch.labels_BT == IGNORED) & (batch.ids_BT != pad)
     words_BT &= ~torch.isin(batch.ids_BT, torch.tensor(sorted(tiny_end_to_end.renderer.special)))
     assert 0.4 < changed_BT.sum() / words_BT.sum() < 0.6
+
+
+def test_a_share_of_the_visits_reads_exercises(tiny_end_to_end):
+    read: list[str] = []
+
+    def noted(name, dialogue):
+        return lambda index: read.append(name) or dialogue(index)
+
+    task = DialogueTask(
+        tiny_end_to_end,
+        dialogue=noted("dialogue", world_dialogue),
+        length=40,
+        pixels_of=world_pixels,
+        exercises=0.5,
+        exercise=noted("exercise", world_exercise),
+    )
+    with torch.no_grad():
+        task.losses(range(40), generator=torch.Generator().manual_seed(0), epoch=0.0)
+    assert len(read) == 40 and 10 <= read.count("exercise") <= 30

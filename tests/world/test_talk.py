@@ -20,6 +20,7 @@ from showtell.world.talk import (
     named_attributes,
     world_dialogue,
     world_dialogues,
+    world_exercise,
 )
 from showtell.world.templates import heard, load_grammar
 
@@ -328,3 +329,25 @@ def test_openings_ask_for_clear_things_and_their_negations_for_the_same_things()
         asked = {name: min(values) for name, values in named_attributes(opening).items()}
         colour = LOOKS.get(asked["subject"]) or asked["colour"]
         assert not is_novel(asked["subject"], colour, asked.get("place", "park"))
+
+
+def test_exercises_are_short_and_their_photos_come_as_often_as_they_say() -> None:
+    exercises = [world_exercise(seed) for seed in range(600)]
+    assert max(len(each.turns) for each in exercises) <= 9
+    agents = [t for each in exercises for t in each.turns if t.speaker == AGENT]
+    expected = sum(t.labels["p_share"] for t in agents)
+    assert sum(len(t.photos) for t in agents) == pytest.approx(expected, rel=0.1)
+    assert not any(t.labels["unseen"] for each in exercises for t in each.turns)
+    assert world_exercise(3) == world_exercise(3) != world_exercise(4)
+
+
+def test_in_exercises_the_same_status_decides_either_way_by_the_condition_before_it() -> None:
+    levels: dict[str, set[float]] = {}
+    for seed in range(600):
+        said = ""
+        for turn in world_exercise(seed).turns:
+            if turn.speaker == AGENT and "p_share" in turn.labels and said:
+                levels.setdefault(said, set()).add(turn.labels["p_share"])
+            acts = [template.split("/")[0] for template in turn.labels["template"]]
+            said = "heard" if turn.speaker == USER and "u_neutral" in acts else ""
+    assert levels["heard"] >= {NONE, READY}

@@ -300,6 +300,7 @@ class DialogueTask:
     speakers. ``excerpts`` is the share of visits that read an excerpt of a dialogue (see
     ``excerpt``): more photos a second, for what is told of them. Examples of which ``excerpt_only``
     holds are always read so: a captioning example would teach to share after every photo.
+    ``exercises`` is the share of visits that read ``exercise`` of the index in its place.
     """
 
     module: PhotoDialogueModel
@@ -308,6 +309,8 @@ class DialogueTask:
     pixels_of: Callable[[Photo], Tensor] | None = None
     swap: Callable[[int], bool] = lambda index: False
     excerpts: float = 0.0
+    exercises: float = 0.0
+    exercise: Callable[[int], Dialogue] | None = None
     drop_words: float = 0.0  # of the words that are read and not learnt: against learning by heart
     excerpt_only: Callable[[int], bool] = lambda index: False
     parts: int = 4  # a batch is run in parts of like length: the same losses, less padding
@@ -324,6 +327,9 @@ class DialogueTask:
     ) -> dict[str, Tensor]:
         rows = []
         for index in indices:
+            if self.exercise and bool(torch.rand(1, generator=generator) < self.exercises):
+                rows.append(self.module.renderer.render(self.exercise(index)))
+                continue
             dialogue = self.dialogue(index)
             if self.swap(index) and bool(torch.rand(1, generator=generator) < 0.5):
                 dialogue = swap_speakers(dialogue)

@@ -30,7 +30,7 @@ from showtell.recipes.world_base import StageRunner
 from showtell.training.stage import Stage
 from showtell.world.oracle import AttributeReader
 from showtell.world.scenes import DEV_SEEDS
-from showtell.world.talk import OPENINGS, world_dialogue
+from showtell.world.talk import OPENINGS, world_dialogue, world_exercise
 
 LIMITS = (
     "It knows a small drawn world: twenty subjects (dogs, cakes, robots, the friends Mia and Leo, "
@@ -57,6 +57,7 @@ class WorldDialogue:
     base: str = "runs/world_base/model"
     num_dialogues: int = 90_000
     excerpts: float = 0.7  # of the dialogues (see tasks.excerpt)
+    exercises: float = 0.0  # of the visits (see world.talk.world_exercise)
     drop_words: float = 0.0  # of the user's words (see tasks.DialogueTask)
     part_twins: float = 0.0  # noise for near-equal word embeddings (see models/vocabulary.py)
     seed: int = 0
@@ -215,6 +216,8 @@ def dialogue_task(
         length=config.num_dialogues,
         pixels_of=world_pixels,
         excerpts=config.excerpts,
+        exercises=config.exercises,
+        exercise=world_exercise if config.exercises else None,
         drop_words=config.drop_words,
         parts=parts,
         validate_with=lambda trained: _dev_measures(trained, config),

@@ -15,6 +15,9 @@ from showtell.world.episodes import (
     EPISODES,
     Episode,
     arrival,
+    bet,
+    code,
+    condition,
     direct,
     goodbye,
     photo_talk,
@@ -39,6 +42,7 @@ __all__ = [
     "STARTERS",
     "named_attributes",
     "world_dialogue",
+    "world_exercise",
     "world_dialogues",
 ]
 
@@ -246,3 +250,25 @@ def world_dialogue(seed: int, *, novel: bool = False) -> Dialogue:
 def world_dialogues(seeds: Iterable[int], *, novel: bool = False) -> Iterator[Dialogue]:
     """The dialogues of some seeds, in their order."""
     return (world_dialogue(seed, novel=novel) for seed in seeds)
+
+
+# Those whose outcome takes a comparison of two remarks, and requests, to copy from near first.
+EXERCISES: dict[Episode, int] = {condition: 5, bet: 4, code: 3, direct: 3}
+
+
+def world_exercise(seed: int) -> Dialogue:
+    """One short episode and nothing else, for training: what whole dialogues teach too seldom.
+
+    Whether a photo follows a condition, a bet or a code word depends on whether two remarks agree.
+    In whole dialogues that is one decision in ten, with much between the two. The labels are those
+    of ``world_dialogue``, and so are the chances, given what is printed.
+    """
+    talk = _Conversation(seed, novel=False)
+    rng = talk.setting.rng
+    talk.limit = rng.randint(5, 9)
+    talk.play(rng.choices(list(EXERCISES), list(EXERCISES.values()))[0](talk.setting))
+    return Dialogue(
+        id=f"exercise-{seed}",
+        turns=tuple(talk.turns),
+        labels={"seed": seed, "novel": False, "split": split_of(seed)},
+    )
