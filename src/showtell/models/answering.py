@@ -22,7 +22,8 @@ from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.errors import ConfigError, DataError, GenerationError
 from showtell.models.parts import Bridge, Conditioning, Painter, PhotoSpans
 from showtell.models.pixels import to_image
-from showtell.models.writing import ToldRow, Writer, Writing
+from showtell.models.reading import Writing
+from showtell.models.writing import ToldRow, Writer
 
 if TYPE_CHECKING:
     from showtell.models.dialogue_model import PhotoDialogueModel

@@ -19,7 +19,7 @@ from showtell.models.cross_attention import has_cross_attention
 from showtell.models.language_model import LanguageModel
 from showtell.models.parts import Bridge, Painter, Perceptron, PhotoSpans, PhotoTargets
 from showtell.models.pixels import to_image, to_pixels
-from showtell.models.writing import share_logit
+from showtell.models.reading import share_logit
 from showtell.prompt import IGNORED, Renderer
 
 __all__ = [
