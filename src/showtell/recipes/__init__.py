@@ -16,6 +16,7 @@ world_codes                   Divter's image side: photos as codes, and a transl
 world_divter                  the baseline Divter (2110.08515), its translator trained before or not
 parts                         a base put together from folders of transformers and diffusers
 dialogues, dialogues_*        any model on any data (DATA of showtell train), photos from files
+photo_codes                   Divter's image side on captioned photos, for dialogues_divter
 vokens_*, gill_captions       MiniGPT-5's two stages and GILL's, on their own data
 photochat_small               the text side on real dialogues: shipped as "photochat_small"
 photochat_retrieval           the dialogue so far finds the photo's description
@@ -190,6 +191,13 @@ _TABLE = (
         "the baseline Divter (2110.08515): descriptions as strings, photos as codes",
     ),
     Recipe(
+        "photo_codes",
+        "not run",
+        "photo_codes:PhotoCodes",
+        "photo_codes:run_photo_codes",
+        "Divter's image side on captioned photos of any data: VQ codes, a translator to them",
+    ),
+    Recipe(
         "photochat_small",
         "0.5",
         "photochat:PhotochatSmall",
@@ -245,6 +253,7 @@ _OF_ANY_DATA = {
     "perceptron_captions": "what sees photos, from captions alone",
     "dialogues_end_to_end": "2408.08650 on such data, with the paper's settings",
     "dialogues_pipeline": "its pipeline baseline on such data",
+    "dialogues_divter": "Divter on such data, its translator trained before or not",
     "vokens_alignment": "MiniGPT-5's first stage, on captioned photos",
     "vokens_learning": "MiniGPT-5's second stage, on stories or dialogues",
     "gill_captions": "GILL on captioned photos",

@@ -18,6 +18,9 @@ from showtell.models.code_painter import CodePainter
 from showtell.models.painter import encode_latents
 from showtell.training.features import pixels_tensor
 
+# photos whose codes are foretold together: in a large F each code has a chance for every token
+MEASURED_AT_ONCE = 32
+
 
 @dataclass
 class VqTask:
@@ -102,9 +105,14 @@ class TranslatorTask:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        codes_NL = torch.from_numpy(np.array(self.held_out)).long()
-        cond_NSC = self.module.encode_text(self.held_out_captions)
-        return {"dev_v": float(self.module.codes_loss(cond_NSC, codes_NL))}
+        """L_F of the held-out photos."""
+        total = 0.0
+        for start in range(0, len(self.held_out), MEASURED_AT_ONCE):
+            rows = slice(start, start + MEASURED_AT_ONCE)
+            codes_NL = torch.from_numpy(np.array(self.held_out[rows])).long()
+            cond_NSC = self.module.encode_text(self.held_out_captions[rows])
+            total += len(codes_NL) * float(self.module.codes_loss(cond_NSC, codes_NL))
+        return {"dev_v": total / len(self.held_out)}
 
 
 def latents_of(vae: AutoencoderKL, photos: np.ndarray, *, batch_size: int = 64) -> np.ndarray:

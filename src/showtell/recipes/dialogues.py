@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import torch
 
-from showtell.bridges import DvtmConfig, GillConfig, PipelineConfig
+from showtell.bridges import DivterConfig, DvtmConfig, GillConfig, PipelineConfig
 from showtell.bridges.vokens import PRESETS as VOKENS
 from showtell.config import to_plain
 from showtell.data.sources import DataSource, open_data
@@ -43,6 +43,7 @@ from showtell.recipes.gill import gill_stages
 from showtell.recipes.tasks import DialogueTask
 from showtell.recipes.vokens_tasks import MLS, UAS, adapted
 from showtell.recipes.world_base import StageRunner
+from showtell.recipes.world_divter import code_painter
 from showtell.training.examples import Examples, Loader, Needs, photo_sides, read_examples
 from showtell.training.stage import Stage
 
@@ -94,6 +95,19 @@ class Dialogues:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DialoguesDivter(Dialogues):
+    """Divter (2110.08515): the painter is that of ``codes``, a model of photo_codes.
+
+    ``pretrained``: whether its translator starts as it is there, or untrained. ``num_samples``:
+    photos that are ranked for one caption; None: as ``codes`` has it.
+    """
+
+    codes: str = "runs/photo_codes/model"
+    pretrained: bool = True
+    num_samples: int | None = None
+
+
 def seeing() -> Dialogues:
     """What sees photos learns from captions, and nothing else moves: for a base of ``parts``."""
     stage = Stage(
@@ -136,6 +150,17 @@ def pipeline() -> Dialogues:
     return dataclasses.replace(config, bridge=PipelineConfig(), perceive="caption", stage=stage)
 
 
+def divter() -> DialoguesDivter:
+    """Divter, its G and F trained together on such data, at the pipeline's rate and steps."""
+    stage = dataclasses.replace(
+        pipeline().stage,
+        name="divter",
+        learning_rates={"painter": 0.0, "painter.translator": 1.0, "captioner": 0.0},
+        weights={**pipeline().stage.weights, "v": 0.2},  # L = L_G + lambda L_F
+    )
+    return DialoguesDivter(bridge=DivterConfig(), perceive="caption", stage=stage)
+
+
 def vokens_alignment() -> Dialogues:
     """MiniGPT-5's first stage, on captions (2310.02239, section 2.3)."""
     return Dialogues(
@@ -169,6 +194,7 @@ VARIANTS: dict[str, Callable[[], Dialogues]] = {
     "perceptron_captions": seeing,
     "dialogues_end_to_end": end_to_end,
     "dialogues_pipeline": pipeline,
+    "dialogues_divter": divter,
     "vokens_alignment": vokens_alignment,
     "vokens_learning": vokens_learning,
     "gill_captions": gill,
@@ -210,6 +236,15 @@ def start_model(config: Dialogues, *, name: str, source: DataSource) -> PhotoDia
     """The base's parts with bridge, perceptron and adapter as configured, before any training."""
     from showtell.recipes import load_model
 
+    painter = None
+    if isinstance(config, DialoguesDivter):  # first: it may not be there
+        painter = code_painter(
+            config.codes,
+            pretrained=config.pretrained,
+            num_samples=config.num_samples,
+            seed=config.seed,
+            made_by="photo_codes",
+        )
     model = load_model(config.base)
     if config.perceive == "caption" and model.renderer.config.perceive != "caption":
         settings = dataclasses.replace(model.renderer.config, perceive="caption")
@@ -219,6 +254,8 @@ def start_model(config: Dialogues, *, name: str, source: DataSource) -> PhotoDia
         model.captioner.painter = None
     if config.bridge is not None:
         model = with_bridge(model, config.bridge, seed=config.seed)
+    if painter is not None:
+        model.painter = painter
     torch.manual_seed(config.seed)  # the adapter's first values
     if config.adapter == "lora":
         add_lora(model.language, config.lora)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from showtell.config import to_plain
 from showtell.devices import the_device
 from showtell.errors import ConfigError
 from showtell.models.code_painter import CodePainter
-from showtell.models.painter import LatentDiffusionPainter
+from showtell.models.painter import LatentDiffusionPainter, shrinks
 from showtell.models.ranker import ClipRanker
 from showtell.recipes import small
 from showtell.recipes.codes_tasks import (
@@ -102,14 +103,41 @@ def run_world_codes(config: WorldCodes, *, out: Path, resume: bool) -> Path:
     rank = train_ranker(config, out=out, resume=resume)
     scenes, latents = _latents(config, base, run, range(config.num_photos))
     dev_scenes, dev = _latents(config, base, run, DEV_SEEDS[: config.num_dev])
-    tokenizer = base.text.tokenizer
+    rng = random.Random(config.seed)
+    return train_translator(
+        config,
+        run,
+        base=base,
+        rank=rank,
+        latents=latents,
+        caption=lambda index, rng: write_caption(scenes[index], rng)[0],
+        dev=dev,
+        dev_captions=[write_caption(scene, rng)[0] for scene in dev_scenes],
+        report={"recipe": to_plain(config)},
+    )
+
+
+def train_translator(
+    config: WorldCodes,
+    run: StageRunner,
+    *,
+    base: LatentDiffusionPainter,
+    rank: ClipRanker | None,
+    latents: np.ndarray,
+    caption: Callable[[int, random.Random], str],
+    dev: np.ndarray,
+    dev_captions: Sequence[str],
+    report: Mapping[str, Any],
+) -> Path:
+    """V on latents (N, c, h, w), F on their codes; the painter of both, and its report."""
     vq = train_vq(config, run, latents, dev)
     torch.manual_seed(config.seed)
+    tokenizer = base.text.tokenizer
     painter = CodePainter(
         translator=small.build_translator(
             tokenizer,
             num_codes=config.num_codes,
-            positions=config.text_length + 1 + (vq.config.sample_size // 2) ** 2,
+            positions=config.text_length + 1 + (vq.config.sample_size // shrinks(vq)) ** 2,
             width=config.width,
             layers=config.layers,
         ),
@@ -120,20 +148,15 @@ def run_world_codes(config: WorldCodes, *, out: Path, resume: bool) -> Path:
         num_samples=config.num_samples if rank is not None else 1,
         rank=rank,
     )
-    rng = random.Random(config.seed)
     task = TranslatorTask(
-        painter,
-        codes_of(painter, latents),
-        lambda index, rng: write_caption(scenes[index], rng)[0],
-        codes_of(painter, dev),
-        [write_caption(scene, rng)[0] for scene in dev_scenes],
+        painter, codes_of(painter, latents), caption, codes_of(painter, dev), dev_captions
     )
     run.run(config.translator, task)
-    folder = out / "model"
+    folder = run.out / "model"
     folder.mkdir(exist_ok=True)
     painter.save_pretrained(folder)
-    measured = {"recipe": to_plain(config), "measures": task.validate()}
-    (folder / "report.json").write_text(json.dumps(measured, indent=2) + "\n")
+    text = json.dumps({**report, "measures": task.validate()}, indent=2)
+    (folder / "report.json").write_text(text + "\n")
     return folder
 
 

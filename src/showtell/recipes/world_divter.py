@@ -50,7 +50,12 @@ class WorldDivter(WorldDialogue):
 
 def run_world_divter(config: WorldDivter, *, out: Path, resume: bool, name: str) -> Path:
     """Train G and F together and write ``out/model``."""
-    painter = code_painter(config)  # first: it may not be there
+    painter = code_painter(  # first: it may not be there
+        config.codes,
+        pretrained=config.pretrained,
+        num_samples=config.num_samples,
+        seed=config.seed,
+    )
     model = start_model(config, name=name)
     model.painter = painter
     run = StageRunner(out=out, resume=resume, seed=config.seed)
@@ -58,21 +63,29 @@ def run_world_divter(config: WorldDivter, *, out: Path, resume: bool, name: str)
     return finish_model(model, config, out=out)
 
 
-def code_painter(config: WorldDivter) -> CodePainter:
-    """V, F and the ranker as the configuration wants them. Raises ConfigError, CheckpointError."""
-    if not (Path(config.codes) / "code_painter.json").is_file():
+def code_painter(
+    codes: str,
+    *,
+    pretrained: bool,
+    num_samples: int | None,
+    seed: int,
+    made_by: str = "world_codes",
+) -> CodePainter:
+    """V, F and the ranker of a model that the recipe ``made_by`` trains, F perhaps untrained.
+
+    Raises ConfigError, CheckpointError.
+    """
+    if not (Path(codes) / "code_painter.json").is_file():
         raise ConfigError(
-            f'codes is "{config.codes}", and there is no code_painter.json; train it first with '
-            '"showtell train world_codes", or name its model with --set codes=PATH'
+            f'codes is "{codes}", and there is no code_painter.json; train it first with '
+            f'"showtell train {made_by}", or name its model with --set codes=PATH'
         )
-    painter = CodePainter.from_pretrained(Path(config.codes))
-    if config.num_samples is not None:
-        painter.num_samples = config.num_samples
+    painter = CodePainter.from_pretrained(Path(codes))
+    if num_samples is not None:
+        painter.num_samples = num_samples
     if painter.num_samples > 1 and painter.rank is None:
         raise ConfigError(
-            f'num_samples is {painter.num_samples}, and "{config.codes}" has no ranker to choose '
-            "by; set num_samples=1, or train world_codes with a ranker"
+            f'num_samples is {painter.num_samples}, and "{codes}" has no ranker to choose by; '
+            f"set num_samples=1, or train {made_by} with a ranker"
         )
-    if not config.pretrained:
-        painter = with_untrained_translator(painter, seed=config.seed)
-    return painter
+    return painter if pretrained else with_untrained_translator(painter, seed=seed)
