@@ -54,6 +54,15 @@ def test_kid_is_that_of_the_whole_sets(dice):
     assert found == pytest.approx(sets.kid().value, rel=1e-4)
 
 
+def test_draws_of_pairs_that_are_alike_lie_about_the_kid_of_all(dice):
+    real = dice.normal(size=(60, 8))
+    rows = np.concatenate([real, real + 0.05 * dice.normal(size=(60, 8))], axis=1)
+    counts = dice.multinomial(60, np.full(60, 1 / 60), size=400).astype(float)
+    whole, draws = KINDS["kid"](rows, np.ones((1, 60)))[0], KINDS["kid"](rows, counts)
+    # a draw that counts a pair's own likeness as often as it met itself lies below, every time
+    assert abs(draws.mean() - whole) < draws.std() / 2
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_drawing_a_dialogue_twice_is_having_its_examples_twice(kind, dice):
     if kind == "kid":

@@ -76,7 +76,7 @@ def _auprc(rows_N2: np.ndarray, counts_RN: np.ndarray) -> np.ndarray:
 def _kid(rows_N2E: np.ndarray, counts_RN: np.ndarray) -> np.ndarray:
     """features of the real photo, features of the painted one"""
     real_NE, painted_NE = np.split(rows_N2E, 2, axis=1)
-    return kid_of_draws(real_NE, painted_NE, counts_RN, counts_RN)
+    return kid_of_draws(real_NE, painted_NE, counts_RN, counts_RN, paired=True)
 
 
 KINDS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {

@@ -261,14 +261,30 @@ def _kid_interval(real_KE: Tensor, painted_KE: Tensor, *, seed: int) -> tuple[fl
 
 
 def kid_of_draws(
-    real_NE: np.ndarray, painted_ME: np.ndarray, real_RN: np.ndarray, painted_RM: np.ndarray
+    real_NE: np.ndarray,
+    painted_ME: np.ndarray,
+    real_RN: np.ndarray,
+    painted_RM: np.ndarray,
+    *,
+    paired: bool = False,
 ) -> np.ndarray:
-    """KID of R draws of both sets, (R,): how often each photo was drawn."""
+    """KID of R draws of both sets, (R,): how often each photo was drawn.
+
+    A photo drawn twice is not compared with itself. ``paired``: photo n of both sets belongs
+    together and is drawn together; then a pair drawn twice has no more of its own likeness than of
+    that of strangers, or draws would lie below the estimate.
+    """
     within = [_kernel(x, x) for x in (real_NE, painted_ME)]
     for k in within:
         np.fill_diagonal(k, 0)
-    value = -2 * ((real_RN @ _kernel(real_NE, painted_ME)) * painted_RM).sum(1)
-    value /= real_RN.sum(1) * painted_RM.sum(1)
+    between = _kernel(real_NE, painted_ME)
+    likeness = ((real_RN @ between) * painted_RM).sum(1)
+    pairs = real_RN.sum(1) * painted_RM.sum(1)
+    if paired:
+        again_RN = real_RN**2 - real_RN  # how often a pair met itself beyond the draws of it
+        likeness = likeness - again_RN @ np.diagonal(between)
+        pairs = pairs - again_RN.sum(1)
+    value = -2 * likeness / pairs
     for c, k in zip((real_RN, painted_RM), within, strict=True):
         # a draw of one photo alone has no pairs
         value += ((c @ k) * c).sum(1) / np.maximum(c.sum(1) ** 2 - (c**2).sum(1), 1)
