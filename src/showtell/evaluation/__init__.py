@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 
 from showtell.data.sources import DataSource, open_data
-from showtell.devices import the_device
 from showtell.dialogue import Dialogue
 from showtell.errors import DataError, UsageError
 from showtell.evaluation.dialogues import PROTOCOLS, REPLIES, Encoders, evaluate_dialogues
@@ -77,8 +76,8 @@ def evaluate(
         measures = measure_world(
             model,
             dialogues,
-            oracle=AttributeReader.from_pretrained(SHIPPED / "oracle").to(the_device()),
-            encoder=AttributeReader.from_pretrained(SHIPPED / "encoder").to(the_device()),
+            oracle=AttributeReader.from_pretrained(SHIPPED / "oracle"),
+            encoder=AttributeReader.from_pretrained(SHIPPED / "encoder"),
             seed=seed,
             told=told,
         )

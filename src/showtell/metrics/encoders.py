@@ -227,7 +227,7 @@ def load_world_reader(name: str) -> tuple[PixelEncoder, int]:
         raise DataError(
             f'no features "{name}" in the photo world; wanted {" or ".join(WORLD_READERS)}'
         )
-    reader = AttributeReader.from_pretrained(_SHIPPED / name).to(the_device())
+    reader = AttributeReader.from_pretrained(_SHIPPED / name)
     return reader.features, NUM_FEATURES
 
 

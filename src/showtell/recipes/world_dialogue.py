@@ -246,7 +246,7 @@ def _dev_measures(model: PhotoDialogueModel, config: WorldDialogue) -> dict[str,
     return dev_measures(
         model,
         count=config.validation_dialogues,
-        encoder=AttributeReader.from_pretrained(SHIPPED / "encoder").to(the_device()),
+        encoder=AttributeReader.from_pretrained(SHIPPED / "encoder"),
         seed=config.seed,
     )
 

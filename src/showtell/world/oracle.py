@@ -25,6 +25,7 @@ from transformers import (
     ResNetModel,
 )
 
+from ..devices import the_device
 from ..errors import CheckpointError, ConfigError, did_you_mean
 from .degradation import blur, shift
 from .drawing import draw
@@ -113,7 +114,7 @@ class AttributeReader(nn.Module):
 
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> AttributeReader:
-        """Reads what ``save_pretrained`` wrote; the weights become float32 whatever was stored."""
+        """Reads what ``save_pretrained`` wrote, to ``the_device()``; the weights become float32."""
         directory = Path(directory)
         remedy = 'give a directory written by "showtell train world_oracle"'
         try:
@@ -145,7 +146,7 @@ class AttributeReader(nn.Module):
                 f"{directory / 'model.safetensors'} is missing, cut short or of another model "
                 f"({str(error).splitlines()[0]}); {remedy}"
             ) from error
-        return reader.eval()
+        return reader.eval().to(the_device())
 
 
 def build_reader(kind: str, *, seed: int) -> AttributeReader:
