@@ -135,6 +135,15 @@ def test_a_contrastive_encoder_and_a_captioner_that_starts_from_it(folder, tmp_p
     assert 0 <= values["caption.cider_d"].value <= 10 and values["text.standard.bleu4"].n == 2
 
 
+def test_captions_are_held_against_themselves_under_the_next_photo():
+    references = [["a black dog runs ."], ["two men talk by a car ."], ["a girl swims there ."]]
+    values = caption_values([several[0] for several in references], references, seed=0)
+    assert values["caption.cider_d"].value == pytest.approx(10)
+    assert values["text.standard.bleu1"].value == pytest.approx(1)
+    # shared with the photo before are "a" and the full stop: 2 of 5, of 7 and of 5
+    assert values["baseline.next_photo.text.standard.bleu1"].value == pytest.approx(6 / 17)
+
+
 def test_a_painter_paints(folder, tmp_path):
     out = run_recipe(
         "photos_painter",

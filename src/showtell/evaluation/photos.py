@@ -84,16 +84,22 @@ def write_captions(
 def caption_values(
     said: Sequence[str], references: Sequence[Sequence[str]], *, seed: int
 ) -> dict[str, Value]:
-    """``text.standard.*`` against all captions of a photo, and ``caption.cider_d`` (0 to 10).
+    """``text.standard.*`` against all captions of a photo, and ``caption.cider_d`` (0 to 10); and
+    both once more as ``baseline.next_photo.*``, of each caption put under the next photo: what
+    captions of this kind score that have not seen theirs.
 
-    Flickr8k's captions end in " ." and are split into words; so are neither: sacrebleu splits both
-    sides alike.
+    Flickr8k's captions end in " ." and are split into words; sacrebleu splits both sides alike.
     """
-    scores_N = cider_d(said, references)
-    return {
-        "caption.cider_d": mean_value(scores_N, seed=seed, unit="", note="0 to 10"),
-        **text_values(said, references, protocol="standard", seed=seed),
-    }
+
+    def values(said: Sequence[str]) -> dict[str, Value]:
+        scores_N = cider_d(said, references)
+        return {
+            "caption.cider_d": mean_value(scores_N, seed=seed, unit="", note="0 to 10"),
+            **text_values(said, references, protocol="standard", seed=seed),
+        }
+
+    blind = values([*said[-1:], *said[:-1]])
+    return values(said) | {f"baseline.next_photo.{name}": v for name, v in blind.items()}
 
 
 # --------------------------------------------------------------------------------------- painted
