@@ -4,6 +4,7 @@ nothing; stopped and run again it trains and paints nothing anew."""
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 import torch
 
 from conftest import build_model
-from showtell.dialogue import USER
+from showtell.dialogue import AGENT, USER
+from showtell.errors import UsageError
 from showtell.evaluation.scored import Gold
 from showtell.metrics import paired
 from showtell.models.checkpoint import save_model
@@ -27,8 +29,10 @@ from showtell.recipes.world_experiments import (
 from showtell.world.long import long_dialogue
 from showtell.world.scenes import TEST_SEEDS
 from showtell.world.stories import STEPS, determined_only_by, world_story
+from showtell.world.talk import world_dialogue
 
 sys.path.append(str(Path(__file__).parents[2] / "reproduce"))
+import gill_checks  # noqa: E402
 import gill_context  # noqa: E402
 import long_worlds  # noqa: E402
 import minigpt5_table1  # noqa: E402
@@ -105,6 +109,50 @@ def test_tables_2_and_3_measure_every_photo_and_every_text_but_the_first(base, t
     assert set(texts) == set(only)
     for cells in texts.values():
         assert cells["text.psdg.rouge_l"]["value"]["n"] == 12 * (STEPS - 1)
+
+
+def test_gills_checks_have_k_visual_tokens_and_a_language_model_of_their_own(base, tmp_path):
+    other = tmp_path / "other" / "model"
+    other.parent.mkdir()
+    shutil.copytree(base, other)
+    runs = ["--tiny", "--base", str(base), "--runs", str(tmp_path / "runs")]
+    rows = ["k = 1, a linear map", "language model: other"]
+    only = [word for name in (gill_checks.GILL, *rows) for word in ("--only", name)]
+    assert gill_checks.main([*runs, *only, "--language", f"other={other}"]) == 0
+    found = rows_in(tmp_path / "runs", gill_checks.NAME)
+    assert list(found) == [gill_checks.GILL, *rows, gill_checks.DUAL, gill_checks.DUAL_GOLD]
+    assert found[rows[0]]["retrieval.r1"]["value"]["n"] > 0
+    assert found[rows[1]]["retrieval.mrr"] == found[gill_checks.GILL]["retrieval.mrr"] | {
+        "against": found[rows[1]]["retrieval.mrr"]["against"]
+    }
+    assert found[gill_checks.DUAL]["retrieval.r1"]["reason"] == "not run: no --clip was named"
+    settings = json.loads((tmp_path / "runs" / "k-1-a-linear-map-seed-0" / "row.json").read_text())[
+        "settings"
+    ]["settings"]
+    assert "photo_tokens=1" in settings and "perceptron=linear" in settings
+    with pytest.raises(UsageError, match="wanted NAME=BASE"):
+        gill_checks.main([*runs, "--language", str(other)])
+
+
+def test_a_dual_encoder_looks_for_the_photo_that_the_words_are_about():
+    dialogues = [world_dialogue(seed) for seed in TEST_SEEDS[:12]]
+    words = gill_checks.words_before_photos(dialogues)
+    gold = Gold(dialogues, instruments(), seed=0)
+    assert len(words) == len(gold.orders) > 0
+    first = dialogues[gold.orders[0].dialogue].turns
+    k = next(k for k, turn in enumerate(first) if turn.speaker == AGENT and turn.photos)
+    assert words[0].startswith(first[k - 1].text) and first[0].text in words[0]
+
+    class Numbered:  # the n-th text is nearest to the n-th photo, but for the last two
+        def photos(self, photos):
+            return torch.eye(len(photos))
+
+        def texts(self, texts):
+            count = len(texts)
+            return torch.eye(count)[[*range(count - 2), count - 1, count - 2]]
+
+    found = gill_checks.retrieval_scores(Numbered(), words, gold)
+    assert found["retrieval.r1"].value() == pytest.approx(1 - 2 / len(words))
 
 
 def test_table_5_says_why_divter_was_not_run(base, tmp_path):

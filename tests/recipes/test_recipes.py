@@ -94,6 +94,31 @@ def test_a_base_starts_from_a_models_parts_and_a_stage_of_no_steps_leaves_its_ow
     assert not any(name.startswith("perceptron.vision") for name in moved)
 
 
+def test_a_base_may_have_an_lm_of_another_size_beside_the_parts_it_starts_from(tmp_path):
+    first = run_recipe("world_base", overrides=TINY, out=tmp_path / "first", resume=False)
+    still = [f"{s}.steps=0" for s in STAGES if s not in ("language", "perceptron")]
+    settings = [*TINY, *still, f"start={first}"]
+    with pytest.raises(ConfigError, match="language_width 100"):
+        run_recipe(
+            "world_base",
+            overrides=[*settings, "language_width=100"],
+            out=tmp_path / "odd",
+            resume=False,
+        )
+    small = run_recipe(
+        "world_base",
+        overrides=[*settings, "language_layers=2", "language_width=64"],
+        out=tmp_path / "small",
+        resume=False,
+    )
+    before, after = load_model(str(first)), load_model(str(small))
+    assert (after.language.width, after.perceptron.language_width) == (64, 64)
+    assert len(after.language.base.layers) == 2
+    assert after.language.tokenizer.get_vocab() == before.language.tokenizer.get_vocab()
+    painter = dict(after.painter.unet.named_parameters())
+    assert all(v.equal(painter[n]) for n, v in before.painter.unet.named_parameters())
+
+
 def test_captioning_examples_are_read_as_excerpts_so_they_do_not_teach_to_share(tiny_end_to_end):
     tiny_end_to_end.painter = None  # as in world_base: a caption is an answer in words
     task = DialogueTask(

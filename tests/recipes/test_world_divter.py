@@ -258,7 +258,14 @@ def test_a_base_may_read_by_a_linear_map(base, tmp_path):
     assert (tmp_path / "base" / "vision").exists() and not (tmp_path / "base" / "qformer").exists()
     with pytest.raises(ConfigError, match='perceptron is "qformer"'):
         start_model(WorldDialogue(base=str(folder)), name="x")
-    assert start_model(WorldDialogue(base=str(folder), perceptron="linear"), name="x")
+    linear = WorldDialogue(base=str(folder), perceptron="linear")
+    kept = start_model(linear, name="x")
+    assert kept.perceptron.project.weight.equal(model.perceptron.project.weight)
+    other = start_model(replace(linear, photo_tokens=3), name="x")
+    assert other.perceptron.num_tokens == other.renderer.config.num_photo_tokens == 3
+    for wrong in (replace(linear, photo_tokens=0), WorldDialogue(base=str(base), photo_tokens=3)):
+        with pytest.raises(ConfigError, match="photo_tokens is"):
+            start_model(wrong, name="x")
 
 
 def test_a_vit_for_a_linear_map_learns_its_labels_at_cls():

@@ -25,7 +25,7 @@ from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language_model import LanguageModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Bridge, Perceptron
-from showtell.models.perceptron import AnyPerceptron
+from showtell.models.perceptron import AnyPerceptron, LinearPerceptron
 from showtell.prompt import Renderer
 
 BridgeConfig = DvtmConfig | PipelineConfig | DivterConfig | VokensConfig | GillConfig
@@ -86,6 +86,25 @@ def vision_of(model: PhotoDialogueModel) -> AnyPerceptron:
     raise ConfigError(
         f'"{model.name}" has no vision encoder, and GILL compares its query with what one sees; '
         "give a base model with a perceptron"
+    )
+
+
+def reading_linearly(base: PhotoDialogueModel, *, num_tokens: int) -> PhotoDialogueModel:
+    """``base`` with a new linear map, of its vision encoder's feature to ``num_tokens`` tokens.
+
+    GILL's W_cap (2305.17216), of which num_tokens is k. Raises ConfigError where nothing sees.
+    """
+    perceptron = LinearPerceptron(
+        vision=vision_of(base).vision,
+        num_tokens=num_tokens,
+        language_width=base.language.width,
+    )
+    return _rebuilt(
+        base,
+        language=base.language,
+        perceptron=perceptron,
+        bridge=base.bridge,
+        num_photo_tokens=num_tokens,
     )
 
 

@@ -156,15 +156,18 @@ def build_text_tower(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )
 
 
-def build_language_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def build_language_model(
+    tokenizer: PreTrainedTokenizerFast, *, layers: int = 4, width: int = 256
+) -> LlamaForCausalLM:
+    """Heads of 64 numbers each."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=256,
-            intermediate_size=768,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=4,
+            hidden_size=width,
+            intermediate_size=3 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=width // 64,
+            num_key_value_heads=width // 64,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
             bos_token_id=tokenizer.bos_token_id,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from torch import nn
 from transformers import ViTModel
 
 from showtell.bridges import Pipeline, PipelineConfig
@@ -18,6 +19,7 @@ from showtell.config import to_plain
 from showtell.data.photochat import read_photochat, split_held_out
 from showtell.devices import the_device
 from showtell.dialogue import Dialogue
+from showtell.errors import ConfigError
 from showtell.metrics.pictures import loss_curves
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import PhotoDialogueModel
@@ -55,8 +57,10 @@ class WorldBase:
 
     ``photochat``: a train.jsonl; without it the LM reads the world's dialogues only. ``start``: a
     model folder whose parts are trained on, instead of untrained ones; a stage of 0 steps leaves
-    its part as it is. ``reader``: what the LLM reads photos by; a linear map has one feature of
-    the photo, so its ViT learns the labels at CLS, and there is no stage ``qformer``.
+    its part as it is. ``language_layers``, ``language_width`` (a multiple of 64): of a new LM, 4 and 256
+    unless said; neither: the LM of ``start``, whose tokenizer stays in any case. ``reader``: what
+    the LLM reads photos by; a linear map has one feature of the photo, so its ViT learns the labels
+    at CLS, and there is no stage ``qformer``.
     """
 
     num_photos: int = 90_000
@@ -65,6 +69,8 @@ class WorldBase:
     excerpts: float = 0.6  # of the dialogues that the LM reads (see tasks.excerpt)
     photochat: str | None = None
     start: str | None = None
+    language_layers: int | None = None
+    language_width: int | None = None
     reader: Literal["qformer", "linear"] = "qformer"
     seed: int = 0
     vae: Stage = field(
@@ -268,14 +274,22 @@ def train_language(config: WorldBase, run: StageRunner) -> LanguageModel:
     real = photochat_train(config.photochat) if config.photochat else []
     if config.start is not None:
         language = LanguageModel.from_pretrained(Path(config.start) / "language_model")
-        if config.language.steps == 0:
-            return language
+        tokenizer = language.tokenizer
     else:
-        fresh = small.train_dialogue_tokenizer(
+        tokenizer = small.train_dialogue_tokenizer(
             text for dialogue in _mixed(config, real, 6000) for text in _texts(dialogue)
         )
-        language = LanguageModel(small.build_language_model(fresh), fresh)
-    tokenizer = language.tokenizer
+    if config.start is None or config.language_layers or config.language_width:
+        layers, width = config.language_layers or 4, config.language_width or 256
+        if layers < 1 or width < 64 or width % 64:
+            raise ConfigError(
+                f"language_layers is {layers} and language_width {width}; wanted one layer or more "
+                "and a multiple of 64, which is the width of a head; choose 4 and 256"
+            )
+        new = small.build_language_model(tokenizer, layers=layers, width=width)
+        language = LanguageModel(new, tokenizer)
+    elif config.language.steps == 0:
+        return language
     renderer = Renderer(tokenizer, RendererConfig(perceive="caption", speakers=("user", "agent")))
     model = PhotoDialogueModel(
         language=language,
@@ -322,8 +336,9 @@ def new_linear(config: WorldBase, run: StageRunner, *, language_width: int) -> L
     """A linear map from the ViT's feature, untrained, or the one to start from."""
     if config.start is not None:
         started = load_perceptron(Path(config.start) / "perceptron")
-        if isinstance(started, LinearPerceptron) and not config.vision.steps:
-            return started
+        fits = isinstance(started, LinearPerceptron) and started.language_width == language_width
+        if fits and not config.vision.steps:
+            return started  # type: ignore[return-value]
         vision = train_vision(config, run) if config.vision.steps else started.vision
     else:
         vision = train_vision(config, run)
@@ -342,6 +357,9 @@ def train_qformer(config: WorldBase, run: StageRunner, *, language_width: int) -
         perceptron = QFormerPerceptron.from_pretrained(Path(config.start) / "perceptron")
         if config.vision.steps:
             perceptron.vision = train_vision(config, run)
+        if perceptron.language_width != language_width:
+            torch.manual_seed(config.seed)
+            perceptron.project = nn.Linear(perceptron.project.in_features, language_width)
     else:
         vision = train_vision(config, run)
         torch.manual_seed(config.seed)

@@ -24,7 +24,7 @@ from showtell.models.parts import Bridge
 from showtell.models.perceptron import LinearPerceptron
 from showtell.models.vocabulary import part_twins
 from showtell.prompt import Renderer
-from showtell.recipes.bridged import BridgeConfig, attending, vision_of, with_bridge
+from showtell.recipes.bridged import BridgeConfig, attending, reading_linearly, with_bridge
 from showtell.recipes.tasks import DialogueTask, world_pixels
 from showtell.recipes.world_base import StageRunner
 from showtell.training.stage import Stage
@@ -64,6 +64,7 @@ class WorldDialogue:
     # the paper anneals over three epochs; these runs see less than one
     bridge: BridgeConfig = field(default=DvtmConfig(annealing_epochs=0.3))
     perceptron: Perceiving = "qformer"
+    photo_tokens: int | None = None  # of a "linear" one (GILL's k); None: as many as the base's
     cross_attention_layers: tuple[int, ...] = (1, 4)  # their numbers among all, new ones included
     stage: Stage = field(
         default=Stage(
@@ -162,6 +163,14 @@ def start_model(config: WorldDialogue, *, name: str) -> PhotoDialogueModel:
             f'base is "{base}", and there is no such folder; train it first with '
             '"showtell train world_base", or name one with --set base=PATH'
         )
+    if config.photo_tokens is not None and (
+        config.perceptron != "linear" or config.photo_tokens < 1
+    ):
+        raise ConfigError(
+            f'photo_tokens is {config.photo_tokens} with perceptron="{config.perceptron}"; it says '
+            "how many tokens a linear map makes of a photo, one or more; set perceptron=linear, or "
+            "leave photo_tokens out"
+        )
     torch.manual_seed(config.seed)
     model = load_folder(base)
     if config.perceptron in ("caption", "none"):
@@ -172,13 +181,11 @@ def start_model(config: WorldDialogue, *, name: str) -> PhotoDialogueModel:
     if config.perceptron == "caption":
         model.captioner = load_folder(base).requires_grad_(False)
         model.captioner.painter = None
-    elif config.perceptron == "linear" and not isinstance(model.perceptron, LinearPerceptron):
-        seer = vision_of(model)
-        model.perceptron = LinearPerceptron(
-            vision=seer.vision,
-            num_tokens=model.renderer.config.num_photo_tokens,
-            language_width=model.language.width,
-        )
+    elif config.perceptron == "linear":
+        num_tokens = config.photo_tokens or model.renderer.config.num_photo_tokens
+        known = isinstance(model.perceptron, LinearPerceptron) and model.perceptron.num_tokens
+        if known != num_tokens:
+            model = reading_linearly(model, num_tokens=num_tokens)
     elif config.perceptron == "cross_attention" and not has_cross_attention(model.language):
         model = attending(model, layers=config.cross_attention_layers)
     elif config.perceptron == "qformer" and isinstance(model.perceptron, LinearPerceptron):

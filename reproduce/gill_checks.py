@@ -1,0 +1,163 @@
+"""GILL's open checks in the photo world: its mapper, tokens, losses, eyes and language model.
+
+    python reproduce/gill_checks.py --base runs/world_base/model [--clip ...] [--steps 2000]
+        [--language NAME=BASE ...]
+
+Every row is GILL on the world's dialogues with one thing changed (``ABLATIONS`` in
+``src/showtell/recipes/gill.py``): linear or transformer mapper, its width, r tokens, no input
+embeddings, the released losses, a painter that trains too. Then what the paper leaves open: k
+visual tokens by a linear map, beside a dual encoder that is made for retrieval (--clip, the model
+of "showtell train world_contrastive", asked with the dialogue's words, newest first, or with the
+gold caption); and other language models, each a base of its own (--language small=BASE, of
+"showtell train world_base --set language_layers=2 --set language_width=128"). Stopped, the same
+command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from _rows import Row, about, chosen, parser, settle, write
+from e2e_rows import PHOTO_NOTE, SEED_NOTE, columns_of, compared, instruments, test_dialogues
+
+from showtell.dialogue import AGENT, Dialogue
+from showtell.errors import UsageError
+from showtell.evaluation.scored import Gold
+from showtell.evaluation.table import NOT_RUN, Cell, cell_of
+from showtell.metrics.encoders import ClipEncoder, load_clip
+from showtell.metrics.paired import Scores, scores
+from showtell.metrics.report import model_digest
+from showtell.metrics.retrieval import ranks
+from showtell.models.dialogue_model import to_image
+from showtell.recipes import model_folder
+from showtell.recipes.gill import ABLATIONS
+from showtell.serve.exits import exit_code_of
+
+NAME = "gill_checks"
+GILL = "GILL"
+CHECKS = {
+    "linear": "linear mapper",
+    "width_256": "mapper's width 256",
+    "width_512": "mapper's width 512",
+    "r_1": "r = 1",
+    "r_2": "r = 2",
+    "r_4": "r = 4",
+    "without_input_embeddings": "without input embeddings",
+    "painter_trained": "the painter trains too",
+    "release": "as released",
+}
+DUAL, DUAL_GOLD = "dual encoder, the words so far", "dual encoder, the gold caption"
+_PLAIN = ("album_photos=0", "decision_dialogues=0")
+ROWS = (
+    Row(name=GILL, recipe="world_gill", settings=_PLAIN),
+    *(
+        Row(name=name, recipe="world_gill", settings=(*_PLAIN, *ABLATIONS[key]))
+        for key, name in CHECKS.items()
+    ),
+    *(
+        Row(
+            name=f"k = {k}, a linear map",
+            recipe="world_gill",
+            settings=(*_PLAIN, "perceptron=linear", f"photo_tokens={k}"),
+        )
+        for k in (1, 4, 8)
+    ),
+)
+RETRIEVAL = columns_of("retrieval.r1", "retrieval.r5", "retrieval.r10", "retrieval.mrr")
+COLUMNS = (
+    *columns_of("photo.attribute_accuracy_in_dialogue", "photo.kid"),
+    *RETRIEVAL,
+    *columns_of("text.word_perplexity", "moment.f1", "seeing.accuracy"),
+)
+NOTES = (
+    PHOTO_NOTE,
+    SEED_NOTE,
+    "The first row's mapper has width 128 and r is 8; its photos are read by the base's Q-Former, "
+    "of which the last map moves. A linear map is new; both stand on the base's vision encoder.",
+    "Retrieval: each of the agent's gold photos is looked for among those of all test dialogues. "
+    "The gold caption states what a system has to find out.",
+)
+
+
+def words_before_photos(dialogues: Sequence[Dialogue]) -> list[str]:
+    """What was said before each of the agent's photos, the newest first: a text encoder drops
+    what is too long at the end."""
+    return [
+        " ".join(e for turn in dialogue.turns[k - 1 :: -1] for e in turn.elements[::-1]
+                 if isinstance(e, str))
+        for dialogue in dialogues
+        for k, turn in enumerate(dialogue.turns)
+        if k and turn.speaker == AGENT and turn.photos
+    ]  # fmt: skip
+
+
+def retrieval_scores(clip: ClipEncoder, texts: Sequence[str], gold: Gold) -> dict[str, Scores]:
+    """``retrieval.*`` of texts that each look for their own gold photo."""
+    photos_NE = clip.photos([to_image(photo) for photo in gold.photos_N3HW])
+    unit = [part / part.norm(dim=-1, keepdim=True) for part in (clip.texts(texts), photos_NE)]
+    rank_N = ranks(unit[0] @ unit[1].mT, range(len(photos_NE)))
+    found = {f"r{k}": rank_N <= k for k in (1, 5, 10)} | {"mrr": 1 / rank_N}
+    return {
+        f"retrieval.{name}": scores("mean", gold.photo_dialogues, values)
+        for name, values in found.items()
+    }
+
+
+def dual_rows(options: argparse.Namespace) -> dict[str, dict[str, Cell]]:
+    """The dual encoder's two rows, or why they are not there."""
+    if not options.clip:
+        absent = Cell(value=None, reason=f"{NOT_RUN}: no --clip was named")
+        return {name: {c.name: absent for c in COLUMNS} for name in (DUAL, DUAL_GOLD)}
+    clip = load_clip(options.clip)
+    _, dialogues = test_dialogues(options)
+    gold = Gold(dialogues, instruments(), seed=0)
+    asked = {
+        DUAL: words_before_photos(dialogues),
+        DUAL_GOLD: [order.caption for order in gold.orders],
+    }
+    nothing = Cell(value=None, reason="it retrieves and does nothing else")
+    table = {}
+    for name, texts in asked.items():
+        found = retrieval_scores(clip, texts, gold)
+        cells = {c.name: cell_of(c, [found[c.name]], [], seed=0) for c in RETRIEVAL}
+        table[name] = {c.name: nothing for c in COLUMNS} | cells
+    return table
+
+
+def language_rows(named: Sequence[str]) -> list[Row]:
+    """A row for each NAME=BASE. Raises UsageError for what is not that."""
+    rows = []
+    for text in named:
+        name, separator, base = text.partition("=")
+        if not (name and separator and base):
+            raise UsageError(f'--language "{text}": wanted NAME=BASE, a name and a world_base')
+        settings = (*_PLAIN, f"base={model_folder(base).resolve()}")
+        rows.append(Row(name=f"language model: {name}", recipe="world_gill", settings=settings))
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    found = parser(__doc__, name=NAME)
+    found.add_argument("--clip", help='the model of "showtell train world_contrastive"')
+    found.add_argument("--language", action="append", default=[], metavar="NAME=BASE")
+    options = settle(found.parse_args(arguments))
+    rows = chosen((*ROWS, *language_rows(options.language)), options)
+    table = {**compared(rows, options, against=GILL), **dual_rows(options)}
+    write(
+        table,
+        COLUMNS,
+        name=NAME,
+        title="GILL's open checks, in the photo world",
+        against=GILL,
+        notes=NOTES,
+        about=about(options)
+        | {"dual encoder": model_digest(options.clip) if options.clip else "none"},
+        out=options.out,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main))
