@@ -18,6 +18,7 @@ from showtell.evaluation.scored import Gold
 from showtell.metrics import paired
 from showtell.models.checkpoint import save_model
 from showtell.recipes.forms import steps_of
+from showtell.recipes.vokens_tasks import SYSTEM
 from showtell.recipes.world_experiments import (
     SETTINGS,
     caption_example,
@@ -26,6 +27,7 @@ from showtell.recipes.world_experiments import (
     painter_example,
     story_example,
 )
+from showtell.serve.judge import export_page
 from showtell.world.long import long_dialogue
 from showtell.world.scenes import TEST_SEEDS
 from showtell.world.stories import STEPS, determined_only_by, world_story
@@ -36,6 +38,7 @@ import gill_checks  # noqa: E402
 import gill_context  # noqa: E402
 import long_worlds  # noqa: E402
 import minigpt5_table1  # noqa: E402
+import minigpt5_table4  # noqa: E402
 import minigpt5_table5  # noqa: E402
 import minigpt5_table6  # noqa: E402
 import minigpt5_tables23  # noqa: E402
@@ -109,6 +112,35 @@ def test_tables_2_and_3_measure_every_photo_and_every_text_but_the_first(base, t
     assert set(texts) == set(only)
     for cells in texts.values():
         assert cells["text.psdg.rouge_l"]["value"]["n"] == 12 * (STEPS - 1)
+
+
+def test_table_4_has_two_stages_beside_vokens_and_a_page_for_people(base, tmp_path, capsys):
+    run(minigpt5_table4, base, tmp_path, minigpt5_table4.TWO_STAGES, minigpt5_table4.VOKENS)
+    found = rows_in(tmp_path, minigpt5_table4.NAME)
+    assert list(found) == [
+        minigpt5_table4.TWO_STAGES,
+        minigpt5_table4.VOKENS,
+        minigpt5_table4.GOLD,
+    ]
+    assert found[minigpt5_table4.VOKENS]["photo.kid"]["value"]["n"] == 12 * (STEPS - 1)
+    assert found[minigpt5_table4.GOLD]["coherence.shown"]["value"]["value"] > 0.5
+    *_, a, b, _, context, _, _ = capsys.readouterr().out.splitlines()[-1].split()
+    page = export_page(Path(a), Path(b), tmp_path / "judge.html", context=context, seed=0)
+    assert page.page.stat().st_size > 10_000
+    said = [json.loads(line) for line in Path(a).read_text().splitlines()]
+    assert all(len(record["elements"]) == 2 for record in said)
+    read = Path(context.removeprefix("showtell:")).read_text()
+    assert SYSTEM not in read  # that is for the LLM alone
+
+
+def test_two_stages_paint_the_own_text_after_the_gold_ones_before_it(monkeypatch):
+    read = []
+    monkeypatch.setattr(minigpt5_table4, "painted_texts", lambda model, texts: read.extend(texts))
+    own = [f"own {number}" for number in range(2 * (STEPS - 1))]
+    minigpt5_table4.paint_after(lambda: None, STORIES[:2], own)
+    gold = [turn.text for turn in STORIES[1].turns]
+    assert read[STEPS] == ". ".join(["own 5", gold[1], gold[0]])
+    assert len(read) == len(own)
 
 
 def test_gills_checks_have_k_visual_tokens_and_a_language_model_of_their_own(base, tmp_path):

@@ -11,6 +11,7 @@
     task_end:CONTEXT       the same, asked for in MiniGPT-5's words (its table 1)
     task_steps             every photo of a story, each after all before it (its table 2)
     task_tell              every text of a story, each after all before it and its photo
+    task_go_on             every step of a story but the first, text and photo, after all before it
 
 One form is for training and measuring alike; nothing is drawn by chance at a visit.
 """
@@ -42,6 +43,7 @@ def form_named(text: str, *, seed: int = 0) -> Form:
         "story": lambda dialogue: story_dialogues(dialogue.id, steps_of(dialogue), seed=seed),
         "task_steps": lambda dialogue: _tasks(dialogue, "image_only", seed=seed),
         "task_tell": lambda dialogue: _tasks(dialogue, "text_only", seed=seed)[1:],
+        "task_go_on": lambda dialogue: _tasks(dialogue, "multimodal", seed=seed)[1:],
     }
     if name in simple and not argument:
         return simple[name]
