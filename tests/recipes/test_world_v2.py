@@ -12,8 +12,10 @@ from conftest import build_model, dialogues_with_photos
 from showtell.dialogue import USER, Turn
 from showtell.models.checkpoint import save_model
 from showtell.recipes import load_model, run_recipe
+from showtell.recipes.bridged import attending
+from showtell.recipes.tasks import DialogueTask, captioning_example, world_pixels
 from showtell.recipes.world_base import StageRunner
-from showtell.recipes.world_v2 import WorldV2, still
+from showtell.recipes.world_v2 import WorldV2, opening, still
 from showtell.world.drawing import photo_pixels
 
 SETTINGS = ["num_dialogues=24", "calibration_dialogues=30", "cross_attention_layers=[1]"]
@@ -76,3 +78,27 @@ def test_the_longest_name_lets_a_new_layer_move():
     assert stage.multiplier("language.model.model.layers.4.cross_attn.q_proj.weight") == 1
     assert stage.multiplier("language.model.model.layers.40.mlp.up_proj.weight") == 0
     assert stage.multiplier("perceptron.project.weight") == 1
+
+
+def test_gates_open_faster_than_the_rest_of_their_layers_moves():
+    layer = "language.model.model.layers.4"
+    for stage in (still(WorldV2().seeing, (1, 4)), WorldV2().stage):
+        opened = opening(stage, (1, 4), rate=20.0)
+        assert opened.multiplier(f"{layer}.cross_attn_attn_gate") == 20
+        assert opened.multiplier(f"{layer}.cross_attn_mlp_gate") == 20
+        for name in (f"{layer}.cross_attn.q_proj.weight", "language.model.model.layers.0.mlp"):
+            assert opened.multiplier(name) == stage.multiplier(name)
+
+
+def test_while_gates_are_shut_nothing_else_in_their_layers_has_a_gradient(tokenizers):
+    model = attending(build_model(tokenizers, bridge="pipeline"), layers=(1,))
+    model.painter = None
+    task = DialogueTask(model, dialogue=captioning_example, length=2, pixels_of=world_pixels)
+    sum(task.losses([0, 1], generator=torch.Generator(), epoch=0.0).values()).backward()
+    found = {
+        name: float(value.grad.abs().max())
+        for name, value in model.language.model.model.layers[1].named_parameters()
+        if value.grad is not None
+    }
+    assert found.pop("cross_attn_attn_gate") > 0 and found.pop("cross_attn_mlp_gate") > 0
+    assert found and not any(found.values())

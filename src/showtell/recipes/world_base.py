@@ -57,10 +57,10 @@ class WorldBase:
 
     ``photochat``: a train.jsonl; without it the LM reads the world's dialogues only. ``start``: a
     model folder whose parts are trained on, instead of untrained ones; a stage of 0 steps leaves
-    its part as it is. ``language_layers``, ``language_width`` (a multiple of 64): of a new LM, 4 and 256
-    unless said; neither: the LM of ``start``, whose tokenizer stays in any case. ``reader``: what
-    the LLM reads photos by; a linear map has one feature of the photo, so its ViT learns the labels
-    at CLS, and there is no stage ``qformer``.
+    its part as it is. ``language_layers``, ``language_width`` (a multiple of 64): of a new LM, 4
+    and 256 unless said; neither: the LM of ``start``, whose tokenizer stays in any case.
+    ``reader``: what the LLM reads photos by; a linear map has one feature of the photo, so its ViT
+    learns the labels at CLS, and there is no stage ``qformer``.
     """
 
     num_photos: int = 90_000

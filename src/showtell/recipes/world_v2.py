@@ -26,9 +26,14 @@ from showtell.world.talk import world_dialogue
 
 @dataclass(frozen=True, kw_only=True)
 class WorldV2(WorldDialogue):
-    """``seeing`` is the first stage, half captions and half dialogues; the second is ``stage``."""
+    """``seeing`` is the first stage, half captions and half dialogues; the second is ``stage``.
+
+    ``gate_rate`` multiplies the rate of the new layers' gates in both: they start shut, and while
+    they are, nothing else in these layers learns.
+    """
 
     perceptron: Perceiving = "cross_attention"
+    gate_rate: float = 20.0
     seeing: Stage = field(
         default=Stage(
             name="seeing",
@@ -54,13 +59,25 @@ def run_world_v2(config: WorldV2, *, out: Path, resume: bool, name: str) -> Path
 
     painter, model.painter = model.painter, None
     words = dialogue_task(model, config, dialogue=dialogue)
-    run.run(still(config.seeing, config.cross_attention_layers), words)
+    layers = config.cross_attention_layers
+    run.run(opening(still(config.seeing, layers), layers, rate=config.gate_rate), words)
     model.painter = painter
-    run.run(config.stage, dialogue_task(model, config))
+    whole = opening(config.stage, layers, rate=config.gate_rate)
+    run.run(whole, dialogue_task(model, config))
     return finish_model(model, config, out=out)
 
 
 def still(stage: Stage, layers: tuple[int, ...]) -> Stage:
     """The stage with a Llama that stands still; the layers between its own move."""
     rates = {"language": 0.0, **{f"language.model.model.layers.{at}.": 1.0 for at in layers}}
+    return replace(stage, learning_rates={**stage.learning_rates, **rates})
+
+
+def opening(stage: Stage, layers: tuple[int, ...], *, rate: float) -> Stage:
+    """The stage with gates that move at ``rate`` times its learning rate."""
+    rates = {
+        f"language.model.model.layers.{at}.cross_attn_{gate}_gate": rate
+        for at in layers
+        for gate in ("attn", "mlp")
+    }
     return replace(stage, learning_rates={**stage.learning_rates, **rates})
