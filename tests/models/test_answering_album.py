@@ -88,7 +88,7 @@ def test_a_photo_that_was_shown_gives_way_to_another_unless_there_is_none(model,
         cond_NSC=torch.zeros(1, 1, 1), query_NE=Album.load(folder).embeddings_ME[:1]
     )
     for seen, want in (((), "red"), (("red",), "blue"), (("red", "blue"), "red")):
-        ((photo, _),) = model._found(None, conditioning, [set(seen)])
+        ((photo, _),) = model.found_in_album(None, conditioning, [set(seen)])
         assert photo.id == want
 
 

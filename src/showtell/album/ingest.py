@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.album.index import Album, AlbumPhoto
+from showtell.album.index import DESCRIPTION, Album, AlbumPhoto, empty_album
 from showtell.data.images import load_photo, save_photo, square
 from showtell.errors import DataError, PhotoError
-from showtell.models.dialogue_model import to_pixels
+from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 PHOTOS = "photos"
@@ -104,6 +104,29 @@ def ingest_folder(
         )
     album.save(into)
     return Ingested(album=album, added=added, duplicates=duplicates, refused=tuple(refused))
+
+
+def index_photos(
+    model: PhotoDialogueModel, folder: str | Path, *, into: str | Path, skip_bad: bool = False
+) -> Ingested:
+    """``ingest_folder`` for a model that asks albums (GILL), into a new album or one of its own.
+
+    Raises ConfigError for a model that asks none, and DataError for an album that another has made.
+    """
+    into = Path(into)
+    width = model.album_width
+    album = empty_album(width=width, made_by=model.name)
+    if (into / DESCRIPTION).exists():
+        album = Album.load(into)
+        if (album.width, album.made_by) != (width, model.name):
+            raise DataError(
+                f'the album in "{into}" was made by "{album.made_by or "an unnamed model"}", width '
+                f'{album.width}; "{model.name}" asks with {width}, and one album has the vectors '
+                "of one model; name another folder, or that model"
+            )
+    bridge = model.bridge
+    embed = embed_with(bridge.features, bridge.photo_keys, size=model.seen_side)  # type: ignore[arg-type]
+    return ingest_folder(folder, into=into, album=album, embed=embed, skip_bad=skip_bad)
 
 
 def photo_paths(folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from showtell.cli.album import album_app
 from showtell.cli.data import data_app
 from showtell.cli.judge import judge_app
 from showtell.cli.measure import evaluate, score
@@ -72,6 +73,10 @@ def chat(
     photos_dir: Annotated[
         Path, typer.Option("--photos-dir", metavar="DIR", help="Where painted photos are written.")
     ] = Path("showtell-photos"),
+    album: Annotated[
+        Path | None,
+        typer.Option("--album", metavar="DIR", help='Share these too: see "showtell album add".'),
+    ] = None,
     device: DeviceOption = None,
 ) -> None:
     """Talk with a model. In a terminal it is a conversation; with --say it prints JSON.
@@ -90,6 +95,8 @@ def chat(
 
     with on_device(device):
         loaded = load_model(model)
+        if album is not None:
+            loaded.open_album(album)
     if say or json:
         answer_lines(
             loaded,
@@ -177,6 +184,7 @@ app.command(
     epilog="Example: showtell score said.jsonl gold.jsonl --protocol psdg --json; a line is "
     '{"id": "1", "text": "Look!", "photos": ["1.png"]}'
 )(score)
+app.add_typer(album_app)
 app.add_typer(data_app)
 app.add_typer(judge_app)
 

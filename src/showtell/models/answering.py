@@ -7,26 +7,24 @@ found in the album, and seen; words are written; the roles' logits say whose tur
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.album.index import Album
-from showtell.data.images import load_photo, square
 from showtell.dialogue import AGENT, USER, Photo, Turn
-from showtell.errors import ConfigError, DataError, GenerationError
-from showtell.models.parts import Bridge, Conditioning, Painter, PhotoSpans
+from showtell.errors import GenerationError
+from showtell.models.finding import Finder
+from showtell.models.parts import Conditioning, PhotoSpans
 from showtell.models.pixels import to_image
 from showtell.models.reading import Writing
-from showtell.models.writing import ToldRow, Writer
+from showtell.models.writing import ToldRow
 
 if TYPE_CHECKING:
-    from showtell.models.dialogue_model import PhotoDialogueModel
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,20 +76,8 @@ class _Row:
         return {photo.id for turn in (*self.turns, *self.out) for photo in turn.photos}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _OpenAlbum:
-    album: Album
-    folder: Path
-    photo_size: int
-
-
-class Answerer(Writer):
+class Answerer(Finder):
     """The part of ``PhotoDialogueModel`` that answers."""
-
-    bridge: Bridge
-    painter: Painter | None
-    captioner: PhotoDialogueModel | None
-    open_photos: _OpenAlbum | None = None
 
     def spoken_spans(self, captions: list[str]) -> PhotoSpans:
         raise NotImplementedError  # dialogue_model.py
@@ -99,33 +85,6 @@ class Answerer(Writer):
     @property
     def can_paint(self) -> bool:
         return self.painter is not None
-
-    def open_album(self, folder: str | Path, *, photo_size: int = 64) -> Album:
-        """From now on share photos of this album too, as squares of ``photo_size`` pixels.
-
-        An album of zero photos changes nothing for a model that paints. Raises DataError for a
-        folder without an album, of another width, or without photos for a model that cannot paint;
-        ConfigError for a bridge that makes no query.
-        """
-        if (query_width := getattr(self.bridge, "query_width", None)) is None:
-            raise ConfigError(
-                f'the bridge of "{self.name}", {type(self.bridge).__name__}, makes no query for an '
-                'album; wanted Gill; use a model that "showtell train world_gill" wrote'
-            )
-        album = Album.load(folder)
-        if album.width != query_width:
-            raise DataError(
-                f'the album in "{folder}" has vectors of width {album.width} (made by '
-                f'{album.made_by or "an unnamed model"}) and "{self.name}" asks with '
-                f"{query_width}; index the photos with the model that asks"
-            )
-        if not album.photos and self.painter is None:
-            raise DataError(
-                f'the album in "{folder}" has no photos and "{self.name}" cannot paint, so it has '
-                "none to share; add photos to the album, or use a model with a painter"
-            )
-        self.open_photos = _OpenAlbum(album=album, folder=Path(folder), photo_size=photo_size)
-        return album
 
     # -------------------------------------------------------------------------------- answers
 
@@ -333,7 +292,9 @@ class Answerer(Writer):
         conditioning = None
         if self.painter is not None:
             conditioning = self._conditioning(spans, [row.seed for row in sharing])
-        for n, found in enumerate(self._found(spans, conditioning, [row.shown for row in sharing])):
+        for n, found in enumerate(
+            self.found_in_album(spans, conditioning, [row.shown for row in sharing])
+        ):
             if found is not None:
                 photos[n], images[n] = found
         to_paint = [n for n, image in enumerate(images) if image is None]
@@ -355,46 +316,6 @@ class Answerer(Writer):
         if shown and self.perceptron is not None and self.renderer.config.own_pixels:
             self._push_photos(writing, shown, seen_B)
         self._push(writing, [self.renderer.end], rows_B)
-
-    def _found(
-        self,
-        spans: PhotoSpans,
-        conditioning: Conditioning | None,
-        shown: Sequence[Collection[str]],
-    ) -> list[tuple[Photo, Image.Image] | None]:
-        """For each span the album's photo, if one is to be shared instead of a painted one.
-
-        Photos of the dialogue come second to those not yet shown, and without a painter neither
-        cut-off nor decision counts: there is nothing else to share.
-        """
-        if (opened := self.open_photos) is None:
-            return [None] * len(shown)
-        album, settings = opened.album, self.decoding
-        query_NE = conditioning.query_NE if conditioning is not None else None
-        if query_NE is None:
-            query_NE = self.bridge.query(spans.after_NKD)  # type: ignore[operator]
-        retrieve_N = conditioning.retrieve_N if conditioning is not None else None
-        cut_off = settings.album_cut_off if self.painter is not None else -2.0  # below any cosine
-        found: list[tuple[Photo, Image.Image] | None] = []
-        for n, seen in enumerate(shown):
-            if retrieve_N is not None and float(retrieve_N[n]) < settings.retrieve_threshold:
-                found.append(None)
-                continue
-            one_1E = query_NE[n : n + 1]
-            (hits,) = album.search(one_1E, top_k=1, cut_off=cut_off, without=seen)
-            if not hits:
-                (hits,) = album.search(one_1E, top_k=1, cut_off=cut_off)
-            photo = album.photo(hits[0], folder=opened.folder) if hits else None
-            if photo is None:
-                found.append(None)
-            elif photo.path is None:
-                raise DataError(
-                    f'the album in "{opened.folder}" knows the photo "{photo.id}" by its vector '
-                    "alone; wanted its file; index the photos again"
-                )
-            else:
-                found.append((photo, square(load_photo(photo.path), opened.photo_size)))
-        return found
 
 
 def _rows(conditioning: Conditioning, numbers: Sequence[int]) -> Conditioning:

@@ -65,9 +65,11 @@ def answer_as_dict(reply: Reply, paths: dict[str, Path], notes: Sequence[str]) -
 
 
 def save_photos(reply: Reply, folder: Path) -> dict[str, Path]:
-    """Write the photos of an answer as PNG; their paths by id."""
+    """Write the photos of an answer as PNG; their paths by id. One of an album lies there."""
     return {
-        photo.id: save_photo(photo, reply.images[photo.id], folder)
+        photo.id: Path(photo.path)
+        if photo.origin == "album" and photo.path
+        else save_photo(photo, reply.images[photo.id], folder)
         for turn in reply.turns
         for photo in turn.photos
         if photo.id in reply.images
