@@ -7,7 +7,9 @@ import json
 import pytest
 import torch
 
+from showtell.album import index
 from showtell.album.index import Album, AlbumPhoto, empty_album
+from showtell.data.storage import write_atomically
 from showtell.errors import DataError, StorageError
 
 
@@ -150,7 +152,7 @@ def test_what_is_no_album_is_said_so(tmp_path):
         with pytest.raises(DataError, match=message):
             Album.load(tmp_path)
     (tmp_path / "album.json").write_text(json.dumps(listed))
-    (tmp_path / "embeddings.safetensors").write_bytes(b"damaged")
+    next(tmp_path.glob("embeddings-*")).write_bytes(b"damaged")
     with pytest.raises(DataError, match="cannot be read.*Index the photos again"):
         Album.load(tmp_path)
 
@@ -161,3 +163,37 @@ def test_an_album_that_cannot_be_written_leaves_the_old_one(tmp_path):
     with pytest.raises(StorageError):
         album_of([1.0, 0.0]).save(tmp_path / "file" / "album")
     assert len(Album.load(tmp_path / "album")) == 1
+
+
+@pytest.mark.parametrize("writes", [0, 1])
+def test_an_album_that_is_killed_while_it_is_written_is_the_one_before(
+    writes, tmp_path, monkeypatch
+):
+    first, second = album_of([1.0, 0.0]), album_of([0.0, 1.0], [1.0, 0.0])
+    first.save(tmp_path)
+    left = [writes]
+
+    def dies(path, data):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return write_atomically(path, data)
+
+    monkeypatch.setattr(index, "write_atomically", dies)
+    with pytest.raises(KeyboardInterrupt):
+        second.save(tmp_path)
+    assert Album.load(tmp_path).embeddings_ME.equal(first.embeddings_ME)
+    monkeypatch.undo()
+    second.save(tmp_path)
+    assert Album.load(tmp_path).embeddings_ME.equal(second.embeddings_ME)
+    assert len(list(tmp_path.glob("embeddings-*"))) == 1
+
+
+def test_a_list_that_names_vectors_of_another_folder_reads_none(tmp_path):
+    album_of([1.0, 0.0]).save(tmp_path / "other")
+    listed = json.loads((tmp_path / "other" / "album.json").read_text())
+    (tmp_path / "mine").mkdir()
+    far = {"embeddings": f"../other/{listed['embeddings']}"}
+    (tmp_path / "mine" / "album.json").write_text(json.dumps(listed | far))
+    with pytest.raises(DataError, match="cannot be read"):
+        Album.load(tmp_path / "mine")

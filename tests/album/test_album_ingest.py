@@ -104,6 +104,33 @@ def test_more_photos_than_a_batch_all_come(tmp_path):
     assert reds == list(range(1, 21))
 
 
+def test_what_was_embedded_before_a_stop_is_not_embedded_again(tmp_path):
+    for shade in range(1, 41):
+        paint(tmp_path / f"in/{shade:02}.png", (shade, 0, 0))
+    seen, told = [], []
+
+    def embed(images):
+        if len(seen) == 32:
+            raise KeyboardInterrupt
+        seen.extend(image.getpixel((0, 0))[0] for image in images)
+        return colours(images)
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(tmp_path / "in", tmp_path / "album", embed=embed, save_seconds=0.0)
+    album = Album.load(tmp_path / "album")
+    assert len(album) == 32
+    again = []
+
+    def rest(images):
+        again.extend(image.getpixel((0, 0))[0] for image in images)
+        return colours(images)
+
+    settings = {"album": album, "embed": rest, "told": lambda *done: told.append(done)}
+    done = ingest(tmp_path / "in", tmp_path / "album", **settings)
+    assert (done.added, done.duplicates, again) == (8, 32, list(range(33, 41)))
+    assert told[0] == (0, 40) and told[-1] == (40, 40) and len(told) == 41
+
+
 def test_a_bad_photo_is_an_error_or_is_counted(folder, tmp_path):
     (folder / "bad.jpg").write_bytes(b"\xff\xd8 not a photo")
     with pytest.raises(PhotoError, match="bad.jpg"):

@@ -2,8 +2,9 @@
 
 On disk a folder of two files, and beside them the photos where ``ingest`` put them:
 
-    album.json          format, what made the vectors, and the photos' ids, paths, captions
-    embeddings.safetensors
+    album.json                         format, what made the vectors, and the photos' ids, paths,
+                                       captions; which file has the vectors
+    embeddings-0123456789ab.safetensors
 
 Search is exact: one product with all vectors. A cut-off turns "the nearest photo" into
 "no such photo". Letters: N queries, M photos, E album width.
@@ -11,6 +12,7 @@ Search is exact: one product with all vectors. A cut-off turns "the nearest phot
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +31,7 @@ from showtell.errors import DataError
 
 FORMAT = 1
 DESCRIPTION = "album.json"
-EMBEDDINGS = "embeddings.safetensors"
+EMBEDDINGS = "embeddings-*.safetensors"  # of its own for each state: a kill leaves no mixture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,17 +182,26 @@ class Album:
     # ------------------------------------------------------------------------------ on disk
 
     def save(self, folder: str | Path) -> Path:
-        """Write both files, the list last. Raises StorageError."""
+        """Write the vectors, then the list that names them, and remove the vectors of before.
+
+        Whenever it is stopped, ``load`` finds the album of before or this one. Raises StorageError.
+        """
         folder = Path(folder)
-        tensors = {"embeddings": self.embeddings_ME.contiguous().cpu()}
-        write_atomically(folder / EMBEDDINGS, save_tensors(tensors))
+        vectors = save_tensors({"embeddings": self.embeddings_ME.contiguous().cpu()})
+        name = EMBEDDINGS.replace("*", hashlib.sha256(vectors).hexdigest()[:12])
+        write_atomically(folder / name, vectors)
         description = {
             "format": FORMAT,
             "made_by": self.made_by,
+            "embeddings": name,
             "photos": [asdict(photo) for photo in self.photos],
         }
         text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
-        return write_atomically(folder / DESCRIPTION, text.encode())
+        path = write_atomically(folder / DESCRIPTION, text.encode())
+        for old in folder.glob(EMBEDDINGS):
+            if old.name != name:
+                old.unlink(missing_ok=True)
+        return path
 
     @classmethod
     def load(cls, folder: str | Path) -> Album:
@@ -205,12 +216,13 @@ class Album:
             description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
             found = description["format"]
             photos = [AlbumPhoto(**photo) for photo in description["photos"]]
-            embeddings_ME = load_tensors((folder / EMBEDDINGS).read_bytes())["embeddings"]
+            name = PurePosixPath(description["embeddings"]).name  # in this folder and no other
+            embeddings_ME = load_tensors((folder / name).read_bytes())["embeddings"]
             made_by = description["made_by"]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f'the album in "{folder}" cannot be read ({type(error).__name__}: {error}); wanted '
-                f"{DESCRIPTION} and {EMBEDDINGS}. Index the photos again."
+                f"{DESCRIPTION} and the vectors that it names. Index the photos again."
             ) from error
         if found != FORMAT:
             raise DataError(

@@ -8,6 +8,7 @@ one photo; an original can be moved or deleted without harm.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 PHOTOS = "photos"
 MAX_SIDE = 1024
 BATCH = 16
+SAVE_SECONDS = 30.0
 
 Embed = Callable[[Sequence[Image.Image]], Tensor]
 
@@ -48,14 +50,17 @@ def ingest_folder(
     skip_bad: bool = False,
     max_side: int = MAX_SIDE,
     caption_of: Callable[[Path], str] = lambda path: "",
+    told: Callable[[int, int], None] = lambda done, total: None,
+    save_seconds: float = SAVE_SECONDS,
 ) -> Ingested:
     """Add the photos of a folder and its subfolders, in the order of their names, to ``album``.
 
-    ``into`` is the album's folder: the copies go to ``into/photos``, and both files of the index
-    are written at the end (a run that fails leaves the old index, and copies that the next run
-    finds again). ``embed``: images -> (n, E). A photo that cannot be read raises its
-    PhotoError (with ``skip_bad`` it is left out, counted and reported); a folder without a single
-    photo is a DataError. What is a link out of the folder is not followed.
+    ``into`` is the album's folder: the copies go to ``into/photos``, and the index is written every
+    ``save_seconds`` and at the end. A run that is stopped leaves the last index and maybe copies
+    that the next run finds again; that one embeds nothing twice. ``embed``: images -> (n, E). A
+    photo that cannot be read raises its PhotoError (with ``skip_bad`` it is left out, counted and
+    reported); a folder without a single photo is a DataError. What is a link out of the folder is
+    not followed. ``told``: how many of how many files were read.
     """
     folder, into = Path(folder), Path(into)
     paths = photo_paths(folder)
@@ -68,9 +73,10 @@ def ingest_folder(
     refused: list[PhotoError] = []
     added = duplicates = 0
     waiting: list[tuple[AlbumPhoto, Image.Image]] = []
+    saved = time.monotonic()
 
     def flush() -> None:
-        nonlocal album
+        nonlocal album, saved
         if waiting:
             embeddings_NE = embed([image for _, image in waiting])
             album = album.with_photos([photo for photo, _ in waiting], embeddings_NE)
@@ -78,8 +84,12 @@ def ingest_folder(
                 assert photo.path is not None
                 save_photo(image, into / photo.path)
             waiting.clear()
+            if time.monotonic() - saved > save_seconds:
+                album.save(into)
+                saved = time.monotonic()
 
-    for path in paths:
+    for number, path in enumerate(paths):
+        told(number, len(paths))
         try:
             image = reduced(load_photo(path), max_side)
         except PhotoError as error:
@@ -103,11 +113,17 @@ def ingest_folder(
             f'none of the {len(paths)} photos in "{folder}" can be read. The first: {refused[0]}'
         )
     album.save(into)
+    told(len(paths), len(paths))
     return Ingested(album=album, added=added, duplicates=duplicates, refused=tuple(refused))
 
 
 def index_photos(
-    model: PhotoDialogueModel, folder: str | Path, *, into: str | Path, skip_bad: bool = False
+    model: PhotoDialogueModel,
+    folder: str | Path,
+    *,
+    into: str | Path,
+    skip_bad: bool = False,
+    told: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ingested:
     """``ingest_folder`` for a model that asks albums (GILL), into a new album or one of its own.
 
@@ -126,7 +142,7 @@ def index_photos(
             )
     bridge = model.bridge
     embed = embed_with(bridge.features, bridge.photo_keys, size=model.seen_side)  # type: ignore[arg-type]
-    return ingest_folder(folder, into=into, album=album, embed=embed, skip_bad=skip_bad)
+    return ingest_folder(folder, into=into, album=album, embed=embed, skip_bad=skip_bad, told=told)
 
 
 def photo_paths(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from showtell.cli.options import DeviceOption, JsonOption, SkipOption, print_json
+from showtell.cli.options import DeviceOption, JsonOption, SkipOption, print_json, progress
 
 album_app = typer.Typer(
     name="album",
@@ -34,14 +34,23 @@ def add(
 ) -> None:
     """Add the photos of a folder to an album, which is made if it is not there.
 
-    Copies are kept, without their metadata; the photos themselves are left as they are.
+    Copies are kept, without their metadata; the photos themselves are left as they are. Stopped,
+    the same command goes on.
     """
+    from functools import partial
+
     from showtell.album.ingest import index_photos
     from showtell.devices import on_device
     from showtell.recipes import load_model
 
     with on_device(device):
-        found = index_photos(load_model(model), photos, into=into, skip_bad=skip_bad)
+        found = index_photos(
+            load_model(model),
+            photos,
+            into=into,
+            skip_bad=skip_bad,
+            told=partial(progress(), "photos"),
+        )
     if json:
         print_json(
             {
