@@ -28,8 +28,8 @@ from showtell.world.talk import world_dialogue
 class WorldV2(WorldDialogue):
     """``seeing`` is the first stage, half captions and half dialogues; the second is ``stage``.
 
-    ``gate_rate`` multiplies the rate of the new layers' gates in both: they start shut, and while
-    they are, nothing else in these layers learns.
+    ``gate_rate`` multiplies the rate of the new layers' gates in the first: they start shut, and
+    while they are, nothing else in these layers learns.
     """
 
     perceptron: Perceiving = "cross_attention"
@@ -62,8 +62,7 @@ def run_world_v2(config: WorldV2, *, out: Path, resume: bool, name: str) -> Path
     layers = config.cross_attention_layers
     run.run(opening(still(config.seeing, layers), layers, rate=config.gate_rate), words)
     model.painter = painter
-    whole = opening(config.stage, layers, rate=config.gate_rate)
-    run.run(whole, dialogue_task(model, config))
+    run.run(config.stage, dialogue_task(model, config))
     return finish_model(model, config, out=out)
 
 
