@@ -188,10 +188,12 @@ def main() -> None:
         f"test {len(test)} ({int(test_labels.sum())} to retrieve), near ties {len(ties)}"
     )
     rules: dict[str, Rule] = {"TF-IDF": tfidf}
+    label = ""  # the model's name
     if options.model != "none":
         model = load_model(options.model)
+        label = model.name
         states = {p.prompt: prompt_state(model, p.prompt) for p in prompts}
-        rules[f"{options.model}'s state"] = state_regression(states)
+        rules[f"{label}'s state"] = state_regression(states)
         for seed in range(options.seeds):
             rules[f"head {seed}"] = gill_head(states, seed=seed)
 
@@ -223,7 +225,7 @@ def main() -> None:
                 if len(heads) > 1
                 else ""
             )
-            row(f"{options.model}'s state + GILL's head, seed 0", f"{key}.head", found, spread)
+            row(f"{label}'s state + GILL's head, seed 0", f"{key}.head", found, spread)
             if spread:
                 print(f"    {spread}")
 

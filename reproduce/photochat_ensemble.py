@@ -1,6 +1,6 @@
 """The PhotoChat share moment by several judges at once: models of photochat_small, and TF-IDF.
 
-    showtell train photochat_small --set photochat=FOLDER/train.jsonl --set seed=1 --out runs/seed1
+    showtell train photochat_small --set photochat=FOLDER/train.jsonl --seed 1 --out runs/seed1
     python reproduce/photochat_ensemble.py FOLDER photochat_small [runs/seed1/model ...] [--out DIR]
 
 where FOLDER holds train.jsonl and dev.jsonl. Each judge's chances are calibrated on the 1,000
