@@ -18,13 +18,18 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from showtell.data.images import load_photo, square
+from showtell.dialogue import Photo
 from showtell.evaluation.photos import (
     caption_values,
     nearest,
     paint_photos,
+    painted_values,
     retrieval_both_ways,
     write_captions,
 )
@@ -44,7 +49,8 @@ def main() -> None:
     parser.add_argument("--captioner", type=Path, help="the model of photos_captioner")
     parser.add_argument("--painter", type=Path, help="the model of photos_painter")
     parser.add_argument("--source", default="flickr8k", help="which dev photos, by their source")
-    parser.add_argument("--painted", type=int, default=12, help="rows of the contact sheet")
+    parser.add_argument("--painted", type=int, default=12, help="photos on the contact sheet")
+    parser.add_argument("--measured", type=int, default=200, help="photos that are painted")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap and of the photos")
     parser.add_argument("--out", type=Path, required=True, help="where everything is written")
     options = parser.parse_args()
@@ -62,10 +68,17 @@ def main() -> None:
         )
         values |= caption_values(said, [p.labels["captions"] for p in dev], seed=options.seed)
         _write(options.out / "captions.txt", "\n".join(said) + "\n")
-    for name, value in values.items():
-        print(f"{name:<36}{value.printed:>8}  [{value.interval}]  n {value.n:,}")
     if options.painter:
-        _paint(options, dev[: options.painted])
+        painter = LatentDiffusionPainter.from_pretrained(options.painter)
+        painted = paint_photos(
+            painter, list(map(_caption, dev[: options.measured])), seed=options.seed
+        )
+        if options.contrastive:
+            clip = load_clip(options.contrastive)
+            values |= painted_values(clip, painted, dev[: len(painted)], seed=options.seed)
+        _show(options, dev[: options.painted], painted)
+    for name, value in values.items():
+        print(f"{name:<48}{value.printed:>8}  [{value.interval}]  n {value.n:,}")
     named = [m for m in (options.contrastive, options.captioner, options.painter) if m]
     file = Path(options.data.partition(":")[2])
     report = Report.of_this_run(
@@ -89,19 +102,24 @@ def _is_from(photo, source: str) -> bool:
     return photo.labels.get("source") == source
 
 
-def _paint(options: argparse.Namespace, wanted: list) -> None:
+def _caption(photo: Photo) -> str:
+    return photo.labels["captions"][0]
+
+
+def _show(
+    options: argparse.Namespace, wanted: Sequence[Photo], painted: Sequence[Image.Image]
+) -> None:
+    """The contact sheet of the first photos."""
     train = photo_set(
         captioned(find_photos(options.data, "train")), side=IMAGE_SIZE, cache=options.out / "cache"
     )
-    painter = LatentDiffusionPainter.from_pretrained(options.painter)
-    captions = [photo.labels["captions"][0] for photo in wanted]
-    painted = paint_photos(painter, captions, seed=options.seed)
+    shown = painted[: len(wanted)]
     images, below = [], []
-    for photo, image, number in zip(wanted, painted, nearest(painted, train.pixels), strict=True):
+    for photo, image, number in zip(wanted, shown, nearest(shown, train.pixels), strict=True):
         near = train.photos[number]
-        images += [square(load_photo(photo.path), IMAGE_SIZE), image]
-        images.append(square(load_photo(near.path), IMAGE_SIZE))
-        below += [photo.labels["captions"][0], "painted from it", f"nearest: {near.caption}"]
+        images += [square(load_photo(photo.path or ""), IMAGE_SIZE), image]
+        images.append(square(load_photo(near.path or ""), IMAGE_SIZE))
+        below += [_caption(photo), "painted from it", f"nearest: {near.caption}"]
     sheet = contact_sheet(images, below, columns=6, title="dev photo, painted, nearest trained on")
     sheet.save(options.out / "painted.png")
     print(f"wrote {options.out / 'painted.png'}")

@@ -10,11 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from showtell.dialogue import Photo
 from showtell.errors import CheckpointError, DataError
 from showtell.evaluation.photos import (
     caption_values,
     nearest,
     paint_photos,
+    painted_values,
     retrieval_both_ways,
     two_way_ranks,
     write_captions,
@@ -133,6 +135,29 @@ def test_a_contrastive_encoder_and_a_captioner_that_starts_from_it(folder, tmp_p
     said = write_captions(model, dev[:2], side=64, told=lambda done, total: None)
     values = caption_values(said, [photo.labels["captions"] for photo in dev[:2]], seed=0)
     assert 0 <= values["caption.cider_d"].value <= 10 and values["text.standard.bleu4"].n == 2
+
+
+def test_what_was_painted_is_held_against_the_next_caption_and_the_true_photo(tmp_path):
+    named = {"a red one": (1.0, 0.0), "a blue one": (0.0, 1.0), "a mixed one": (0.6, 0.8)}
+    photos = []
+    for number, (caption, (red, blue)) in enumerate(named.items()):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (8, 8), (round(250 * red), 0, round(250 * blue))).save(path)
+        photos.append(Photo(id=str(number), path=str(path), labels={"captions": (caption,)}))
+
+    class Colours:
+        def texts(self, texts):
+            return torch.tensor([named[text] for text in texts])
+
+        def photos(self, photos):
+            pixels = [(p if isinstance(p, Image.Image) else Image.open(p)) for p in photos]
+            return torch.tensor([p.getpixel((0, 0))[::2] for p in pixels]).float()
+
+    painted = [Image.new("RGB", (8, 8), (250, 0, 0))] * 3  # a painter that reads nothing
+    values = painted_values(Colours(), painted, photos, seed=0)
+    assert values["painted.clip_t"].value == pytest.approx(1.6 / 3)
+    assert values["baseline.next_photo.painted.clip_t"].value == pytest.approx(1.6 / 3)
+    assert values["baseline.true.painted.clip_t"].value == pytest.approx(1)
 
 
 def test_captions_are_held_against_themselves_under_the_next_photo():

@@ -128,6 +128,31 @@ def paint_photos(
     return images
 
 
+def painted_values(
+    clip: ClipEncoder,
+    painted: Sequence[Image.Image],
+    photos: Sequence[Photo],
+    *,
+    seed: int,
+) -> dict[str, Value]:
+    """``painted.clip_t``: the cosine of a painted photo with the caption it was made of.
+
+    ``baseline.next_photo.painted.clip_t`` with the caption of the next one, which a painter that
+    reads nothing would score as high; ``baseline.true.painted.clip_t`` of the true photo.
+    """
+    own_NE = _unit(clip.texts([photo.labels["captions"][0] for photo in photos]))
+    found = {
+        "painted.clip_t": (_unit(clip.photos(painted)) * own_NE).sum(-1),
+        "baseline.next_photo.painted.clip_t": (
+            _unit(clip.photos(painted)) * np.roll(own_NE, 1, axis=0)
+        ).sum(-1),
+        "baseline.true.painted.clip_t": (
+            _unit(clip.photos([photo.path or "" for photo in photos])) * own_NE
+        ).sum(-1),
+    }
+    return {name: mean_value(values, seed=seed, unit="") for name, values in found.items()}
+
+
 def nearest(images: Sequence[Image.Image], pixels_NHW3: np.ndarray) -> list[int]:
     """The number of the photo with the least squared difference to each image, mirrored or not."""
     found = []
