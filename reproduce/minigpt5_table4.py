@@ -205,9 +205,10 @@ def rows_of(
             photos_N3HW = kept_photos(run / f"{NAME}-photos.safetensors", settings, make)
             rows.setdefault(row.name, []).append(scored(texts, photos_N3HW, gold, wanted))
             if seed == options.seeds[0]:
-                records = options.runs / "people" / slug(row.name)
-                write_records(records, tasks[: options.people], texts, photos_N3HW)
-                print(f"wrote {records / 'predictions.jsonl'}", file=sys.stderr)
+                few = slice(options.people)
+                folder = options.runs / "people" / slug(row.name)
+                path = write_records(folder, tasks[few], texts[few], photos_N3HW[few])
+                print(f"wrote {path}", file=sys.stderr)
     true = coherence(wanted, gold.photos_N3HW, gold, gold.photo_dialogues)
     rows[GOLD] = [Scored(scores=true)]
     return rows
