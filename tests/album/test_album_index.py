@@ -144,7 +144,7 @@ def test_what_is_no_album_is_said_so(tmp_path):
     album_of([1.0, 0.0]).save(tmp_path)
     listed = json.loads((tmp_path / "album.json").read_text())
     for change, message in (
-        ({"format": 9}, "of format 9, wanted 1"),
+        ({"format": 9}, "of format 9, wanted 2"),
         ({"photos": [{"name": "a"}]}, "cannot be read"),
         ({"photos": []}, "0 photos came with embeddings"),
     ):

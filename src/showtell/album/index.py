@@ -29,7 +29,7 @@ from showtell.data.storage import write_atomically
 from showtell.dialogue import Photo
 from showtell.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION = "album.json"
 EMBEDDINGS = "embeddings-*.safetensors"  # of its own for each state: a kill leaves no mixture
 
@@ -214,7 +214,11 @@ class Album:
             )
         try:
             description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-            found = description["format"]
+            if (found := description["format"]) != FORMAT:
+                raise DataError(
+                    f'the album in "{folder}" is of format {found}, wanted {FORMAT}; it was written '
+                    "by another version of showtell. Index the photos again."
+                )
             photos = [AlbumPhoto(**photo) for photo in description["photos"]]
             name = PurePosixPath(description["embeddings"]).name  # in this folder and no other
             embeddings_ME = load_tensors((folder / name).read_bytes())["embeddings"]
@@ -224,11 +228,6 @@ class Album:
                 f'the album in "{folder}" cannot be read ({type(error).__name__}: {error}); wanted '
                 f"{DESCRIPTION} and the vectors that it names. Index the photos again."
             ) from error
-        if found != FORMAT:
-            raise DataError(
-                f'the album in "{folder}" is of format {found}, wanted {FORMAT}; it was written by '
-                "another version of showtell. Index the photos again."
-            )
         return cls(photos, embeddings_ME, made_by=made_by)
 
     def photo(self, hit: Hit, *, folder: str | Path) -> Photo:
