@@ -216,8 +216,8 @@ class Album:
             description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
             if (found := description["format"]) != FORMAT:
                 raise DataError(
-                    f'the album in "{folder}" is of format {found}, wanted {FORMAT}; it was written '
-                    "by another version of showtell. Index the photos again."
+                    f'the album in "{folder}" is of format {found}, wanted {FORMAT}; it was '
+                    "written by another version of showtell. Index the photos again."
                 )
             photos = [AlbumPhoto(**photo) for photo in description["photos"]]
             name = PurePosixPath(description["embeddings"]).name  # in this folder and no other
