@@ -220,14 +220,14 @@ _TABLE = (
     ),
     Recipe(
         "photos_captioner",
-        "1, not run",
+        "0.3",
         "photos:PhotosCaptioner",
         "photos:run_photos_captioner",
         "ViT, Q-Former and LM that caption real photos, from scratch; not shipped",
     ),
     Recipe(
         "photos_painter",
-        "6, not run",
+        "4, not run",
         "photos:PhotosPainter",
         "photos:run_photos_painter",
         "a 64-px text-to-photo painter of real photos, from scratch; not shipped",
