@@ -266,6 +266,24 @@ def test_autocast_leaves_the_value_alone_and_the_gradient_finite(tokenizer, rng,
     torch.testing.assert_close(got, want, rtol=0.1, atol=0.02 * float(want.abs().max()))
 
 
+def test_autocast_leaves_soft_and_its_gradient_what_they_are(tokenizer, rng):
+    tower = LinearTower(num_rows=8, width=5, dtype=torch.float32)
+    spans = make_spans(tokenizer)
+    logits_NKV = spans.logits_NKV.detach().float().requires_grad_()
+    spans = replace(spans, logits_NKV=logits_NKV)
+    bridge = bridge_of(tokenizer, vocabulary="soft")
+    found = []
+    for autocast in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            cond_NSC = bridge(spans, FakePainter(tower), generator=rng).cond_NSC
+        gradient_NKV = torch.autograd.grad((cond_NSC**2).sum(), logits_NKV)[0]
+        found.append((cond_NSC.detach(), gradient_NKV))
+    for plain, cast in zip(*found, strict=True):
+        torch.testing.assert_close(
+            cast.float(), plain, rtol=0.1, atol=0.02 * float(plain.abs().max())
+        )
+
+
 def test_inference_needs_no_alignment_of_what_the_model_wrote(tokenizer, tower, rng):
     spans = make_spans(tokenizer, ["a cat"], padding=0)
     letters = torch.tensor([tokenizer.convert_tokens_to_ids(["a", "\u0120", "c", "a"])])

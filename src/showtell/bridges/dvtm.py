@@ -361,5 +361,6 @@ class Dvtm(Bridge):
         if places:
             place = torch.tensor(places, device=ids_NS.device).unbind(-1)
             source = torch.tensor(sources, device=ids_NS.device).unbind(-1)
-            embeds_NSC = embeds_NSC.index_put(place, mixtures_NKC[source])
+            # under autocast the product above is of fewer digits than the table
+            embeds_NSC = embeds_NSC.index_put(place, mixtures_NKC[source].type_as(embeds_NSC))
         return Conditioning(cond_NSC=tower(ids_NS, embeds_NSC))
