@@ -19,6 +19,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from _rows import Row, about, chosen, parser, settle, write
 from e2e_rows import PHOTO_NOTE, SEED_NOTE, columns_of, compared, instruments, test_dialogues
 
@@ -96,8 +97,8 @@ def words_before_photos(dialogues: Sequence[Dialogue]) -> list[str]:
 def retrieval_scores(clip: ClipEncoder, texts: Sequence[str], gold: Gold) -> dict[str, Scores]:
     """``retrieval.*`` of texts that each look for their own gold photo."""
     photos_NE = clip.photos([to_image(photo) for photo in gold.photos_N3HW])
-    unit = [part / part.norm(dim=-1, keepdim=True) for part in (clip.texts(texts), photos_NE)]
-    rank_N = ranks(unit[0] @ unit[1].mT, range(len(photos_NE)))
+    similar_NN = F.normalize(clip.texts(texts), dim=-1) @ F.normalize(photos_NE, dim=-1).mT
+    rank_N = ranks(similar_NN, range(len(photos_NE)))
     found = {f"r{k}": rank_N <= k for k in (1, 5, 10)} | {"mrr": 1 / rank_N}
     return {
         f"retrieval.{name}": scores("mean", gold.photo_dialogues, values)

@@ -44,6 +44,7 @@ from photo_rows import (
     test_seeds,
 )
 from torch import Tensor
+from torch.nn import functional as F
 
 from showtell.data.images import save_photo
 from showtell.dialogue import Dialogue, Photo
@@ -119,9 +120,8 @@ def coherence(
     found = {"coherence.shown": scores("ratio", of, rows)} if any(n for _, n in rows) else {}
     if (clip := gold.instruments.clip) is not None:
         images = [to_image(photo) for photo in photos_N3HW]
-        parts = [part / part.norm(dim=-1, keepdim=True)
-                 for part in (clip.texts(list(texts)), clip.photos(images))]  # fmt: skip
-        found["coherence.clip"] = scores("mean", of, (parts[0] * parts[1]).sum(-1).tolist())
+        cosine_N = F.cosine_similarity(clip.texts(list(texts)), clip.photos(images), dim=-1)
+        found["coherence.clip"] = scores("mean", of, cosine_N.tolist())
     return found
 
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from photochat_lexical import positions_of
+from photochat_lexical import measured, positions_of
 
 from showtell.data.photochat import read_photochat, split_held_out, summarise
 from showtell.dialogue import Dialogue
@@ -27,8 +27,6 @@ from showtell.errors import ConfigError
 from showtell.metrics.moment import (
     TFIDF_SETTINGS,
     average_precision,
-    best_threshold,
-    moment_values,
     tagged_text,
     tfidf_moment_scores,
 )
@@ -101,30 +99,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dialogues = [p.dialogue_id for p in positions_of(dev)]
     print(f"held out {len(tune_labels):,} positions, dev {len(test_labels):,}")
 
-    makers: dict[str, Callable[[], Chances]] = {TFIDF: lambda: chances_of_tfidf(rest, held, dev)}
+    judges = {TFIDF: chances_of_tfidf(rest, held, dev)}
     for number, name in enumerate(options.models):
-        makers[f"model_{number}"] = lambda name=name: chances_of_model(name, held, dev)  # type: ignore[misc]
-    judges = {name: make() for name, make in makers.items()}
+        judges[f"model_{number}"] = chances_of_model(name, held, dev)
     judges[ENSEMBLE] = ensemble(list(judges.values()), tune_labels)
 
     metrics: dict[str, Value] = {}
     print(f"{'judge':<14}{'threshold':>10}{'P':>8}{'R':>8}{'F1':>8}{'AUPRC':>8}   held-out both")
     for name, (tune_N, test_N) in judges.items():
-        chosen = best_threshold(tune_labels, tune_N)
-        values = moment_values(
-            test_labels,
-            test_N,
-            threshold=chosen.threshold,
+        values, row = measured(
+            name,
+            (tune_labels, tune_N),
+            (test_labels, test_N),
+            dialogues=dialogues,
             seed=options.seed,
-            groups_N=dialogues,
-            prefix=f"moment.{name}",
-            protocol="photochat",
         )
         metrics |= values
-        row = [values[f"moment.{name}.{m}"].value for m in ("precision", "recall", "f1", "auprc")]
-        cells = "".join(f"{value:8.3f}" for value in row)
-        known = f"{chosen.f1:.3f} {average_precision(tune_labels, tune_N):.3f}"
-        print(f"{name:<14}{chosen.threshold:10.4f}{cells}   {known}", flush=True)
+        print(f"{row} {average_precision(tune_labels, tune_N):.3f}", flush=True)
     for m in ("f1", "auprc"):
         value = metrics[f"moment.{ENSEMBLE}.{m}"]
         print(f"{ENSEMBLE} {m}: {value.printed} [{value.interval}], {len(judges) - 1} judges")

@@ -45,6 +45,30 @@ def positions_of(dialogues: Sequence[Dialogue]) -> list[MomentPosition]:
     return [position for dialogue in dialogues for position in moment_positions(dialogue)]
 
 
+def measured(
+    name: str,
+    held: tuple[Sequence[int] | np.ndarray, np.ndarray],
+    dev: tuple[Sequence[int] | np.ndarray, np.ndarray],
+    *,
+    dialogues: Sequence[str],
+    seed: int,
+) -> tuple[dict[str, Value], str]:
+    """``moment.NAME.*`` of (labels, scores) on dev, with the threshold of the held-out ones, and a
+    row of these to print."""
+    chosen = best_threshold(*held)
+    values = moment_values(
+        *dev,
+        threshold=chosen.threshold,
+        seed=seed,
+        groups_N=dialogues,
+        prefix=f"moment.{name}",
+        protocol="photochat",
+    )
+    row = [values[f"moment.{name}.{m}"].value for m in ("precision", "recall", "f1", "auprc")]
+    cells = "".join(f"{value:8.3f}" for value in row)
+    return values, f"{name:<14}{chosen.threshold:10.4f}{cells}   {chosen.f1:.3f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="holds train.jsonl and dev.jsonl of PhotoChat")
@@ -82,20 +106,15 @@ def main() -> None:
     print(f"{'baseline':<14}{'threshold':>10}{'P':>8}{'R':>8}{'F1':>8}{'AUPRC':>8}   held-out F1")
     for name, score in rules.items():
         tune_scores, test_scores = score()
-        chosen = best_threshold(tune_labels, tune_scores)
-        values = moment_values(
-            test_labels,
-            test_scores,
-            threshold=chosen.threshold,
+        values, row = measured(
+            name,
+            (tune_labels, tune_scores),
+            (test_labels, test_scores),
+            dialogues=[p.dialogue_id for p in test],
             seed=options.seed,
-            groups_N=[p.dialogue_id for p in test],
-            prefix=f"moment.{name}",
-            protocol="photochat",
         )
         metrics |= values
-        row = [values[f"moment.{name}.{m}"].value for m in ("precision", "recall", "f1", "auprc")]
-        cells = "".join(f"{value:8.3f}" for value in row)
-        print(f"{name:<14}{chosen.threshold:10.4f}{cells}   {chosen.f1:.3f}", flush=True)
+        print(row, flush=True)
 
     if options.out:
         summary = summarise(dev)

@@ -60,8 +60,9 @@ def main() -> None:
     if not dev:
         sys.exit(f'{options.data} has no dev photo with captions and "source": "{options.source}"')
     values: dict[str, Value] = {}
-    if options.contrastive:
-        values |= retrieval_both_ways(load_clip(options.contrastive), dev, seed=options.seed)
+    clip = load_clip(options.contrastive) if options.contrastive else None
+    if clip is not None:
+        values |= retrieval_both_ways(clip, dev, seed=options.seed)
     if options.captioner:
         said = write_captions(
             load_model(str(options.captioner)), dev, side=IMAGE_SIZE, told=_progress
@@ -73,8 +74,7 @@ def main() -> None:
         painted = paint_photos(
             painter, list(map(_caption, dev[: options.measured])), seed=options.seed
         )
-        if options.contrastive:
-            clip = load_clip(options.contrastive)
+        if clip is not None:
             values |= painted_values(clip, painted, dev[: len(painted)], seed=options.seed)
         _show(options, dev[: options.painted], painted)
     for name, value in values.items():

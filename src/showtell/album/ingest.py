@@ -21,6 +21,7 @@ from showtell.album.index import DESCRIPTION, Album, AlbumPhoto, empty_album
 from showtell.data.images import load_photo, save_photo, square
 from showtell.errors import DataError, PhotoError
 from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
+from showtell.models.finding import SIDE
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 PHOTOS = "photos"
@@ -141,7 +142,7 @@ def index_photos(
                 "of one model; name another folder, or that model"
             )
     bridge = model.bridge
-    embed = embed_with(bridge.features, bridge.photo_keys, size=model.seen_side)  # type: ignore[arg-type]
+    embed = embed_with(bridge.features, bridge.photo_keys, size=model.seen_side or SIDE)  # type: ignore[arg-type]
     return ingest_folder(folder, into=into, album=album, embed=embed, skip_bad=skip_bad, told=told)
 
 

@@ -141,14 +141,12 @@ def painted_values(
     reads nothing would score as high; ``baseline.true.painted.clip_t`` of the true photo.
     """
     own_NE = _unit(clip.texts([photo.labels["captions"][0] for photo in photos]))
+    painted_NE = _unit(clip.photos(painted))
+    true_NE = _unit(clip.photos([photo.path or "" for photo in photos]))
     found = {
-        "painted.clip_t": (_unit(clip.photos(painted)) * own_NE).sum(-1),
-        "baseline.next_photo.painted.clip_t": (
-            _unit(clip.photos(painted)) * np.roll(own_NE, 1, axis=0)
-        ).sum(-1),
-        "baseline.true.painted.clip_t": (
-            _unit(clip.photos([photo.path or "" for photo in photos])) * own_NE
-        ).sum(-1),
+        "painted.clip_t": (painted_NE * own_NE).sum(-1),
+        "baseline.next_photo.painted.clip_t": (painted_NE * np.roll(own_NE, 1, axis=0)).sum(-1),
+        "baseline.true.painted.clip_t": (true_NE * own_NE).sum(-1),
     }
     return {name: mean_value(values, seed=seed, unit="") for name, values in found.items()}
 

@@ -50,11 +50,11 @@ class Finder(Writer):
         return int(width)
 
     @property
-    def seen_side(self) -> int:
-        """Pixels a side of a photo, as the model's vision encoder was made for."""
+    def seen_side(self) -> int | None:
+        """Pixels a side of a photo, as the model's vision encoder was made for; None without."""
         seer = self.perceptron or (self.captioner.perceptron if self.captioner else None)
         vision = getattr(seer, "vision", None)
-        return SIDE if vision is None else int(vision.config.image_size)
+        return None if vision is None else int(vision.config.image_size)
 
     def open_album(self, folder: str | Path, *, photo_size: int | None = None) -> Album:
         """From now on share photos of this album too, as squares of ``photo_size`` pixels
@@ -77,7 +77,7 @@ class Finder(Writer):
                 f'the album in "{folder}" has no photos and "{self.name}" cannot paint, so it has '
                 "none to share; add photos to the album, or use a model with a painter"
             )
-        side = photo_size or self.seen_side
+        side = photo_size or self.seen_side or SIDE
         self.open_photos = OpenAlbum(album=album, folder=Path(folder), photo_size=side)
         return album
 

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from showtell.data.images import square
 from showtell.data.pixels import has_pixels, photo_image
@@ -196,16 +196,11 @@ def photo_sides(model: PhotoDialogueModel) -> tuple[int, int]:
 
     Where one part is absent, the other's. Raises ConfigError without either.
     """
-    seer = model.perceptron or (model.captioner.perceptron if model.captioner else None)
-    seen = _side_of_vision(getattr(seer, "vision", None))
+    seen = model.seen_side
     made = _side_of_painter(model.painter)
     if not (seen or made):
         raise ConfigError(f'"{model.name}" neither sees nor makes photos; give a base that does')
     return seen or made or 0, made or seen or 0
-
-
-def _side_of_vision(vision: nn.Module | None) -> int | None:
-    return None if vision is None else int(vision.config.image_size)  # type: ignore[union-attr, arg-type]
 
 
 def _side_of_painter(painter: object) -> int | None:
