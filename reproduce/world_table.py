@@ -56,8 +56,8 @@ from showtell.world.oracle import AttributeReader
 class Row:
     """A system: its recipe, the settings that make it this row, and the jobs it waits for.
 
-    In settings stand values of ``Size`` ({before}, {batch}, {warmup}, {album}) and {codes}, the
-    model of that job.
+    In settings stand values of ``Size`` ({before}, {batch}, {warmup}, {album}) and the models of
+    the jobs that it needs: {codes}, and {alignment} of the same seed.
     """
 
     name: str
@@ -67,15 +67,18 @@ class Row:
 
 
 PIPELINE = "pipeline"
-_SEEING, _ALIGNMENT = (
-    (f"{stage}.steps={{before}}", f"{stage}.batch_size={{batch}}", f"{stage}.warmup={{warmup}}")
-    for stage in ("seeing", "alignment")
-)
+_SEEING = ("seeing.steps={before}", "seeing.batch_size={batch}", "seeing.warmup={warmup}")
+_ALIGNED = ("base={alignment}", "alignment.steps=0")
 ROWS: tuple[Row, ...] = (
     Row(name="end-to-end v1", recipe="world_mini"),
     Row(name="end-to-end v2", recipe="world_v2", settings=_SEEING),
-    Row(name="vokens, LoRA", recipe="world_vokens", settings=_ALIGNMENT),
-    Row(name="vokens, prefix", recipe="world_vokens_prefix", settings=_ALIGNMENT),
+    Row(name="vokens, LoRA", recipe="world_vokens", settings=_ALIGNED, needs=("alignment",)),
+    Row(
+        name="vokens, prefix",
+        recipe="world_vokens_prefix",
+        settings=_ALIGNED,
+        needs=("alignment",),
+    ),
     Row(name="GILL", recipe="world_gill", settings=("album_photos=0",)),
     Row(name=PIPELINE, recipe="world_pipeline"),
     Row(
@@ -97,9 +100,9 @@ ROWS: tuple[Row, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How much of everything. ``steps``: of each row's stage on dialogues; ``before``: of the stage
-    that vokens (alignment) and v2 (seeing) have before it; ``album``: photos that the row without a
-    painter may show."""
+    """How much of everything. ``steps``: of each row's stage on dialogues; ``before`` it: of v2's
+    stage of seeing; ``aligned``: of the stage that the rows with vokens have in common; ``album``:
+    photos that the row without a painter may show."""
 
     data: str
     seeds: tuple[int, ...]
@@ -107,6 +110,7 @@ class Size:
     batch: int
     warmup: int
     before: int
+    aligned: int
     calibration: int  # dev dialogues for the threshold on P(share)
     replies: int
     answers: int
@@ -129,6 +133,7 @@ SIZES = {
         batch=32,
         warmup=40,
         before=500,
+        aligned=1000,
         calibration=300,
         replies=300,
         answers=100,
@@ -148,6 +153,7 @@ SIZES = {
         batch=2,
         warmup=1,
         before=1,
+        aligned=1,
         calibration=12,
         replies=4,
         answers=2,
@@ -165,6 +171,7 @@ SIZES = {
         batch=32,
         warmup=100,
         before=1000,
+        aligned=3000,
         calibration=1000,
         replies=2000,
         answers=500,
@@ -219,11 +226,22 @@ def jobs_of(
         *size.rows,
     )
     for seed in size.seeds:
+        places = {**asdict(size), "codes": codes}
+        if "alignment" in needed:
+            settings = [
+                *common,
+                f"alignment.steps={size.aligned}",
+                f"alignment.batch_size={size.batch}",
+                f"alignment.warmup={size.warmup}",
+                "stage.steps=0",
+            ]
+            name = alignment_of(seed)
+            places["alignment"] = train(name, "world_vokens", settings, seed, *first)
         for row in rows:
             name = f"{row.name}, seed {seed}"
-            places = {**asdict(size), "codes": codes}
-            settings = [setting.format(**places) for setting in row.settings]
-            train(name, row.recipe, [*common, *settings], seed, *first, *row.needs)
+            settings = [*common, *(setting.format(**places) for setting in row.settings)]
+            needs = [alignment_of(seed) if need == "alignment" else need for need in row.needs]
+            train(name, row.recipe, settings, seed, *first, *needs)
             run, out = runs / slug(name), runs / "outputs" / slug(name)
             jobs.append(
                 Job(
@@ -236,6 +254,11 @@ def jobs_of(
                 )
             )
     return jobs, base
+
+
+def alignment_of(seed: int) -> str:
+    """The job that trains the vokens of a seed, before their rows do."""
+    return f"alignment, seed {seed}"
 
 
 def impossible(recipe: str, settings: Sequence[str]) -> str:
@@ -280,12 +303,12 @@ def answer(run: Path, data: str, out: Path, *, replies: int, answers: int) -> in
     return 0
 
 
-def costs_of(run: Path, peak: int) -> dict[str, float]:
-    """What the training of a run cost: seconds of its stages, what moved in any of them."""
-    histories = [json.loads(path.read_text()) for path in run.rglob("history.json")]
+def costs_of(runs: Sequence[Path], peak: int) -> dict[str, float]:
+    """What the training of a row cost: seconds of the stages of its runs, what moved in any."""
+    histories = [json.loads(path.read_text()) for r in runs for path in r.rglob("history.json")]
     seconds = [max(r["seconds"] for r in h if "seconds" in r) for h in histories if h]
     moved: dict[str, int] = {}
-    for path in run.rglob("state/state.safetensors"):
+    for path in (path for run in runs for path in run.rglob("state/state.safetensors")):
         with safe_open(path, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (it is no dict)
                 if name.startswith("model/"):
@@ -325,15 +348,13 @@ def table(
         if reasons:
             absent[row.name] = without_folders(reasons[0])
             continue
-        systems[row.name] = [
-            Run(
-                outputs=Outputs.load(runs / "outputs" / slug(name)),
-                costs=costs_of(
-                    runs / slug(name), record_of(runs, name).get("peak_memory_bytes", 0)
-                ),
-            )
-            for name in names
-        ]
+        systems[row.name] = []
+        for seed, name in zip(size.seeds, names, strict=True):
+            trained = [name, *([alignment_of(seed)] if "alignment" in row.needs else [])]
+            peak = max(record_of(runs, one).get("peak_memory_bytes", 0) for one in trained)
+            costs = costs_of([runs / slug(one) for one in trained], peak)
+            outputs = Outputs.load(runs / "outputs" / slug(name))
+            systems[row.name].append(Run(outputs=outputs, costs=costs))
     with console.status("scoring"):
         compared = table_of(systems, gold, against=PIPELINE, absent=absent)
         compared = {row.name: compared[row.name] for row in rows}
@@ -344,8 +365,8 @@ def table(
         "data": f"{size.data}: {len(dialogues):,} dialogues, {len(gold.orders):,} of the agent's "
         f"photos, {len(gold.comments):,} comments, {len(gold.texts):,} replies",
         "seeds": f"training {', '.join(map(str, size.seeds))}; evaluation 0",
-        "steps": f"{size.steps:,} of {size.batch} dialogues; before them, "
-        f"{size.before:,} of alignment (vokens) and of seeing (v2)",
+        "steps": f"{size.steps:,} of {size.batch} dialogues; before them, {size.aligned:,} of "
+        f"alignment (vokens, once for both rows) and {size.before:,} of seeing (v2)",
         "bootstrap": f"{RESAMPLES:,} draws of dialogues",
         "time": f"{sum(seconds_spent(runs)) / 60:.0f} min in {len(seconds_spent(runs))} sessions",
         "commit": current_commit() or "not a git checkout",
@@ -389,7 +410,8 @@ NOTES = (
     "figures of OpenAI's CLIP or of S-BERT.",
     "Photos are each system's own, at the agent's gold photo turns: painted from its own "
     "description, or found by it.",
-    "Trained parameters are those that moved in any stage of the row; the base's are not counted.",
+    "Trained parameters and seconds are those of all stages of the row, alignment too; what the "
+    "base's and Divter's codes took before is not counted.",
 )
 SHIPPED_NOTE = (
     "The base is the shipped model's parts, which have been trained end to end before: the "

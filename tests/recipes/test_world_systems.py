@@ -169,6 +169,18 @@ def test_a_killed_run_of_two_stages_goes_on_where_it_was(base, tmp_path):
             torch.testing.assert_close(one[key], two[key], rtol=0, atol=0)
 
 
+def test_one_alignment_serves_several_runs_of_multimodal_learning(base, tmp_path):
+    whole = train("world_vokens", base, tmp_path / "whole")
+    aligned = train("world_vokens", base, tmp_path / "aligned", settings=["stage.steps=0"])
+    assert not (aligned / "language_model/adapter").exists()
+    later = train("world_vokens", aligned, tmp_path / "later", settings=["alignment.steps=0"])
+    for file in ("bridge.safetensors", "language_model/new_tokens.safetensors"):
+        one, two = load_file(whole / file), load_file(later / file)
+        assert one.keys() == two.keys()
+        for key in one:
+            torch.testing.assert_close(one[key], two[key], rtol=0, atol=0)
+
+
 # ----------------------------------------------------------------------------- parts and settings
 
 
@@ -198,6 +210,16 @@ def test_the_same_seed_gives_the_same_rows_and_mapper(tokenizers):
     assert all(torch.equal(one[key], same[key]) for key in one)
     assert not torch.equal(one["rows"], other["rows"])
     assert not torch.equal(one["mapper.queries_SC"], other["mapper.queries_SC"])
+
+
+def test_a_trained_bridge_is_kept_or_its_other_settings_are_named(tokenizers):
+    small = VokensConfig(num_layers=1, num_heads=2)
+    base = with_bridge(build_model(tokenizers, bridge="pipeline"), small, seed=0)
+    again = with_bridge(base, small, seed=1)
+    assert again.bridge is base.bridge
+    assert again.renderer.config.span_tokens == small.tokens
+    with pytest.raises(ConfigError, match=r"states 'after', and 'before' is wanted"):
+        with_bridge(base, replace(small, states="before"), seed=0)
 
 
 def test_dialogues_of_multimodal_learning_tell_nothing_of_the_agents_photos():

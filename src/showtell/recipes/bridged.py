@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from showtell.bridges import (
     Gill,
     GillConfig,
     PipelineConfig,
+    Vokens,
     VokensConfig,
 )
 from showtell.errors import ConfigError
@@ -35,12 +36,16 @@ def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) ->
     """The parts of ``base`` with the bridge that the type of ``config`` names.
 
     A bridge with weights gets the sizes of these parts, and its tokens new rows: the vocabulary
-    of ``base.language`` grows in place. ``seed`` starts rows and weights. Raises ConfigError where
-    a part that the bridge needs is missing.
+    of ``base.language`` grows in place. ``seed`` starts rows and weights. One that ``base`` has
+    already, trained before, stays as it is. Raises ConfigError where a part that the bridge needs
+    is missing, or the trained bridge is of other settings.
     """
     language = base.language
     config = _fitted(config, base)
     if isinstance(config, VokensConfig | GillConfig):
+        if isinstance(base.bridge, Vokens | Gill) and type(base.bridge.config) is type(config):
+            _require_equal(base.bridge.config, config, base=base.name)
+            return base
         language.grow_vocabulary(config.tokens, seed=seed)
     kinds = {BRIDGE_CONFIGS[name]: BRIDGES[name] for name in BRIDGES}
     with torch.random.fork_rng(devices=[]):
@@ -56,6 +61,16 @@ def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) ->
         span_tokens=bridge.span_tokens,
         span_trained=bridge.span_trained,
     )
+
+
+def _require_equal(trained: BridgeConfig, wanted: BridgeConfig, *, base: str) -> None:
+    """Raises ConfigError that names each setting in which the trained bridge differs."""
+    for key in (field.name for field in fields(wanted)):
+        if (known := getattr(trained, key)) != (value := getattr(wanted, key)):
+            raise ConfigError(
+                f'"{base}" has a trained bridge with {key} {known!r}, and {value!r} is wanted; '
+                f"set bridge.{key}={known}, or start from a base without this bridge"
+            )
 
 
 def _fitted(config: BridgeConfig, base: PhotoDialogueModel) -> BridgeConfig:

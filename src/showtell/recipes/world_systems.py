@@ -85,6 +85,9 @@ def _at_world_size(stage: Stage) -> Stage:
 class WorldVokens(WorldDialogue):
     """MiniGPT-5: ``alignment`` (UAS) on captioned photos, then ``stage`` (MLS) on dialogues whose
     photos have no captions. ``adapter`` joins the LLM after UAS; the LLM itself stands still.
+
+    ``stage.steps=0`` ends with UAS, without an adapter. Such a model is a ``base`` for several runs
+    of MLS, with ``alignment.steps=0``: its vokens are kept.
     """
 
     bridge: VokensConfig = VokensConfig()
@@ -123,13 +126,14 @@ def run_world_vokens(
         pixels_of=world_pixels,
     )
     run.run(config.alignment, pairs)
-    torch.manual_seed(config.seed)  # the adapter's first values, also when the run is resumed
-    if isinstance(config.adapter, PrefixConfig):
-        add_prefix(model.language, config.adapter)
-    else:
-        add_lora(model.language, config.adapter)
-    task = dialogue_task(model, config, dialogue=lambda index: undescribed(dialogue(index)))
-    run.run(adapted(config.stage, model.language), task)
+    if config.stage.steps:
+        torch.manual_seed(config.seed)  # the adapter's first values, also when the run is resumed
+        if isinstance(config.adapter, PrefixConfig):
+            add_prefix(model.language, config.adapter)
+        else:
+            add_lora(model.language, config.adapter)
+        task = dialogue_task(model, config, dialogue=lambda index: undescribed(dialogue(index)))
+        run.run(adapted(config.stage, model.language), task)
     return finish_model(model, config, out=out, dialogue=dialogue)
 
 
