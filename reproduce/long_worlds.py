@@ -159,7 +159,7 @@ def _forgotten(model: Opener, dialogues: Sequence[Dialogue], asked: Sequence[Ask
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = settle(options_parser(__doc__, name=NAME).parse_args(arguments))
+    options = settle(options_parser(__doc__, name=NAME, after_alignment=True).parse_args(arguments))
     dialogues = [long_dialogue(seed) for seed in test_seeds(options)]
     publish(
         table_of(rows_of(options, dialogues, readers(options)), COLUMNS, against=SHORT),

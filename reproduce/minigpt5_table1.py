@@ -126,7 +126,7 @@ def rows_of(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = settle(options_parser(__doc__, name=RUNS).parse_args(arguments))
+    options = settle(options_parser(__doc__, name=RUNS, after_alignment=True).parse_args(arguments))
     stories = [world_story(seed) for seed in test_seeds(options)]
     gold = Gold(contexts_of(stories, "both"), readers(options), seed=0)
     rows = rows_of(options, gold, stories)

@@ -215,7 +215,7 @@ def rows_of(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    found = options_parser(__doc__, name=RUNS, limit=200)
+    found = options_parser(__doc__, name=RUNS, limit=200, after_alignment=True)
     found.add_argument("--people", type=int, default=100, help="answers for people to compare")
     options = settle(found.parse_args(arguments))
     stories = [world_story(seed) for seed in test_seeds(options)]

@@ -81,7 +81,7 @@ def outputs_in(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    found = options_parser(__doc__, name=NAME)
+    found = options_parser(__doc__, name=NAME, after_alignment=True)
     found.add_argument("--codes", help='the model of "showtell train world_codes", for Divter')
     options = settle(found.parse_args(arguments))
     data, dialogues = test_dialogues(options)

@@ -118,7 +118,9 @@ def rows_that(options: argparse.Namespace, *, show: bool) -> list[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = settle(options_parser(__doc__, name=RUNS, limit=400).parse_args(arguments))
+    options = settle(
+        options_parser(__doc__, name=RUNS, limit=400, after_alignment=True).parse_args(arguments)
+    )
     stories = [world_story(seed) for seed in test_seeds(options)]
     found_by = readers(options)
     against = f"{FINE_TUNED}; {HEADS['none']}"

@@ -43,7 +43,7 @@ from showtell.metrics.report import Value, model_digest
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Conditioning
-from showtell.recipes import RECIPES, load_model
+from showtell.recipes import RECIPES, load_model, model_folder
 from showtell.world.scenes import TEST_SEEDS
 
 Opener = Callable[[], PhotoDialogueModel]
@@ -73,10 +73,20 @@ def columns_of(*names: str) -> tuple[Column, ...]:
     return tuple(known[name] for name in names)
 
 
-def options_parser(doc: str | None, *, name: str, limit: int = 500) -> argparse.ArgumentParser:
-    """The options of ``_rows.parser``, and where the measuring CLIP is."""
+def options_parser(
+    doc: str | None, *, name: str, limit: int = 500, after_alignment: bool = False
+) -> argparse.ArgumentParser:
+    """The options of ``_rows.parser``, where the measuring CLIP is, and, where rows go on after
+    unimodal alignment, which one to go on from."""
     found = parser(doc, name=name, limit=limit)
+    found.set_defaults(aligned=None)
     found.add_argument("--clip", help='the model of "showtell train world_contrastive"')
+    if after_alignment:
+        found.add_argument(
+            "--aligned",
+            help="the model of a run of world_vokens with stage.steps=0, for all rows that else "
+            "begin with an alignment of their own; {seed} in it is the row's seed",
+        )
     return found
 
 
@@ -96,11 +106,15 @@ def test_seeds(options: argparse.Namespace) -> range:
 def run_of(row: Row, seed: int, options: argparse.Namespace, *, only_aligned: bool = False) -> Path:
     """The folder of the finished run of a row (see ``_rows.trained``).
 
-    Where there is an alignment stage it has half of the steps, or, if ``only_aligned``, all.
+    Where there is an alignment stage it has half of the steps, or, if ``only_aligned``, all; or
+    the row goes on from --aligned, which has had it.
     """
     settings = schedule(row, options)
     config = RECIPES[row.recipe].config()
-    if hasattr(config, "alignment"):
+    if hasattr(config, "alignment") and options.aligned and "alignment.steps=0" not in row.settings:
+        aligned = model_folder(options.aligned.format(seed=seed)).resolve()
+        settings += [f"base={aligned}", "alignment.steps=0"]
+    elif hasattr(config, "alignment"):
         steps = options.steps if only_aligned else -(-options.steps // 2)
         warmup = round(config.alignment.warmup * steps / config.alignment.steps)
         settings += [f"alignment.steps={steps}", f"alignment.warmup={warmup}"]

@@ -103,6 +103,21 @@ def test_table_1_compares_contexts_and_goes_on_where_it_stopped(base, tmp_path, 
     assert not Path("docs/results", f"{minigpt5_table1.NAME}.json").exists()
 
 
+def test_rows_go_on_from_the_alignment_of_table_6(base, tmp_path):
+    run(minigpt5_table6, base, tmp_path / "six", minigpt5_table6.VOKENS)
+    aligned = tmp_path / "six" / "vokens-seed-{seed}" / "model"
+    told = ["--tiny", "--base", str(base), "--runs", str(tmp_path / "one")]
+    only = ["--only", "vokens, LoRA", "--only", "vokens, without UAS"]
+    assert minigpt5_table1.main([*told, *only, "--aligned", str(aligned)]) == 0
+    later, alone = (tmp_path / "one" / f"vokens-{name}-seed-0" for name in ("lora", "without-uas"))
+    start = f"base={str(aligned).format(seed=0)}"
+    assert start in (later / "row.json").read_text()
+    assert start not in (alone / "row.json").read_text()
+    for folder in (later, alone):
+        assert not (folder / "unimodal_alignment").exists()
+        assert (folder / "multimodal_learning").is_dir()
+
+
 def test_tables_2_and_3_measure_every_photo_and_every_text_but_the_first(base, tmp_path):
     only = ("vokens, LoRA", "LLM, fine-tuned")
     run(minigpt5_tables23, base, tmp_path, *only)
