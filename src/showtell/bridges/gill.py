@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from showtell.devices import small_attention
 from showtell.errors import ConfigError, DataError, did_you_mean
 from showtell.models.parts import (
     Bridge,
@@ -155,7 +156,8 @@ class GillMapper(nn.Module):
     def forward(self, states_NKD: Tensor) -> Tensor:
         """(N, S, C)"""
         queries_NSW = self.queries_SW.expand(len(states_NKD), -1, -1)
-        return self.out(self.transformer(self.project(states_NKD), queries_NSW))
+        with small_attention(states_NKD):
+            return self.out(self.transformer(self.project(states_NKD), queries_NSW))
 
 
 class LinearMapper(nn.Module):

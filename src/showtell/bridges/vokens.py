@@ -31,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from showtell.devices import small_attention
 from showtell.errors import ConfigError, DataError, did_you_mean
 from showtell.models.parts import (
     Bridge,
@@ -172,7 +173,8 @@ class FeatureMapper(nn.Module):
         """(N, S, C)"""
         features_NKC = self.mlp(states_NKD.to(self.queries_SC.dtype))
         queries_NSC = self.queries_SC.expand(len(features_NKC), -1, -1)
-        return self.transformer(features_NKC, queries_NSC)  # Eq. 2
+        with small_attention(features_NKC):
+            return self.transformer(features_NKC, queries_NSC)  # Eq. 2
 
 
 class Vokens(Bridge):

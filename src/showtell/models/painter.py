@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
+from showtell.devices import small_attention
 from showtell.errors import CheckpointError
 from showtell.models.parts import Conditioning, Dice, PainterTokens
 
@@ -195,7 +196,8 @@ class LatentDiffusionPainter(nn.Module):
             ]
         ).to(latents.device)
         noisy = self.scheduler.add_noise(latents, noise, steps_N)
-        predicted = self.unet(noisy, steps_N, encoder_hidden_states=cond_NSC).sample.float()
+        with small_attention(noisy):
+            predicted = self.unet(noisy, steps_N, encoder_hidden_states=cond_NSC).sample.float()
         velocity = self.scheduler.config.prediction_type == "v_prediction"
         target = self.scheduler.get_velocity(latents, noise, steps_N) if velocity else noise
         error_N = F.mse_loss(predicted, target, reduction="none").mean(dim=(1, 2, 3))

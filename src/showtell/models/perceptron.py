@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Blip2QFormerModel, CLIPVisionModel, ViTModel
 
+from showtell.devices import small_attention
 from showtell.errors import CheckpointError, ConfigError, did_you_mean
 from showtell.models.cross_attention import CrossAttentionPerceptron
 from showtell.models.painter import MAX_SHARD_SIZE
@@ -57,13 +58,14 @@ class QFormerPerceptron(nn.Module):
     def forward(self, pixels_P3HW: Tensor) -> Tensor:
         """Pixels in [0, 1], any H and W that the patch size divides -> (P, Q, D)."""
         pixels_P3HW = pixels_P3HW.to(self.queries_QC.device)
-        states = self.vision(  # Eq. 3: H_v = ViT(I)
-            pixel_values=pixels_P3HW * 2 - 1, interpolate_pos_encoding=True
-        ).last_hidden_state
         queries = self.queries_QC.expand(len(pixels_P3HW), -1, -1)
-        seen = self.qformer(  # H_v = Q-Former(Q, H_v)
-            query_embeds=queries, encoder_hidden_states=states
-        ).last_hidden_state
+        with small_attention(pixels_P3HW):
+            states = self.vision(  # Eq. 3: H_v = ViT(I)
+                pixel_values=pixels_P3HW * 2 - 1, interpolate_pos_encoding=True
+            ).last_hidden_state
+            seen = self.qformer(  # H_v = Q-Former(Q, H_v)
+                query_embeds=queries, encoder_hidden_states=states
+            ).last_hidden_state
         return self.project(seen)
 
     @torch.no_grad()
