@@ -5,8 +5,8 @@ decoding, lets each speak and paint on the same dialogues, and writes docs/resul
 world.md, world.png and examples.png. What is done is not done again: stopped at any point, the same
 command goes on. Two rows at a time, one thread each.
 
-quick   1 seed, 500 dialogues. The base is the shipped model's parts (or --base FOLDER). By its
-        parts' costs an hour on 2 cores; run in three sessions beside other work, 138 minutes.
+quick   1 seed, 500 dialogues. The base is the shipped model's parts (or --base FOLDER). 82 minutes
+        on 2 cores.
 full    3 seeds, 5,200 dialogues (2,000 photos, for FID and IS). Trains world_base itself (or --base
         FOLDER). By its parts' costs some 35 hours on 2 cores, not run.
 dry     12 dialogues and one step of everything, to see that it runs.
