@@ -42,7 +42,8 @@ class Experiment:
 
     ``uses`` names the options --clip, --codes and --aligned that it has; ``after`` the experiments
     whose runs it reads; ``runs`` their folder, where it is shared; ``options`` what else it is
-    told, where {runs} is the folder of all.
+    told, where {runs} is the folder of all. ``limit``: examples in quick, and in_full in full,
+    where FID and IS need 2,000 photos (None: as many as the script says).
     """
 
     name: str
@@ -52,6 +53,8 @@ class Experiment:
     after: tuple[str, ...] = ()
     runs: str = ""
     options: tuple[str, ...] = ()
+    limit: int | None = None
+    in_full: int | None = None
 
 
 TABLE6 = "minigpt5_table6"
@@ -61,7 +64,7 @@ EXPERIMENTS = (
         steps=1000,
         writes=(TABLE6, "minigpt5_guidance"),
         uses=(CLIP,),
-        options=("--limit", "2000"),
+        in_full=2000,
     ),
     Experiment(name="gradient_matters", steps=300, writes=("gradient_matters",)),
     Experiment(name="e2e_table2", steps=400, writes=("e2e_table2",)),
@@ -82,6 +85,8 @@ EXPERIMENTS = (
         uses=(CLIP, ALIGNED),
         after=(TABLE6,),
         runs=STORIES,
+        limit=300,
+        in_full=2000,
     ),
     Experiment(
         name="minigpt5_tables23",
@@ -90,7 +95,7 @@ EXPERIMENTS = (
         uses=(CLIP, ALIGNED),
         after=("minigpt5_table1",),
         runs=STORIES,
-        options=("--limit", "200"),
+        limit=100,
     ),
     Experiment(
         name="minigpt5_table4",
@@ -117,6 +122,7 @@ EXPERIMENTS = (
         writes=("long_worlds",),
         uses=(ALIGNED,),
         after=(TABLE6,),
+        limit=200,
     ),
     Experiment(name="e2e_sensitivity", steps=300, writes=("e2e_sensitivity",)),
 )
@@ -179,6 +185,8 @@ def jobs_of(
         if one.steps is not None:
             options += ["--base", base] if base else []
             options += ["--steps", str(one.steps), "--seeds", "0"] if size == "quick" else []
+            limit = one.limit if size == "quick" else one.in_full
+            options += ["--limit", str(limit)] if limit is not None else []
         options += [part for use in one.uses for part in (f"--{use}", given[use])]
         jobs.append(
             Job(

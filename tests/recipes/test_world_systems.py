@@ -181,18 +181,6 @@ def test_one_alignment_serves_several_runs_of_multimodal_learning(base, tmp_path
             torch.testing.assert_close(one[key], two[key], rtol=0, atol=0)
 
 
-def test_multimodal_learning_hears_of_captions_only_where_it_is_told_to(base, tmp_path):
-    def losses(out: Path, *settings: str) -> set[str]:
-        train("world_vokens", base, out, settings=["alignment.steps=0", *settings])
-        (first, *_) = json.loads((out / "multimodal_learning" / "history.json").read_text())
-        return set(first)
-
-    assert "cap" not in losses(tmp_path / "paper")
-    assert "cap" in losses(tmp_path / "told", "described=true", "stage.weights.cap=0.1")
-    with pytest.raises(ConfigError, match="cap"):
-        losses(tmp_path / "unweighed", "described=true")
-
-
 # ----------------------------------------------------------------------------- parts and settings
 
 

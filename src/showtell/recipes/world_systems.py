@@ -86,7 +86,6 @@ class WorldVokens(WorldDialogue):
     """MiniGPT-5: ``alignment`` (UAS) on captioned photos, then ``stage`` (MLS) on dialogues whose
     photos have no captions. ``adapter`` joins the LLM after UAS; the LLM itself stands still.
 
-    With ``described`` they have, and ``stage.weights.cap`` weighs L_cap: no setting of the paper's.
     ``stage.steps=0`` ends with UAS, without an adapter. Such a model is a ``base`` for several runs
     of MLS, with ``alignment.steps=0``: its vokens are kept.
     """
@@ -95,7 +94,6 @@ class WorldVokens(WorldDialogue):
     # no dropout: it would draw from a die that a resumed run does not know
     adapter: LoraConfig | PrefixConfig = LoraConfig(dropout=0.0)
     num_pairs: int = 90_000
-    described: bool = False
     alignment: Stage = field(
         default=replace(
             _at_world_size(UAS), steps=1000, learning_rates={**UAS.learning_rates, "bridge": 1.0}
@@ -134,8 +132,7 @@ def run_world_vokens(
             add_prefix(model.language, config.adapter)
         else:
             add_lora(model.language, config.adapter)
-        learnt = dialogue if config.described else lambda index: undescribed(dialogue(index))
-        task = dialogue_task(model, config, dialogue=learnt)
+        task = dialogue_task(model, config, dialogue=lambda index: undescribed(dialogue(index)))
         run.run(adapted(config.stage, model.language), task)
     return finish_model(model, config, out=out, dialogue=dialogue)
 
