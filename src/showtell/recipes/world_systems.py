@@ -96,7 +96,10 @@ class WorldVokens(WorldDialogue):
     num_pairs: int = 90_000
     alignment: Stage = field(
         default=replace(
-            _at_world_size(UAS), steps=1000, learning_rates={**UAS.learning_rates, "bridge": 1.0}
+            _at_world_size(UAS),
+            steps=1000,
+            learning_rate=3e-3,
+            learning_rates={**UAS.learning_rates, "bridge": 1.0},
         )
     )
     stage: Stage = field(
