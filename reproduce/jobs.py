@@ -44,6 +44,31 @@ class Job:
         return self.goal.exists()
 
 
+def training(
+    name: str,
+    recipe: str,
+    settings: Sequence[str],
+    *,
+    out: Path,
+    seed: int,
+    writes: str = "showtell.json",
+    needs: Sequence[str] = (),
+    impossible: str = "",
+) -> Job:
+    """``showtell train`` of a recipe, whose model is there once ``out/model`` has ``writes``."""
+    sets = [part for setting in settings for part in ("--set", setting)]
+    arguments = ("-m", "showtell", "train", recipe, *sets, "--out", str(out), "--seed", str(seed))
+    return Job(
+        name=name,
+        arguments=arguments,
+        out=out,
+        goal=out / "model" / writes,
+        needs=tuple(needs),
+        resume=("--resume",),
+        impossible=impossible,
+    )
+
+
 # ------------------------------------------------------------------------------------- running
 
 

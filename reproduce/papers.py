@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs import Job, Runner, seconds_spent
+from jobs import Job, Runner, seconds_spent, training
 from rich.console import Console
 from world_table import CLIP_SEED, SIZES
 
@@ -153,17 +153,9 @@ def jobs_of(
 
     def train(name: str, recipe: str, *settings: str, seed: int = 0, needs: Sequence[str]) -> str:
         out = runs / name
-        sets = [part for setting in settings for part in ("--set", setting)]
+        writes = "showtell.json" if name == BASE else "report.json"
         jobs.append(
-            Job(
-                name=name,
-                arguments=("-m", "showtell", "train", recipe, *sets, "--out", str(out))
-                + ("--seed", str(seed)),
-                out=out,
-                goal=out / "model" / ("showtell.json" if name == BASE else "report.json"),
-                needs=tuple(needs),
-                resume=("--resume",),
-            )
+            training(name, recipe, settings, out=out, seed=seed, writes=writes, needs=needs)
         )
         return str(out / "model")
 

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from jobs import Job, Runner, record_of, seconds_spent, slug
+from jobs import Job, Runner, record_of, seconds_spent, slug, training
 from rich.console import Console
 from safetensors import safe_open
 
@@ -193,16 +193,15 @@ def jobs_of(
 
     def train(name: str, recipe: str, settings: Sequence[str], seed: int, *needs: str) -> Path:
         out = runs / slug(name)
-        sets = [part for setting in settings for part in ("--set", setting)]
         jobs.append(
-            Job(
-                name=name,
-                arguments=("-m", "showtell", "train", recipe, *sets, "--out", str(out))
-                + ("--seed", str(seed)),
+            training(
+                name,
+                recipe,
+                settings,
                 out=out,
-                goal=out / "model" / ("report.json" if name in INSTRUMENTS else "showtell.json"),
+                seed=seed,
+                writes="report.json" if name in INSTRUMENTS else "showtell.json",
                 needs=needs,
-                resume=("--resume",),
                 impossible=impossible(recipe, settings),
             )
         )
