@@ -62,8 +62,8 @@ PHOTOS = "and photos"
 CURVE_NOTES = (
     "Attributes are all of the photo, whether the words that are read settle them or not; a name's "
     "colour is not counted.",
-    "The painter reads the words, the newest first; what its text tower has no room for is left "
-    "out.",
+    "The painter reads the words, the newest first; of a text that its text tower has no room for, "
+    "those words that its tokenizer has whole.",
 )
 
 

@@ -77,7 +77,8 @@ COLUMNS = (
     ),
 )
 PAINTER_NOTE = (
-    "A painter reads the texts, the newest first; what its text tower has no room for is left out."
+    "A painter reads the texts, the newest first; where its text tower has no room for all of it, "
+    "the words that its tokenizer has whole."
 )
 STORY_NOTES = (
     "Attributes are read by the oracle. All: those of the last photo that follow from its text and "

@@ -16,6 +16,7 @@ its reason, and the others go on.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -31,6 +32,7 @@ from showtell.errors import UsageError, did_you_mean
 from showtell.recipes import model_folder
 from showtell.serve.exits import STOPPED, exit_code_of
 
+HERE = Path(__file__).parent
 CLIP, CODES, ALIGNED = "clip", "codes", "aligned"  # options of scripts, and jobs
 BASE, RESULTS = "base", "results"
 STORIES = "minigpt5_stories"  # the runs of Tables 1 to 4
@@ -183,7 +185,7 @@ def jobs_of(
         jobs.append(
             Job(
                 name=one.name,
-                arguments=(str(Path(__file__).parent / f"{one.name}.py"), *options),
+                arguments=(os.path.relpath(HERE / f"{one.name}.py"), *options),
                 out=own,
                 goal=runs / RESULTS / f"{one.writes[-1]}.png",  # what it writes last
                 needs=(*first, *(use for use in one.uses if use != ALIGNED), *one.after),

@@ -44,6 +44,7 @@ from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Conditioning
 from showtell.recipes import RECIPES, load_model, model_folder
+from showtell.recipes.world_experiments import readable
 from showtell.world.scenes import TEST_SEEDS
 
 Opener = Callable[[], PhotoDialogueModel]
@@ -172,13 +173,13 @@ def own_photos(model: PhotoDialogueModel, contexts: Sequence[Dialogue]) -> Tenso
 @torch.no_grad()
 def painted_texts(model: PhotoDialogueModel, texts: Sequence[str]) -> Tensor:
     """What the painter alone makes of texts, the n-th from seed n; of a long text its text tower
-    reads the beginning."""
+    reads the words that it knows (``readable``), as many as it has room for."""
     painter, settings = model.painter, model.decoding
     if not isinstance(painter, LatentDiffusionPainter):
         raise UsageError(f'"{model.name}" has no painter that reads texts; name another --base')
     parts = []
     for start in range(0, len(texts), BATCH):
-        part = list(texts[start : start + BATCH])
+        part = [readable(text, painter.text) for text in texts[start : start + BATCH]]
         parts.append(
             painter.paint(
                 Conditioning(cond_NSC=painter.encode_text(part)),

@@ -17,6 +17,7 @@ from showtell.errors import UsageError
 from showtell.evaluation.scored import Gold
 from showtell.metrics import paired
 from showtell.models.checkpoint import save_model
+from showtell.models.parts import painter_sizes
 from showtell.recipes.forms import steps_of
 from showtell.recipes.vokens_tasks import SYSTEM
 from showtell.recipes.world_experiments import (
@@ -25,6 +26,7 @@ from showtell.recipes.world_experiments import (
     narration_example,
     newest_first,
     painter_example,
+    readable,
     story_example,
 )
 from showtell.serve.judge import export_page
@@ -247,6 +249,17 @@ def test_long_worlds_are_measured_by_distance(base, tmp_path, monkeypatch):
 
 
 # ------------------------------------------------------------------------------- what is measured
+
+
+def test_a_painter_reads_all_of_a_short_text_and_of_a_long_one_the_words_it_knows(tokenizers):
+    tower = build_model(tokenizers, bridge="pipeline").painter.text
+    _, room = painter_sizes(tower)
+    assert readable("a red dog, at night", tower) == "a red dog, at night"
+    known = "red dog at night"
+    text = f"Xylophones quarrelled {known} " + "zyzzyva " * room
+    assert readable(text, tower) == known
+    shown = tower.tokenize([readable(text, tower)]).ids_NS
+    assert torch.equal(shown, tower.tokenize([known]).ids_NS)
 
 
 def test_true_photos_score_full_marks_on_what_each_source_settles():

@@ -10,8 +10,10 @@ world_long              the end-to-end model on long dialogues (``world/long.py`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,10 @@ import torch
 
 from showtell.bridges import PipelineConfig
 from showtell.dialogue import AGENT, USER, Dialogue, Turn
+from showtell.errors import ConfigError
 from showtell.models.adapters import LoraConfig, add_lora, require_peft
+from showtell.models.painter import LatentDiffusionPainter
+from showtell.models.parts import TextTower, painter_sizes
 from showtell.recipes.forms import steps_of
 from showtell.recipes.vokens_tasks import Step, adapted, story_dialogues
 from showtell.recipes.world_base import StageRunner
@@ -67,12 +72,12 @@ def narration_example(seed: int) -> Dialogue:
     return replace(task, turns=task.turns[:2])
 
 
-def painter_example(seed: int) -> Dialogue:
+def painter_example(seed: int, *, read: Callable[[str], str] = str) -> Dialogue:
     """A step's photo, whose caption is the step's text, on every second visit the earlier ones
-    too."""
+    too; ``read``: what of it the painter reads."""
     story = world_story(seed)
     steps = steps_of(story)[: 1 + seed % len(story.turns)]
-    photo = replace(steps[-1].photo, caption=newest_first(steps, earlier=bool(seed % 2)))
+    photo = replace(steps[-1].photo, caption=read(newest_first(steps, earlier=bool(seed % 2))))
     # the words are for the painter, which reads the caption; the LLM stands still
     turns = (
         Turn(speaker=USER, elements=("show me",)),
@@ -86,6 +91,18 @@ def newest_first(steps: Sequence[Step], *, earlier: bool) -> str:
     first, since its text tower drops what is too long at the end."""
     texts = [step.text for step in steps[::-1]]
     return ". ".join(texts if earlier else texts[:1])
+
+
+def readable(text: str, tower: TextTower) -> str:
+    """What a painter's text tower reads of a text: all of it, if there is room, else the words that
+    its tokenizer has whole. The small one's was counted on captions, so that every other word falls
+    to letters and takes the room of five that say what to paint."""
+    _, room = painter_sizes(tower)
+    if len(tower.tokenizer(text, verbose=False)["input_ids"]) <= room:
+        return text
+    words = re.findall(r"\w+", text)
+    pieces = tower.tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
+    return " ".join(word for word, ids in zip(words, pieces, strict=True) if len(ids) == 1) or text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +144,13 @@ PAINTER = WorldDialogue(
 
 def _run_painter(config: WorldDialogue, *, out: Path, resume: bool, name: str) -> Path:
     model = start_model(config, name=name)
+    if not isinstance(model.painter, LatentDiffusionPainter):
+        raise ConfigError(f'"{config.base}" has no painter that reads texts; name a base with one')
+    read = partial(readable, tower=model.painter.text)
     run = StageRunner(out=out, resume=resume, seed=config.seed)
-    run.run(config.stage, dialogue_task(model, config, dialogue=painter_example))
+    run.run(
+        config.stage, dialogue_task(model, config, dialogue=partial(painter_example, read=read))
+    )
     return finish_model(model, config, out=out)
 
 
