@@ -45,6 +45,8 @@ def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) ->
     if isinstance(config, VokensConfig | GillConfig):
         if isinstance(base.bridge, Vokens | Gill) and type(base.bridge.config) is type(config):
             _require_equal(base.bridge.config, config, base=base.name)
+            if isinstance(base.bridge, Gill):  # what sees may be another one now
+                base.bridge.features = vision_of(base).features
             return base
         language.grow_vocabulary(config.tokens, seed=seed)
     kinds = {BRIDGE_CONFIGS[name]: BRIDGES[name] for name in BRIDGES}
@@ -64,7 +66,7 @@ def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) ->
 
 
 def _require_equal(trained: BridgeConfig, wanted: BridgeConfig, *, base: str) -> None:
-    """Raises ConfigError that names each setting in which the trained bridge differs."""
+    """Raises ConfigError that names a setting in which the trained bridge differs."""
     for key in (field.name for field in fields(wanted)):
         if (known := getattr(trained, key)) != (value := getattr(wanted, key)):
             raise ConfigError(
