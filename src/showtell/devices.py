@@ -72,13 +72,17 @@ def device_named(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
-def small_attention(states: Tensor) -> AbstractContextManager[None]:
-    """Around a module of small heads and short rows that is trained: attention by plain products.
+SHORT = 256  # places of a row: beyond, plain products are no faster, and take the square in memory
 
-    On a CPU the flash kernel goes backward in bfloat16 5 to 20 times as slow (PyTorch 2.13, heads
-    of 16 to 48 numbers, rows of 16 to 64); elsewhere, and for long rows, it is the better one.
+
+def small_attention(states: Tensor, *, length: int) -> AbstractContextManager[None]:
+    """Around a module whose rows have ``length`` places: if they are short and it is trained on a
+    CPU in bfloat16, attention by plain products.
+
+    The flash kernel goes backward there 5 to 20 times as slow (PyTorch 2.13, heads of 16 to 48
+    numbers, rows of 16 to 64).
     """
     trained = torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
-    return (
-        sdpa_kernel(SDPBackend.MATH) if trained and states.device.type == "cpu" else nullcontext()
-    )
+    if trained and states.device.type == "cpu" and length <= SHORT:
+        return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()

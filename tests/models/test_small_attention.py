@@ -17,19 +17,20 @@ def gradients(context) -> tuple[torch.Tensor, ...]:
 
 
 def test_it_gives_the_gradients_of_the_flash_kernel():
-    plain = gradients(lambda: small_attention(torch.zeros(1)))
+    plain = gradients(lambda: small_attention(torch.zeros(1), length=24))
     flash = gradients(lambda: sdpa_kernel(SDPBackend.FLASH_ATTENTION))
     for one, other in zip(plain, flash, strict=True):
         torch.testing.assert_close(one, other, rtol=0.05, atol=0.05 * other.abs().max().item())
 
 
 def test_it_changes_nothing_but_training_in_bfloat16(monkeypatch):
-    def kernels() -> bool:
-        with small_attention(torch.zeros(1)):
+    def kernels(length: int = 24) -> bool:
+        with small_attention(torch.zeros(1), length=length):
             return torch.backends.cuda.flash_sdp_enabled()
 
     assert kernels()
     with torch.autocast("cpu", torch.bfloat16):
         assert not kernels()
+        assert kernels(length=4096)
         with torch.no_grad():
             assert kernels()

@@ -156,7 +156,7 @@ class GillMapper(nn.Module):
     def forward(self, states_NKD: Tensor) -> Tensor:
         """(N, S, C)"""
         queries_NSW = self.queries_SW.expand(len(states_NKD), -1, -1)
-        with small_attention(states_NKD):
+        with small_attention(states_NKD, length=queries_NSW.shape[1]):
             return self.out(self.transformer(self.project(states_NKD), queries_NSW))
 
 

@@ -173,7 +173,7 @@ class FeatureMapper(nn.Module):
         """(N, S, C)"""
         features_NKC = self.mlp(states_NKD.to(self.queries_SC.dtype))
         queries_NSC = self.queries_SC.expand(len(features_NKC), -1, -1)
-        with small_attention(features_NKC):
+        with small_attention(features_NKC, length=queries_NSC.shape[1]):
             return self.transformer(features_NKC, queries_NSC)  # Eq. 2
 
 

@@ -196,7 +196,7 @@ class LatentDiffusionPainter(nn.Module):
             ]
         ).to(latents.device)
         noisy = self.scheduler.add_noise(latents, noise, steps_N)
-        with small_attention(noisy):
+        with small_attention(noisy, length=noisy.shape[-2] * noisy.shape[-1]):
             predicted = self.unet(noisy, steps_N, encoder_hidden_states=cond_NSC).sample.float()
         velocity = self.scheduler.config.prediction_type == "v_prediction"
         target = self.scheduler.get_velocity(latents, noise, steps_N) if velocity else noise

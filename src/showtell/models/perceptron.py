@@ -59,7 +59,9 @@ class QFormerPerceptron(nn.Module):
         """Pixels in [0, 1], any H and W that the patch size divides -> (P, Q, D)."""
         pixels_P3HW = pixels_P3HW.to(self.queries_QC.device)
         queries = self.queries_QC.expand(len(pixels_P3HW), -1, -1)
-        with small_attention(pixels_P3HW):
+        height, width = pixels_P3HW.shape[-2:]
+        patches = height * width // self.vision.config.patch_size**2
+        with small_attention(pixels_P3HW, length=patches):
             states = self.vision(  # Eq. 3: H_v = ViT(I)
                 pixel_values=pixels_P3HW * 2 - 1, interpolate_pos_encoding=True
             ).last_hidden_state
