@@ -20,7 +20,7 @@ from showtell.bridges import (
     VokensConfig,
 )
 from showtell.cli import main
-from showtell.devices import device_named, on_device, the_device
+from showtell.devices import device_named, mixed_precision, on_device, the_device
 from showtell.errors import UsageError
 from showtell.evaluation.reading import read_dialogues
 from showtell.evaluation.world_photos import images_of
@@ -44,6 +44,19 @@ SYSTEMS = {
     "vokens": VokensConfig(num_vokens=2, snr_gamma=5.0, **SMALL),
     "gill": GillConfig(num_tokens=2, width=16, album_width=8, painter_loss=True, **SMALL),
 }
+
+
+# ------------------------------------------------------------------------------ the digits
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("capability", ["avx2", "avx512_f", "avx512_bf16", "amx_bf16", "bf16"])
+def test_products_are_of_bfloat16_on_cpus_that_have_them(monkeypatch, capability, wanted):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True, "avx10_2": False})
+    with mixed_precision(torch.device("cpu"), wanted=wanted):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    has = capability in ("avx512_bf16", "amx_bf16", "bf16")
+    assert product.dtype == (torch.bfloat16 if has and wanted else torch.float32)
 
 
 # ---------------------------------------------------------------------------- the choice

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import ViTModel
 
 from showtell.batch import Batch, collate
+from showtell.devices import mixed_precision
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
 from showtell.models.painter import LatentDiffusionPainter
@@ -213,7 +214,7 @@ def encode_all(
     rows = []
     for start in range(0, len(photos), batch_size):
         pixels = pixels_tensor(photos[start : start + batch_size])
-        with torch.autocast(painter.vae.device.type, dtype=torch.bfloat16):
+        with mixed_precision(painter.vae.device):
             latents = painter.encode_photos(pixels.to(memory_format=torch.channels_last))
         rows.append(latents.float().cpu().numpy().astype(np.float16))
         if told:

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from showtell.devices import the_device
+from showtell.devices import mixed_precision, the_device
 from showtell.errors import ConfigError, GenerationError
 from showtell.ranks import (
     average_gradients,
@@ -301,8 +301,8 @@ def _step(
     rate = stage.rate(step)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["multiplier"]
-    device = next(task.module.parameters()).device.type
-    with torch.autocast(device, dtype=torch.bfloat16, enabled=stage.autocast):
+    device = next(task.module.parameters()).device
+    with mixed_precision(device, wanted=stage.autocast):
         losses = task.losses(indices, generator=generator, epoch=epoch)
     total: Tensor | None = None
     for name, loss in losses.items():

@@ -12,7 +12,8 @@ class Stage:
     """A training phase as plain values; it travels inside the checkpoint.
 
     ``learning_rates`` multiplies ``learning_rate`` for parameters whose name starts with the key
-    (the longest key counts; 0 freezes). ``weights`` multiplies the losses by name; a loss that is
+    (the longest key counts; 0 freezes). ``autocast``: products in bfloat16, on a device that has
+    them. ``weights`` multiplies the losses by name; a loss that is
     not named is an error. ``decay``: what the rate does after the warm-up, ``constant`` or
     ``cosine`` down to ``final_rate`` of itself. ``compile`` names submodules to run through
     torch.compile (it takes a C++ compiler, minutes to start, and then a quarter less time on a
