@@ -1,9 +1,11 @@
-"""What the experiments of 2408.08650 share: rows on the photo world, what each says and paints on
-the same test dialogues, and a table of it (``evaluation/table.py``)."""
+"""What the experiments of 2408.08650 and GILL's checks share: rows on the photo world, what each
+says and paints on the same test dialogues or captions, and a table of it
+(``evaluation/table.py``)."""
 
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,14 +14,16 @@ from _rows import Row, trained
 from jobs import slug
 
 from showtell.bridges import DvtmConfig
-from showtell.dialogue import Dialogue
+from showtell.dialogue import Dialogue, Photo
 from showtell.evaluation.outputs import OUTPUTS, Outputs, outputs_of
 from showtell.evaluation.scored import Gold, Instruments
 from showtell.evaluation.table import COLUMNS, Cell, Column, Run, Table, table_of
 from showtell.metrics.paired import Scores, difference, run_value
 from showtell.recipes import RECIPES, SHIPPED, load_model, run_recipe
+from showtell.recipes.vokens_tasks import alignment_dialogue
+from showtell.training.features import photo_scene
 from showtell.world.oracle import AttributeReader
-from showtell.world.scenes import TEST_SEEDS
+from showtell.world.scenes import TEST_SEEDS, write_caption
 from showtell.world.talk import world_dialogue
 
 PHOTO_NOTE = (
@@ -53,6 +57,19 @@ def test_dialogues(options: argparse.Namespace) -> tuple[str, list[Dialogue]]:
     return f"world:{seeds[0]}-{seeds[-1]}", [world_dialogue(seed) for seed in seeds]
 
 
+def test_captions(options: argparse.Namespace) -> tuple[str, list[Dialogue]]:
+    """The name of the data, and the first captions of the test split, each with the photo to be
+    made of it: what UAS of 2310.02239 and ``world_gill_captions`` learn from."""
+    seeds = TEST_SEEDS[: options.limit]
+    tasks = []
+    for seed in seeds:
+        scene = photo_scene(seed)
+        caption, stated = write_caption(scene, random.Random(seed))
+        labels = {"scene": scene.as_dict(), "stated": list(stated), "determined": list(stated)}
+        tasks.append(alignment_dialogue(caption, Photo(id=f"photo-{seed}", labels=labels)))
+    return f"captions:{seeds[0]}-{seeds[-1]}", tasks
+
+
 def schedule(row: Row, options: argparse.Namespace) -> list[str]:
     """Warm-up and annealing at the same part of a row's run as in its recipe, however long it is:
     in a short run the temperature would else hardly fall."""
@@ -81,9 +98,11 @@ def compared(
     *,
     against: str,
     train: Callable[..., Path] = run_recipe,
+    tests: Callable[[argparse.Namespace], tuple[str, list[Dialogue]]] = test_dialogues,
 ) -> Table:
-    """Train what is not trained, let it speak and paint where it has not, and score everything."""
-    data, dialogues = test_dialogues(options)
+    """Train what is not trained, let it speak and paint on the ``tests`` where it has not, and
+    score everything."""
+    data, dialogues = tests(options)
     systems: dict[str, list[Run]] = {}
     for row in rows:
         for seed in options.seeds:

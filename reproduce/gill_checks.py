@@ -3,25 +3,34 @@
     python reproduce/gill_checks.py --base runs/world_base/model [--clip ...] [--steps 2000]
         [--language NAME=BASE ...]
 
-Every row is GILL on the world's dialogues with one thing changed (``ABLATIONS`` in
-``src/showtell/recipes/gill.py``): linear or transformer mapper, its width, r tokens, no input
-embeddings, the released losses, a painter that trains too. Then what the paper leaves open: k
-visual tokens by a linear map, beside a dual encoder that is made for retrieval (--clip, the model
-of "showtell train world_contrastive", asked with the dialogue's words, newest first, or with the
-gold caption); and other language models, each a base of its own (--language small=BASE, of
-"showtell train world_base --set language_layers=2 --set language_width=128"). Stopped, the same
-command goes on.
+In the first table every row is GILL on captioned photos, as published, with one thing changed
+(``ABLATIONS`` in ``src/showtell/recipes/gill.py``): linear or transformer mapper, its width, r
+tokens, no input embeddings, the released losses, a painter that trains too; and other language
+models, each a base of its own (--language small=BASE, of "showtell train world_base --set
+language_layers=2 --set language_width=128"). The second asks what photos in the context give to
+retrieval, on dialogues: k visual tokens by a linear map, beside a dual encoder that is made for
+retrieval (--clip, the model of "showtell train world_contrastive", asked with the dialogue's words,
+newest first, or with the gold caption). Stopped, the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
 import torch.nn.functional as F
 from _rows import Row, about, chosen, parser, settle, write
-from e2e_rows import PHOTO_NOTE, SEED_NOTE, columns_of, compared, instruments, test_dialogues
+from e2e_rows import (
+    PHOTO_NOTE,
+    SEED_NOTE,
+    columns_of,
+    compared,
+    instruments,
+    test_captions,
+    test_dialogues,
+)
 
 from showtell.dialogue import AGENT, Dialogue
 from showtell.errors import UsageError
@@ -36,8 +45,8 @@ from showtell.recipes import model_folder
 from showtell.recipes.gill import ABLATIONS
 from showtell.serve.exits import exit_code_of
 
-NAME = "gill_checks"
-GILL = "GILL"
+NAME, TOKENS = "gill_checks", "gill_tokens"
+GILL, ON_DIALOGUES = "GILL", "GILL, on dialogues"
 CHECKS = {
     "linear": "linear mapper",
     "width_256": "mapper's width 256",
@@ -50,33 +59,39 @@ CHECKS = {
     "release": "as released",
 }
 DUAL, DUAL_GOLD = "dual encoder, the words so far", "dual encoder, the gold caption"
+CAPTIONS, DIALOGUES = "world_gill_captions", "world_gill"
 _PLAIN = ("album_photos=0", "decision_dialogues=0")
 ROWS = (
-    Row(name=GILL, recipe="world_gill", settings=_PLAIN),
-    *(
-        Row(name=name, recipe="world_gill", settings=(*_PLAIN, *ABLATIONS[key]))
-        for key, name in CHECKS.items()
-    ),
+    Row(name=GILL, recipe=CAPTIONS),
+    *(Row(name=name, recipe=CAPTIONS, settings=ABLATIONS[key]) for key, name in CHECKS.items()),
+    Row(name=ON_DIALOGUES, recipe=DIALOGUES, settings=_PLAIN),
     *(
         Row(
             name=f"k = {k}, a linear map",
-            recipe="world_gill",
+            recipe=DIALOGUES,
             settings=(*_PLAIN, "perceptron=linear", f"photo_tokens={k}"),
         )
         for k in (1, 4, 8)
     ),
 )
 RETRIEVAL = columns_of("retrieval.r1", "retrieval.r5", "retrieval.r10", "retrieval.mrr")
-COLUMNS = (
-    *columns_of("photo.attribute_accuracy_in_dialogue", "photo.kid"),
+COLUMNS = (*columns_of("photo.attribute_accuracy_in_dialogue", "photo.kid"), *RETRIEVAL)
+TOKEN_COLUMNS = (
     *RETRIEVAL,
+    *columns_of("photo.attribute_accuracy_in_dialogue"),
     *columns_of("text.word_perplexity", "moment.f1", "seeing.accuracy"),
 )
 NOTES = (
+    "All rows read the captions of test photos; attributes are those that a caption states, read "
+    "by the oracle. Retrieval: the photo of a caption is looked for among those of all.",
+    SEED_NOTE,
+    "The first row's mapper has width 128 and r is 8.",
+)
+TOKEN_NOTES = (
     PHOTO_NOTE,
     SEED_NOTE,
-    "The first row's mapper has width 128 and r is 8; its photos are read by the base's Q-Former, "
-    "of which the last map moves. A linear map is new; both stand on the base's vision encoder.",
+    "The first row's photos are read by the base's Q-Former, of which the last map moves. A linear "
+    "map is new; both stand on the base's vision encoder.",
     "Retrieval: each of the agent's gold photos is looked for among those of all test dialogues. "
     "The gold caption states what a system has to find out.",
 )
@@ -110,7 +125,7 @@ def dual_rows(options: argparse.Namespace) -> dict[str, dict[str, Cell]]:
     """The dual encoder's two rows, or why they are not there."""
     if not options.clip:
         absent = Cell(value=None, reason=f"{NOT_RUN}: no --clip was named")
-        return {name: {c.name: absent for c in COLUMNS} for name in (DUAL, DUAL_GOLD)}
+        return {name: {c.name: absent for c in TOKEN_COLUMNS} for name in (DUAL, DUAL_GOLD)}
     clip = load_clip(options.clip)
     _, dialogues = test_dialogues(options)
     gold = Gold(dialogues, instruments(), seed=0)
@@ -123,7 +138,7 @@ def dual_rows(options: argparse.Namespace) -> dict[str, dict[str, Cell]]:
     for name, texts in asked.items():
         found = retrieval_scores(clip, texts, gold)
         cells = {c.name: cell_of(c, [found[c.name]], [], seed=0) for c in RETRIEVAL}
-        table[name] = {c.name: nothing for c in COLUMNS} | cells
+        table[name] = {c.name: nothing for c in TOKEN_COLUMNS} | cells
     return table
 
 
@@ -134,8 +149,8 @@ def language_rows(named: Sequence[str]) -> list[Row]:
         name, separator, base = text.partition("=")
         if not (name and separator and base):
             raise UsageError(f'--language "{text}": wanted NAME=BASE, a name and a world_base')
-        settings = (*_PLAIN, f"base={model_folder(base).resolve()}")
-        rows.append(Row(name=f"language model: {name}", recipe="world_gill", settings=settings))
+        settings = (f"base={model_folder(base).resolve()}",)
+        rows.append(Row(name=f"language model: {name}", recipe=CAPTIONS, settings=settings))
     return rows
 
 
@@ -145,18 +160,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found.add_argument("--language", action="append", default=[], metavar="NAME=BASE")
     options = settle(found.parse_args(arguments))
     rows = chosen((*ROWS, *language_rows(options.language)), options)
-    table = {**compared(rows, options, against=GILL), **dual_rows(options)}
-    write(
-        table,
-        COLUMNS,
-        name=NAME,
-        title="GILL's open checks, in the photo world",
-        against=GILL,
-        notes=NOTES,
-        about=about(options)
-        | {"dual encoder": model_digest(options.clip) if options.clip else "none"},
-        out=options.out,
-    )
+    passport = about(options) | {
+        "command": f"`python reproduce/{NAME}.py {shlex.join(sys.argv[1:])}`",
+        "dual encoder": model_digest(options.clip) if options.clip else "none",
+    }
+    if on_captions := [row for row in rows if row.recipe == CAPTIONS]:
+        write(
+            compared(on_captions, options, against=GILL, tests=test_captions),
+            COLUMNS,
+            name=NAME,
+            title="GILL's open checks, in the photo world",
+            against=GILL,
+            notes=NOTES,
+            about=passport,
+            out=options.out,
+        )
+    if on_dialogues := [row for row in rows if row.recipe == DIALOGUES]:
+        write(
+            {**compared(on_dialogues, options, against=ON_DIALOGUES), **dual_rows(options)},
+            TOKEN_COLUMNS,
+            name=TOKENS,
+            title="GILL's visual tokens beside a dual encoder, in the photo world",
+            against=ON_DIALOGUES,
+            notes=TOKEN_NOTES,
+            about=passport,
+            out=options.out,
+        )
     return 0
 
 

@@ -10,14 +10,13 @@ need 2,000 photos: --limit 2000. Stopped, the same command goes on.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
-import random
 import sys
 from collections.abc import Sequence
 
 from _rows import Row, chosen, settle
+from e2e_rows import test_captions
 from photo_rows import (
     ZERO_SHOT,
     Opener,
@@ -31,16 +30,13 @@ from photo_rows import (
     runs_of,
     scored_once,
     table_of,
-    test_seeds,
 )
 from torch import Tensor
 
-from showtell.dialogue import Dialogue, Photo
+from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Gold
-from showtell.recipes.vokens_tasks import ABLATIONS, alignment_dialogue
+from showtell.recipes.vokens_tasks import ABLATIONS
 from showtell.serve.exits import exit_code_of
-from showtell.training.features import photo_scene
-from showtell.world.scenes import write_caption
 
 NAME, GUIDANCE = "minigpt5_table6", "minigpt5_guidance"
 VOKENS = "vokens"
@@ -77,17 +73,6 @@ TABLE_NOTES = (
 )
 
 
-def test_tasks(options: argparse.Namespace) -> list[Dialogue]:
-    """A caption, and the photo to be made of it, for each test seed."""
-    tasks = []
-    for seed in test_seeds(options):
-        scene = photo_scene(seed)
-        caption, stated = write_caption(scene, random.Random(seed))
-        labels = {"scene": scene.as_dict(), "stated": list(stated), "determined": list(stated)}
-        tasks.append(alignment_dialogue(caption, Photo(id=f"photo-{seed}", labels=labels)))
-    return tasks
-
-
 def photos_of(
     name: str, model: Opener, tasks: Sequence[Dialogue], scale: float | None = None
 ) -> Tensor:
@@ -102,7 +87,7 @@ def photos_of(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = settle(options_parser(__doc__, name=NAME).parse_args(arguments))
-    tasks = test_tasks(options)
+    _, tasks = test_captions(options)
     gold = Gold(tasks, readers(options), seed=0)
     settings = {"captions": len(tasks), "base": options.base}
     rows: dict[str, list[Scored]] = {}

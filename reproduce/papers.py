@@ -117,7 +117,7 @@ EXPERIMENTS = (
     Experiment(
         name="gill_context", steps=600, writes=("gill_stories", "gill_rounds"), uses=(CLIP,)
     ),
-    Experiment(name="gill_checks", steps=450, writes=("gill_checks",), uses=(CLIP,)),
+    Experiment(name="gill_checks", steps=450, writes=("gill_checks", "gill_tokens"), uses=(CLIP,)),
     Experiment(
         name="long_worlds",
         steps=450,

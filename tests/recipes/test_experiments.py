@@ -168,16 +168,19 @@ def test_gills_checks_have_k_visual_tokens_and_a_language_model_of_their_own(bas
     other.parent.mkdir()
     shutil.copytree(base, other)
     runs = ["--tiny", "--base", str(base), "--runs", str(tmp_path / "runs")]
-    rows = ["k = 1, a linear map", "language model: other"]
+    rows = ["language model: other", gill_checks.ON_DIALOGUES, "k = 1, a linear map"]
     only = [word for name in (gill_checks.GILL, *rows) for word in ("--only", name)]
     assert gill_checks.main([*runs, *only, "--language", f"other={other}"]) == 0
-    found = rows_in(tmp_path / "runs", gill_checks.NAME)
-    assert list(found) == [gill_checks.GILL, *rows, gill_checks.DUAL, gill_checks.DUAL_GOLD]
-    assert found[rows[0]]["retrieval.r1"]["value"]["n"] > 0
-    assert found[rows[1]]["retrieval.mrr"] == found[gill_checks.GILL]["retrieval.mrr"] | {
-        "against": found[rows[1]]["retrieval.mrr"]["against"]
-    }
-    assert found[gill_checks.DUAL]["retrieval.r1"]["reason"] == "not run: no --clip was named"
+    checks = rows_in(tmp_path / "runs", gill_checks.NAME)
+    assert list(checks) == [gill_checks.GILL, rows[0]]
+    same = checks[gill_checks.GILL]["retrieval.mrr"]
+    assert same["value"]["n"] == 12  # the photo of each of --tiny's captions
+    other_mrr = checks[rows[0]]["retrieval.mrr"]
+    assert other_mrr == same | {"against": other_mrr["against"]}  # a copy of the base
+    tokens = rows_in(tmp_path / "runs", gill_checks.TOKENS)
+    assert list(tokens) == [*rows[1:], gill_checks.DUAL, gill_checks.DUAL_GOLD]
+    assert tokens[rows[2]]["retrieval.r1"]["value"]["n"] > 0
+    assert tokens[gill_checks.DUAL]["retrieval.r1"]["reason"] == "not run: no --clip was named"
     settings = json.loads((tmp_path / "runs" / "k-1-a-linear-map-seed-0" / "row.json").read_text())[
         "settings"
     ]["settings"]

@@ -121,9 +121,9 @@ def other_photos(count: int) -> Tensor:
 
 
 def run_scores(outputs: Outputs, gold: Gold) -> dict[str, Scores]:
-    """Every measure that these outputs have, example by example."""
+    """Every measure that these outputs have examples of, example by example."""
     _check(outputs, gold)
-    found = _word_scores(outputs, gold)
+    found = _word_scores(outputs, gold) if gold.texts else {}
     chosen_M = np.array(outputs.p_share_M) >= outputs.threshold
     shared_M = np.array(outputs.shared_M)
     sums_M2 = np.stack([2 * (chosen_M & shared_M), chosen_M.astype(int) + shared_M], axis=1)
@@ -131,14 +131,15 @@ def run_scores(outputs: Outputs, gold: Gold) -> dict[str, Scores]:
     found["moment.auprc"] = scores(
         "auprc", outputs.moment_dialogue_M, np.stack([shared_M, outputs.p_share_M], axis=1)
     )
-    found["seeing.accuracy"] = scores(
-        "mean",
-        [case.dialogue for case in gold.comments],
-        [
-            is_right(text, case.photo.labels["scene"])
-            for text, case in zip(outputs.comments, gold.comments, strict=True)
-        ],
-    )
+    if gold.comments:
+        found["seeing.accuracy"] = scores(
+            "mean",
+            [case.dialogue for case in gold.comments],
+            [
+                is_right(text, case.photo.labels["scene"])
+                for text, case in zip(outputs.comments, gold.comments, strict=True)
+            ],
+        )
     if outputs.photos_N3HW is not None:
         found |= photo_scores(outputs.photos_N3HW.float() / 255, gold)
     if outputs.ranks is not None:
