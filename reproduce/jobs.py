@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from showtell.data.storage import write_atomically
 from showtell.errors import ConfigError
-from showtell.serve.exits import STOPPED
+from showtell.serve.exits import STOPPED, exit_code_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +253,16 @@ def seconds_spent(runs: Path) -> list[float]:
     """How long each call of ``Runner.run`` took."""
     path = runs / "seconds.json"
     return json.loads(path.read_text()) if path.exists() else []
+
+
+def exit_code_with_jobs(main: Callable[[], int]) -> int:
+    """``exit_code_of`` a script that runs jobs: SIGTERM ends it as Ctrl-C does, and its jobs."""
+
+    def stop(*_: object) -> None:
+        sys.exit(STOPPED)
+
+    signal.signal(signal.SIGTERM, stop)
+    return exit_code_of(main)
 
 
 def slug(name: str) -> str:

@@ -18,19 +18,17 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs import Job, Runner, seconds_spent, training
+from jobs import Job, Runner, exit_code_with_jobs, seconds_spent, training
 from rich.console import Console
 from world_table import CLIP_SEED, SIZES
 
 from showtell.errors import UsageError, did_you_mean
 from showtell.recipes import model_folder
-from showtell.serve.exits import STOPPED, exit_code_of
 
 HERE = Path(__file__).parent
 CLIP, CODES, ALIGNED = "clip", "codes", "aligned"  # options of scripts, and jobs
@@ -234,10 +232,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if runner.failed else 0
 
 
-def _stop(*_: object) -> None:
-    sys.exit(STOPPED)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)  # so that what we began is stopped with us
-    sys.exit(exit_code_of(main))
+    sys.exit(exit_code_with_jobs(main))

@@ -20,7 +20,6 @@ import argparse
 import json
 import re
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -28,7 +27,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from jobs import Job, Runner, record_of, seconds_spent, slug, training
+from jobs import (
+    Job,
+    Runner,
+    exit_code_with_jobs,
+    record_of,
+    seconds_spent,
+    slug,
+    training,
+)
 from rich.console import Console
 from safetensors import safe_open
 
@@ -46,7 +53,6 @@ from showtell.metrics.encoders import load_clip
 from showtell.metrics.report import RESAMPLES, current_commit, installed_versions, model_digest
 from showtell.metrics.text_meteor import open_wordnet
 from showtell.recipes import RECIPES, SHIPPED, load_model, model_folder
-from showtell.serve.exits import STOPPED, exit_code_of
 from showtell.world.oracle import AttributeReader
 
 # ------------------------------------------------------------------------------- what is compared
@@ -66,18 +72,18 @@ class Row:
     needs: tuple[str, ...] = ()
 
 
-PIPELINE = "pipeline"
+PIPELINE, ALIGNMENT = "pipeline", "alignment"
 _SEEING = ("seeing.steps={before}", "seeing.batch_size={batch}", "seeing.warmup={warmup}")
 _ALIGNED = ("base={alignment}", "alignment.steps=0")
 ROWS: tuple[Row, ...] = (
     Row(name="end-to-end v1", recipe="world_mini"),
     Row(name="end-to-end v2", recipe="world_v2", settings=_SEEING),
-    Row(name="vokens, LoRA", recipe="world_vokens", settings=_ALIGNED, needs=("alignment",)),
+    Row(name="vokens, LoRA", recipe="world_vokens", settings=_ALIGNED, needs=(ALIGNMENT,)),
     Row(
         name="vokens, prefix",
         recipe="world_vokens_prefix",
         settings=_ALIGNED,
-        needs=("alignment",),
+        needs=(ALIGNMENT,),
     ),
     Row(name="GILL", recipe="world_gill", settings=("album_photos=0",)),
     Row(name=PIPELINE, recipe="world_pipeline"),
@@ -226,7 +232,7 @@ def jobs_of(
     )
     for seed in size.seeds:
         places = {**asdict(size), "codes": codes}
-        if "alignment" in needed:
+        if ALIGNMENT in needed:
             settings = [
                 *common,
                 f"alignment.steps={size.aligned}",
@@ -235,12 +241,11 @@ def jobs_of(
                 "stage.steps=0",
             ]
             name = alignment_of(seed)
-            places["alignment"] = train(name, "world_vokens", settings, seed, *first)
+            places[ALIGNMENT] = train(name, "world_vokens", settings, seed, *first)
         for row in rows:
             name = f"{row.name}, seed {seed}"
             settings = [*common, *(setting.format(**places) for setting in row.settings)]
-            needs = [alignment_of(seed) if need == "alignment" else need for need in row.needs]
-            train(name, row.recipe, settings, seed, *first, *needs)
+            train(name, row.recipe, settings, seed, *first, *needs_of(row, seed))
             run, out = runs / slug(name), runs / "outputs" / slug(name)
             jobs.append(
                 Job(
@@ -258,6 +263,11 @@ def jobs_of(
 def alignment_of(seed: int) -> str:
     """The job that trains the vokens of a seed, before their rows do."""
     return f"alignment, seed {seed}"
+
+
+def needs_of(row: Row, seed: int) -> list[str]:
+    """The jobs that come before a row's own."""
+    return [alignment_of(seed) if need == ALIGNMENT else need for need in row.needs]
 
 
 def impossible(recipe: str, settings: Sequence[str]) -> str:
@@ -349,7 +359,7 @@ def table(
             continue
         systems[row.name] = []
         for seed, name in zip(size.seeds, names, strict=True):
-            trained = [name, *([alignment_of(seed)] if "alignment" in row.needs else [])]
+            trained = [name, *(need for need in needs_of(row, seed) if need not in INSTRUMENTS)]
             peak = max(record_of(runs, one).get("peak_memory_bytes", 0) for one in trained)
             costs = costs_of([runs / slug(one) for one in trained], peak)
             outputs = Outputs.load(runs / "outputs" / slug(name))
@@ -487,10 +497,5 @@ def call_here(arguments: Sequence[str]) -> int:
     return main(arguments[1:])
 
 
-def _stop(*_: object) -> None:
-    sys.exit(STOPPED)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)  # so that what we began is stopped with us
-    sys.exit(exit_code_of(main))
+    sys.exit(exit_code_with_jobs(main))
