@@ -313,6 +313,27 @@ def test_the_linear_mapper_is_linear_and_mixes_tokens(tokenizer):
     assert not torch.allclose(permuted, mapper(one))
 
 
+@pytest.mark.parametrize("name", ["transformer", "linear"])
+def test_a_started_mapper_reads_what_differs_between_states(tokenizer, name):
+    """States that are nearly alike, as an LLM's at one token are, are mapped as far apart as those
+    that are not; of the queries alone the last map makes the mean condition."""
+    bridge = bridge_of(tokenizer, mapper=name)
+    spans = replace(spans_of(count=1), captions=[""] * 64)
+    alike_NKD = 5.0 + 0.01 * torch.randn(64, 4, 6)
+    embeds_NKD = spans.embeds_NKD.expand(64, -1, -1)
+    spans = replace(spans, after_NKD=alike_NKD, embeds_NKD=0.01 * embeds_NKD)
+    cond_NSC = torch.randn(64, 8, 5)
+    bridge.start(spans, cond_NSC)
+    read_NKD = spans.after_NKD + spans.embeds_NKD
+    given_NKW = bridge.mapper.project(read_NKD)
+    torch.testing.assert_close(
+        given_NKW.std((0, 1)), torch.ones_like(given_NKW[0, 0]), rtol=0, atol=0.01
+    )
+    if name == "transformer":
+        mean_SC = bridge.mapper.out(bridge.mapper.queries_SW)
+        torch.testing.assert_close(mean_SC, cond_NSC.mean(0))
+
+
 @pytest.mark.parametrize("width", [128, 256, 512])
 def test_widths_of_the_ablation(tokenizer, width):
     with torch.device("meta"):

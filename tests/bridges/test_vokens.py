@@ -108,6 +108,20 @@ def test_the_mapper_reads_all_vokens_and_no_positions():
     assert (gradient.abs().sum(-1) > 0).all()
 
 
+def test_a_started_mapper_reads_what_differs_between_states():
+    """States that are nearly alike, as an LLM's at one token are, give features as far apart as
+    those that are not; the queries stand at the mean condition."""
+    bridge = bridge_of()
+    alike_NKD = 5.0 + 0.01 * torch.randn(64, 3, 6)
+    cond_NSC = torch.randn(64, 5, 4)
+    assert bridge.mapper.mlp(alike_NKD).std((0, 1)).max() < 0.01
+    bridge.start(spans_of(alike_NKD), cond_NSC)
+    features_NKC = bridge.mapper.mlp(alike_NKD)
+    torch.testing.assert_close(features_NKC.std((0, 1)), torch.ones(4), rtol=0, atol=0.01)
+    torch.testing.assert_close(features_NKC.mean((0, 1)), torch.zeros(4), rtol=0, atol=1e-4)
+    torch.testing.assert_close(bridge.mapper.queries_SC.detach(), cond_NSC.mean(0))
+
+
 def test_a_row_of_a_batch_is_mapped_as_alone(painter):
     bridge, states_NKD = bridge_of(), torch.randn(4, 3, 6)
     whole = condition(bridge, spans_of(states_NKD), painter)

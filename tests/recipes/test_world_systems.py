@@ -23,6 +23,7 @@ from showtell.models.dialogue_model import to_pixels
 from showtell.recipes import RECIPES, load_model, run_recipe
 from showtell.recipes.bridged import with_bridge
 from showtell.recipes.vokens_tasks import undescribed
+from showtell.recipes.world_dialogue import WorldDialogue, start_model
 from showtell.recipes.world_systems import WorldGill, alignment_example
 from showtell.training.features import photo_scene
 
@@ -220,6 +221,27 @@ def test_a_trained_bridge_is_kept_or_its_other_settings_are_named(tokenizers):
     assert again.renderer.config.span_tokens == small.tokens
     with pytest.raises(ConfigError, match=r"states 'after', and 'before' is wanted"):
         with_bridge(base, replace(small, states="before"), seed=0)
+
+
+@pytest.mark.parametrize("bridge", [VokensConfig, GillConfig])
+def test_a_new_mapper_is_started_by_captions_and_a_trained_one_is_not(base, tmp_path, bridge):
+    small = bridge(num_layers=1, num_heads=2)
+
+    def started(folder: Path, captions: int):
+        config = WorldDialogue(base=str(folder), bridge=small, start_captions=captions)
+        model = start_model(config, name="m")
+        return model, {k: v.clone() for k, v in model.bridge.mapper.state_dict().items()}
+
+    model, mapper = started(base, 8)
+    assert all(torch.equal(value, mapper[key]) for key, value in started(base, 8)[1].items())
+    as_built = started(base, 0)[1]
+    moved = {key.split(".")[0] for key in mapper if not torch.equal(mapper[key], as_built[key])}
+    assert moved == (
+        {"mlp", "queries_SC"} if bridge is VokensConfig else {"project", "out", "queries_SW"}
+    )
+    save_model(model, tmp_path / "trained", recipe={})
+    again = started(tmp_path / "trained", 8)[1]
+    assert all(torch.equal(again[key], mapper[key]) for key in mapper)
 
 
 def test_dialogues_of_multimodal_learning_tell_nothing_of_the_agents_photos():

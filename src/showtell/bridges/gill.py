@@ -41,6 +41,7 @@ from showtell.models.parts import (
     encoder_decoder,
     painter_sizes,
     require_tokens,
+    standardize,
 )
 
 
@@ -153,6 +154,16 @@ class GillMapper(nn.Module):
         self.queries_SW = nn.Parameter(torch.randn(config.painter_length, width))
         self.out = nn.Linear(width, config.painter_width)
 
+    @torch.no_grad()
+    def start(self, states_NKD: Tensor, cond_NSC: Tensor) -> None:
+        """Most of a state is the same whatever the caption: the first map is started so that what
+        differs is not small beside it, and the queries where the last map makes the mean condition
+        of them."""
+        standardize(self.project, states_NKD)
+        nn.init.orthogonal_(self.out.weight)
+        self.out.bias.zero_()
+        self.queries_SW.copy_(cond_NSC.mean(0) @ self.out.weight)
+
     def forward(self, states_NKD: Tensor) -> Tensor:
         """(N, S, C)"""
         queries_NSW = self.queries_SW.expand(len(states_NKD), -1, -1)
@@ -171,6 +182,9 @@ class LinearMapper(nn.Module):
         self.project = nn.Linear(config.language_width, config.painter_width)
         shape = (config.painter_length, config.num_tokens)
         self.mix_SK = nn.Parameter(torch.randn(shape) / math.sqrt(config.num_tokens))
+
+    def start(self, states_NKD: Tensor, cond_NSC: Tensor) -> None:
+        standardize(self.project, states_NKD)
 
     def forward(self, states_NKD: Tensor) -> Tensor:
         """(N, S, C)"""
@@ -230,6 +244,9 @@ class Gill(Bridge):
         # log(1 / tau), as in CLIP; not clamped
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature_start)))
 
+    def start(self, spans: PhotoSpans, cond_NSC: Tensor) -> None:
+        self.mapper.start(self._read(*self._tokens(spans)), cond_NSC)
+
     def forward(
         self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
     ) -> Conditioning:
@@ -238,9 +255,8 @@ class Gill(Bridge):
         # Eq. 1: l_c = -sum log P(s_t | the photo's k tokens, s_1 ... s_(t-1))
         # Eq. 2: l_p = -log P([IMG1] | s_1 ... s_T)
         states_NKD, embeds_NKD = self._tokens(spans)
-        read_NKD = states_NKD + embeds_NKD if self.config.input_embeddings else states_NKD
         return Conditioning(
-            cond_NSC=self.mapper(read_NKD),
+            cond_NSC=self.mapper(self._read(states_NKD, embeds_NKD)),
             query_NE=self.query(states_NKD),
             retrieve_N=None if self.decide is None else self.decide(states_NKD[:, 0]),
         )
@@ -288,6 +304,10 @@ class Gill(Bridge):
     def photo_keys(self, features_NF: Tensor) -> Tensor:
         """What an album keeps of photos: unit vectors (N, E) from the vision encoder's features."""
         return F.normalize(self.photo_head(features_NF), dim=-1)
+
+    def _read(self, states_NKD: Tensor, embeds_NKD: Tensor) -> Tensor:
+        """What the mapper reads."""
+        return states_NKD + embeds_NKD if self.config.input_embeddings else states_NKD
 
     def _tokens(self, spans: PhotoSpans) -> tuple[Tensor, Tensor]:
         """The states that have read the r tokens, and the tokens' input embeddings."""

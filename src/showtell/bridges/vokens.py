@@ -45,6 +45,7 @@ from showtell.models.parts import (
     encoder_decoder,
     painter_sizes,
     require_tokens,
+    standardize,
 )
 
 
@@ -169,6 +170,14 @@ class FeatureMapper(nn.Module):
         self.transformer = encoder_decoder(width, num_heads=heads, num_layers=layers)
         self.queries_SC = nn.Parameter(torch.randn(config.painter_length, width))
 
+    @torch.no_grad()
+    def start(self, states_NKD: Tensor, cond_NSC: Tensor) -> None:
+        """Most of a state is the same whatever the caption: the MLP is started so that what differs
+        is not small beside it, and the queries at the mean condition."""
+        first, between, second = self.mlp
+        standardize(second, between(standardize(first, states_NKD)))  # type: ignore[arg-type]
+        self.queries_SC.copy_(cond_NSC.mean(0))
+
     def forward(self, states_NKD: Tensor) -> Tensor:
         """(N, S, C)"""
         features_NKC = self.mlp(states_NKD.to(self.queries_SC.dtype))
@@ -194,6 +203,10 @@ class Vokens(Bridge):
         self.span_trained: tuple[int, ...] | None = SUPERVISED[config.supervised](config.num_vokens)
         require_tokens(tokenizer, config.tokens, bridge="vokens")
         self.mapper = FeatureMapper(config)
+
+    def start(self, spans: PhotoSpans, cond_NSC: Tensor) -> None:
+        dtype = self.mapper.queries_SC.dtype
+        self.mapper.start(STATES[self.config.states](spans).to(dtype), cond_NSC)
 
     def forward(self, spans: PhotoSpans, painter: Painter, *, generator: Dice) -> VokenConditioning:
         """h^_voken for each photo, and h^_0 to be led away from.

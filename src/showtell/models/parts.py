@@ -164,6 +164,10 @@ class Bridge(nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """The paper's losses on the photos, by the paper's names, unweighted."""
 
+    def start(self, spans: PhotoSpans, cond_NSC: Tensor) -> None:  # noqa: B027 (most start as built)
+        """Choose first weights of a new bridge by an example: the spans of N captions, and what
+        the painter's text encoder makes of them."""
+
     def advance(self, epoch: float) -> None:  # noqa: B027 (not every bridge has a schedule)
         """Told before each step how many epochs have passed; annealing schedules listen."""
 
@@ -213,3 +217,15 @@ def encoder_decoder(width: int, *, num_heads: int, num_layers: int) -> nn.Transf
             layer, num_layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
         ),
     )
+
+
+@torch.no_grad()
+def standardize(linear: nn.Linear, inputs: Tensor) -> Tensor:
+    """Scale and shift a new linear map so that each number it gives of ``inputs`` (..., D) has
+    mean 0 and spread 1 over them (data-dependent initialisation, 1602.07868, section 3); what it
+    gives now."""
+    given = linear(inputs).flatten(0, -2)
+    mean, spread = given.mean(0), given.std(0).clamp_min(1e-6)
+    linear.weight.div_(spread[:, None])
+    linear.bias.sub_(mean).div_(spread)
+    return linear(inputs)

@@ -65,6 +65,18 @@ def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) ->
     )
 
 
+@torch.no_grad()
+def start_bridge(model: PhotoDialogueModel, captions: Sequence[str], *, seed: int) -> None:
+    """Start a bridge that has tokens of its own by what the LLM's states at these and the painter's
+    text encoder make of captions (``Bridge.start``)."""
+    if model.painter is None or model.bridge.span_tokens is None:
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        spans = model.spoken_spans(list(captions))
+        model.bridge.start(spans, model.painter.encode_text(list(captions)))  # type: ignore[attr-defined]
+
+
 def _require_equal(trained: BridgeConfig, wanted: BridgeConfig, *, base: str) -> None:
     """Raises ConfigError that names a setting in which the trained bridge differs."""
     for key in (field.name for field in fields(wanted)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +25,19 @@ from showtell.models.parts import Bridge
 from showtell.models.perceptron import LinearPerceptron
 from showtell.models.vocabulary import part_twins
 from showtell.prompt import Renderer
-from showtell.recipes.bridged import BridgeConfig, attending, reading_linearly, with_bridge
+from showtell.recipes.bridged import (
+    BridgeConfig,
+    attending,
+    reading_linearly,
+    start_bridge,
+    with_bridge,
+)
 from showtell.recipes.tasks import DialogueTask, world_pixels
 from showtell.recipes.world_base import StageRunner
+from showtell.training.features import photo_scene
 from showtell.training.stage import Stage
 from showtell.world.oracle import AttributeReader
-from showtell.world.scenes import DEV_SEEDS
+from showtell.world.scenes import DEV_SEEDS, TRAIN_SEEDS, write_caption
 from showtell.world.talk import OPENINGS, world_dialogue, world_exercise
 
 LIMITS = (
@@ -63,6 +71,7 @@ class WorldDialogue:
     seed: int = 0
     # the paper anneals over three epochs; these runs see less than one
     bridge: BridgeConfig = field(default=DvtmConfig(annealing_epochs=0.3))
+    start_captions: int = 256  # by which a new mapper is started (see Bridge.start); 0: as built
     perceptron: Perceiving = "qformer"
     photo_tokens: int | None = None  # of a "linear" one (GILL's k); None: as many as the base's
     cross_attention_layers: tuple[int, ...] = (1, 4)  # their numbers among all, new ones included
@@ -193,7 +202,7 @@ def start_model(config: WorldDialogue, *, name: str) -> PhotoDialogueModel:
             f'perceptron is "qformer", and the one in "{base}" is linear; wanted a base with a '
             'Q-Former; set perceptron=linear, or train world_base with reader="qformer"'
         )
-    model = with_bridge(model, config.bridge, seed=config.seed)
+    before, model = model, with_bridge(model, config.bridge, seed=config.seed)
     if config.part_twins:
         table = model.language.model.get_input_embeddings()
         part_twins(table, noise=config.part_twins, seed=config.seed)
@@ -206,7 +215,15 @@ def start_model(config: WorldDialogue, *, name: str) -> PhotoDialogueModel:
     }
     if model.painter is not None:
         model.painter.unet.to(memory_format=torch.channels_last)  # type: ignore[attr-defined]
-    return model.to(the_device())  # its new parts too
+    model = model.to(the_device())  # its new parts too
+    if config.start_captions and model is not before:  # else its bridge is a trained one
+        start_bridge(model, photo_captions(config.start_captions), seed=config.seed)
+    return model
+
+
+def photo_captions(count: int) -> list[str]:
+    """The captions of the first training photos."""
+    return [write_caption(photo_scene(s), random.Random(s))[0] for s in TRAIN_SEEDS[:count]]
 
 
 def dialogue_task(

@@ -160,6 +160,7 @@ def alignment_example(index: int, *, num_pairs: int) -> Dialogue:
 
 _GILL = replace(
     _at_world_size(gill_stages()[0]),
+    learning_rate=2e-3,
     weights={**WEIGHTS, "moment": MOMENT, "v": 1.0},  # v: where bridge.painter_loss asks for it
 )
 
