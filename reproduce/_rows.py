@@ -32,6 +32,7 @@ from showtell.evaluation.table_page import chart, to_json, to_markdown
 from showtell.metrics.report import RESAMPLES, current_commit, installed_versions, model_digest
 from showtell.recipes import model_folder, run_recipe
 
+AS_BUILT = "mapper not started by captions"  # with start_captions=0
 TINY = ("stage.batch_size=2", "num_dialogues=8", "calibration_dialogues=12")
 
 

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from _rows import Row, about, chosen, parser, settle, write
+from _rows import AS_BUILT, Row, about, chosen, parser, settle, write
 from e2e_rows import (
     PHOTO_NOTE,
     SEED_NOTE,
@@ -64,6 +64,7 @@ _PLAIN = ("album_photos=0", "decision_dialogues=0")
 ROWS = (
     Row(name=GILL, recipe=CAPTIONS),
     *(Row(name=name, recipe=CAPTIONS, settings=ABLATIONS[key]) for key, name in CHECKS.items()),
+    Row(name=AS_BUILT, recipe=CAPTIONS, settings=("start_captions=0",)),
     Row(name=ON_DIALOGUES, recipe=DIALOGUES, settings=_PLAIN),
     *(
         Row(

@@ -15,7 +15,7 @@ import functools
 import sys
 from collections.abc import Sequence
 
-from _rows import Row, chosen, settle
+from _rows import AS_BUILT, Row, chosen, settle
 from e2e_rows import test_captions
 from photo_rows import (
     ZERO_SHOT,
@@ -61,6 +61,7 @@ ROWS = (
             "as released": "release",
         }.items()
     ),
+    Row(name=AS_BUILT, recipe="world_vokens", settings=("start_captions=0",)),
 )
 COLUMNS = (
     *columns_of("photo.clip_i", "photo.clip_t", "photo.inception_score", "photo.fid"),
