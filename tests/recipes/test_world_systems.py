@@ -244,6 +244,12 @@ def test_a_new_mapper_is_started_by_captions_and_a_trained_one_is_not(base, tmp_
     assert all(torch.equal(again[key], mapper[key]) for key in mapper)
 
 
+@pytest.mark.parametrize("captions", [-1, 1])
+def test_one_caption_starts_no_mapper(base, captions):
+    with pytest.raises(ConfigError, match=f"start_captions is {captions}; wanted 2 or more"):
+        start_model(WorldDialogue(base=str(base), start_captions=captions), name="m")
+
+
 def test_dialogues_of_multimodal_learning_tell_nothing_of_the_agents_photos():
     (dialogue,) = dialogues_with_photos(1)
     plain = undescribed(dialogue)

@@ -180,6 +180,11 @@ def start_model(config: WorldDialogue, *, name: str) -> PhotoDialogueModel:
             "how many tokens a linear map makes of a photo, one or more; set perceptron=linear, or "
             "leave photo_tokens out"
         )
+    if config.start_captions < 0 or config.start_captions == 1:
+        raise ConfigError(
+            f"start_captions is {config.start_captions}; wanted 2 or more, since a mapper is started "
+            "by what differs between them, or 0 to leave it as built; leave it out for 256"
+        )
     torch.manual_seed(config.seed)
     model = load_folder(base)
     if config.perceptron in ("caption", "none"):
