@@ -182,8 +182,8 @@ def start_model(config: WorldDialogue, *, name: str) -> PhotoDialogueModel:
         )
     if config.start_captions < 0 or config.start_captions == 1:
         raise ConfigError(
-            f"start_captions is {config.start_captions}; wanted 2 or more, since a mapper is started "
-            "by what differs between them, or 0 to leave it as built; leave it out for 256"
+            f"start_captions is {config.start_captions}; wanted 2 or more, since a mapper is "
+            "started by what differs between them, or 0 to leave it as built; leave it out for 256"
         )
     torch.manual_seed(config.seed)
     model = load_folder(base)
