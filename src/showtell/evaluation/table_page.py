@@ -188,14 +188,14 @@ def chart(table: Table, path: Path, *, columns: Sequence[Column] = COLUMNS) -> P
         for column in columns
         if any((v := row[column.name].value) and v.low is not None for row in table.values())
     ]
-    across = 4
+    across = max(1, min(4, len(panels)))
     down = max(1, -(-len(panels) // across))  # with too few dialogues there is no interval
     figure = Figure(figsize=(3.4 * across, 0.6 + (0.55 + 0.22 * len(table)) * down))
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
     names = list(table)
     for axes, column in zip(grid.flat, panels, strict=False):
-        arrow = "higher" if column.higher_is_better else "lower"
-        axes.set_title(f"{column.head} ({arrow} is better)", fontsize=9)
+        better = {True: " (higher is better)", False: " (lower is better)", None: ""}
+        axes.set_title(f"{column.head}{better[column.higher_is_better]}", fontsize=9)
         for place, name in enumerate(names):
             value = table[name][column.name].value
             if value is not None and value.low is not None:
