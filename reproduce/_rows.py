@@ -26,6 +26,7 @@ from typing import Any
 from jobs import slug
 
 from showtell.data.storage import write_atomically
+from showtell.devices import device_label
 from showtell.errors import ConfigError, UsageError, did_you_mean
 from showtell.evaluation.table import Cell, Column
 from showtell.evaluation.table_page import chart, to_json, to_markdown
@@ -149,6 +150,7 @@ def write(
         ),
         **about,
         "bootstrap": f"{RESAMPLES:,} draws of dialogues",
+        "device": device_label(),
         "commit": current_commit() or "not a git checkout",
         "versions": ", ".join(f"{key} {value}" for key, value in installed_versions().items()),
     }

@@ -46,6 +46,7 @@ from torch import Tensor
 from showtell.batch import collate
 from showtell.bridges import Dvtm, DvtmConfig
 from showtell.config import override
+from showtell.devices import the_device
 from showtell.dialogue import Dialogue
 from showtell.evaluation.table import Column
 from showtell.metrics.paired import Scores, scores
@@ -182,7 +183,9 @@ def sent_back(
         return found[0]
 
     drawn = [
-        gradient(cond_1SC, torch.randn(cond_1SC.shape, generator=dice, dtype=cond_1SC.dtype))
+        gradient(
+            cond_1SC, torch.randn(cond_1SC.shape, generator=dice, dtype=cond_1SC.dtype).to(cond_1SC)
+        )
         for _ in range(draws)
     ]
     loss = painter.loss(cond_1SC, pixels_13HW.double(), generator=dice)  # type: ignore[union-attr]
@@ -215,6 +218,7 @@ def numbers_of(row: Row, options: argparse.Namespace) -> dict[str, list[int]]:
     for suffix, temperature in (("", 1.0), ("_cold", config.temperature_final)):
         bridge = Dvtm(config, tokenizer=model.language.tokenizer)
         bridge.temperature = torch.tensor(temperature)
+        bridge.to(the_device())
         for number, (said, pixels_13HW) in enumerate(spans):
             sent = sent_back(model, said, pixels_13HW, bridge, draws=options.draws, seed=number)
             for name, value in sent.items():

@@ -43,6 +43,7 @@ from showtell.cli import main as showtell
 from showtell.config import override
 from showtell.data.images import save_photo
 from showtell.data.sources import open_data
+from showtell.devices import device_label
 from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError, UsageError, did_you_mean
 from showtell.evaluation.outputs import OUTPUTS, Outputs, outputs_of
@@ -338,6 +339,7 @@ def table(
     out: Path,
     wordnet: str | None,
     notes: Sequence[str],
+    workers: int,
     console: Console,
 ) -> Table:
     """Score what was said, compare, and write all files to ``out``."""
@@ -378,6 +380,7 @@ def table(
         f"alignment (vokens, once for both rows) and {size.before:,} of seeing (v2)",
         "bootstrap": f"{RESAMPLES:,} draws of dialogues",
         "time": f"{sum(seconds_spent(runs)) / 60:.0f} min in {len(seconds_spent(runs))} sessions",
+        "device": f"{device_label()}; {workers} rows at a time",
         "commit": current_commit() or "not a git checkout",
         "versions": ", ".join(f"{k} {v}" for k, v in installed_versions().items()),
         "settings": json.dumps(asdict(size)),
@@ -411,7 +414,8 @@ def _through_vae(base: str, gold: Gold) -> torch.Tensor | None:
 
 
 NOTES = (
-    "Latency was measured while another row ran on the other core.",
+    "Latency was measured while other rows ran beside it, as many as the passport says. Peak "
+    "memory is that of the process, without a GPU's own.",
     "Perplexity is that of the words of the agent's text turns, so that systems with tokens of "
     "their own for photos can stand beside the others; all share one tokenizer.",
     "Similarity, CLIP-I, CLIP-T and MM-Relevance are cosines of a small CLIP trained on the "
@@ -482,6 +486,7 @@ def compare(options: argparse.Namespace) -> int:
         out=options.out,
         wordnet=options.wordnet,
         notes=[SHIPPED_NOTE] if shipped else [],
+        workers=max(1, options.workers),
         console=console,
     )
     for name, reason in runner.failed.items():

@@ -20,7 +20,7 @@ from showtell.bridges import (
     VokensConfig,
 )
 from showtell.cli import main
-from showtell.devices import device_named, mixed_precision, on_device, the_device
+from showtell.devices import device_label, device_named, mixed_precision, on_device, the_device
 from showtell.errors import UsageError
 from showtell.evaluation.reading import read_dialogues
 from showtell.evaluation.world_photos import images_of
@@ -44,6 +44,15 @@ SYSTEMS = {
     "vokens": VokensConfig(num_vokens=2, snr_gamma=5.0, **SMALL),
     "gill": GillConfig(num_tokens=2, width=16, album_width=8, painter_loss=True, **SMALL),
 }
+
+
+def test_a_passport_says_which_device(monkeypatch):
+    threads = torch.get_num_threads()
+    with on_device("cpu"):
+        assert device_label() == f"CPU, {threads} thread" + ("s" if threads > 1 else "")
+    monkeypatch.setattr("showtell.devices.the_device", lambda: torch.device("cuda", 3))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    assert device_label() == "GPU 3"
 
 
 # ------------------------------------------------------------------------------ the digits

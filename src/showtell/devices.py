@@ -27,6 +27,15 @@ def the_device() -> torch.device:
     return _chosen.get() or device_named("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def device_label() -> str:
+    """What ``the_device()`` is, for a passport: "CPU, 2 threads", or the name of the GPU."""
+    device = the_device()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{device.type.upper()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
 @contextmanager
 def on_device(name: str | None) -> Iterator[torch.device]:
     """Within this, models are loaded to and trained on the named device; None changes nothing.

@@ -14,6 +14,7 @@ from showtell.metrics.report import (
     Report,
     Reported,
     Value,
+    current_commit,
     digest,
     mean_interval,
     mean_value,
@@ -155,6 +156,17 @@ def test_a_models_digest_is_not_moved_by_a_report_on_it(tmp_path):
     assert model_digest(tmp_path) == before
     (tmp_path / "painter" / "model.safetensors").write_bytes(b"v")
     assert model_digest(tmp_path) != before
+
+
+def test_a_copy_without_git_has_the_commit_that_it_is_told(monkeypatch):
+    def no_git(*_: object, **__: object) -> None:
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr("subprocess.run", no_git)
+    monkeypatch.delenv("SHOWTELL_COMMIT", raising=False)
+    assert current_commit() is None
+    monkeypatch.setenv("SHOWTELL_COMMIT", "0123abc")
+    assert current_commit() == "0123abc"
 
 
 def test_reports_and_metrics_load_neither_torch_nor_the_eval_extra():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
 import subprocess
 import sys
@@ -372,7 +373,8 @@ def _version(package: str) -> str:
 
 
 def current_commit() -> str | None:
-    """The commit of this checkout, "-dirty" with changes to tracked files; None without git."""
+    """The commit of this checkout, "-dirty" with changes to tracked files; without git, that of
+    the environment's SHOWTELL_COMMIT, which a copy of a checkout may be told; else None."""
     package = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str:
@@ -388,11 +390,11 @@ def current_commit() -> str | None:
     try:
         # an installed package inside some other repository has no commit of its own
         if Path(git("rev-parse", "--show-toplevel")) / "src" / package.name != package:
-            return None
+            return os.environ.get("SHOWTELL_COMMIT")
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
-        return None
+        return os.environ.get("SHOWTELL_COMMIT")
 
 
 def peak_memory_bytes() -> int | None:
