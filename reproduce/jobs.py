@@ -1,7 +1,7 @@
 """Jobs of a table: processes that are run once, some at a time, and go on where they stopped.
 
-What is known of a job stands in a folder ``runs``: jobs/NAME.json (its arguments, peak memory),
-logs/NAME.log, and seconds.json (how long each session took).
+What is known of a job stands in a folder ``runs``: jobs/NAME.json (its arguments, device, peak
+memory), logs/NAME.log, and seconds.json (how long each session took).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from showtell.data.storage import write_atomically
+from showtell.devices import device_label
 from showtell.errors import ConfigError
 from showtell.serve.exits import STOPPED, exit_code_of
 
@@ -187,7 +188,8 @@ class Runner:
         return [*job.arguments, *(job.resume if job.out.exists() else ())]
 
     def _record(self, job: Job, **values: Any) -> None:
-        plain = {**values, "arguments": list(job.arguments)}
+        known = {"arguments": list(job.arguments), "device": device_label()}
+        plain = {**values, **known}
         path = self.runs / "jobs" / f"{slug(job.name)}.json"
         write_atomically(path, (json.dumps(plain, indent=1) + "\n").encode())
 
@@ -244,7 +246,7 @@ class Runner:
 
 
 def record_of(runs: Path, name: str) -> dict[str, Any]:
-    """A job's ``arguments`` and ``peak_memory_bytes``; {} for one that was never begun."""
+    """A job's ``arguments``, ``device`` and ``peak_memory_bytes``; {} for one never begun."""
     path = runs / "jobs" / f"{slug(name)}.json"
     return json.loads(path.read_text()) if path.exists() else {}
 

@@ -22,7 +22,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -43,7 +43,6 @@ from showtell.cli import main as showtell
 from showtell.config import override
 from showtell.data.images import save_photo
 from showtell.data.sources import open_data
-from showtell.devices import device_label
 from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError, UsageError, did_you_mean
 from showtell.evaluation.outputs import OUTPUTS, Outputs, outputs_of
@@ -140,7 +139,7 @@ SIZES = {
         batch=32,
         warmup=40,
         before=500,
-        aligned=1000,
+        aligned=600,
         calibration=300,
         replies=300,
         answers=100,
@@ -380,7 +379,7 @@ def table(
         f"alignment (vokens, once for both rows) and {size.before:,} of seeing (v2)",
         "bootstrap": f"{RESAMPLES:,} draws of dialogues",
         "time": f"{sum(seconds_spent(runs)) / 60:.0f} min in {len(seconds_spent(runs))} sessions",
-        "device": f"{device_label()}; {workers} rows at a time",
+        "device": f"{devices_of(runs, systems, seed=size.seeds[0])}; {workers} rows at a time",
         "commit": current_commit() or "not a git checkout",
         "versions": ", ".join(f"{k} {v}" for k, v in installed_versions().items()),
         "settings": json.dumps(asdict(size)),
@@ -397,6 +396,17 @@ def table(
     if sheet is not None:
         save_photo(sheet, out / "examples.png")
     return compared
+
+
+def devices_of(runs: Path, rows: Iterable[str], *, seed: int) -> str:
+    """What the rows were trained on; where that is several things, each with its rows."""
+    found: dict[str, list[str]] = {}
+    for name in rows:
+        device = record_of(runs, f"{name}, seed {seed}").get("device", "unknown")
+        found.setdefault(device, []).append(name)
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"{device} ({', '.join(names)})" for device, names in found.items())
 
 
 def without_folders(text: str) -> str:

@@ -46,10 +46,11 @@ SYSTEMS = {
 }
 
 
-def test_a_passport_says_which_device(monkeypatch):
-    threads = torch.get_num_threads()
+@pytest.mark.parametrize("has", [True, False])
+def test_a_passport_says_which_device(monkeypatch, has):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
     with on_device("cpu"):
-        assert device_label() == f"CPU, {threads} thread" + ("s" if threads > 1 else "")
+        assert device_label() == f"CPU {'with' if has else 'without'} bfloat16"
     monkeypatch.setattr("showtell.devices.the_device", lambda: torch.device("cuda", 3))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
     assert device_label() == "GPU 3"

@@ -57,6 +57,27 @@ def test_a_run_cut_in_the_middle_ends_where_an_uncut_one_does(tmp_path):
     assert [r["a"] for r in history] == [r["a"] for r in again]
 
 
+class ChannelsLast(Toy):
+    """The weights lie as a U-Net's do, the last axis not the fastest: a saved file is plain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        self.x = torch.randn(10, 3, 5, 5)
+
+    def losses(self, indices, *, generator, epoch):
+        return {"a": (self.module(self.x[list(indices)]) ** 2).mean()}
+
+
+def test_a_cut_run_goes_on_to_the_bit_where_weights_lie_channels_last(tmp_path):
+    whole, parts, rest = ChannelsLast(), ChannelsLast(), ChannelsLast()
+    run_stage(STAGE, whole, out=tmp_path / "a", resume=False)
+    run_stage(STAGE, parts, out=tmp_path / "b", resume=False, stop_after=11)
+    run_stage(STAGE, rest, out=tmp_path / "b", resume=True)
+    for one, two in zip(weights(whole.module), weights(rest.module), strict=True):
+        assert torch.equal(one, two)
+
+
 KILLED = """
 import sys, time
 sys.path.insert(0, {tests!r})

@@ -123,7 +123,7 @@ def load_state(
             state = {}
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 if (value := tensors.get(f"optimizer/{key}/{name}")) is not None:
-                    state[key] = value.to(parameter.device)
+                    state[key] = _as_it_lies(value, parameter)
             if state:
                 optimizer.state[parameter] = state
         for name, buffer in module.named_buffers():
@@ -132,8 +132,16 @@ def load_state(
     if (chance := tensors.get(f"generator{rank or ''}")) is not None:
         generator.set_state(chance)
     ema = {
-        name: tensors[f"ema/{name}"].to(parameter.device)
+        name: _as_it_lies(tensors[f"ema/{name}"], parameter)
         for parameter, name in names.items()
         if f"ema/{name}" in tensors
     }
     return progress, ema
+
+
+def _as_it_lies(value: Tensor, parameter: Tensor) -> Tensor:
+    """A saved value with device and memory format of its parameter. The fused optimizer goes
+    through both number by number: a U-Net's weights lie channels last, and a file has no format."""
+    if value.shape != parameter.shape:  # a count
+        return value.to(parameter.device)
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
