@@ -5,7 +5,6 @@ says and paints on the same test dialogues or captions, and a table of it
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,9 +20,9 @@ from showtell.evaluation.table import COLUMNS, Cell, Column, Run, Table, table_o
 from showtell.metrics.paired import Scores, difference, run_value
 from showtell.recipes import RECIPES, SHIPPED, load_model, run_recipe
 from showtell.recipes.vokens_tasks import alignment_dialogue
-from showtell.training.features import photo_scene
+from showtell.training.features import captioned_scene
 from showtell.world.oracle import AttributeReader
-from showtell.world.scenes import TEST_SEEDS, write_caption
+from showtell.world.scenes import TEST_SEEDS
 from showtell.world.talk import world_dialogue
 
 PHOTO_NOTE = (
@@ -63,8 +62,7 @@ def test_captions(options: argparse.Namespace) -> tuple[str, list[Dialogue]]:
     seeds = TEST_SEEDS[: options.limit]
     tasks = []
     for seed in seeds:
-        scene = photo_scene(seed)
-        caption, stated = write_caption(scene, random.Random(seed))
+        scene, caption, stated = captioned_scene(seed)
         labels = {"scene": scene.as_dict(), "stated": list(stated), "determined": list(stated)}
         tasks.append(alignment_dialogue(caption, Photo(id=f"photo-{seed}", labels=labels)))
     return f"captions:{seeds[0]}-{seeds[-1]}", tasks

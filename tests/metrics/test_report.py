@@ -158,7 +158,7 @@ def test_a_models_digest_is_not_moved_by_a_report_on_it(tmp_path):
     assert model_digest(tmp_path) != before
 
 
-def test_a_copy_without_git_has_the_commit_that_it_is_told(monkeypatch):
+def test_a_copy_has_the_commit_that_it_is_told(monkeypatch):
     def no_git(*_: object, **__: object) -> None:
         raise FileNotFoundError("git")
 

@@ -373,8 +373,11 @@ def _version(package: str) -> str:
 
 
 def current_commit() -> str | None:
-    """The commit of this checkout, "-dirty" with changes to tracked files; without git, that of
-    the environment's SHOWTELL_COMMIT, which a copy of a checkout may be told; else None."""
+    """The commit of this checkout, "-dirty" with changes to tracked files; None without git. The
+    environment's SHOWTELL_COMMIT goes before: a copy on another machine may be told where it is
+    from."""
+    if told := os.environ.get("SHOWTELL_COMMIT"):
+        return told
     package = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str:
@@ -390,11 +393,11 @@ def current_commit() -> str | None:
     try:
         # an installed package inside some other repository has no commit of its own
         if Path(git("rev-parse", "--show-toplevel")) / "src" / package.name != package:
-            return os.environ.get("SHOWTELL_COMMIT")
+            return None
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
-        return os.environ.get("SHOWTELL_COMMIT")
+        return None
 
 
 def peak_memory_bytes() -> int | None:

@@ -21,10 +21,10 @@ from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.perceptron import QFormerPerceptron
 from showtell.prompt import IGNORED, Rendered, Renderer
-from showtell.training.features import photo_scene, pixels_tensor
+from showtell.training.features import captioned_scene, pixels_tensor
 from showtell.world.drawing import photo_pixels
 from showtell.world.oracle import label_scenes
-from showtell.world.scenes import ATTRIBUTES, Scene, write_caption
+from showtell.world.scenes import ATTRIBUTES, Scene
 
 
 @dataclass
@@ -387,7 +387,6 @@ def caption_dialogue(photo: Photo) -> Dialogue:
 
 def captioning_example(seed: int) -> Dialogue:
     """A drawn photo with a caption that states everything."""
-    scene = photo_scene(seed)
-    caption, _ = write_caption(scene, random.Random(seed), always=ATTRIBUTES)
+    scene, caption, _ = captioned_scene(seed, always=ATTRIBUTES)
     labels = {"scene": scene.as_dict()}
     return caption_dialogue(Photo(id=f"photo-{seed}", caption=caption, labels=labels))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,10 +33,10 @@ from showtell.recipes.bridged import (
 )
 from showtell.recipes.tasks import DialogueTask, world_pixels
 from showtell.recipes.world_base import StageRunner
-from showtell.training.features import photo_scene
+from showtell.training.features import captioned_scene
 from showtell.training.stage import Stage
 from showtell.world.oracle import AttributeReader
-from showtell.world.scenes import DEV_SEEDS, TRAIN_SEEDS, write_caption
+from showtell.world.scenes import DEV_SEEDS, TRAIN_SEEDS
 from showtell.world.talk import OPENINGS, world_dialogue, world_exercise
 
 LIMITS = (
@@ -228,7 +227,7 @@ def start_model(config: WorldDialogue, *, name: str) -> PhotoDialogueModel:
 
 def photo_captions(count: int) -> list[str]:
     """The captions of the first training photos."""
-    return [write_caption(photo_scene(s), random.Random(s))[0] for s in TRAIN_SEEDS[:count]]
+    return [captioned_scene(seed)[1] for seed in TRAIN_SEEDS[:count]]
 
 
 def dialogue_task(

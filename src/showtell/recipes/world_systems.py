@@ -11,7 +11,6 @@ losses and their weights are each paper's, with the weight of ``moment`` that th
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,10 +51,10 @@ from showtell.recipes.world_dialogue import (
     finish_model,
     start_model,
 )
-from showtell.training.features import photo_scene
+from showtell.training.features import captioned_scene
 from showtell.training.stage import Stage
 from showtell.world.drawing import draw
-from showtell.world.scenes import ATTRIBUTES, TRAIN_SEEDS, write_caption
+from showtell.world.scenes import ATTRIBUTES, TRAIN_SEEDS
 from showtell.world.talk import world_dialogue
 
 _WORLD = WorldDialogue().stage
@@ -148,8 +147,7 @@ def alignment_example(index: int, *, num_pairs: int) -> Dialogue:
     more, asked for."""
     asked = index >= num_pairs
     seed = (index - num_pairs) * INSTRUCTION_EVERY if asked else index
-    scene = photo_scene(seed)
-    caption, _ = write_caption(scene, random.Random(seed))
+    scene, caption, _ = captioned_scene(seed)
     photo = Photo(id=f"photo-{seed}", labels={"scene": scene.as_dict()})
     if asked:
         return instruction_dialogue(caption, photo, seed=seed)
@@ -232,8 +230,7 @@ def world_album(
     for start in range(0, len(seeds), batch_size):
         photos, images = [], []
         for seed in seeds[start : start + batch_size]:
-            scene = photo_scene(seed)
-            caption, _ = write_caption(scene, random.Random(seed), always=ATTRIBUTES)
+            scene, caption, _ = captioned_scene(seed, always=ATTRIBUTES)
             photo = AlbumPhoto(id=f"photo-{seed}", path=f"{PHOTOS}/{seed}.png", caption=caption)
             images.append(draw(scene))
             save_photo(images[-1], folder / f"{PHOTOS}/{seed}.png")

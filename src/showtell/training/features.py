@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,12 +17,20 @@ from torch import Tensor
 
 from showtell.errors import StorageError
 from showtell.world.drawing import draw
-from showtell.world.scenes import Scene, sample_scene
+from showtell.world.scenes import Scene, sample_scene, write_caption
 
 
 def photo_scene(seed: int, *, novel: bool = False) -> Scene:
     """The scene that stands for a seed where a photo without a dialogue is wanted."""
     return sample_scene(random.Random(f"photo-{seed}-{novel}"), novel=novel)
+
+
+def captioned_scene(seed: int, *, always: Iterable[str] = ()) -> tuple[Scene, str, tuple[str, ...]]:
+    """``photo_scene``, a caption of it, and the attributes that this states; ``always``: some that
+    it has to."""
+    scene = photo_scene(seed)
+    caption, stated = write_caption(scene, random.Random(seed), always=always)
+    return scene, caption, stated
 
 
 def pixels_tensor(pixels_NHW3: np.ndarray) -> Tensor:
