@@ -188,8 +188,9 @@ class Runner:
         return [*job.arguments, *(job.resume if job.out.exists() else ())]
 
     def _record(self, job: Job, **values: Any) -> None:
-        known = {"arguments": list(job.arguments), "device": device_label()}
-        plain = {**values, **known}
+        at_once = max(1, self.workers)
+        device = f"{device_label()}, {at_once} job{'s' if at_once > 1 else ''} at a time"
+        plain = {**values, "arguments": list(job.arguments), "device": device}
         path = self.runs / "jobs" / f"{slug(job.name)}.json"
         write_atomically(path, (json.dumps(plain, indent=1) + "\n").encode())
 

@@ -338,7 +338,6 @@ def table(
     out: Path,
     wordnet: str | None,
     notes: Sequence[str],
-    workers: int,
     console: Console,
 ) -> Table:
     """Score what was said, compare, and write all files to ``out``."""
@@ -379,7 +378,7 @@ def table(
         f"alignment (vokens, once for both rows) and {size.before:,} of seeing (v2)",
         "bootstrap": f"{RESAMPLES:,} draws of dialogues",
         "time": f"{sum(seconds_spent(runs)) / 60:.0f} min in {len(seconds_spent(runs))} sessions",
-        "device": f"{devices_of(runs, systems, seed=size.seeds[0])}; {workers} rows at a time",
+        "device": devices_of(runs, systems, seed=size.seeds[0]),
         "commit": current_commit() or "not a git checkout",
         "versions": ", ".join(f"{k} {v}" for k, v in installed_versions().items()),
         "settings": json.dumps(asdict(size)),
@@ -496,7 +495,6 @@ def compare(options: argparse.Namespace) -> int:
         out=options.out,
         wordnet=options.wordnet,
         notes=[SHIPPED_NOTE] if shipped else [],
-        workers=max(1, options.workers),
         console=console,
     )
     for name, reason in runner.failed.items():

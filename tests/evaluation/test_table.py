@@ -16,6 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from conftest import build_model, dialogues_with_photos
+from showtell.devices import device_label
 from showtell.dialogue import AGENT, USER, Photo
 from showtell.errors import ConfigError, DataError, UsageError
 from showtell.evaluation import outputs as said
@@ -97,6 +98,7 @@ def test_one_command_writes_the_table_though_it_was_stopped_twice(
     trained = {n: rows[n]["cost.trained"]["value"]["value"] for n in ROWS}
     assert 0 < trained["text only"] < rows["text only"]["cost.parameters"]["value"]["value"] + 1
     page = (tmp_path / "out" / "world.md").read_text()
+    assert f"| device | {device_label()}, 1 job at a time |" in page
     assert "never written: not run" in page and "through the VAE" in page
     for name in ("world.png", "examples.png"):
         Image.open(tmp_path / "out" / name).verify()
@@ -112,6 +114,18 @@ def test_every_row_has_its_own_name_and_the_one_that_all_are_held_against_is_the
     names = [jobs.slug(row.name) for row in world_table.ROWS]
     assert len(set(names)) == len(names)
     assert world_table.PIPELINE in [row.name for row in world_table.ROWS]
+
+
+def test_rows_from_two_devices_are_said_to_be(tmp_path):
+    devices = {"pipeline": "CPU with bfloat16", "GILL": "CPU with bfloat16", "Divter": "GPU 3"}
+    for name, device in devices.items():
+        file = tmp_path / "jobs" / f"{jobs.slug(f'{name}, seed 7')}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"arguments": [], "device": device}))
+    told = world_table.devices_of(tmp_path, ["pipeline", "GILL"], seed=7)
+    assert told == "CPU with bfloat16"
+    told = world_table.devices_of(tmp_path, devices, seed=7)
+    assert told == "CPU with bfloat16 (pipeline, GILL); GPU 3 (Divter)"
 
 
 # ---------------------------------------------------------------------------------------- outputs
