@@ -61,7 +61,7 @@ TABLE6 = "minigpt5_table6"
 EXPERIMENTS = (
     Experiment(
         name=TABLE6,
-        steps=1000,
+        steps=600,
         writes=(TABLE6, "minigpt5_guidance"),
         uses=(CLIP,),
         in_full=2000,
