@@ -53,6 +53,7 @@ from showtell.metrics.encoders import load_clip
 from showtell.metrics.report import RESAMPLES, current_commit, installed_versions, model_digest
 from showtell.metrics.text_meteor import open_wordnet
 from showtell.recipes import RECIPES, SHIPPED, load_model, model_folder
+from showtell.recipes.vokens_tasks import ABLATIONS
 from showtell.world.oracle import AttributeReader
 
 # ------------------------------------------------------------------------------- what is compared
@@ -83,6 +84,12 @@ ROWS: tuple[Row, ...] = (
         name="vokens, prefix",
         recipe="world_vokens_prefix",
         settings=_ALIGNED,
+        needs=(ALIGNMENT,),
+    ),
+    Row(
+        name="vokens, LoRA, described",
+        recipe="world_vokens",
+        settings=(*_ALIGNED, *ABLATIONS["described"]),
         needs=(ALIGNMENT,),
     ),
     Row(name="GILL", recipe="world_gill", settings=("album_photos=0",)),

@@ -85,6 +85,9 @@ class WorldVokens(WorldDialogue):
     """MiniGPT-5: ``alignment`` (UAS) on captioned photos, then ``stage`` (MLS) on dialogues whose
     photos have no captions. ``adapter`` joins the LLM after UAS; the LLM itself stands still.
 
+    ``described``: against the paper they keep their captions, for L_cap, which then wants a weight
+    (``stage.weights.cap``).
+
     ``stage.steps=0`` ends with UAS, without an adapter. Such a model is a ``base`` for several runs
     of MLS, with ``alignment.steps=0``: its vokens are kept.
     """
@@ -93,6 +96,7 @@ class WorldVokens(WorldDialogue):
     # no dropout: it would draw from a die that a resumed run does not know
     adapter: LoraConfig | PrefixConfig = LoraConfig(dropout=0.0)
     num_pairs: int = 90_000
+    described: bool = False
     alignment: Stage = field(
         default=replace(
             _at_world_size(UAS),
@@ -134,8 +138,8 @@ def run_world_vokens(
             add_prefix(model.language, config.adapter)
         else:
             add_lora(model.language, config.adapter)
-        task = dialogue_task(model, config, dialogue=lambda index: undescribed(dialogue(index)))
-        run.run(adapted(config.stage, model.language), task)
+        read = dialogue if config.described else lambda seed: undescribed(dialogue(seed))
+        run.run(adapted(config.stage, model.language), dialogue_task(model, config, dialogue=read))
     return finish_model(model, config, out=out, dialogue=dialogue)
 
 
