@@ -22,7 +22,7 @@ from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import to_pixels
 from showtell.recipes import RECIPES, load_model, run_recipe
 from showtell.recipes.bridged import with_bridge
-from showtell.recipes.vokens_tasks import undescribed
+from showtell.recipes.vokens_tasks import ABLATIONS, undescribed
 from showtell.recipes.world_dialogue import WorldDialogue, start_model
 from showtell.recipes.world_systems import WorldGill, alignment_example
 from showtell.training.features import photo_scene
@@ -180,6 +180,18 @@ def test_one_alignment_serves_several_runs_of_multimodal_learning(base, tmp_path
         assert one.keys() == two.keys()
         for key in one:
             torch.testing.assert_close(one[key], two[key], rtol=0, atol=0)
+
+
+def test_multimodal_learning_reads_captions_where_it_is_told_to(base, tmp_path):
+    described = ["alignment.steps=0", *ABLATIONS["described"]]
+    model = train("world_vokens", base, tmp_path / "described", settings=described)
+    history = tmp_path / "described" / "multimodal_learning" / "history.json"
+    assert json.loads(history.read_text())[-1]["cap"] > 0
+    plain = train("world_vokens", base, tmp_path / "plain", settings=described[:1])
+    one, two = (load_file(folder / "bridge.safetensors") for folder in (model, plain))
+    assert any(not torch.equal(one[key], two[key]) for key in one)
+    with pytest.raises(ConfigError, match='no weight for the loss "cap"'):
+        train("world_vokens", base, tmp_path / "weightless", settings=described[:2])
 
 
 # ----------------------------------------------------------------------------- parts and settings
