@@ -382,7 +382,7 @@ def table(
         f"photos, {len(gold.comments):,} comments, {len(gold.texts):,} replies",
         "seeds": f"training {', '.join(map(str, size.seeds))}; evaluation 0",
         "steps": f"{size.steps:,} of {size.batch} dialogues; before them, {size.aligned:,} of "
-        f"alignment (vokens, once for both rows) and {size.before:,} of seeing (v2)",
+        f"alignment (vokens, once for all their rows) and {size.before:,} of seeing (v2)",
         "bootstrap": f"{RESAMPLES:,} draws of dialogues",
         "time": f"{sum(seconds_spent(runs)) / 60:.0f} min in {len(seconds_spent(runs))} sessions",
         "device": devices_of(runs, systems, seed=size.seeds[0]),
