@@ -60,7 +60,7 @@ CHECKS = {
 }
 DUAL, DUAL_GOLD = "dual encoder, the words so far", "dual encoder, the gold caption"
 CAPTIONS, DIALOGUES = "world_gill_captions", "world_gill"
-_PLAIN = ("album_photos=0", "decision_dialogues=0")
+_PLAIN = ("album_photos=0",)
 ROWS = (
     Row(name=GILL, recipe=CAPTIONS),
     *(Row(name=name, recipe=CAPTIONS, settings=ABLATIONS[key]) for key, name in CHECKS.items()),

@@ -47,7 +47,7 @@ ROWS = (
     Row(name=SHORT),
     Row(name="end to end, long dialogues", recipe="world_long"),
     Row(name="vokens, LoRA", recipe="world_vokens"),
-    Row(name="GILL", recipe="world_gill", settings=("album_photos=0",)),
+    Row(name="GILL, on dialogues", recipe="world_gill", settings=("album_photos=0",)),
 )
 DISTANCES = {"2 to 9": (2, 9), "10 to 19": (10, 19), "20 to 39": (20, 39), "40 on": (40, 80)}
 KINDS = {"words": "in words", "photo": "in a photo"}

@@ -1,11 +1,10 @@
 """MiniGPT-5, Table 5, in the photo world: multi-turn dialogue, beside Divter.
 
-    python reproduce/minigpt5_table5.py --base runs/world_base/model --codes runs/world_codes/model
+    python reproduce/minigpt5_table5.py [--comparison docs/results/world.json]
 
 The paper's measures on MMDialog: IS of the photos, BLEU and ROUGE-L of the words, MM-Relevance of
-whole answers (with --clip). --codes is the model of "showtell train world_codes", without which
-Divter's rows are not run. Training is that of the comparison (reproduce/world_table.py), which has
-these systems beside all others. Stopped, the same command goes on.
+whole answers. These systems, trained on the same dialogues, are rows of the comparison already
+(reproduce/world_table.sh); this takes them from there and trains nothing.
 """
 
 from __future__ import annotations
@@ -13,33 +12,23 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from _rows import Row, chosen, settle
-from e2e_rows import test_dialogues
-from jobs import slug
-from photo_rows import Opener, columns_of, options_parser, publish, readers, runs_of
+from _rows import write
+from photo_rows import columns_of
 
-from showtell.dialogue import Dialogue
-from showtell.evaluation.outputs import OUTPUTS, Outputs, outputs_of
-from showtell.evaluation.scored import Gold
-from showtell.evaluation.table import Run, table_of
+from showtell.errors import DataError, UsageError
+from showtell.evaluation.table_page import from_json
 from showtell.serve.exits import exit_code_of
 
 NAME = "minigpt5_table5"
-VOKENS = "vokens, LoRA"
-DIVTER = (
-    Row(name="Divter", recipe="world_divter"),
-    Row(
-        name="Divter, translator untrained",
-        recipe="world_divter",
-        settings=("pretrained=false",),
-    ),
-)
+AGAINST = "pipeline"  # of the comparison
 ROWS = (
-    Row(name=VOKENS, recipe="world_vokens"),
-    Row(name="vokens, prefix", recipe="world_vokens_prefix"),
+    "vokens, LoRA",
+    "vokens, prefix",
+    "vokens, LoRA, described",
+    "Divter",
+    "Divter, translator untrained",
 )
 COLUMNS = columns_of(
     "text.psdg.bleu1",
@@ -52,59 +41,39 @@ COLUMNS = columns_of(
     "photo.fid",
     "photo.kid",
 )
-MOST_ANSWERS = 150
-
-
-def rows_of(options: argparse.Namespace) -> tuple[list[Row], dict[str, str]]:
-    """The rows that can be run, and why the others cannot."""
-    rows = chosen((*ROWS, *DIVTER), options)
-    absent = {}
-    if options.codes:
-        codes = f"codes={Path(options.codes).resolve()}"
-        rows = [
-            replace(row, settings=(codes, *row.settings)) if row in DIVTER else row for row in rows
-        ]
-    else:
-        absent = {row.name: "no --codes was named" for row in rows if row in DIVTER}
-    return [row for row in rows if row.name not in absent], absent
-
-
-def outputs_in(
-    folder: Path, model: Opener, dialogues: Sequence[Dialogue], *, data: str, answers: int
-) -> Outputs:
-    """What a run says and paints on the dialogues, made once."""
-    if not (folder / OUTPUTS).is_file():
-        print(f"measuring {folder}", file=sys.stderr, flush=True)
-        found = outputs_of(model(), dialogues, data=data, seed=0, most_answers=answers)
-        found.save(folder)
-    return Outputs.load(folder)
+NOTES = (
+    "Photos are each row's own, at the agent's gold photo turns; answers are whole ones, from the "
+    "first answer with a photo on.",
+    'The paper has the first two rows and Divter. "described" keeps the captions of photos for '
+    "L_cap in multimodal learning, against the paper.",
+    f'All cells are those of the comparison, and so are the differences to its row "{AGAINST}".',
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    found = options_parser(__doc__, name=NAME, after_alignment=True)
-    found.add_argument("--codes", help='the model of "showtell train world_codes", for Divter')
-    options = settle(found.parse_args(arguments))
-    data, dialogues = test_dialogues(options)
-    rows, absent = rows_of(options)
-    answers = 2 if options.tiny else MOST_ANSWERS
-    systems: dict[str, list[Run]] = {}
-    for name, run, model in runs_of(rows, options):
-        folder = run / f"outputs-{slug(data)}"
-        outputs = outputs_in(folder, model, dialogues, data=data, answers=answers)
-        systems.setdefault(name, []).append(Run(outputs=outputs, costs={}))
-    gold = Gold(dialogues, readers(options), seed=0)
-    publish(
-        table_of(systems, gold, against=VOKENS, absent=absent),
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--comparison", type=Path, default=Path("docs/results/world.json"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    options = parser.parse_args(arguments)
+    again = 'make it by "sh reproduce/world_table.sh quick", or name another --comparison'
+    if not options.comparison.is_file():
+        raise UsageError(f'there is no comparison at "{options.comparison}"; {again}')
+    try:
+        table, passport = from_json(options.comparison.read_text(encoding="utf-8"))
+    except DataError as error:
+        raise DataError(f'"{options.comparison}": {error}; {again}') from error
+    rows = {name: table[name] for name in ROWS if name in table}
+    if not rows:
+        raise UsageError(f'"{options.comparison}" has none of the rows {", ".join(ROWS)}; {again}')
+    write(
+        rows,
         COLUMNS,
-        script="minigpt5_table5",
         name=NAME,
         title="MiniGPT-5, Table 5, in the photo world: multi-turn dialogue",
-        against=VOKENS,
-        notes=[
-            "Photos are each row's own, at the agent's gold photo turns; answers are whole ones, "
-            "from the first answer with a photo on.",
-        ],
-        options=options,
+        against=AGAINST,
+        notes=NOTES,
+        about={f"the comparison's {key}": value for key, value in passport.items()},
+        out=options.out,
     )
     return 0
 

@@ -22,7 +22,7 @@ from showtell.errors import ConfigError, DataError, UsageError
 from showtell.evaluation import outputs as said
 from showtell.evaluation.scored import Gold, Instruments, photo_scores, run_scores
 from showtell.evaluation.table import COLUMNS, Run, table_of
-from showtell.evaluation.table_page import to_markdown
+from showtell.evaluation.table_page import from_json, to_json, to_markdown
 from showtell.models.checkpoint import save_model
 from showtell.world.talk import world_dialogue
 
@@ -277,6 +277,8 @@ def test_no_cell_is_empty_without_a_reason_and_none_is_a_zero_for_nothing(spoken
     assert "2,000" in table["pipeline"]["photo.fid"].reason
     page = to_markdown(table, title="t", against="pipeline", notes=["n"], passport={"a": "b"})
     assert "- gone: not run: no recipe" in page and "- silent: it shows no photo" in page
+    plain = to_json(table, notes=["n"], passport={"a": "b"})
+    assert from_json(plain) == (table, {"a": "b"})
 
 
 # ------------------------------------------------------------------------------------------- jobs

@@ -13,9 +13,12 @@ import torch
 
 from conftest import build_model
 from showtell.dialogue import AGENT, USER
-from showtell.errors import UsageError
+from showtell.errors import DataError, UsageError
 from showtell.evaluation.scored import Gold
+from showtell.evaluation.table import Cell
+from showtell.evaluation.table_page import to_json
 from showtell.metrics import paired
+from showtell.metrics.report import Value
 from showtell.models.checkpoint import save_model
 from showtell.models.parts import painter_sizes
 from showtell.recipes.forms import steps_of
@@ -210,11 +213,37 @@ def test_a_dual_encoder_looks_for_the_photo_that_the_words_are_about():
     assert found["retrieval.r1"].value() == pytest.approx(1 - 2 / len(words))
 
 
-def test_table_5_says_why_divter_was_not_run(base, tmp_path):
-    run(minigpt5_table5, base, tmp_path, minigpt5_table5.VOKENS, "Divter")
+def test_table_5_has_its_rows_from_the_comparison(tmp_path):
+    clip_i = Value(value=0.5, low=0.4, high=0.6, n=9, unit="")
+    blank = Cell(value=None, reason="nothing to measure")
+    cells = dict.fromkeys((column.name for column in minigpt5_table5.COLUMNS), blank)
+    told = cells | {"photo.clip_i": Cell(value=clip_i, runs=(0.5,))}
+    page = to_json({"GILL": cells, "Divter": told}, notes=(), passport={"base": "mini"})
+    comparison, out = tmp_path / "world.json", ["--out", str(tmp_path)]
+    comparison.write_text(page)
+    assert minigpt5_table5.main(["--comparison", str(comparison), *out]) == 0
     found = rows_in(tmp_path, minigpt5_table5.NAME)
-    assert found["Divter"]["text.psdg.bleu1"]["reason"] == "not run: no --codes was named"
-    assert found[minigpt5_table5.VOKENS]["photo.kid"]["value"]["n"] > 0
+    assert list(found) == ["Divter"]
+    assert found["Divter"]["photo.clip_i"]["value"]["value"] == 0.5
+    assert found["Divter"]["photo.kid"]["reason"] == "nothing to measure"
+    passport = json.loads((tmp_path / f"{minigpt5_table5.NAME}.json").read_text())["passport"]
+    assert passport["the comparison's base"] == "mini"
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        (None, "there is no comparison at .*world_table.sh quick"),
+        ("{}", "not a table .*world_table.sh quick"),
+        ('{"rows": {"GILL": {}}, "passport": {}}', "none of the rows vokens, LoRA"),
+    ],
+)
+def test_table_5_says_what_is_wrong_with_a_comparison(page, message, tmp_path):
+    comparison = tmp_path / "world.json"
+    if page is not None:
+        comparison.write_text(page)
+    with pytest.raises((UsageError, DataError), match=message):
+        minigpt5_table5.main(["--comparison", str(comparison), "--out", str(tmp_path)])
 
 
 def test_table_6_has_gill_a_row_and_guidance_a_table(base, tmp_path, monkeypatch):

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from showtell.data.images import save_photo
 from showtell.data.storage import write_atomically
-from showtell.errors import MissingDependency
+from showtell.errors import DataError, MissingDependency
 from showtell.evaluation.scored import Gold
 from showtell.evaluation.table import COLUMNS, NO_SYSTEM, NOT_RUN, Cell, Column, Run, Table
+from showtell.metrics.paired import Difference
 from showtell.metrics.pictures import contact_sheet
+from showtell.metrics.report import Value
 from showtell.models.dialogue_model import to_image
 
 _HEAD = """\
@@ -168,6 +170,34 @@ def to_json(table: Table, *, notes: Sequence[str], passport: Mapping[str, Any]) 
     }
     plain = {"passport": passport, "notes": list(notes), "rows": rows}
     return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_json(text: str) -> tuple[Table, dict[str, Any]]:
+    """The table and the passport that ``to_json`` wrote. Raises DataError for another text."""
+    try:
+        plain = json.loads(text)
+        table = {
+            name: {column: _cell_of_json(**cell) for column, cell in row.items()}
+            for name, row in plain["rows"].items()
+        }
+        return table, dict(plain["passport"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"not a table as to_json writes it ({error})") from error
+
+
+def _cell_of_json(
+    *,
+    value: Mapping[str, Any] | None,
+    reason: str,
+    against: Mapping[str, Any] | None,
+    runs: Sequence[float],
+) -> Cell:
+    return Cell(
+        value=Value(**value) if value is not None else None,
+        reason=reason,
+        against=Difference(**against) if against is not None else None,
+        runs=tuple(runs),
+    )
 
 
 # ---------------------------------------------------------------------------------------- pictures
