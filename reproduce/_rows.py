@@ -150,7 +150,7 @@ def write(
         ),
         **about,
         "bootstrap": f"{RESAMPLES:,} draws of dialogues",
-        "device": device_label(),
+        "written on": device_label(),  # rows may have been trained elsewhere
         "commit": current_commit() or "not a git checkout",
         "versions": ", ".join(f"{key} {value}" for key, value in installed_versions().items()),
     }

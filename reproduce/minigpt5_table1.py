@@ -62,6 +62,11 @@ ROWS = (
         recipe="world_stories",
         settings=ABLATIONS["without_uas"],
     ),
+    Row(
+        name="vokens, LoRA, described",
+        recipe="world_stories",
+        settings=ABLATIONS["described"],
+    ),
 )
 SOURCES = {"last": "last text", "text": "earlier text", "photos": "earlier photos"}
 PHOTO_COLUMNS = (
@@ -85,6 +90,7 @@ STORY_NOTES = (
     "everything before it, whatever was read; settled: those that follow from what was read, which "
     "are others in each context; only: those that nothing else settles.",
     PAINTER_NOTE,
+    '"described": against the paper, photos keep their captions for L_cap in multimodal learning.',
     "Contexts are gold. MiniGPT-5 is trained with whole contexts; the others are told it as they "
     "are.",
 )

@@ -412,7 +412,7 @@ def devices_of(runs: Path, rows: Iterable[str], *, seed: int) -> str:
         found.setdefault(device, []).append(name)
     if len(found) == 1:
         return next(iter(found))
-    return "; ".join(f"{device} ({', '.join(names)})" for device, names in found.items())
+    return ". ".join(f"{device}: {'; '.join(names)}" for device, names in found.items())
 
 
 def without_folders(text: str) -> str:

@@ -125,7 +125,7 @@ def test_rows_from_two_devices_are_said_to_be(tmp_path):
     told = world_table.devices_of(tmp_path, ["pipeline", "GILL"], seed=7)
     assert told == "CPU with bfloat16"
     told = world_table.devices_of(tmp_path, devices, seed=7)
-    assert told == "CPU with bfloat16 (pipeline, GILL); GPU 3 (Divter)"
+    assert told == "CPU with bfloat16: pipeline; GILL. GPU 3: Divter"
 
 
 # ---------------------------------------------------------------------------------------- outputs

@@ -22,7 +22,7 @@ from showtell.metrics.report import Value
 from showtell.models.checkpoint import save_model
 from showtell.models.parts import painter_sizes
 from showtell.recipes.forms import steps_of
-from showtell.recipes.vokens_tasks import SYSTEM
+from showtell.recipes.vokens_tasks import SYSTEM, undescribed
 from showtell.recipes.world_experiments import (
     SETTINGS,
     caption_example,
@@ -345,6 +345,12 @@ def test_the_examples_of_stories_are_all_tasks_and_leave_descriptions_out():
     kinds = {example.labels["task"] for example in found}
     assert kinds == {"text_only", "image_only", "multimodal"}
     assert not any(photo.caption for example in found for photo in example.photos)
+    # described: the photos that are made, and not those that are read
+    for seed, plain in enumerate(found):
+        example = story_example(seed, described=True)
+        made = {photo.id for turn in example.turns[1:] for photo in turn.photos}
+        assert {photo.id for photo in example.photos if photo.caption} == made
+        assert undescribed(example) == plain
     told = [narration_example(seed) for seed in range(16)]
     assert all(not photo for d in told for photo in [d.turns[-1].photos]) and all(
         len(d.turns) == 2 for d in told

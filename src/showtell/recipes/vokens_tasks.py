@@ -182,18 +182,28 @@ def undescribed(dialogue: Dialogue) -> Dialogue:
     return replace(dialogue, turns=tuple(turns))
 
 
-def story_dialogues(name: str, story: Sequence[Step], *, seed: int) -> list[Dialogue]:
+def story_dialogues(
+    name: str, story: Sequence[Step], *, seed: int, described: bool = False
+) -> list[Dialogue]:
     """MLS: the tasks of a story. Each step gives ``image_only``; all but the first also
     ``multimodal`` and ``text_only``, as there is nothing to go on from before it (release)."""
     dialogues = []
     for k in range(len(story)):
         kinds = ("image_only",) if k == 0 else ("image_only", "multimodal", "text_only")
-        dialogues += [story_task(name, story[: k + 1], kind, seed=seed) for kind in kinds]
+        steps = story[: k + 1]
+        dialogues += [
+            story_task(name, steps, kind, seed=seed, described=described) for kind in kinds
+        ]
     return dialogues
 
 
-def story_task(name: str, story: Sequence[Step], kind: str, *, seed: int) -> Dialogue:
-    """The last step of ``story`` as a task of the given kind, after all steps before it."""
+def story_task(
+    name: str, story: Sequence[Step], kind: str, *, seed: int, described: bool = False
+) -> Dialogue:
+    """The last step of ``story`` as a task of the given kind, after all steps before it.
+
+    ``described``: against the paper, the photo to be made keeps its caption, for L_cap.
+    """
     if kind not in TASKS:
         raise ConfigError(f'unknown task "{kind}"{did_you_mean(kind, TASKS)}')
     if not story:
@@ -206,10 +216,11 @@ def story_task(name: str, story: Sequence[Step], kind: str, *, seed: int) -> Dia
     read.append(rng.choice(TASKS[kind]).format(text=step.text))
     if kind == "text_only":
         read.append(step.photo)
+    photo = story[-1].photo if described else step.photo
     made: dict[str, list[Element]] = {
         "text_only": [step.text],
-        "image_only": [step.photo],
-        "multimodal": [step.text, step.photo],
+        "image_only": [photo],
+        "multimodal": [step.text, photo],
     }
     return _dialogue(f"{name}-{len(story)}-{kind}", read, made[kind], task=kind)
 

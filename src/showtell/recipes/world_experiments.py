@@ -53,10 +53,10 @@ _VOKENS = WorldVokens().stage
 # --------------------------------------------------------------------------------------- stories
 
 
-def story_example(seed: int) -> Dialogue:
+def story_example(seed: int, *, described: bool = False) -> Dialogue:
     """One of the tasks of the story of a seed: each kind and step in its turn."""
     story = world_story(seed)
-    tasks = story_dialogues(story.id, steps_of(story), seed=seed)
+    tasks = story_dialogues(story.id, steps_of(story), seed=seed, described=described)
     return tasks[seed % len(tasks)]
 
 
@@ -177,7 +177,8 @@ LONG = replace(
 
 
 def _run_vokens(config: WorldVokens, *, out: Path, resume: bool, name: str) -> Path:
-    return run_world_vokens(config, out=out, resume=resume, name=name, dialogue=story_example)
+    example = partial(story_example, described=config.described)
+    return run_world_vokens(config, out=out, resume=resume, name=name, dialogue=example)
 
 
 def _run_gill(config: WorldGill, *, out: Path, resume: bool, name: str) -> Path:

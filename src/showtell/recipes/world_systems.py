@@ -86,7 +86,7 @@ class WorldVokens(WorldDialogue):
     photos have no captions. ``adapter`` joins the LLM after UAS; the LLM itself stands still.
 
     ``described``: against the paper they keep their captions, for L_cap, which then wants a weight
-    (``stage.weights.cap``); the tasks of stories have none to keep.
+    (``stage.weights.cap``).
 
     ``stage.steps=0`` ends with UAS, without an adapter. Such a model is a ``base`` for several runs
     of MLS, with ``alignment.steps=0``: its vokens are kept.
