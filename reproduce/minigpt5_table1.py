@@ -15,6 +15,7 @@ import argparse
 import functools
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from _rows import Row, chosen, settle
 from photo_rows import (
@@ -52,20 +53,20 @@ CONTEXTS = {
 }
 FINE_TUNED = "painter, fine-tuned"
 PAINTERS = (ZERO_SHOT, FINE_TUNED)  # which read no photos
+VOKENS = (  # the paper's
+    Row(name="vokens, prefix", recipe="world_stories_prefix"),
+    Row(name="vokens, LoRA", recipe="world_stories"),
+    Row(name="vokens, without UAS", recipe="world_stories", settings=ABLATIONS["without_uas"]),
+)
 ROWS = (
     Row(name=ZERO_SHOT),
     Row(name=FINE_TUNED, recipe="world_stories_painter"),
-    Row(name="vokens, prefix", recipe="world_stories_prefix"),
-    Row(name="vokens, LoRA", recipe="world_stories"),
-    Row(
-        name="vokens, without UAS",
-        recipe="world_stories",
-        settings=ABLATIONS["without_uas"],
-    ),
-    Row(
-        name="vokens, LoRA, described",
-        recipe="world_stories",
-        settings=ABLATIONS["described"],
+    *VOKENS,
+    *(
+        replace(
+            row, name=f"{row.name}, described", settings=(*row.settings, *ABLATIONS["described"])
+        )
+        for row in VOKENS
     ),
 )
 SOURCES = {"last": "last text", "text": "earlier text", "photos": "earlier photos"}
