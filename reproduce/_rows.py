@@ -119,6 +119,7 @@ def about(options: argparse.Namespace) -> dict[str, str]:
         "base": f"{Path(options.base).name}, digest {model_digest(options.base)}",
         "rows": f"{options.steps:,} steps, training seeds {', '.join(map(str, options.seeds))}",
         "settings": " ".join(options.settings),
+        "photos": "painted by bfloat16 products, on a device that has them",
     }
 
 

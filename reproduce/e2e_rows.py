@@ -18,6 +18,8 @@ from showtell.evaluation.outputs import OUTPUTS, Outputs, outputs_of
 from showtell.evaluation.scored import Gold, Instruments
 from showtell.evaluation.table import COLUMNS, Cell, Column, Run, Table, table_of
 from showtell.metrics.paired import Scores, difference, run_value
+from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.painter import LatentDiffusionPainter
 from showtell.recipes import RECIPES, SHIPPED, load_model, run_recipe
 from showtell.recipes.vokens_tasks import alignment_dialogue
 from showtell.training.features import captioned_scene
@@ -47,6 +49,14 @@ def instruments() -> Instruments:
         encoder=AttributeReader.from_pretrained(SHIPPED / "encoder"),
         clip=None,
     )
+
+
+def opened(folder: str | Path) -> PhotoDialogueModel:
+    """A model that is going to be measured: its photos are many, and painted in bfloat16."""
+    model = load_model(str(folder))
+    if isinstance(model.painter, LatentDiffusionPainter):
+        model.painter.bfloat16_products = True
+    return model
 
 
 def test_dialogues(options: argparse.Namespace) -> tuple[str, list[Dialogue]]:
@@ -108,8 +118,7 @@ def compared(
             folder = run / f"outputs-{slug(data)}"
             if not (folder / OUTPUTS).is_file():
                 print(f"measuring {row.name}, seed {seed}", file=sys.stderr, flush=True)
-                model = load_model(str(run))
-                outputs_of(model, dialogues, data=data, seed=0, most_answers=0).save(folder)
+                outputs_of(opened(run), dialogues, data=data, seed=0, most_answers=0).save(folder)
             systems.setdefault(row.name, []).append(Run(outputs=Outputs.load(folder), costs={}))
     return table_of(systems, Gold(dialogues, instruments(), seed=0), against=against)
 

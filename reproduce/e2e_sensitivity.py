@@ -32,6 +32,7 @@ from e2e_rows import (
     columns_of,
     compared,
     instruments,
+    opened,
     run_of,
 )
 from torch import Tensor
@@ -40,7 +41,7 @@ from showtell.evaluation.scored import Instruments
 from showtell.evaluation.table import Column
 from showtell.metrics.paired import Scores, scores
 from showtell.models.dialogue_model import to_pixels
-from showtell.recipes import RECIPES, load_model
+from showtell.recipes import RECIPES
 from showtell.serve.exits import exit_code_of
 from showtell.world.drawing import draw
 from showtell.world.scenes import ATTRIBUTES, LOOKS, TEST_SEEDS, Scene, sample_scene, write_caption
@@ -134,7 +135,7 @@ def spread(
 
 def painted(run: Path, asked: Sequence[Brief], num_seeds: int) -> list[Tensor]:
     """The photos of each caption from the same seeds."""
-    model = load_model(str(run))
+    model = opened(run)
     seeds = list(range(num_seeds))
     return [model.paint_captions([brief.caption] * num_seeds, seeds=seeds) for brief in asked]
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import e2e_rows
 import torch
 from _rows import Row, about, kept, parser, trained, write
 from e2e_rows import instruments, schedule
@@ -43,7 +44,7 @@ from showtell.metrics.report import Value, model_digest
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Conditioning
-from showtell.recipes import RECIPES, load_model, model_folder
+from showtell.recipes import RECIPES, model_folder
 from showtell.recipes.world_experiments import readable
 from showtell.world.scenes import TEST_SEEDS
 
@@ -126,7 +127,7 @@ def run_of(row: Row, seed: int, options: argparse.Namespace, *, only_aligned: bo
 
 def opened(folder: str | Path, options: argparse.Namespace) -> PhotoDialogueModel:
     """The model of a run, or the base."""
-    model = load_model(str(folder))
+    model = e2e_rows.opened(folder)
     if options.tiny:
         model.decoding = dataclasses.replace(model.decoding, num_steps=1, max_new_tokens=4)
     return model

@@ -102,7 +102,7 @@ def test_table_1_compares_contexts_and_goes_on_where_it_stopped(base, tmp_path, 
         assert cells["photo.clip_i"]["reason"] == "no CLIP was named (--clip)"
         assert "fewer than 2,000" in cells["photo.fid"]["reason"]
     monkeypatch.setattr("_rows.run_recipe", refuse)
-    monkeypatch.setattr(photo_rows, "load_model", refuse)
+    monkeypatch.setattr("e2e_rows.load_model", refuse)
     run(minigpt5_table1, base, tmp_path, *only)
     assert rows_in(tmp_path, minigpt5_table1.NAME) == found
     assert not Path("docs/results", f"{minigpt5_table1.NAME}.json").exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from showtell.devices import small_attention
+from showtell.devices import mixed_precision, small_attention
 from showtell.errors import CheckpointError
 from showtell.models.parts import Conditioning, Dice, PainterTokens
 
@@ -122,7 +123,13 @@ def decode_latents(vae: AutoencoderKL, latents: Tensor) -> Tensor:
 
 
 class LatentDiffusionPainter(nn.Module):
-    """Conditioning -> photo: VAE, denoiser, text tower, scheduler handed in."""
+    """Conditioning -> photo: VAE, denoiser, text tower, scheduler handed in.
+
+    ``bfloat16_products``: photos are painted by bfloat16 products, on a device that has them; nearly twice
+    as fast on such a CPU, and off by some thousandths of a photo's range.
+    """
+
+    bfloat16_products = False
 
     def __init__(
         self,
@@ -237,17 +244,18 @@ class LatentDiffusionPainter(nn.Module):
             [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         ).to(cond_NSC.device)
         latents = latents * solver.init_noise_sigma
-        for index, step in enumerate(solver.timesteps):
-            if guidance != 1:
-                predicted = self.unet(torch.cat([latents] * 2), step, both).sample.float()
-                uncond, cond = predicted.chunk(2)
-                predicted = uncond + guidance * (cond - uncond)
-            else:
-                predicted = self.unet(latents, step, both).sample.float()
-            latents = solver.step(predicted, step, latents).prev_sample
-            if callback is not None:
-                callback(index + 1, latents)
-        return self.decode_photos(latents)
+        with mixed_precision(cond_NSC.device) if self.bfloat16_products else nullcontext():
+            for index, step in enumerate(solver.timesteps):
+                if guidance != 1:
+                    predicted = self.unet(torch.cat([latents] * 2), step, both).sample.float()
+                    uncond, cond = predicted.chunk(2)
+                    predicted = uncond + guidance * (cond - uncond)
+                else:
+                    predicted = self.unet(latents, step, both).sample.float()
+                latents = solver.step(predicted, step, latents).prev_sample
+                if callback is not None:
+                    callback(index + 1, latents)
+            return self.decode_photos(latents)
 
     # ------------------------------------------------------------------------------ on disk
 
