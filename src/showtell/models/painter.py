@@ -125,8 +125,8 @@ def decode_latents(vae: AutoencoderKL, latents: Tensor) -> Tensor:
 class LatentDiffusionPainter(nn.Module):
     """Conditioning -> photo: VAE, denoiser, text tower, scheduler handed in.
 
-    ``bfloat16_products``: photos are painted by bfloat16 products, on a device that has them; nearly twice
-    as fast on such a CPU, and off by some thousandths of a photo's range.
+    ``bfloat16_products``: photos are painted by them on a device that has them; nearly twice as
+    fast on such a CPU, and off by some thousandths of a photo's range.
     """
 
     bfloat16_products = False
