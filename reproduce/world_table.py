@@ -11,7 +11,8 @@ full    3 seeds, 5,200 dialogues (2,000 photos, for FID and IS). Trains world_ba
         FOLDER). By its parts' costs some 35 hours on 2 cores, not run.
 dry     12 dialogues and one step of everything, to see that it runs.
 
-A row whose recipe does not exist, or failed, is "not run" in the table, with the reason.
+A row whose recipe does not exist, or failed, is "not run" in the table, with the reason. --seed N
+trains with that seed alone; world_seeds.py puts such tables together.
 """
 
 from __future__ import annotations
@@ -459,6 +460,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         one = commands.add_parser(name, help=f"{name}: see the top of this file")
         one.add_argument("--base", help="a world_base to start from")
         one.add_argument("--runs", type=Path, help="runs/world_table/SIZE")
+        one.add_argument("--seed", type=int, help="the only training seed (see world_seeds.py)")
         one.add_argument("--out", type=Path, default=Path("docs/results"))
         one.add_argument("--only", action="append", metavar="ROW", help="these rows; repeatable")
         one.add_argument("--workers", type=int, default=2, help="0: in this process")
@@ -487,6 +489,8 @@ def compare(options: argparse.Namespace) -> int:
     runs = options.runs or Path("runs/world_table") / options.size
     if options.base is not None:
         size = replace(size, base=None)
+    if options.seed is not None:
+        size = replace(size, seeds=(options.seed,))
     jobs, base = jobs_of(size, rows, runs=runs, base=options.base)
     runner = Runner(runs, workers=options.workers, call=call_here)
     runner.run(jobs, console=console)

@@ -42,9 +42,11 @@ def to_markdown(
     notes: Sequence[str],
     passport: Mapping[str, str],
     columns: Sequence[Column] = COLUMNS,
+    head: str = _HEAD,
 ) -> str:
-    """All groups of measures, then the differences to ``against``, then where it came from."""
-    lines = [f"# {title}", "", _HEAD.format(against=against)]
+    """All groups of measures, then the differences to ``against``, then where it came from.
+    ``head`` says what a cell and its interval are."""
+    lines = [f"# {title}", "", head.format(against=against)]
     lines += [*_absent(table, columns[0]), ""]
     groups = _groups(table, columns)
     for group, members in groups.items():
