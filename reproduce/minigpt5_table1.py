@@ -62,6 +62,7 @@ ROWS = (
     Row(name=ZERO_SHOT),
     Row(name=FINE_TUNED, recipe="world_stories_painter"),
     *VOKENS,
+    Row(name="vokens, UAS alone", recipe="world_stories", settings=("stage.steps=0",)),
     *(
         replace(
             row, name=f"{row.name}, described", settings=(*row.settings, *ABLATIONS["described"])
