@@ -87,6 +87,17 @@ def test_what_announces_a_photo_is_the_same_in_a_batch(model):
         torch.testing.assert_close(one.hidden_D, writing.hidden_BD[number], rtol=1e-3, atol=1e-5)
 
 
+def test_dialogues_of_like_length_stay_in_their_order(tiny_end_to_end):
+    words = ("hello there", "hello there to you", "hello there to you all")
+    contexts = [(Turn(speaker=USER, elements=(f"{each} and to all the rest",)),) for each in words]
+    lengths = [len(tiny_end_to_end.renderer.render_turns(each).ids) for each in contexts]
+    assert lengths == sorted(set(lengths)) and lengths[0] >= 0.7 * lengths[-1]  # one group
+    writing, _ = tiny_end_to_end.read_all(contexts, [{}] * len(contexts))
+    for number, context in enumerate(contexts):
+        alone, _ = tiny_end_to_end.read(context, {})
+        torch.testing.assert_close(writing.hidden_BD[number], alone.hidden_D, rtol=1e-4, atol=1e-5)
+
+
 def test_a_row_that_waits_keeps_its_state(tiny_end_to_end):
     contexts, images = contexts_and_images()
     writing, _ = tiny_end_to_end.read_all(contexts[:2], images[:2])

@@ -241,13 +241,14 @@ def _stacked(rows: Sequence[Tensor]) -> Tensor:
 
 
 def _alike(lengths: Sequence[int]) -> list[list[int]]:
-    """Numbers of dialogues to read together: little of what is read is padding."""
+    """Numbers of dialogues to read together: little of what is read is padding. Each group keeps
+    the order of the dialogues."""
     groups: list[list[int]] = []
     for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
         if not groups or lengths[number] < 0.7 * lengths[groups[-1][0]]:
             groups.append([])
         groups[-1].append(number)
-    return groups
+    return [sorted(group) for group in groups]
 
 
 def share_logit(logits_MV: Tensor, img: int) -> Tensor:
