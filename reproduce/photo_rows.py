@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import e2e_rows
@@ -241,16 +241,20 @@ def table_of(
     absent: Mapping[str, str] | None = None,
 ) -> Table:
     """A cell for each row and column; ``absent``: rows that were not run, and why."""
+    measured = {name for runs in rows.values() for run in runs for name in run.scores}
     table: Table = {}
     for name, runs in rows.items():
         others = rows.get(against, []) if name != against else []
-        table[name] = {column.name: _cell(column, runs, others) for column in columns}
+        table[name] = {column.name: _cell(column, runs, others, measured) for column in columns}
     for name, reason in (absent or {}).items():
         table[name] = {c.name: Cell(value=None, reason=f"{NOT_RUN}: {reason}") for c in columns}
     return table
 
 
-def _cell(column: Column, runs: Sequence[Scored], others: Sequence[Scored]) -> Cell:
+def _cell(
+    column: Column, runs: Sequence[Scored], others: Sequence[Scored], measured: Collection[str]
+) -> Cell:
+    """``measured``: the columns in which some row has scores."""
     values = [run.scores[column.name] for run in runs if column.name in run.scores]
     theirs = [run.scores[column.name] for run in others if column.name in run.scores]
     if values:
@@ -260,6 +264,8 @@ def _cell(column: Column, runs: Sequence[Scored], others: Sequence[Scored]) -> C
         single = tuple(float(value.value or 0) for value in plain)
         mean = dataclasses.replace(plain[0], value=sum(single) / len(single))
         return Cell(value=mean, runs=single)
+    if column.name in measured:
+        return Cell(value=None, reason="not measured of this row")
     if "clip" in column.name or "similarity" in column.name:
         return Cell(value=None, reason="no CLIP was named (--clip)")
     if "fid" in column.name or "inception" in column.name:

@@ -147,6 +147,8 @@ def test_table_4_has_two_stages_beside_vokens_and_a_page_for_people(base, tmp_pa
     ]
     assert found[minigpt5_table4.VOKENS]["photo.kid"]["value"]["n"] == 12 * (STEPS - 1)
     assert found[minigpt5_table4.GOLD]["coherence.shown"]["value"]["value"] > 0.5
+    assert found[minigpt5_table4.GOLD]["photo.kid"]["reason"] == "not measured of this row"
+    assert found[minigpt5_table4.GOLD]["coherence.clip"]["reason"] == "no CLIP was named (--clip)"
     *_, a, b, _, context, _, _ = capsys.readouterr().out.splitlines()[-1].split()
     page = export_page(Path(a), Path(b), tmp_path / "judge.html", context=context, seed=0)
     assert page.page.stat().st_size > 10_000
