@@ -44,6 +44,7 @@ from showtell.world.talk import named_attributes
 NAME = "long_worlds"
 SHORT = "end to end"
 ROWS = (
+    Row(name="the base", settings=("stage.steps=0",)),
     Row(name=SHORT),
     Row(name="end to end, long dialogues", recipe="world_long"),
     Row(name="vokens, LoRA", recipe="world_vokens"),
@@ -69,8 +70,8 @@ COLUMNS = (
 )
 LONG_NOTES = (
     "There are eight colours and eight places: a guess is right in 12.5%.",
-    "Rows but the second have never read a dialogue of more than 14 turns, nor been asked for a "
-    "fact. Small talk between names no colour and no place.",
+    "Rows but the one on long dialogues have never read a dialogue of more than 14 turns, nor been "
+    "asked for a fact. Small talk between names no colour and no place.",
 )
 Asked = tuple[int, int, Mapping[str, object], bool]  # dialogue, turn, what, whether a photo
 
