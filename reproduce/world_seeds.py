@@ -33,6 +33,7 @@ from showtell.metrics.report import current_commit
 from showtell.serve.exits import exit_code_of
 
 NAME = "world_seeds"
+TOLD = ("base", "data", "steps", "commit", "device")  # what is said of each table's passport
 HEAD = """\
 Better is higher where the arrow points up (↑), lower where down (↓). A cell is the mean over
 training seeds; in brackets stands Student's 95% interval of it over these seeds. A star marks a
@@ -67,12 +68,13 @@ def read(path: Path) -> Seed:
         table, passport = from_json(path.read_text(encoding="utf-8"))
         settings = json.loads(passport["settings"])
         seeds = settings.pop("seeds")
+        told = {key: passport[key] for key in TOLD}
     except (DataError, KeyError, ValueError) as error:
         raise DataError(f'"{path}" is no world.json of world_table.py ({error})') from error
     if len(seeds) != 1:
         raise DataError(f'"{path}" has training seeds {seeds}; wanted a table of one')
-    base = passport["base"].rpartition("digest ")[2]
-    return Seed(seed=seeds[0], settings={**settings, "base": base}, table=table, passport=passport)
+    base = told["base"].rpartition("digest ")[2]
+    return Seed(seed=seeds[0], settings={**settings, "base": base}, table=table, passport=told)
 
 
 def comparable(found: Sequence[Seed]) -> None:

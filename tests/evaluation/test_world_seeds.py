@@ -98,8 +98,8 @@ def test_tables_that_differ_in_more_than_the_seed_are_refused(tmp_path):
         ("[]", "is no world.json"),
         ('{"rows": {}, "passport": {}, "notes": []}', "is no world.json"),
         (
-            '{"rows": {}, "passport": {"settings": "{\\"seeds\\": [0, 1]}"}, "notes": []}',
-            r"training seeds \[0, 1\]; wanted a table of one",
+            '{"rows": {}, "passport": {"settings": "{\\"seeds\\": [0]}"}, "notes": []}',
+            r"is no world.json of world_table.py \('base'\)",
         ),
     ],
 )
@@ -108,4 +108,11 @@ def test_what_is_no_table_of_one_seed_is_refused(page, message, tmp_path):
     if page is not None:
         path.write_text(page)
     with pytest.raises((UsageError, DataError), match=message):
+        world_seeds.main([str(path)])
+
+
+def test_a_table_of_several_seeds_is_refused(tmp_path):
+    path = Path(table(tmp_path, 0, 0.2, 0.1))
+    path.write_text(path.read_text().replace('\\"seeds\\": [0]', '\\"seeds\\": [0, 1]'))
+    with pytest.raises(DataError, match=r"training seeds \[0, 1\]; wanted a table of one"):
         world_seeds.main([str(path)])
