@@ -53,21 +53,27 @@ def to_markdown(
         rows = _rows_with(table, members, _belongs)
         lines += [f"## {group.capitalize()}", "", *_grid(rows, members, _cell_text), ""]
         lines += [*_reasons(rows, members), ""]
-    lines += [
-        f"## Differences to {against}",
-        "",
-        'The difference and its 95% interval; p, two-sided; and, after "sees", the smallest '
-        "difference that would have been found in four of five repetitions at a level of 5%.",
-        "",
-    ]
-    for members in groups.values():
-        tested = [c for c in members if any(row[c.name].against for row in table.values())]
-        rows = _rows_with(table, tested, lambda cell: cell.against is not None)
-        lines += [*_grid(rows, tested, _difference_text), ""] if rows else []
+    lines += _differences(table, groups, against)
     lines += ["## Notes", "", *(f"- {note}" for note in notes), ""]
     lines += ["## Passport", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {text} |" for name, text in passport.items() if text]
     return "\n".join(lines) + "\n"
+
+
+def _differences(table: Table, groups: Mapping[str, Sequence[Column]], against: str) -> list[str]:
+    """The differences that there are, by group; nothing where ``against`` was not run."""
+    lines: list[str] = []
+    for members in groups.values():
+        tested = [c for c in members if any(row[c.name].against for row in table.values())]
+        rows = _rows_with(table, tested, lambda cell: cell.against is not None)
+        lines += [*_grid(rows, tested, _difference_text), ""] if rows else []
+    if not lines:
+        return []
+    head = (
+        'The difference and its 95% interval; p, two-sided; and, after "sees", the smallest '
+        "difference that would have been found in four of five repetitions at a level of 5%."
+    )
+    return [f"## Differences to {against}", "", head, "", *lines]
 
 
 def _groups(table: Table, columns: Sequence[Column]) -> dict[str, list[Column]]:
