@@ -134,7 +134,7 @@ EXPERIMENTS = (
         runs=GILL,
         limit=200,
     ),
-    Experiment(name="e2e_sensitivity", steps=300, writes=("e2e_sensitivity",)),
+    Experiment(name="e2e_sensitivity", steps=100, writes=("e2e_sensitivity",), limit=200),
 )
 
 

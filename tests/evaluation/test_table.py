@@ -276,6 +276,13 @@ def test_no_cell_is_empty_without_a_reason_and_none_is_a_zero_for_nothing(spoken
     assert table["silent"]["photo.clip_i"].value is None
     assert "2,000" in table["pipeline"]["photo.fid"].reason
     page = to_markdown(table, title="t", against="pipeline", notes=["n"], passport={"a": "b"})
+    assert "## Differences to pipeline" in page
+    untested = {
+        name: {column: dataclasses.replace(cell, against=None) for column, cell in row.items()}
+        for name, row in table.items()
+    }
+    page_of_one = to_markdown(untested, title="t", against="gone", notes=["n"], passport={})
+    assert "Differences" not in page_of_one and "## Notes" in page_of_one
     assert "- gone: not run: no recipe" in page and "- silent: it shows no photo" in page
     plain = to_json(table, notes=["n"], passport={"a": "b"})
     assert from_json(plain) == (table, {"a": "b"})
