@@ -23,6 +23,7 @@ from showtell.evaluation import outputs as said
 from showtell.evaluation.scored import Gold, Instruments, photo_scores, run_scores
 from showtell.evaluation.table import COLUMNS, Run, table_of
 from showtell.evaluation.table_page import from_json, to_json, to_markdown
+from showtell.metrics.paired import Difference
 from showtell.models.checkpoint import save_model
 from showtell.world.talk import world_dialogue
 
@@ -276,13 +277,13 @@ def test_no_cell_is_empty_without_a_reason_and_none_is_a_zero_for_nothing(spoken
     assert table["silent"]["photo.clip_i"].value is None
     assert "2,000" in table["pipeline"]["photo.fid"].reason
     page = to_markdown(table, title="t", against="pipeline", notes=["n"], passport={"a": "b"})
-    assert "## Differences to pipeline" in page
-    untested = {
-        name: {column: dataclasses.replace(cell, against=None) for column, cell in row.items()}
-        for name, row in table.items()
-    }
-    page_of_one = to_markdown(untested, title="t", against="gone", notes=["n"], passport={})
-    assert "Differences" not in page_of_one and "## Notes" in page_of_one
+    assert "Differences" not in page  # there are none, so there is no head for them
+    perplexity = table["silent"]["text.word_perplexity"]
+    tested = Difference(value=0.5, low=0.25, high=0.75, p=0.01, detectable=0.3, n=9)
+    table["silent"]["text.word_perplexity"] = dataclasses.replace(perplexity, against=tested)
+    page_with_one = to_markdown(table, title="t", against="pipeline", notes=["n"], passport={})
+    assert "## Differences to pipeline" in page_with_one
+    assert "| silent | 0.500 [0.250, 0.750], p 0.010, sees 0.300 |" in page_with_one
     assert "- gone: not run: no recipe" in page and "- silent: it shows no photo" in page
     plain = to_json(table, notes=["n"], passport={"a": "b"})
     assert from_json(plain) == (table, {"a": "b"})
