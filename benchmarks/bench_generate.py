@@ -26,6 +26,7 @@ from PIL import Image
 from transformers import LlamaForCausalLM
 
 from showtell.bridges import Pipeline, PipelineConfig
+from showtell.devices import device_label, the_device
 from showtell.dialogue import AGENT, Turn
 from showtell.metrics.report import current_commit
 from showtell.models.dialogue_model import PhotoDialogueModel
@@ -82,21 +83,25 @@ def with_size(model: PhotoDialogueModel, *, width: int, layers: int) -> PhotoDia
     config.num_hidden_layers, config.head_dim = layers, 64
     config.num_attention_heads = config.num_key_value_heads = width // 64
     torch.manual_seed(0)
-    language = LanguageModel(LlamaForCausalLM(config), model.language.tokenizer)
+    with the_device():  # billions of first values take a CPU minutes
+        language = LanguageModel(LlamaForCausalLM(config), model.language.tokenizer)
     settings = dataclasses.replace(model.renderer.config, perceive="caption")
-    return PhotoDialogueModel(
+    built = PhotoDialogueModel(
         language=language,
         perceptron=None,
         bridge=Pipeline(PipelineConfig(), tokenizer=language.tokenizer),
         painter=None,
         renderer=Renderer(language.tokenizer, settings),
-    ).eval()
+    )
+    return built.to(the_device()).eval()
 
 
 def timer(work: Callable[[], object], *, cpu: bool) -> float:
     clock = time.process_time if cpu else time.perf_counter
     began = clock()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return clock() - began
 
 
@@ -144,6 +149,7 @@ def main() -> None:
         "commit": current_commit(),
         "threads": options.threads,
         "machine": platform.processor() or platform.machine(),
+        "device": device_label(),
         "dialogues": len(contexts),
         "tokens": tokens,
         "texts_equal": sum(a == b for a, b in zip(alone, together, strict=True)),

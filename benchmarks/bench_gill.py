@@ -33,6 +33,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from showtell.batch import Batch, collate
 from showtell.bridges.gill import PRESETS, Gill, info_nce, mean_norm
+from showtell.devices import device_label, the_device
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.metrics.report import current_commit
 from showtell.models.dialogue_model import PhotoDialogueModel
@@ -54,20 +55,21 @@ def build(*, width: int, layers: int) -> PhotoDialogueModel:
     torch.manual_seed(0)
     base = load_model("mini")
     tokenizer = base.language.tokenizer
-    base.language = LanguageModel(
-        LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=width,
-                intermediate_size=3 * width,
-                num_hidden_layers=layers,
-                num_attention_heads=width // 64,
-                tie_word_embeddings=True,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        ),
-        tokenizer,
-    )
+    with the_device():  # billions of first values take a CPU minutes
+        base.language = LanguageModel(
+            LlamaForCausalLM(
+                LlamaConfig(
+                    vocab_size=len(tokenizer),
+                    hidden_size=width,
+                    intermediate_size=3 * width,
+                    num_hidden_layers=layers,
+                    num_attention_heads=width // 64,
+                    tie_word_embeddings=True,
+                    pad_token_id=tokenizer.pad_token_id,
+                )
+            ),
+            tokenizer,
+        )
     base.perceptron = LinearPerceptron(
         vision=base.perceptron.vision, num_tokens=4, language_width=width
     )
@@ -76,7 +78,7 @@ def build(*, width: int, layers: int) -> PhotoDialogueModel:
     )
     base.renderer = Renderer(tokenizer, settings)
     small = dataclasses.replace(PRESETS["release"], width=64, num_heads=4, album_width=64)
-    model = with_bridge(base, small, seed=0).train()
+    model = with_bridge(base, small, seed=0).to(the_device()).train()
     model.language.model.requires_grad_(False)
     model.painter.requires_grad_(False)
     return model
@@ -98,7 +100,8 @@ def pairs(count: int) -> tuple[list[Dialogue], list[Dialogue]]:
 def collated(model: PhotoDialogueModel, dialogues: list[Dialogue]) -> Batch:
     rows = [model.renderer.render(dialogue) for dialogue in dialogues]
     pad = model.language.tokenizer.pad_token_id
-    return collate(rows, pad_id=pad, pixels_of=world_pixels, paint=True)
+    batch = collate(rows, pad_id=pad, pixels_of=world_pixels, paint=True)
+    return batch.to(model.device)
 
 
 # ---------------------------------------------------------------------------------- the two ways
@@ -170,6 +173,8 @@ def check_equal(model: PhotoDialogueModel, ours: Callable, released: Callable) -
 def seconds(step: Callable[[], Tensor]) -> float:
     began = time.perf_counter()
     step().backward()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - began
 
 
@@ -203,6 +208,7 @@ def main() -> None:
     median = {name: statistics.median(times) for name, times in taken.items()}
     share = median["the LLM of one run"] / median["one run"]
     faster = median["three runs (released)"] / median["one run"]
+    print(f"{device_label()}, {sum(p.numel() for p in model.language.parameters()):,} weights")
     print("| step | median | low | high |\n|---|--:|--:|--:|")
     for name, times in taken.items():
         print(f"| {name} | {median[name]:.3f} s | {min(times):.3f} | {max(times):.3f} |")
@@ -214,6 +220,7 @@ def main() -> None:
             "commit": current_commit(),
             "torch": torch.__version__,
             "threads": options.threads,
+            "device": device_label(),
             "pairs": options.pairs,
             "llm": {"width": options.width, "layers": options.layers},
             "runs": options.runs,

@@ -88,7 +88,7 @@ def asked_in(dialogues: Sequence[Dialogue]) -> list[Asked]:
 
 def texts_of(model: Opener, dialogues: Sequence[Dialogue], asked: Sequence[Asked]) -> list[str]:
     """What a system answers in words, in gold contexts."""
-    read = [described(model(), dialogue) for dialogue in dialogues]
+    read = described(model(), dialogues)
     contexts = [read[number].turns[:k] for number, k, _, photo in asked if not photo]
     return first_texts(model(), contexts, [images_of(context) for context in contexts], seed=0)
 

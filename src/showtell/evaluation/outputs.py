@@ -142,7 +142,7 @@ def outputs_of(
     began = time.perf_counter()
     told("moments", 0, 1)
     moments = share_moments(model, dialogues)
-    read = [described(model, dialogue) for dialogue in dialogues]
+    read = described(model, dialogues)
     texts = text_turns(dialogues, seed=seed, most=most_replies)
     contexts = [read[n].turns[:k] for n, k in texts]
     images = list(map(images_of, contexts))

@@ -19,7 +19,6 @@ from torch import Tensor
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.evaluation.reading import read_gold
 from showtell.evaluation.world_photos import (
-    BATCH,
     Told,
     attribute_values,
     ceilings,
@@ -29,6 +28,7 @@ from showtell.evaluation.world_photos import (
     paint_orders,
     photo_orders,
     quiet,
+    rows_at_once,
     spoken_photos,
 )
 from showtell.metrics.moment import best_threshold, keyword_score, moment_values
@@ -67,15 +67,16 @@ class Moments:
 
 @torch.no_grad()
 def share_moments(
-    model: PhotoDialogueModel, dialogues: Sequence[Dialogue], *, batch_size: int = 32
+    model: PhotoDialogueModel, dialogues: Sequence[Dialogue], *, batch_size: int | None = None
 ) -> Moments:
     """P([IMG]) at every start of an agent's turn, gold context, one pass over each dialogue."""
     columns: dict[str, list] = {k: [] for k in ("shared", "p", "star", "dialogue", "unseen")}
     total, count = 0.0, 0
     word_nll, words = [], []
+    batch_size = batch_size or rows_at_once(model, on_cpu=32)
     for start in range(0, len(dialogues), batch_size):
         part = dialogues[start : start + batch_size]
-        rows = [model.renderer.render(described(model, d)) for d in part]
+        rows = [model.renderer.render(d) for d in described(model, part)]
         pixels = (lambda photo: to_pixels(photo_pixels(photo))) if model.perceptron else None
         read = read_gold(model, rows, pixels_of=pixels)
         columns["p"] += read.p_share_M
@@ -241,7 +242,7 @@ def seeing_report(
     """
     cases = comments(dialogues)
     images = [images_of(case.context) for case in cases]
-    read = [model.describe(c.context, i) for c, i in zip(cases, images, strict=True)]
+    read = model.describe_all([case.context for case in cases], images)
     replies = first_texts(model, read, images, seed=seed, told=told)
     blind = []
     if model.perceptron is not None:
@@ -290,8 +291,9 @@ def first_texts(
     """The model's next text turn in each dialogue, whether or not it would rather share a photo;
     the n-th by seed + n."""
     said: list[str] = []
-    for start in range(0, len(contexts), BATCH):
-        part = slice(start, start + BATCH)
+    size = rows_at_once(model)
+    for start in range(0, len(contexts), size):
+        part = slice(start, start + size)
         seeds = range(seed + start, seed + start + len(contexts[part]))
         said += write_texts(model, contexts[part], images[part], list(seeds))
         told(what, len(said), len(contexts))
@@ -324,7 +326,7 @@ def reply_report(
     cases = text_turns(dialogues, seed=seed, most=most)
     contexts = [dialogues[number].turns[:k] for number, k in cases]
     images = [images_of(context) for context in contexts]
-    read = [model.describe(c, i) for c, i in zip(contexts, images, strict=True)]
+    read = model.describe_all(contexts, images)
     said = first_texts(model, read, images, seed=seed, what="text", told=told)
     gold = [dialogues[number].turns[k].text for number, k in cases]
     values: dict[str, Value] = {}

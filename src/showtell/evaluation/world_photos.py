@@ -25,19 +25,29 @@ from showtell.world.oracle import AttributeReader
 from showtell.world.scenes import ATTRIBUTES
 
 Told = Callable[[str, int, int], None]
-BATCH = 16  # dialogues that are answered at once
+BATCH, BATCH_ON_GPU = 16, 128  # dialogues that are answered at once
+
+
+def rows_at_once(model: PhotoDialogueModel, *, on_cpu: int = BATCH) -> int:
+    """How many of the world's dialogues to run at once. A GPU's time goes into the number of
+    calls, and the world's models are small enough for many rows in each."""
+    return on_cpu if model.device.type == "cpu" else BATCH_ON_GPU
 
 
 def quiet(what: str, done: int, total: int) -> None:
     """No progress."""
 
 
-def described(model: PhotoDialogueModel, dialogue: Dialogue) -> Dialogue:
+def described(model: PhotoDialogueModel, dialogues: Sequence[Dialogue]) -> list[Dialogue]:
     """For a model that reads captions: the user's photos as its own captioner describes them."""
     if model.captioner is None:
-        return dialogue
-    turns = model.describe(dialogue.turns, images_of(dialogue.turns))
-    return dataclasses.replace(dialogue, turns=turns)
+        return list(dialogues)
+    contexts = [dialogue.turns for dialogue in dialogues]
+    told = model.describe_all(contexts, list(map(images_of, contexts)))
+    return [
+        dataclasses.replace(dialogue, turns=turns)
+        for dialogue, turns in zip(dialogues, told, strict=True)
+    ]
 
 
 def images_of(turns: Sequence[Turn]) -> dict[str, Image.Image]:
@@ -97,15 +107,15 @@ def gold_photos(dialogues: Sequence[Dialogue]) -> Tensor:
 
 
 def paint_orders(
-    model: PhotoDialogueModel, orders: Sequence[Order], *, batch_size: int = 32, told: Told = quiet
+    model: PhotoDialogueModel, orders: Sequence[Order], *, told: Told = quiet
 ) -> Tensor:
     """The painted photos, (N, 3, H, W); each from its own seed."""
-    parts = []
-    for start in range(0, len(orders), batch_size):
-        part = orders[start : start + batch_size]
+    parts, size = [], rows_at_once(model, on_cpu=32)
+    for start in range(0, len(orders), size):
+        part = orders[start : start + size]
         painted = model.paint_captions([o.caption for o in part], seeds=[o.seed for o in part])
         parts.append(painted.cpu())
-        told("painting", min(start + batch_size, len(orders)), len(orders))
+        told("painting", min(start + size, len(orders)), len(orders))
     return torch.cat(parts)
 
 
@@ -196,15 +206,17 @@ def spoken_photos(
     dialogues: Sequence[Dialogue],
     *,
     seed: int,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     told: Told = quiet,
 ) -> SpokenPhotos:
     """At gold photo moments and gold contexts, what the model itself describes and paints, or,
     without a painter, the nearest photo of its open album."""
+    batch_size = batch_size or rows_at_once(model)
     orders: list[Order] = []
     photos, queries = [], []
     seen = {order.dialogue for order in photo_orders(dialogues, seed=seed)}
-    told_of = {number: described(model, dialogues[number]) for number in sorted(seen)}
+    numbers = sorted(seen)
+    told_of = dict(zip(numbers, described(model, [dialogues[n] for n in numbers]), strict=True))
     gold = [
         (number, k)
         for number, dialogue in told_of.items()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from PIL import Image
@@ -25,6 +25,8 @@ from showtell.models.writing import ToldRow
 
 if TYPE_CHECKING:
     pass
+
+CAPTIONS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,11 @@ class _Row:
     @property
     def shown(self) -> set[str]:
         return {photo.id for turn in (*self.turns, *self.out) for photo in turn.photos}
+
+
+def _to_describe(element: str | Photo) -> TypeGuard[Photo]:
+    """Whether it is a photo of the user's: the agent knows what its own show."""
+    return not isinstance(element, str) and element.origin == "user"
 
 
 class Answerer(Finder):
@@ -126,8 +133,7 @@ class Answerer(Finder):
         ``on_text`` hears the dialogue's number with each piece.
         """
         began = time.perf_counter()
-        described = [self.describe(*each) for each in zip(contexts, images, strict=True)]
-        writing, dropped = self.read_all(described, images)
+        writing, dropped = self.read_all(self.describe_all(contexts, images), images)
         rows = [_Row(turns=each, seed=seed) for each, seed in zip(contexts, seeds, strict=True)]
         generators = [torch.Generator().manual_seed(row.seed) for row in rows]
 
@@ -180,25 +186,52 @@ class Answerer(Finder):
         self, turns: tuple[Turn, ...], images: Mapping[str, Image.Image]
     ) -> tuple[Turn, ...]:
         """The turns with the user's photos captioned, for a model that reads captions only."""
+        return self.describe_all([turns], [images])[0]
+
+    @torch.no_grad()
+    def describe_all(
+        self,
+        contexts: Sequence[tuple[Turn, ...]],
+        images: Sequence[Mapping[str, Image.Image]],
+    ) -> list[tuple[Turn, ...]]:
+        """The same for B dialogues, each with the images of its own photos by id."""
         if self.captioner is None:
-            return turns
+            return list(contexts)
+        shown = [
+            (element, own[element.id])
+            for turns, own in zip(contexts, images, strict=True)
+            for turn in turns
+            for element in turn.elements
+            if _to_describe(element)
+        ]
+        captions = iter(self.captioner.captions([p for p, _ in shown], [i for _, i in shown]))
 
         def told(element: str | Photo) -> str | Photo:
-            if isinstance(element, str) or element.origin != "user":
-                return element
-            return replace(element, caption=self.captioner.caption(element, images[element.id]))  # type: ignore[union-attr]
+            return replace(element, caption=next(captions)) if _to_describe(element) else element
 
-        return tuple(
-            replace(turn, elements=tuple(told(element) for element in turn.elements))
-            for turn in turns
-        )
+        return [
+            tuple(replace(turn, elements=tuple(map(told, turn.elements))) for turn in turns)
+            for turns in contexts
+        ]
 
     def caption(self, photo: Photo, image: Image.Image) -> str:
         """What this model sees in a photo, in words."""
-        shown = Turn(speaker=USER, elements=(photo,))
-        writing, _ = self.read((shown,), {photo.id: image})
-        self.open_turn(writing)
-        return self.write_caption(writing)
+        return self.captions([photo], [image])[0]
+
+    @torch.no_grad()
+    def captions(self, photos: Sequence[Photo], images: Sequence[Image.Image]) -> list[str]:
+        """What it sees in each of the photos, in words."""
+        said: list[str] = []
+        for start in range(0, len(photos), CAPTIONS_AT_ONCE):
+            part = photos[start : start + CAPTIONS_AT_ONCE]
+            theirs = images[start : start + CAPTIONS_AT_ONCE]
+            writing, _ = self.read_all(
+                [(Turn(speaker=USER, elements=(photo,)),) for photo in part],
+                [{photo.id: image} for photo, image in zip(part, theirs, strict=True)],
+            )
+            self.open_turn(writing)
+            said += self.write_captions(writing)
+        return said
 
     # --------------------------------------------------------------------------------- photos
 

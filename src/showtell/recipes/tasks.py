@@ -314,7 +314,9 @@ class DialogueTask:
     exercise: Callable[[int], Dialogue] | None = None
     drop_words: float = 0.0  # of the words that are read and not learnt: against learning by heart
     excerpt_only: Callable[[int], bool] = lambda index: False
-    parts: int = 4  # a batch is run in parts of like length: the same losses, less padding
+    # a batch is run in parts of like length: the same losses, less padding; None: 4 on a CPU, and 1
+    # on a GPU, which waits for the calls of so small models
+    parts: int | None = None
     validate_with: Callable[[PhotoDialogueModel], dict[str, float]] | None = None
     made_pixels_of: Callable[[Photo], Tensor] | None = None  # of photos to make; None: pixels_of
     blocks: Sequence[range] | None = None  # see training/loop.Task
@@ -341,6 +343,7 @@ class DialogueTask:
                 row = excerpt(self.module.renderer, dialogue, before=6, generator=generator)
             rows.append(row or self.module.renderer.render(dialogue))
         self.module.bridge.advance(epoch)
+        parts = self.parts or (4 if self.module.device.type == "cpu" else 1)
         batches = [
             collate(
                 part,
@@ -349,7 +352,7 @@ class DialogueTask:
                 made_pixels_of=self.made_pixels_of,
                 paint=self.module.painter is not None,
             )
-            for part in by_length(rows, self.parts)
+            for part in by_length(rows, parts)
         ]
         if self.drop_words:
             batches = [self._dropped(batch, generator) for batch in batches]

@@ -65,7 +65,7 @@ def share_states(
     states, photos = [], []
     for start in range(0, len(dialogues), batch_size):
         part = dialogues[start : start + batch_size]
-        rows = [model.renderer.render(described(model, dialogue)) for dialogue in part]
+        rows = [model.renderer.render(dialogue) for dialogue in described(model, part)]
         if not any(row.spans for row in rows):
             continue
         batch = collate(

@@ -235,7 +235,7 @@ def dialogue_task(
     config: WorldDialogue,
     *,
     dialogue: Callable[[int], Dialogue] = world_dialogue,
-    parts: int = 4,
+    parts: int | None = None,
 ) -> DialogueTask:
     """The world's dialogues: the same examples in the same order for every system."""
     return DialogueTask(
