@@ -7,8 +7,8 @@ command goes on. Two rows at a time, one thread each.
 
 quick   1 seed, 500 dialogues. The base is the shipped model's parts (or --base FOLDER). 82 minutes
         on 2 cores that multiply bfloat16, when the alignment had 1,000 steps; now it has 600.
-full    3 seeds, 5,500 dialogues (over 2,000 photos, for FID and IS), rows trained as in quick. Trains
-        world_base itself (or --base FOLDER).
+full    3 seeds, 5,500 dialogues (over 2,000 photos, for FID and IS), rows trained as in quick.
+        Trains world_base itself (or --base FOLDER).
 dry     12 dialogues and one step of everything, to see that it runs.
 
 A row whose recipe does not exist, or failed, is "not run" in the table, with the reason. --seed N
