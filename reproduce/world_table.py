@@ -7,8 +7,10 @@ command goes on. Two rows at a time, one thread each.
 
 quick   1 seed, 500 dialogues. The base is the shipped model's parts (or --base FOLDER). 82 minutes
         on 2 cores that multiply bfloat16, when the alignment had 1,000 steps; now it has 600.
-full    3 seeds, 5,500 dialogues (over 2,000 photos, for FID and IS), rows trained as in quick.
-        Trains world_base itself (or --base FOLDER).
+full    3 seeds, 5,500 dialogues (over 2,000 photos, for FID and IS), rows trained as in quick, the
+        CLIP that measures and Divter's codes for longer. Trains world_base itself, four hours on 2
+        cores (or --base FOLDER). From the shipped parts 14 minutes on a GPU (H200, 16 cores,
+        --workers 17), and 7 to score; on 2 cores some 20 hours by its parts' costs, not run.
 dry     12 dialogues and one step of everything, to see that it runs.
 
 A row whose recipe does not exist, or failed, is "not run" in the table, with the reason. --seed N

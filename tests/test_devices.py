@@ -23,12 +23,14 @@ from showtell.cli import main
 from showtell.devices import device_label, device_named, mixed_precision, on_device, the_device
 from showtell.errors import UsageError
 from showtell.evaluation.reading import read_dialogues
-from showtell.evaluation.world_photos import images_of
+from showtell.evaluation.world import share_moments
+from showtell.evaluation.world_photos import BATCH, images_of, rows_at_once
 from showtell.models.adapters import PrefixConfig, add_prefix
 from showtell.models.checkpoint import save_model
 from showtell.prompt import Renderer
 from showtell.recipes import load_model
 from showtell.recipes.bridged import attending, with_bridge
+from showtell.recipes.tasks import DialogueTask, world_pixels
 from showtell.sharing.moment import share_chances
 from showtell.training.loop import run_stage
 from showtell.training.stage import Stage
@@ -229,6 +231,33 @@ def test_gold_dialogues_are_read_on_another_device_as_on_the_cpu(tokenizers):
         found, others = read(model.to(DEVICE))
     assert perplexity == pytest.approx(found, rel=1e-4)
     np.testing.assert_allclose(chances.marginal_M, others.marginal_M, rtol=1e-3)
+
+
+def test_there_batches_are_run_whole_and_more_dialogues_at_once_with_the_same_outcome(
+    tokenizers,
+):
+    model = build_model(tokenizers, bridge="pipeline")
+    model.painter = None  # its noise is drawn in another order
+    dialogues, runs = dialogues_with_photos(6), []
+    model.register_forward_pre_hook(lambda module, given: runs.append(len(given[0].ids_BT)))
+
+    def outcome(model):
+        task = DialogueTask(model, dialogue=dialogues.__getitem__, length=6, pixels_of=world_pixels)
+        runs.clear()
+        with torch.no_grad():
+            losses = task.losses(range(6), generator=torch.Generator(), epoch=0.0)
+        p_share_M = share_moments(model, dialogues).p_share_M
+        return list(runs), {k: float(v) for k, v in losses.items()}, p_share_M
+
+    near = copy.deepcopy(model)
+    parts, losses, p_share_M = outcome(near)
+    with accelerator():
+        far = model.to(DEVICE)
+        whole, others, chances_M = outcome(far)
+        assert rows_at_once(far) > rows_at_once(near) == BATCH
+    assert len(parts) > 1 and whole == [6] == [sum(parts)]
+    assert losses == pytest.approx(others, rel=1e-3)
+    np.testing.assert_allclose(p_share_M, chances_M, rtol=1e-3)
 
 
 def test_a_model_is_loaded_to_the_device_with_all_that_it_holds(tokenizers, tmp_path):

@@ -9,6 +9,7 @@ import torch
 
 from conftest import build_model, collated, dialogues_with_photos
 from showtell.dialogue import AGENT, USER, Photo, Turn
+from showtell.models import answering
 from showtell.models.dialogue_model import share_logit, to_image, to_pixels
 from showtell.models.parts import Conditioning
 from showtell.world.drawing import photo_pixels
@@ -171,3 +172,19 @@ def test_a_captioner_speaks_for_the_users_photos_only(tokenizers):
     told = model.describe(turns, images)
     assert told[0].photos[0].caption == eyes.caption(photo, images[photo.id])
     assert told[1].photos[0].caption == "kept"
+
+
+def test_photos_of_many_dialogues_are_described_as_each_alone(tokenizers, monkeypatch):
+    model, eyes = (build_model(tokenizers, bridge="pipeline") for _ in range(2))
+    model.captioner = eyes
+    contexts = [d.turns for d in dialogues_with_photos(4)]
+    contexts.append(contexts[0] + contexts[1])  # several photos in one, whose ids come again
+    images = [{p.id: photo_pixels(p) for turn in c for p in turn.photos} for c in contexts]
+    alone = [model.describe(*each) for each in zip(contexts, images, strict=True)]
+    monkeypatch.setattr(answering, "CAPTIONS_AT_ONCE", 3)  # so that there are several batches
+    assert model.describe_all(contexts, images) == alone
+    said = [p.caption for c in alone for t in c for p in t.photos if p.origin == "user"]
+    gold = [p.caption for c in contexts for t in c for p in t.photos if p.origin == "user"]
+    assert len(said) > 3 and said != gold
+    model.captioner = None
+    assert model.describe_all(contexts, images) == contexts
