@@ -68,7 +68,7 @@ EXPERIMENTS = (
         uses=(CLIP,),
         in_full=2000,
     ),
-    Experiment(name="gradient_matters", steps=300, writes=("gradient_matters",)),
+    Experiment(name="gradient_matters", steps=100, writes=("gradient_matters",), limit=200),
     Experiment(name="e2e_table2", steps=400, writes=("e2e_table2",)),
     Experiment(
         name="e2e_robustness",
