@@ -388,8 +388,8 @@ def table(
         "steps": f"{size.steps:,} of {size.batch} dialogues; before them, {size.aligned:,} of "
         f"alignment (vokens, once for all their rows) and {size.before:,} of seeing (v2)",
         "bootstrap": f"{RESAMPLES:,} draws of dialogues",
-        "time": f"{sum(seconds_spent(runs)) / 60:.0f} min in {len(seconds_spent(runs))} sessions, of "
-        "all that ran in its folder",
+        "time": f"{sum(seconds_spent(runs)) / 60:.0f} min in {len(seconds_spent(runs))} sessions: "
+        "of all that ran in its folder",
         "device": devices_of(runs, systems, seed=size.seeds[0]),
         "commit": current_commit() or "not a git checkout",
         "versions": ", ".join(f"{k} {v}" for k, v in installed_versions().items()),
