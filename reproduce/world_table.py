@@ -141,27 +141,28 @@ _TINY_CLIP = ("num_photos=12", "num_dev=6", "width=16", "layers=1", "projection=
     "stage.steps=1",
     "stage.batch_size=4",
 )
-SIZES = {
-    "quick": Size(
-        data="world:100000-100499",
-        seeds=(0,),
-        steps=450,
-        batch=32,
-        warmup=40,
-        before=500,
-        aligned=600,
-        calibration=300,
-        replies=300,
-        answers=100,
-        rows=("stage.ema=0.95", "stage.save_minutes=1"),
-        contrastive=("num_photos=12000", "stage.steps=400"),
-        codes=(
-            "num_photos=12000",
-            "vq.steps=500",
-            "translator.steps=400",
-            "ranker.stage.steps=300",
-        ),
+_QUICK = Size(
+    data="world:100000-100499",
+    seeds=(0,),
+    steps=450,
+    batch=32,
+    warmup=40,
+    before=500,
+    aligned=600,
+    calibration=300,
+    replies=300,
+    answers=100,
+    rows=("stage.ema=0.95", "stage.save_minutes=1"),
+    contrastive=("num_photos=12000", "stage.steps=400"),
+    codes=(
+        "num_photos=12000",
+        "vq.steps=500",
+        "translator.steps=400",
+        "ranker.stage.steps=300",
     ),
+)
+SIZES = {
+    "quick": _QUICK,
     "dry": Size(  # everything once, tiny: to see that it runs
         data="world:100106-100117",
         seeds=(0,),
@@ -180,19 +181,15 @@ SIZES = {
         + ("vq.steps=1", "vq.batch_size=4", "translator.steps=1", "translator.batch_size=2")
         + tuple(f"ranker.{setting}" for setting in _TINY_CLIP),
     ),
-    "full": Size(
+    "full": replace(  # its rows are trained as quick's
+        _QUICK,
         data="world:100000-105499",
         seeds=(0, 1, 2),
-        steps=450,
-        batch=32,
-        warmup=40,
-        before=500,
-        aligned=600,
-        calibration=300,
         replies=1000,
-        answers=100,
         rows=("stage.ema=0.95", "stage.save_minutes=5"),
         base=(),
+        contrastive=(),
+        codes=(),
     ),
 }
 INSTRUMENTS = ("contrastive", "codes")  # jobs whose model is no dialogue model
