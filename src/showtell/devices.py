@@ -108,7 +108,7 @@ def small_attention(states: Tensor, *, length: int) -> AbstractContextManager[No
     CPU in bfloat16, attention by plain products.
 
     The flash kernel goes backward there 5 to 20 times as slow (PyTorch 2.13, heads of 16 to 48
-    numbers, rows of 16 to 64).
+    numbers, rows of 16 to 64), and twice as slow for the LLM's heads of 64 in rows of 100 to 200.
     """
     trained = torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
     if trained and states.device.type == "cpu" and length <= SHORT:

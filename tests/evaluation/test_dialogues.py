@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from conftest import collated, dialogues_with_photos
+from conftest import build_model, collated, dialogues_with_photos
 from showtell.data.pack import pack
 from showtell.data.pixels import has_pixels, photo_image
 from showtell.data.sources import open_data
+from showtell.dialogue import USER, Photo, Turn
 from showtell.errors import ConfigError, DataError
 from showtell.evaluation import Encoders, evaluate
 from showtell.evaluation.dialogues import BATCH, answer_dialogues
-from showtell.evaluation.reading import described_turns, read_dialogues, seen_images
+from showtell.evaluation.reading import read_dialogues, seen_images
 from showtell.metrics import score
 from showtell.models.dialogue_model import share_logit
 from showtell.recipes.forms import form_named
@@ -62,11 +64,29 @@ def test_texts_are_those_of_answering_alone_and_many_are_written_at_once(
     alone = []
     for said, _ in found.texts:
         context = found.contexts[said["id"]]
-        writing, _ = model.read(described_turns(model, context), seen_images(model, context))
+        writing, _ = model.read(context, seen_images(model, context))
         model.open_turn(writing)
         alone.append(model.write_text(writing, generator=torch.Generator()))
     assert [said["elements"] for said, _ in found.texts] == [[text] for text in alone]
     assert len(set(alone)) > 1
+
+
+def test_a_photo_that_a_captioner_cannot_see_keeps_its_caption(tokenizers, tmp_path):
+    model, eyes = (build_model(tokenizers, bridge="pipeline") for _ in range(2))
+    model.captioner, model.painter, model.perceptron = eyes, None, None
+    model.decoding = replace(model.decoding, max_new_tokens=3)
+    (dialogue,) = dialogues_with_photos(1)
+    lost = Photo(id="lost", caption="gone", origin="user")  # no pixels anywhere
+    before = Turn(speaker=USER, elements=(lost,))
+    dialogue = replace(dialogue, turns=(before, *dialogue.turns))
+    assert not has_pixels(lost) and any(has_pixels(photo) for photo in dialogue.photos)
+    found = answer_dialogues(
+        model, [dialogue], folder=tmp_path, seed=0, turns=True, whole=True, most=None,
+        told=lambda *progress: None,
+    )  # fmt: skip
+    assert found.texts and found.whole
+    told = model.describe(dialogue.turns, seen_images(model, dialogue.turns))
+    assert told[0] == before and told != dialogue.turns
 
 
 def test_a_report_on_files_is_what_score_makes_of_its_own_predictions(tmp_path, base, files):

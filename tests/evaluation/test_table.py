@@ -23,6 +23,8 @@ from showtell.evaluation import outputs as said
 from showtell.evaluation.scored import Gold, Instruments, photo_scores, run_scores
 from showtell.evaluation.table import COLUMNS, Run, table_of
 from showtell.evaluation.table_page import from_json, to_json, to_markdown
+from showtell.evaluation.world import share_moments
+from showtell.evaluation.world_photos import spoken_photos
 from showtell.metrics.paired import Difference
 from showtell.models.checkpoint import save_model
 from showtell.world.talk import world_dialogue
@@ -249,6 +251,27 @@ def test_the_true_photos_score_best_and_the_gold_words_too(spoken, gold):
     ):
         assert scored[name] == pytest.approx(1), name
     assert scored["text.meteor_exact_stem"] > 0.9
+
+
+def test_a_captioner_sees_each_photo_once(tokenizers, monkeypatch):
+    model, eyes = (build_model(tokenizers, bridge="pipeline") for _ in range(2))
+    model.captioner, model.perceptron = eyes, None
+    model.decoding = dataclasses.replace(model.decoding, max_new_tokens=3, num_steps=1)
+    dialogues, captions, asked = dialogues_with_photos(3), eyes.captions, []
+
+    def counted(photos, images):
+        asked.extend(photo.id for photo in photos)
+        return captions(photos, images)
+
+    monkeypatch.setattr(eyes, "captions", counted)
+    found = said.outputs_of(model, dialogues, data="tiny", seed=0, most_answers=0)
+    shown = [p.id for d in dialogues for p in d.photos if p.origin == "user"]
+    assert shown and asked == shown
+    # each reader, left to itself, finds the same
+    assert share_moments(model, dialogues).p_share_M.tolist() == found.p_share_M
+    alone = spoken_photos(model, dialogues, seed=0)
+    assert [order.caption for order in alone.orders] == found.captions
+    assert torch.equal(said.as_bytes(alone.pixels_N3HW), found.photos_N3HW)
 
 
 def test_outputs_of_other_dialogues_are_refused(spoken, gold):

@@ -172,6 +172,7 @@ def test_a_captioner_speaks_for_the_users_photos_only(tokenizers):
     told = model.describe(turns, images)
     assert told[0].photos[0].caption == eyes.caption(photo, images[photo.id])
     assert told[1].photos[0].caption == "kept"
+    assert model.describe(turns, {}) == turns  # nothing of it is there to see
 
 
 def test_photos_of_many_dialogues_are_described_as_each_alone(tokenizers, monkeypatch):

@@ -33,7 +33,7 @@ from showtell.data.pixels import has_pixels
 from showtell.dialogue import AGENT, Dialogue, Turn
 from showtell.errors import DataError
 from showtell.evaluation.predictions import Answers, gold_path
-from showtell.evaluation.reading import described_turns, read_dialogues, seen_images
+from showtell.evaluation.reading import read_dialogues, seen_images
 from showtell.metrics.perplexity import perplexity_value
 from showtell.metrics.protocols import protocol_named
 from showtell.metrics.records import Matched, Record, read_records
@@ -161,8 +161,8 @@ def _answer_whole(
                 wanted.append({"photo": gold_path(element, place)})
             else:
                 answers.counts["photos to compare with that are missing"] += 1
-        context = described_turns(model, turns[:start])
-        reply = model.respond(context, images=seen_images(model, turns[:start]), seed=seed + number)
+        context = turns[:start]
+        reply = model.respond(context, images=seen_images(model, context), seed=seed + number)
         answers.counts["turns dropped, the oldest of dialogues too long"] += reply.dropped_turns
         said: list[Any] = []
         for element in (element for turn in reply.turns for element in turn.elements):
@@ -201,16 +201,14 @@ def _texts(
     the n-th by seed + n."""
     for start in range(0, len(contexts), BATCH):
         part = contexts[start : start + BATCH]
-        yield from write_texts(
-            model,
-            [described_turns(model, context) for context in part],
-            [seen_images(model, context) for context in part],
-            range(seed + start, seed + start + len(part)),
-        )
+        images = [seen_images(model, context) for context in part]
+        seeds = range(seed + start, seed + start + len(part))
+        yield from write_texts(model, model.describe_all(part, images), images, seeds)
 
 
 def _own_photo(model: PhotoDialogueModel, context: tuple[Turn, ...], *, seed: int) -> Image.Image:
-    writing, _ = model.read(described_turns(model, context), seen_images(model, context))
+    images = seen_images(model, context)
+    writing, _ = model.read(model.describe(context, images), images)
     model.open_turn(writing)
     if model.renderer.span_ids:
         spans = model.write_span(writing)

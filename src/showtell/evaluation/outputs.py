@@ -141,8 +141,8 @@ def outputs_of(
     painter shows the photos of its open album."""
     began = time.perf_counter()
     told("moments", 0, 1)
-    moments = share_moments(model, dialogues)
-    read = described(model, dialogues)
+    read = described(model, dialogues)  # once: a captioner takes its time
+    moments = share_moments(model, dialogues, read=read)
     texts = text_turns(dialogues, seed=seed, most=most_replies)
     contexts = [read[n].turns[:k] for n, k in texts]
     images = list(map(images_of, contexts))
@@ -150,7 +150,7 @@ def outputs_of(
     contexts = [read[case.dialogue].turns[: len(case.context)] for case in comments(dialogues)]
     images = list(map(images_of, contexts))
     said_of_photos = first_texts(model, contexts, images, seed=seed, what="comments", told=told)
-    own = spoken_photos(model, dialogues, seed=seed, told=told)
+    own = spoken_photos(model, dialogues, read=read, seed=seed, told=told)
     answers, shown = answers_to(model, dialogues, seed=seed, most=most_answers, told=told)
     return Outputs(
         data=data,

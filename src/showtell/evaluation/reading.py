@@ -94,7 +94,9 @@ def read_dialogues(
     total, tokens, dropped = 0.0, 0, 0
     for start in range(0, len(dialogues), batch_size):
         part = dialogues[start : start + batch_size]
-        rows = [model.renderer.render_turns(described_turns(model, d.turns)) for d in part]
+        contexts = [dialogue.turns for dialogue in part]
+        told = model.describe_all(contexts, [seen_images(model, turns) for turns in contexts])
+        rows = [model.renderer.render_turns(turns) for turns in told]
         read = read_gold(model, rows, pixels_of=_seen_pixels(model))
         chances = iter(read.p_share_M)
         nll_BT = torch.zeros(read.labels_BT.shape).index_put((read.row_G, read.at_G), read.nll_G)
@@ -135,14 +137,3 @@ def seen_images(model: PhotoDialogueModel, turns: Sequence[Turn]) -> dict[str, I
     side = photo_sides(model)[0]
     photos = (photo for turn in turns for photo in turn.photos if has_pixels(photo))
     return {photo.id: square(photo_image(photo), side) for photo in photos}
-
-
-def described_turns(model: PhotoDialogueModel, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """For a model that reads captions: photos as its captioner describes them, where it can."""
-    if model.captioner is None:
-        return turns
-    images = seen_images(model, turns)
-    return tuple(
-        model.describe((turn,), images)[0] if all(p.id in images for p in turn.photos) else turn
-        for turn in turns
-    )

@@ -67,19 +67,27 @@ class Moments:
 
 @torch.no_grad()
 def share_moments(
-    model: PhotoDialogueModel, dialogues: Sequence[Dialogue], *, batch_size: int | None = None
+    model: PhotoDialogueModel,
+    dialogues: Sequence[Dialogue],
+    *,
+    read: Sequence[Dialogue] | None = None,
+    batch_size: int | None = None,
 ) -> Moments:
-    """P([IMG]) at every start of an agent's turn, gold context, one pass over each dialogue."""
+    """P([IMG]) at every start of an agent's turn, gold context, one pass over each dialogue.
+
+    ``read``: the dialogues as ``described`` has them for this model; None: they are described here.
+    """
+    read = described(model, dialogues) if read is None else read
     columns: dict[str, list] = {k: [] for k in ("shared", "p", "star", "dialogue", "unseen")}
     total, count = 0.0, 0
     word_nll, words = [], []
     batch_size = batch_size or rows_at_once(model, on_cpu=32)
     for start in range(0, len(dialogues), batch_size):
         part = dialogues[start : start + batch_size]
-        rows = [model.renderer.render(d) for d in described(model, part)]
+        rows = [model.renderer.render(d) for d in read[start : start + batch_size]]
         pixels = (lambda photo: to_pixels(photo_pixels(photo))) if model.perceptron else None
-        read = read_gold(model, rows, pixels_of=pixels)
-        columns["p"] += read.p_share_M
+        gold = read_gold(model, rows, pixels_of=pixels)
+        columns["p"] += gold.p_share_M
         for number, (row, dialogue) in enumerate(zip(rows, part, strict=True)):
             for moment in row.moments:
                 turn = dialogue.turns[moment.turn]
@@ -88,13 +96,13 @@ def share_moments(
                 columns["star"].append(turn.labels.get("p_share", np.nan))
                 columns["dialogue"].append(start + number)
                 columns["unseen"].append(bool(before.get("unseen", False)))
-        total += float(read.nll_G.sum())
-        count += len(read.nll_G)
-        is_word_BT = _words_of_turns(model.renderer, rows, read.labels_BT)
-        is_word_G = is_word_BT[read.row_G, read.at_G]
+        total += float(gold.nll_G.sum())
+        count += len(gold.nll_G)
+        is_word_BT = _words_of_turns(model.renderer, rows, gold.labels_BT)
+        is_word_G = is_word_BT[gold.row_G, gold.at_G]
         zeros_B = torch.zeros(len(part))
-        word_nll += zeros_B.index_add(0, read.row_G, read.nll_G * is_word_G).tolist()
-        words += zeros_B.index_add(0, read.row_G, is_word_G.float()).tolist()
+        word_nll += zeros_B.index_add(0, gold.row_G, gold.nll_G * is_word_G).tolist()
+        words += zeros_B.index_add(0, gold.row_G, is_word_G.float()).tolist()
     return Moments(
         shared_M=np.array(columns["shared"], dtype=bool),
         p_share_M=np.array(columns["p"]),
@@ -119,13 +127,18 @@ def _words_of_turns(renderer: Renderer, rows: Sequence[Rendered], labels_BT: Ten
 
 
 def moment_report(
-    model: PhotoDialogueModel, dialogues: Sequence[Dialogue], *, seed: int
+    model: PhotoDialogueModel,
+    dialogues: Sequence[Dialogue],
+    *,
+    read: Sequence[Dialogue],
+    seed: int,
 ) -> dict[str, Value]:
     """``moment.*`` of the model, of p* (``moment.f1_bayes``) and of a keyword rule.
 
-    Thresholds, the model's and p*'s alike, come from dev dialogues.
+    Thresholds, the model's and p*'s alike, come from dev dialogues. ``read``: the dialogues as
+    ``described`` has them for this model, here and in the reports below.
     """
-    moments = share_moments(model, dialogues)
+    moments = share_moments(model, dialogues, read=read)
     threshold = model.decoding.share_threshold
     values = moment_values(
         moments.shared_M,
@@ -233,7 +246,12 @@ def is_right(text: str, scene: Mapping[str, str]) -> bool:
 
 
 def seeing_report(
-    model: PhotoDialogueModel, dialogues: Sequence[Dialogue], *, seed: int, told: Told = quiet
+    model: PhotoDialogueModel,
+    dialogues: Sequence[Dialogue],
+    *,
+    read: Sequence[Dialogue],
+    seed: int,
+    told: Told = quiet,
 ) -> dict[str, Value]:
     """``seeing.accuracy`` of free-running replies; beside it chance and two kinds of blindness.
 
@@ -242,19 +260,19 @@ def seeing_report(
     """
     cases = comments(dialogues)
     images = [images_of(case.context) for case in cases]
-    read = model.describe_all([case.context for case in cases], images)
-    replies = first_texts(model, read, images, seed=seed, told=told)
+    contexts = [read[case.dialogue].turns[: len(case.context)] for case in cases]
+    replies = first_texts(model, contexts, images, seed=seed, told=told)
     blind = []
     if model.perceptron is not None:
         grey = Image.new("RGB", (64, 64), (128, 128, 128))
         unseen = [{**i, case.photo.id: grey} for i, case in zip(images, cases, strict=True)]
-        blind = first_texts(model, read, unseen, seed=seed, what="blind replies", told=told)
+        blind = first_texts(model, contexts, unseen, seed=seed, what="blind replies", told=told)
     renderer = model.renderer
     model.renderer = Renderer(
         model.language.tokenizer, dataclasses.replace(renderer.config, perceive="caption")
     )
-    contexts = [case.context for case in cases]
-    captioned = first_texts(model, contexts, images, seed=seed, what="from captions", told=told)
+    gold = [case.context for case in cases]
+    captioned = first_texts(model, gold, images, seed=seed, what="from captions", told=told)
     model.renderer = renderer
     rng = random.Random(seed)
     others = [rng.choice(cases).photo.labels["scene"] for _ in cases]
@@ -318,16 +336,16 @@ def reply_report(
     model: PhotoDialogueModel,
     dialogues: Sequence[Dialogue],
     *,
+    read: Sequence[Dialogue],
     seed: int,
     most: int = 400,
     told: Told = quiet,
 ) -> dict[str, Value]:
     """BLEU and ROUGE-L of free-running text replies to gold contexts; distinct-3."""
     cases = text_turns(dialogues, seed=seed, most=most)
-    contexts = [dialogues[number].turns[:k] for number, k in cases]
-    images = [images_of(context) for context in contexts]
-    read = model.describe_all(contexts, images)
-    said = first_texts(model, read, images, seed=seed, what="text", told=told)
+    contexts = [read[number].turns[:k] for number, k in cases]
+    images = list(map(images_of, contexts))
+    said = first_texts(model, contexts, images, seed=seed, what="text", told=told)
     gold = [dialogues[number].turns[k].text for number, k in cases]
     values: dict[str, Value] = {}
     for protocol in ("psdg", "standard"):
@@ -361,9 +379,11 @@ def dev_measures(
     FID is in the features of the second encoder: the oracle has no part in any training.
     """
     dialogues = [world_dialogue(number) for number in DEV_SEEDS[:count]]
-    measured = {"bleu2": reply_report(model, dialogues, seed=seed)["text.psdg.bleu2"].value}
+    read = described(model, dialogues)
+    replies = reply_report(model, dialogues, read=read, seed=seed)
+    measured = {"bleu2": replies["text.psdg.bleu2"].value}
     if model.painter is not None:
-        own = spoken_photos(model, dialogues, seed=seed)
+        own = spoken_photos(model, dialogues, read=read, seed=seed)
         if len(own.orders) > 1 and own.pixels_N3HW is not None:
             measured["fid"] = frechet_distance(
                 gold_photos(dialogues),
@@ -395,9 +415,10 @@ def measure_world(
     told: Told = quiet,
 ) -> WorldMeasures:
     """All measures of a model on dialogues of the world."""
-    metrics = moment_report(model, dialogues, seed=seed)
-    metrics |= seeing_report(model, dialogues, seed=seed, told=told)
-    metrics |= reply_report(model, dialogues, seed=seed, told=told)
+    read = described(model, dialogues)
+    metrics = moment_report(model, dialogues, read=read, seed=seed)
+    metrics |= seeing_report(model, dialogues, read=read, seed=seed, told=told)
+    metrics |= reply_report(model, dialogues, read=read, seed=seed, told=told)
     orders = photo_orders(dialogues, seed=seed)
     sheet: tuple[list[Image.Image], list[str]] = ([], [])
     if model.painter is not None and orders:
@@ -413,7 +434,7 @@ def measure_world(
             note="read by the second, independent encoder",
         )
         metrics |= ceilings(model, dialogues, orders, oracle=oracle, seed=seed)
-        own = spoken_photos(model, dialogues, seed=seed, told=told)
+        own = spoken_photos(model, dialogues, read=read, seed=seed, told=told)
         spoken, own_N3HW = own.orders, own.pixels_N3HW
         assert own_N3HW is not None
         metrics |= attribute_values(

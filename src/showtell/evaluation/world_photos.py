@@ -206,26 +206,28 @@ def spoken_photos(
     dialogues: Sequence[Dialogue],
     *,
     seed: int,
+    read: Sequence[Dialogue] | None = None,
     batch_size: int | None = None,
     told: Told = quiet,
 ) -> SpokenPhotos:
     """At gold photo moments and gold contexts, what the model itself describes and paints, or,
-    without a painter, the nearest photo of its open album."""
+    without a painter, the nearest photo of its open album.
+
+    ``read``: the dialogues as ``described`` has them for this model; None: they are described here.
+    """
+    read = described(model, dialogues) if read is None else read
     batch_size = batch_size or rows_at_once(model)
     orders: list[Order] = []
     photos, queries = [], []
-    seen = {order.dialogue for order in photo_orders(dialogues, seed=seed)}
-    numbers = sorted(seen)
-    told_of = dict(zip(numbers, described(model, [dialogues[n] for n in numbers]), strict=True))
     gold = [
         (number, k)
-        for number, dialogue in told_of.items()
+        for number, dialogue in enumerate(dialogues)
         for k, turn in enumerate(dialogue.turns)
         if turn.speaker == AGENT and turn.photos
     ]
     for start in range(0, len(gold), batch_size):
         part = gold[start : start + batch_size]
-        contexts = [told_of[number].turns[:k] for number, k in part]
+        contexts = [read[number].turns[:k] for number, k in part]
         writing, _ = model.read_all(contexts, [images_of(context) for context in contexts])
         model.open_turn(writing)
         if model.renderer.span_ids:

@@ -78,9 +78,9 @@ class _Row:
         return {photo.id for turn in (*self.turns, *self.out) for photo in turn.photos}
 
 
-def _to_describe(element: str | Photo) -> TypeGuard[Photo]:
-    """Whether it is a photo of the user's: the agent knows what its own show."""
-    return not isinstance(element, str) and element.origin == "user"
+def _to_describe(element: str | Photo, images: Mapping[str, Image.Image]) -> TypeGuard[Photo]:
+    """Whether it is a photo of the user's, and there to see: the agent knows what its own show."""
+    return not isinstance(element, str) and element.origin == "user" and element.id in images
 
 
 class Answerer(Finder):
@@ -194,7 +194,8 @@ class Answerer(Finder):
         contexts: Sequence[tuple[Turn, ...]],
         images: Sequence[Mapping[str, Image.Image]],
     ) -> list[tuple[Turn, ...]]:
-        """The same for B dialogues, each with the images of its own photos by id."""
+        """The same for B dialogues, each with the images of its own photos by id; a photo without
+        one keeps the caption it has."""
         if self.captioner is None:
             return list(contexts)
         shown = [
@@ -202,16 +203,20 @@ class Answerer(Finder):
             for turns, own in zip(contexts, images, strict=True)
             for turn in turns
             for element in turn.elements
-            if _to_describe(element)
+            if _to_describe(element, own)
         ]
         captions = iter(self.captioner.captions([p for p, _ in shown], [i for _, i in shown]))
 
-        def told(element: str | Photo) -> str | Photo:
-            return replace(element, caption=next(captions)) if _to_describe(element) else element
+        def told(turn: Turn, own: Mapping[str, Image.Image]) -> Turn:
+            elements = (
+                replace(e, caption=next(captions)) if _to_describe(e, own) else e
+                for e in turn.elements
+            )
+            return replace(turn, elements=tuple(elements))
 
         return [
-            tuple(replace(turn, elements=tuple(map(told, turn.elements))) for turn in turns)
-            for turns in contexts
+            tuple(told(turn, own) for turn in turns)
+            for turns, own in zip(contexts, images, strict=True)
         ]
 
     def caption(self, photo: Photo, image: Image.Image) -> str:

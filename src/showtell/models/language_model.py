@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from showtell.devices import small_attention
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models.adapters import Prefix, base_state, load_adapter, save_adapter
 from showtell.models.cross_attention import AttendedPhotos
@@ -135,13 +136,14 @@ class LanguageModel(nn.Module):
         if self.prefix is not None:
             cache = self.prefix.cache(len(embeds_BTD))
             mask_BT, positions_BT = self.prefix.extend(mask_BT, positions_BT)
-        states = self.base(
-            inputs_embeds=embeds_BTD,
-            attention_mask=mask_BT,
-            position_ids=positions_BT,
-            past_key_values=cache,
-            **({} if photos is None else photos.arguments(embeds_BTD)),
-        )
+        with small_attention(embeds_BTD, length=embeds_BTD.shape[1]):
+            states = self.base(
+                inputs_embeds=embeds_BTD,
+                attention_mask=mask_BT,
+                position_ids=positions_BT,
+                past_key_values=cache,
+                **({} if photos is None else photos.arguments(embeds_BTD)),
+            )
         return states.last_hidden_state  # Eq. 1 (its o = LPL(h) is ``head``)
 
     def head(self, hidden: Tensor) -> Tensor:
