@@ -6,7 +6,8 @@ world.md, world.png and examples.png. What is done is not done again: stopped at
 command goes on. Two rows at a time, one thread each.
 
 quick   1 seed, 500 dialogues. The base is the shipped model's parts (or --base FOLDER). 82 minutes
-        on 2 cores that multiply bfloat16, when the alignment had 1,000 steps; now it has 600.
+        on 2 cores where a step of the end-to-end model takes 1.2 s (with ten rows and 1,000 steps
+        of alignment; eleven and 600 now), and as much longer as a step takes elsewhere.
 full    3 seeds, 5,500 dialogues (over 2,000 photos, for FID and IS), rows trained as in quick, the
         CLIP that measures and Divter's codes for longer. Trains world_base itself, four hours on 2
         cores (or --base FOLDER). From the shipped parts 14 minutes on a GPU (H200, 16 cores,
