@@ -286,7 +286,7 @@ def curves(rows: Sequence[Row], options: argparse.Namespace, path: Path) -> None
                 axes.legend(fontsize=7)
                 axes.set_yscale("log")
         axes.set_title(title.replace("bridge.", ""), fontsize=8)
-        axes.set_xlabel("step")
+        axes.set_xlabel(f"step of training seed {options.seeds[0]}")
     figure.axes[0].set_ylabel("norm of dL_v at the logits")
     figure.tight_layout()
     FigureCanvasAgg(figure).print_png(path)
