@@ -7,7 +7,8 @@ In the first table every row is GILL on captioned photos, as published, with one
 (``ABLATIONS`` in ``src/showtell/recipes/gill.py``): linear or transformer mapper, its width, r
 tokens, no input embeddings, the released losses, a painter that trains too; and other language
 models, each a base of its own (--language small=BASE, of "showtell train world_base --set
-language_layers=2 --set language_width=128"). The second asks what photos in the context give to
+start=mini --set language_layers=2 --set language_width=128", and no steps in its other stages, so
+that all have one painter). The second asks what photos in the context give to
 retrieval, on dialogues: k visual tokens by a linear map, beside a dual encoder that is made for
 retrieval (--clip, the model of "showtell train world_contrastive", asked with the dialogue's words,
 newest first, or with the gold caption). Stopped, the same command goes on.

@@ -98,6 +98,8 @@ def test_a_base_may_have_an_lm_of_another_size_beside_the_parts_it_starts_from(t
     first = run_recipe("world_base", overrides=TINY, out=tmp_path / "first", resume=False)
     still = [f"{s}.steps=0" for s in STAGES if s not in ("language", "perceptron")]
     settings = [*TINY, *still, f"start={first}"]
+    with pytest.raises(CheckpointError, match='no model "nowhere"'):
+        run_recipe("world_base", overrides=["start=nowhere"], out=tmp_path / "o", resume=False)
     with pytest.raises(ConfigError, match="language_width 100"):
         run_recipe(
             "world_base",

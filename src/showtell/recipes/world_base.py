@@ -56,9 +56,9 @@ class WorldBase:
     """Stages on the photo world's training seeds, and PhotoChat's training text if named.
 
     ``photochat``: a train.jsonl; without it the LM reads the world's dialogues only. ``start``: a
-    model folder whose parts are trained on, instead of untrained ones; a stage of 0 steps leaves
-    its part as it is. ``language_layers``, ``language_width`` (a multiple of 64): of a new LM, 4
-    and 256 unless said; neither: the LM of ``start``, whose tokenizer stays in any case.
+    model, shipped or a folder, whose parts are trained on instead of untrained ones; a stage of 0
+    steps leaves its part as it is. ``language_layers``, ``language_width`` (a multiple of 64): of a
+    new LM, 4 and 256 unless said; neither: the LM of ``start``, whose tokenizer stays in any case.
     ``reader``: what the LLM reads photos by; a linear map has one feature of the photo, so its ViT
     learns the labels at CLS, and there is no stage ``qformer``.
     """
@@ -172,12 +172,18 @@ class WorldBase:
 
 
 def run_world_base(config: WorldBase, *, out: Path, resume: bool) -> Path:
-    """Train what is not yet there under ``out``; the finished model is ``out/model``."""
+    """Train what is not yet there under ``out``; the finished model is ``out/model``.
+
+    Raises CheckpointError for a ``start`` that is no model, ConfigError.
+    """
+    from showtell.recipes import model_folder
+
     torch.manual_seed(config.seed)
     run = StageRunner(out=out, resume=resume, seed=config.seed)
-    painter = train_painter(config, run)
-    language = train_language(config, run)
-    model = train_perceptron(config, run, language=language, painter=painter)
+    found = replace(config, start=config.start and str(model_folder(config.start)))
+    painter = train_painter(found, run)
+    language = train_language(found, run)
+    model = train_perceptron(found, run, language=language, painter=painter)
     save_model(model, out / "model", recipe={"name": "world_base", "config": to_plain(config)})
     return out / "model"
 
