@@ -95,8 +95,9 @@ def read_dialogues(
     for start in range(0, len(dialogues), batch_size):
         part = dialogues[start : start + batch_size]
         contexts = [dialogue.turns for dialogue in part]
-        told = model.describe_all(contexts, [seen_images(model, turns) for turns in contexts])
-        rows = [model.renderer.render_turns(turns) for turns in told]
+        if model.captioner is not None:  # else no photo need be opened for it
+            contexts = model.describe_all(contexts, [seen_images(model, c) for c in contexts])
+        rows = [model.renderer.render_turns(turns) for turns in contexts]
         read = read_gold(model, rows, pixels_of=_seen_pixels(model))
         chances = iter(read.p_share_M)
         nll_BT = torch.zeros(read.labels_BT.shape).index_put((read.row_G, read.at_G), read.nll_G)
