@@ -38,9 +38,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from showtell.bridges.dvtm import straight_through_embeddings, total
-from showtell.bridges.dvtm_blocks import Block, DynamicMatrices, dynamic_matrices
-from showtell.bridges.dvtm_softmax import text_loss_and_caption_mass, token_probabilities
+from showtell.papers.e2e import straight_through_embeddings, total
+from showtell.papers.e2e_blocks import Block, DynamicMatrices, dynamic_matrices
+from showtell.papers.e2e_kernel import text_loss_and_caption_mass, token_probabilities
 
 GOALS = {"rows": 20.0, "logits": 6.0, "marginal": 50.0}
 BOS, EOS = 0, 1

@@ -25,19 +25,19 @@ import torch
 from PIL import Image
 from transformers import LlamaForCausalLM
 
-from showtell.bridges import Pipeline, PipelineConfig
+from photoworld.drawing import photo_pixels
+from photoworld.scenes import DEV_SEEDS
+from photoworld.talk import world_dialogue
 from showtell.devices import device_label, the_device
 from showtell.dialogue import AGENT, Turn
 from showtell.metrics.report import current_commit
+from showtell.models.decoder import write_texts
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.models.language_model import LanguageModel
-from showtell.models.writing import write_texts
+from showtell.models.language import LanguageModel
+from showtell.papers import Pipeline, PipelineConfig
 from showtell.prompt import Renderer
 from showtell.recipes import load_model
 from showtell.training.loop import parameter_count
-from showtell.world.drawing import photo_pixels
-from showtell.world.scenes import DEV_SEEDS
-from showtell.world.talk import world_dialogue
 
 Images = Mapping[str, Image.Image]
 
@@ -88,7 +88,7 @@ def with_size(model: PhotoDialogueModel, *, width: int, layers: int) -> PhotoDia
     settings = dataclasses.replace(model.renderer.config, perceive="caption")
     built = PhotoDialogueModel(
         language=language,
-        perceptron=None,
+        photo_encoder=None,
         bridge=Pipeline(PipelineConfig(), tokenizer=language.tokenizer),
         painter=None,
         renderer=Renderer(language.tokenizer, settings),

@@ -31,27 +31,27 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from photoworld.scenes import ATTRIBUTES, write_caption
 from showtell.batch import Batch, collate
-from showtell.bridges.gill import PRESETS, Gill, info_nce, mean_norm
 from showtell.devices import device_label, the_device
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.metrics.report import current_commit
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.models.language_model import LanguageModel
-from showtell.models.perceptron import LinearPerceptron
+from showtell.models.language import LanguageModel
+from showtell.models.photo_encoder import LinearPhotoEncoder
+from showtell.papers.gill import PRESETS, Gill, info_nce, mean_norm
 from showtell.prompt import IGNORED, Renderer
 from showtell.recipes import load_model
 from showtell.recipes.bridged import with_bridge
 from showtell.recipes.tasks import world_pixels
 from showtell.training.features import photo_scene
-from showtell.world.scenes import ATTRIBUTES, write_caption
 
 GOAL, LEAST_SHARE = 1.4, 0.85
 
 
 def build(*, width: int, layers: int) -> PhotoDialogueModel:
     """GILL at the release preset: a frozen LLM of random weights, the shipped painter's text
-    encoder, a linear perceptron (k = 4) on the shipped ViT."""
+    encoder, a linear photo_encoder (k = 4) on the shipped ViT."""
     torch.manual_seed(0)
     base = load_model("mini")
     tokenizer = base.language.tokenizer
@@ -70,8 +70,8 @@ def build(*, width: int, layers: int) -> PhotoDialogueModel:
             ),
             tokenizer,
         )
-    base.perceptron = LinearPerceptron(
-        vision=base.perceptron.vision, num_tokens=4, language_width=width
+    base.photo_encoder = LinearPhotoEncoder(
+        vision=base.photo_encoder.vision, num_tokens=4, language_width=width
     )
     settings = dataclasses.replace(
         base.renderer.config, num_photo_tokens=4, own_pixels=False, span_tokens=None

@@ -17,11 +17,11 @@ import time
 
 import torch
 
+from photoworld.talk import OPENINGS
 from showtell.dialogue import AGENT, USER, Turn
 from showtell.metrics.report import current_commit
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.recipes import load_model
-from showtell.world.talk import OPENINGS
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -21,8 +21,8 @@ def rng() -> torch.Generator:
 @pytest.fixture(scope="session")
 def tokenizers():
     """(the LLM's tokenizer, the painter's): two vocabularies that truly differ."""
+    from photoworld.talk import world_dialogue
     from showtell.recipes import small
-    from showtell.world.talk import world_dialogue
 
     texts = [
         " " + (e if isinstance(e, str) else e.caption)
@@ -50,11 +50,11 @@ def build_model(tokenizers, *, bridge: str):
         ViTModel,
     )
 
-    from showtell.bridges import BRIDGE_CONFIGS, BRIDGES
     from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
-    from showtell.models.language_model import LanguageModel
+    from showtell.models.language import LanguageModel
     from showtell.models.painter import ClipTextTower, LatentDiffusionPainter
-    from showtell.models.perceptron import QFormerPerceptron
+    from showtell.models.photo_encoder import QFormerPhotoEncoder
+    from showtell.papers import BRIDGE_CONFIGS, BRIDGES
     from showtell.prompt import Renderer, RendererConfig
     from showtell.recipes import small
 
@@ -110,7 +110,7 @@ def build_model(tokenizers, *, bridge: str):
         ),
         scheduler=small.build_scheduler(),
     )
-    perceptron = QFormerPerceptron(
+    photo_encoder = QFormerPhotoEncoder(
         vision=ViTModel(
             ViTConfig(
                 hidden_size=16,
@@ -140,7 +140,7 @@ def build_model(tokenizers, *, bridge: str):
     )
     return PhotoDialogueModel(
         language=LanguageModel(llama, words),
-        perceptron=perceptron,
+        photo_encoder=photo_encoder,
         bridge=BRIDGES[bridge](BRIDGE_CONFIGS[bridge](), tokenizer=words),
         painter=painter,
         renderer=Renderer(words, RendererConfig(num_photo_tokens=3)),
@@ -182,7 +182,7 @@ def files(tmp_path_factory):
 
 def dialogues_with_photos(count: int):
     """World dialogues that hold a photo by each speaker."""
-    from showtell.world.talk import world_dialogue
+    from photoworld.talk import world_dialogue
 
     found, seed = [], 0
     while len(found) < count:

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import showtell.recipes
+from showtell.agent.fakes import KeywordModel
 from showtell.cli import main
 from showtell.errors import ConfigError
-from showtell.serve.fakes import KeywordModel
 
 
 @pytest.fixture

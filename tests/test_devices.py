@@ -12,13 +12,6 @@ from torch import nn
 
 from accelerator import DEVICE, accelerator
 from conftest import build_model, collated, dialogues_with_photos
-from showtell.bridges import (
-    DivterConfig,
-    DvtmConfig,
-    GillConfig,
-    PipelineConfig,
-    VokensConfig,
-)
 from showtell.cli import main
 from showtell.devices import device_label, device_named, mixed_precision, on_device, the_device
 from showtell.errors import UsageError
@@ -27,11 +20,18 @@ from showtell.evaluation.world import share_moments
 from showtell.evaluation.world_photos import BATCH, images_of, rows_at_once
 from showtell.models.adapters import PrefixConfig, add_prefix
 from showtell.models.checkpoint import save_model
+from showtell.models.share_chance import share_chances
+from showtell.papers import (
+    DivterConfig,
+    DvtmConfig,
+    GillConfig,
+    PipelineConfig,
+    VokensConfig,
+)
 from showtell.prompt import Renderer
 from showtell.recipes import load_model
 from showtell.recipes.bridged import attending, with_bridge
 from showtell.recipes.tasks import DialogueTask, world_pixels
-from showtell.sharing.moment import share_chances
 from showtell.training.loop import run_stage
 from showtell.training.stage import Stage
 

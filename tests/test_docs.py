@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from showtell.world.scenes import ATTRIBUTES
+from photoworld.scenes import ATTRIBUTES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -136,7 +136,7 @@ def test_links_lead_somewhere(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=page_name)
 def test_paths_inside_the_project_exist(path):
-    folders = "src|docs|tests|reproduce|benchmarks|scripts"
+    folders = "src|docs|tests|experiments|benchmarks|scripts"
     for name in re.findall(rf"(?<![\w./-])((?:{folders})/[\w./-]*\w\.\w+)", text_of(path)):
         assert (ROOT / name).exists(), f"{page_name(path)} names {name}"
 

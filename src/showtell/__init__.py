@@ -15,7 +15,7 @@ _HOMES = {
     "Photo": "showtell.dialogue",
     "PhotoDialogueModel": "showtell.models.dialogue_model",
     "Reply": "showtell.models.dialogue_model",
-    "Session": "showtell.serve.session",
+    "Session": "showtell.agent.session",
     "ShowtellError": "showtell.errors",
     "Turn": "showtell.dialogue",
     "evaluate": "showtell.evaluation",

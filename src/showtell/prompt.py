@@ -6,7 +6,7 @@ trained on.
 
 A photo to be made is its caption between [IMG] and [/IMG] (2408.08650, section 2.2), or, for a
 bridge that has tokens of its own, just these: <|agent|> [IMG0] ... [IMG7] <|end|> (2310.02239,
-section 2.1). A photo that is seen is Q places where the perceptron's embeddings go (2408.08650,
+section 2.1). A photo that is seen is Q places where the photo encoder's embeddings go (2408.08650,
 section 2.3). A photo without pixels, or for a model that reads captions, stands as its caption,
 or, for one that is to know only that there was a photo, as [IMG] [/IMG].
 """

@@ -12,8 +12,8 @@ from PIL import Image
 import showtell.recipes
 from conftest import build_model
 from showtell.album.index import Album, empty_album
-from showtell.bridges import GillConfig
 from showtell.cli import main
+from showtell.papers import GillConfig
 from showtell.recipes.bridged import with_bridge
 
 COLOURS = {"red": (250, 0, 0), "blue": (0, 0, 250)}

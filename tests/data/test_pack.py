@@ -114,7 +114,7 @@ def test_the_webdataset_library_reads_the_shards(shards):
 
 
 def test_the_photo_world_is_packed_with_its_drawings(tmp_path):
-    from showtell.world.drawing import photo_pixels
+    from photoworld.drawing import photo_pixels
 
     source = open_data("world:0-4")
     packed = pack(source, tmp_path / "world", source=source.name)

@@ -17,11 +17,11 @@ from showtell.dialogue import USER, Photo, Turn
 from showtell.errors import ConfigError, DataError
 from showtell.evaluation import Encoders, evaluate
 from showtell.evaluation.dialogues import BATCH, answer_dialogues
+from showtell.evaluation.judge import export_page
 from showtell.evaluation.reading import read_dialogues, seen_images
 from showtell.metrics import score
 from showtell.models.dialogue_model import share_logit
 from showtell.recipes.forms import form_named
-from showtell.serve.judge import export_page
 
 
 def test_one_pass_gives_the_chances_and_the_loss_that_the_model_gives(tiny_end_to_end):
@@ -73,7 +73,7 @@ def test_texts_are_those_of_answering_alone_and_many_are_written_at_once(
 
 def test_a_photo_that_a_captioner_cannot_see_keeps_its_caption(tokenizers, tmp_path):
     model, eyes = (build_model(tokenizers, bridge="pipeline") for _ in range(2))
-    model.captioner, model.painter, model.perceptron = eyes, None, None
+    model.captioner, model.painter, model.photo_encoder = eyes, None, None
     model.decoding = replace(model.decoding, max_new_tokens=3)
     (dialogue,) = dialogues_with_photos(1)
     lost = Photo(id="lost", caption="gone", origin="user")  # no pixels anywhere

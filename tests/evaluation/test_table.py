@@ -16,6 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from conftest import build_model, dialogues_with_photos
+from photoworld.talk import world_dialogue
 from showtell.devices import device_label
 from showtell.dialogue import AGENT, USER, Photo
 from showtell.errors import ConfigError, DataError, UsageError
@@ -27,9 +28,8 @@ from showtell.evaluation.world import share_moments
 from showtell.evaluation.world_photos import spoken_photos
 from showtell.metrics.paired import Difference
 from showtell.models.checkpoint import save_model
-from showtell.world.talk import world_dialogue
 
-sys.path.append(str(Path(__file__).parents[2] / "reproduce"))
+sys.path.append(str(Path(__file__).parents[2] / "experiments"))
 import jobs  # noqa: E402
 import world_table  # noqa: E402
 
@@ -255,7 +255,7 @@ def test_the_true_photos_score_best_and_the_gold_words_too(spoken, gold):
 
 def test_a_captioner_sees_each_photo_once(tokenizers, monkeypatch):
     model, eyes = (build_model(tokenizers, bridge="pipeline") for _ in range(2))
-    model.captioner, model.perceptron = eyes, None
+    model.captioner, model.photo_encoder = eyes, None
     model.decoding = dataclasses.replace(model.decoding, max_new_tokens=3, num_steps=1)
     dialogues, captions, asked = dialogues_with_photos(3), eyes.captions, []
 
@@ -388,7 +388,7 @@ def test_a_job_that_an_earlier_call_left_at_work_is_not_begun_twice(tmp_path):
 
 def test_a_row_whose_settings_no_recipe_knows_is_not_run_and_says_so():
     assert "did you mean" in world_table.impossible("world_mini", ["perceptrom=caption"])
-    assert world_table.impossible("world_mini", ["perceptron=caption"]) == ""
+    assert world_table.impossible("world_mini", ["photo_encoder=caption"]) == ""
 
 
 def test_a_page_names_no_folder_of_a_machine():

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from conftest import dialogues_with_photos
-from showtell.bridges import GillConfig
+from photoworld.scenes import ATTRIBUTES
+from photoworld.talk import world_dialogue
 from showtell.dialogue import AGENT, USER
 from showtell.evaluation import dropped_note, world, world_photos
+from showtell.papers import GillConfig
 from showtell.prompt import Renderer
 from showtell.recipes.bridged import with_bridge
-from showtell.world.scenes import ATTRIBUTES
-from showtell.world.talk import world_dialogue
 
 
 class Reader:

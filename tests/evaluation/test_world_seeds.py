@@ -15,7 +15,7 @@ from showtell.evaluation.table_page import to_json
 from showtell.metrics.paired import Difference
 from showtell.metrics.report import Value
 
-sys.path.append(str(Path(__file__).parents[2] / "reproduce"))
+sys.path.append(str(Path(__file__).parents[2] / "experiments"))
 import world_seeds  # noqa: E402
 
 F1 = "moment.f1"

@@ -18,7 +18,7 @@ from showtell.models.adapters import (
     add_lora,
     add_prefix,
 )
-from showtell.models.language_model import LanguageModel
+from showtell.models.language import LanguageModel
 from showtell.training.stage import Stage
 
 ADAPTERS = ("lora", "prefix")

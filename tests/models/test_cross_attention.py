@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from conftest import build_model, collated, dialogues_with_photos
-from showtell.bridges import DivterConfig, DvtmConfig, GillConfig, PipelineConfig, VokensConfig
+from photoworld.drawing import photo_pixels
 from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models.adapters import LoraConfig, PrefixConfig, add_lora, add_prefix
 from showtell.models.checkpoint import save_model
 from showtell.models.cross_attention import attended_photos, seen_on, with_cross_attention
+from showtell.papers import DivterConfig, DvtmConfig, GillConfig, PipelineConfig, VokensConfig
 from showtell.recipes.bridged import attending, with_bridge
 from showtell.recipes.world_dialogue import load_folder
-from showtell.world.drawing import photo_pixels
 
 BRIDGES = {
     "dvtm": DvtmConfig(),
@@ -114,7 +114,7 @@ def test_reading_on_keeps_what_was_seen_and_adds_what_is_new():
 
 
 @pytest.mark.parametrize("bridge", BRIDGES)
-def test_photo_loss_reaches_llm_and_perceptron_where_the_bridge_lets_it(
+def test_photo_loss_reaches_llm_and_photo_encoder_where_the_bridge_lets_it(
     tokenizers, dialogues, rng, bridge
 ):
     model = attending_model(tokenizers, bridge=bridge)
@@ -124,7 +124,7 @@ def test_photo_loss_reaches_llm_and_perceptron_where_the_bridge_lets_it(
     if reaches:
         sum(parts).backward()
     cross = model.language.model.model.layers[1].cross_attn
-    weights = (cross.v_proj.weight, model.perceptron.project.weight)
+    weights = (cross.v_proj.weight, model.photo_encoder.project.weight)
     moved = [w.grad is not None and float(w.grad.abs().max()) > 0 for w in weights]
     assert moved == [bridge in ("dvtm", "vokens", "gill")] * 2
     model.zero_grad()
@@ -137,7 +137,7 @@ def test_gates_that_are_shut_learn_first(tokenizers, dialogues, rng):
     model(collated(model, dialogues), generator=rng)["t"].backward()
     layer = model.language.model.model.layers[1]
     assert float(layer.cross_attn_attn_gate.grad.abs()) > 0
-    assert float(model.perceptron.project.weight.grad.abs().max()) == 0
+    assert float(model.photo_encoder.project.weight.grad.abs().max()) == 0
 
 
 def test_padding_batch_order_and_photos_of_other_rows_change_no_state(open_model, dialogues):
@@ -192,7 +192,7 @@ def test_parts_that_do_not_fit_are_refused(tmp_path, tokenizers, open_model):
     with pytest.raises(ConfigError, match="no cross-attention layers.*with_cross_attention"):
         type(base)(
             language=base.language,
-            perceptron=open_model.perceptron,
+            photo_encoder=open_model.photo_encoder,
             bridge=base.bridge,
             painter=None,
             renderer=open_model.renderer,

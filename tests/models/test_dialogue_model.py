@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from conftest import build_model, collated, dialogues_with_photos
+from photoworld.drawing import photo_pixels
 from showtell.dialogue import AGENT, USER, Photo, Turn
-from showtell.models import answering
+from showtell.models import respond as answering
 from showtell.models.dialogue_model import share_logit, to_image, to_pixels
 from showtell.models.parts import Conditioning
-from showtell.world.drawing import photo_pixels
 
 
 def moved(module: torch.nn.Module) -> float:
@@ -20,7 +20,7 @@ def moved(module: torch.nn.Module) -> float:
 
 
 @pytest.mark.parametrize(("bridge", "reaches"), [("dvtm", True), ("pipeline", False)])
-def test_photo_loss_moves_the_language_model_and_the_perceptron_for_dvtm_but_not_for_the_pipeline(
+def test_photo_loss_moves_the_language_model_and_photo_encoder_for_dvtm_but_not_for_the_pipeline(
     tokenizers, rng, bridge, reaches
 ):
     model = build_model(tokenizers, bridge=bridge)
@@ -28,18 +28,18 @@ def test_photo_loss_moves_the_language_model_and_the_perceptron_for_dvtm_but_not
     model(batch, generator=rng)["v"].backward()
     assert moved(model.painter.unet) > 0
     assert (moved(model.language) > 0) is reaches
-    assert (moved(model.perceptron) > 0) is reaches
+    assert (moved(model.photo_encoder) > 0) is reaches
 
 
-def test_text_loss_moves_the_perceptron_and_never_the_painter(tiny_model, rng):
+def test_text_loss_moves_the_photo_encoder_and_never_the_painter(tiny_model, rng):
     batch = collated(tiny_model, dialogues_with_photos(3))
     tiny_model(batch, generator=rng)["t"].backward()
-    assert moved(tiny_model.perceptron) > 0
+    assert moved(tiny_model.photo_encoder) > 0
     assert moved(tiny_model.painter) == 0
 
 
 def test_a_batch_without_a_photo_to_make_has_no_photo_loss(tiny_model, rng):
-    from showtell.world.talk import world_dialogue
+    from photoworld.talk import world_dialogue
 
     dialogue = next(d for d in map(world_dialogue, range(99)) if not d.photos)
     assert set(tiny_model(collated(tiny_model, [dialogue]), generator=rng)) == {"t", "moment"}

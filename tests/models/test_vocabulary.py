@@ -10,7 +10,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from showtell.errors import CheckpointError, ConfigError
-from showtell.models.language_model import LanguageModel
+from showtell.models.language import LanguageModel
 from showtell.models.vocabulary import FILE, NewTokens, first_rows, part_twins
 
 TOKENS = ("[IMG1]", "[IMG2]", "[IMG3]")

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 from data import natives
-from showtell.bridges import Divter
 from showtell.data.sources import open_data
 from showtell.dialogue import USER, Turn
 from showtell.errors import ConfigError, DataError
-from showtell.models.code_painter import CodePainter
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.ranker import ClipRanker
+from showtell.models.vq_painter import VqPainter
+from showtell.papers import Divter
 from showtell.recipes import codes_tasks, load_model, run_recipe
 from showtell.recipes.codes_tasks import TranslatorTask, with_untrained_translator
 from showtell.recipes.dialogues import VARIANTS
@@ -109,7 +109,7 @@ def test_latents_are_those_of_each_photo_alone_and_are_computed_once(base, photo
 
 
 def test_codes_are_of_the_bases_vae_and_a_resumed_run_is_the_same(base, photos, ranker, codes):
-    painter = CodePainter.from_pretrained(codes)
+    painter = VqPainter.from_pretrained(codes)
     assert painter.image_size == 64 and painter.num_samples == 2
     before, after = weights(base / "painter" / "vae"), weights(codes / "vae")
     assert before and all(torch.equal(after[name], before[name]) for name in before)
@@ -122,7 +122,7 @@ def test_codes_are_of_the_bases_vae_and_a_resumed_run_is_the_same(base, photos, 
 
 
 def test_the_loss_of_held_out_photos_does_not_depend_on_how_many_go_at_once(codes, monkeypatch):
-    painter = CodePainter.from_pretrained(codes)
+    painter = VqPainter.from_pretrained(codes)
     held = np.random.default_rng(0).integers(0, 20, (5, painter.side**2)).astype(np.int16)
     captions = [f"thing {number}" for number in range(5)]
     task = TranslatorTask(painter, held, lambda index, rng: captions[index], held, captions)
@@ -136,7 +136,7 @@ def test_the_loss_of_held_out_photos_does_not_depend_on_how_many_go_at_once(code
 def test_without_a_ranker_one_photo_is_painted(base, photos, tmp_path):
     settings = [f"base={base}", f"data=folder:{photos}", *CODES]
     out = run_recipe("photo_codes", overrides=settings, out=tmp_path / "o", resume=False)
-    painter = CodePainter.from_pretrained(out)
+    painter = VqPainter.from_pretrained(out)
     assert painter.num_samples == 1 and painter.rank is None
 
 
@@ -174,16 +174,16 @@ def test_a_run_trains_g_and_f_and_its_model_answers_and_paints(
     before, after = weights(codes), weights(out / "painter")
     moved = {name.split("/")[0] for name in before if not torch.equal(before[name], after[name])}
     assert before.keys() == after.keys() and moved == {"translator"}
-    start = CodePainter.from_pretrained(codes)
+    start = VqPainter.from_pretrained(codes)
     if not pretrained:
         start = with_untrained_translator(start, seed=0)
-    last = CodePainter.from_pretrained(out / "painter").translator.state_dict()
+    last = VqPainter.from_pretrained(out / "painter").translator.state_dict()
     for name, value in start.translator.state_dict().items():
         torch.testing.assert_close(last[name], value, atol=1e-4, rtol=0)
 
     model = load_model(str(out))
     assert isinstance(model.bridge, Divter) and model.name == "dialogues_divter"
-    assert model.perceptron is None and model.captioner is not None
+    assert model.photo_encoder is None and model.captioner is not None
     assert isinstance(model.painter.rank, ClipRanker) and model.painter.num_samples == 2
     model.decoding = replace(model.decoding, share_threshold=0.0, num_steps=2, max_new_tokens=3)
     reply = model.respond((Turn(speaker=USER, elements=("show me a dog",)),), images={}, seed=0)

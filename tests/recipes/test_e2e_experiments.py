@@ -12,18 +12,18 @@ import pytest
 import torch
 
 from conftest import build_model, dialogues_with_photos
-from showtell.bridges import Dvtm, DvtmConfig
+from photoworld.scenes import ATTRIBUTES
+from photoworld.words import world_words
 from showtell.config import override
 from showtell.errors import ConfigError, UsageError
 from showtell.evaluation.world_photos import Order, photo_orders
 from showtell.models.checkpoint import save_model
+from showtell.papers import Dvtm, DvtmConfig
 from showtell.prompt import IGNORED, Renderer
 from showtell.recipes import RECIPES
 from showtell.recipes.world_dialogue import start_model
-from showtell.world.scenes import ATTRIBUTES
-from showtell.world.words import world_words
 
-sys.path.append(str(Path(__file__).parents[2] / "reproduce"))
+sys.path.append(str(Path(__file__).parents[2] / "experiments"))
 import _rows  # noqa: E402
 import e2e_robustness  # noqa: E402
 import e2e_rows  # noqa: E402
@@ -121,13 +121,13 @@ def test_a_table_is_trained_measured_written_and_not_trained_again(
         e2e_table2.main([*command, "--set", "stage.clip=2"])
 
 
-# ------------------------------------------------------------------------------------ perceptron
+# ------------------------------------------------------------------------------------ photo_encoder
 
 
 def test_unseen_photos_leave_a_mark_and_no_word(base, tokenizers):
-    config = override(RECIPES["world_mini"].config(), [f"base={base}", "perceptron=none"])
+    config = override(RECIPES["world_mini"].config(), [f"base={base}", "photo_encoder=none"])
     model = start_model(config, name="blind")
-    assert model.perceptron is None and model.captioner is None
+    assert model.photo_encoder is None and model.captioner is None
     (dialogue,) = dialogues_with_photos(1)
     row = model.renderer.render(dialogue)
     text = model.language.tokenizer.decode(row.ids)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from photoworld.talk import world_dialogue, world_exercise
 from showtell.batch import collate
 from showtell.dialogue import AGENT, USER
 from showtell.prompt import IGNORED, Renderer, RendererConfig
 from showtell.recipes.tasks import DialogueTask, excerpt, world_pixels
-from showtell.world.talk import world_dialogue, world_exercise
 
 
 @pytest.fixture(params=["pixels", "caption"])

@@ -12,8 +12,13 @@ import pytest
 import torch
 
 from conftest import build_model
+from photoworld.long import long_dialogue
+from photoworld.scenes import TEST_SEEDS
+from photoworld.stories import STEPS, determined_only_by, world_story
+from photoworld.talk import world_dialogue
 from showtell.dialogue import AGENT, USER
 from showtell.errors import DataError, UsageError
+from showtell.evaluation.judge import export_page
 from showtell.evaluation.scored import Gold
 from showtell.evaluation.table import Cell
 from showtell.evaluation.table_page import to_json
@@ -21,8 +26,8 @@ from showtell.metrics import paired
 from showtell.metrics.report import Value
 from showtell.models.checkpoint import save_model
 from showtell.models.parts import painter_sizes
+from showtell.papers.minigpt5_stages import SYSTEM, undescribed
 from showtell.recipes.forms import steps_of
-from showtell.recipes.vokens_tasks import SYSTEM, undescribed
 from showtell.recipes.world_experiments import (
     SETTINGS,
     caption_example,
@@ -32,13 +37,8 @@ from showtell.recipes.world_experiments import (
     readable,
     story_example,
 )
-from showtell.serve.judge import export_page
-from showtell.world.long import long_dialogue
-from showtell.world.scenes import TEST_SEEDS
-from showtell.world.stories import STEPS, determined_only_by, world_story
-from showtell.world.talk import world_dialogue
 
-sys.path.append(str(Path(__file__).parents[2] / "reproduce"))
+sys.path.append(str(Path(__file__).parents[2] / "experiments"))
 import gill_checks  # noqa: E402
 import gill_context  # noqa: E402
 import long_worlds  # noqa: E402
@@ -191,7 +191,7 @@ def test_gills_checks_have_k_visual_tokens_and_a_language_model_of_their_own(bas
     settings = json.loads((tmp_path / "runs" / "k-1-a-linear-map-seed-0" / "row.json").read_text())[
         "settings"
     ]["settings"]
-    assert "photo_tokens=1" in settings and "perceptron=linear" in settings
+    assert "photo_tokens=1" in settings and "photo_encoder=linear" in settings
     with pytest.raises(UsageError, match="wanted NAME=BASE"):
         gill_checks.main([*runs, "--language", str(other)])
 
@@ -381,7 +381,7 @@ def test_only_the_unet_of_the_fine_tuned_painter_moves(base):
     config = SETTINGS["world_stories_painter"]
     moved = {
         name: config.stage.multiplier(name)
-        for name in ("language.model.x", "perceptron.x", "painter.text.x", "painter.unet.x")
+        for name in ("language.model.x", "photo_encoder.x", "painter.text.x", "painter.unet.x")
     }
     assert moved.pop("painter.unet.x") == 1.0 and set(moved.values()) == {0.0}
 

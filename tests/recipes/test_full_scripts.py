@@ -1,4 +1,4 @@
-"""reproduce/full: every script goes from the data to its table, on tiny parts and two examples.
+"""experiments/full: every script goes from the data to its table, on tiny parts and two examples.
 
 A stand-in for the command writes down what a script asks for; the commands are then run in this
 process, so that the libraries are loaded once.
@@ -16,7 +16,7 @@ from conftest import build_model
 from data import natives
 from showtell.cli import main
 
-FOLDER = Path(__file__).parents[2] / "reproduce" / "full"
+FOLDER = Path(__file__).parents[2] / "experiments" / "full"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("[!_]*.sh"))
 RECORDER = """#!/bin/sh
 for word in "$@"; do printf '%s\\037' "$word"; done >> "$RECORD"
@@ -31,7 +31,7 @@ def dry(tokenizers, tmp_path_factory):
     model = build_model(tokenizers, bridge="pipeline")
     model.language.save_pretrained(root / "models/language")
     model.painter.save_pretrained(root / "models/painter")
-    model.perceptron.vision.save_pretrained(root / "models/vision")
+    model.photo_encoder.vision.save_pretrained(root / "models/vision")
     recorder = root / "recorder"
     recorder.write_text(RECORDER)
     recorder.chmod(0o755)

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from showtell.bridges.gill import PRESETS
 from showtell.config import override
 from showtell.errors import ConfigError
-from showtell.recipes.gill import ABLATIONS, gill_stages
+from showtell.papers.gill import PRESETS
+from showtell.papers.gill_stages import ABLATIONS, gill_stages
 from showtell.recipes.world_systems import WorldGill
 
 
@@ -25,8 +25,8 @@ def test_the_rate_warms_up_and_falls_to_a_tenth_after_five_epochs(preset, warmup
 
 def test_what_gill_trains_moves_and_nothing_else():
     stage, _ = gill_stages()
-    moves = ("perceptron.project.weight", "language.new_tokens.input_nD", "bridge.log_scale")
-    still = ("language.model.lm_head.weight", "perceptron.vision.x", "painter.unet.x")
+    moves = ("photo_encoder.project.weight", "language.new_tokens.input_nD", "bridge.log_scale")
+    still = ("language.model.lm_head.weight", "photo_encoder.vision.x", "painter.unet.x")
     assert [stage.multiplier(name) for name in moves] == [1.0] * 3
     assert [stage.multiplier(name) for name in still] == [0.0] * 3
 

@@ -12,10 +12,11 @@ import pytest
 
 from showtell.errors import UsageError
 
-sys.path.append(str(Path(__file__).parents[2] / "reproduce"))
-import papers  # noqa: E402
+sys.path.append(str(Path(__file__).parents[2] / "experiments"))
 from jobs import slug  # noqa: E402
 from minigpt5_table6 import VOKENS  # noqa: E402
+
+import papers  # noqa: E402
 
 RUNS = Path("runs/papers/quick")
 

@@ -1,4 +1,4 @@
-"""reproduce/photochat_ensemble.py: what is made of several judges."""
+"""experiments/photochat_ensemble.py: what is made of several judges."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parents[2] / "reproduce"))
+sys.path.append(str(Path(__file__).parents[2] / "experiments"))
 
 from photochat_ensemble import ensemble  # noqa: E402
 

@@ -9,14 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
-from showtell.errors import CheckpointError, ConfigError, DataError
-from showtell.evaluation.photochat_retrieval import evaluate_retrieval
-from showtell.metrics.retrieval import ranks
-from showtell.recipes import run_recipe
-from showtell.recipes.photochat_retrieval import DescriptionTask, candidates_of, mixed
-from showtell.sharing.bm25 import words_of
-from showtell.sharing.descriptions import (
+from showtell.album.bm25 import words_of
+from showtell.album.descriptions import (
     Bags,
     DescriptionEncoder,
     DescriptionRanker,
@@ -24,6 +18,12 @@ from showtell.sharing.descriptions import (
     photo_query,
     vocabulary_of,
 )
+from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
+from showtell.errors import CheckpointError, ConfigError, DataError
+from showtell.evaluation.photochat_retrieval import evaluate_retrieval
+from showtell.metrics.retrieval import ranks
+from showtell.recipes import run_recipe
+from showtell.recipes.photochat_retrieval import DescriptionTask, candidates_of, mixed
 
 # what is said never holds the word of the description: only learning finds it
 PAIRS = [("woof", "Dog"), ("meow", "Cat"), ("tasty", "Cake"), ("wheels", "Car"), ("leaves", "Tree")]

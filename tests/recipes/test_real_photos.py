@@ -124,12 +124,16 @@ def test_a_contrastive_encoder_and_a_captioner_that_starts_from_it(folder, tmp_p
         )
     out = run_recipe(
         "photos_captioner",
-        overrides=[*overrides, f"vision={clip}", 'stage.learning_rates={"perceptron.vision":0.0}'],
+        overrides=[
+            *overrides,
+            f"vision={clip}",
+            'stage.learning_rates={"photo_encoder.vision":0.0}',
+        ],
         out=tmp_path / "captioner",
         resume=False,
     )
     model = load_model(str(out))
-    seen = {name: value for name, value in model.perceptron.vision.named_parameters()}
+    seen = {name: value for name, value in model.photo_encoder.vision.named_parameters()}
     learnt = load_clip(clip).model.vision_model
     assert all(value.equal(seen[name]) for name, value in learnt.named_parameters())
     said = write_captions(model, dev[:2], side=64, told=lambda done, total: None)

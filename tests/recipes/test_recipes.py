@@ -12,7 +12,7 @@ from showtell.errors import CheckpointError, ConfigError
 from showtell.recipes import RECIPES, load_model, run_recipe
 from showtell.recipes.tasks import DialogueTask, captioning_example, world_pixels
 
-STAGES = ("vae", "vae_whole", "painter", "language", "vision", "qformer", "perceptron")
+STAGES = ("vae", "vae_whole", "painter", "language", "vision", "qformer", "photo_encoder")
 TINY = [
     "num_photos=24",
     "num_dialogues=24",
@@ -81,22 +81,22 @@ def test_from_nothing_to_an_answer(tmp_path):
 
 def test_a_base_starts_from_a_models_parts_and_a_stage_of_no_steps_leaves_its_own(tmp_path):
     first = run_recipe("world_base", overrides=TINY, out=tmp_path / "first", resume=False)
-    still = [f"{stage}.steps=0" for stage in STAGES if stage not in ("qformer", "perceptron")]
+    still = [f"{stage}.steps=0" for stage in STAGES if stage not in ("qformer", "photo_encoder")]
     again = run_recipe(
         "world_base",
-        overrides=[*TINY, f"start={first}", *still, "perceptron.steps=0"],
+        overrides=[*TINY, f"start={first}", *still, "photo_encoder.steps=0"],
         out=tmp_path / "again",
         resume=False,
     )
     before, after = (dict(load_model(str(m)).named_parameters()) for m in (first, again))
     moved = {name for name, value in after.items() if not value.equal(before[name])}
-    assert moved and all(name.startswith("perceptron.") for name in moved)
-    assert not any(name.startswith("perceptron.vision") for name in moved)
+    assert moved and all(name.startswith("photo_encoder.") for name in moved)
+    assert not any(name.startswith("photo_encoder.vision") for name in moved)
 
 
 def test_a_base_may_have_an_lm_of_another_size_beside_the_parts_it_starts_from(tmp_path):
     first = run_recipe("world_base", overrides=TINY, out=tmp_path / "first", resume=False)
-    still = [f"{s}.steps=0" for s in STAGES if s not in ("language", "perceptron")]
+    still = [f"{s}.steps=0" for s in STAGES if s not in ("language", "photo_encoder")]
     settings = [*TINY, *still, f"start={first}"]
     with pytest.raises(CheckpointError, match='no model "nowhere"'):
         run_recipe("world_base", overrides=["start=nowhere"], out=tmp_path / "o", resume=False)
@@ -114,7 +114,7 @@ def test_a_base_may_have_an_lm_of_another_size_beside_the_parts_it_starts_from(t
         resume=False,
     )
     before, after = load_model(str(first)), load_model(str(small))
-    assert (after.language.width, after.perceptron.language_width) == (64, 64)
+    assert (after.language.width, after.photo_encoder.language_width) == (64, 64)
     assert len(after.language.base.layers) == 2
     assert after.language.tokenizer.get_vocab() == before.language.tokenizer.get_vocab()
     painter = dict(after.painter.unet.named_parameters())
@@ -137,8 +137,8 @@ def test_captioning_examples_are_read_as_excerpts_so_they_do_not_teach_to_share(
 def test_a_batch_in_parts_of_like_length_has_the_same_losses(tiny_end_to_end):
     import torch
 
+    from photoworld.talk import world_dialogue
     from showtell.recipes.tasks import DialogueTask, world_pixels
-    from showtell.world.talk import world_dialogue
 
     tiny_end_to_end.painter = None  # its noise is drawn in another order
     found = []

@@ -64,7 +64,7 @@ def test_every_kind_of_data_trains_a_model_that_loads(tmp_path, base, files, kin
     moved = {name.split(".")[0] for name, p in after.items() if not p.equal(before[name])}
     assert {
         "language",
-        "painter" if form != "dialogue" or kind != "visdial" else "perceptron",
+        "painter" if form != "dialogue" or kind != "visdial" else "photo_encoder",
     } <= moved
     assert read_description(model)["recipe"]["data"] == passport
 
@@ -129,7 +129,7 @@ def test_what_cannot_be_used_is_counted_by_reason(tokenizers, tmp_path):
     seen = Turn(speaker=USER, elements=(dataclasses.replace(photo, path=None),))
     context = Dialogue(id="d", turns=(seen, Turn(speaker=AGENT, elements=("nice",))))
     assert needs.lacking(context, Counter()) == "a photo is missing"
-    model.perceptron = None  # reads captions, so it does not miss the pixels of the context
+    model.photo_encoder = None  # reads captions, so it does not miss the pixels of the context
     assert Needs.of(model, captions=False).lacking(context, Counter()) is None
     counts: Counter[str] = Counter()
     long = Turn(speaker=AGENT, elements=("dog " * 150,))

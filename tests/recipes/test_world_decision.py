@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from conftest import build_model, dialogues_with_photos
+from photoworld.scenes import ATTRIBUTES
 from showtell.album.index import Album, AlbumPhoto
-from showtell.bridges import GillConfig
 from showtell.dialogue import AGENT, Photo
 from showtell.errors import DataError
+from showtell.papers import GillConfig
 from showtell.recipes.bridged import with_bridge
 from showtell.recipes.world_decision import fewest_misses, share_states, world_labels
 from showtell.training.features import photo_scene
-from showtell.world.scenes import ATTRIBUTES
 
 
 def album_of(seeds) -> Album:

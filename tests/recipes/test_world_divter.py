@@ -14,12 +14,13 @@ from diffusers import VQModel
 from safetensors.torch import load_file
 
 from conftest import build_model, collated, dialogues_with_photos
-from showtell.bridges import DivterConfig
+from photoworld.drawing import draw
 from showtell.dialogue import USER, Photo, Turn
 from showtell.errors import ConfigError
 from showtell.models.checkpoint import save_model
-from showtell.models.code_painter import CodePainter
-from showtell.models.perceptron import LinearPerceptron
+from showtell.models.photo_encoder import LinearPhotoEncoder
+from showtell.models.vq_painter import VqPainter
+from showtell.papers import DivterConfig
 from showtell.recipes import load_model, run_recipe
 from showtell.recipes.bridged import with_bridge
 from showtell.recipes.codes_tasks import VqTask, start_codebook, with_untrained_translator
@@ -28,7 +29,6 @@ from showtell.recipes.tasks import LabelledVision
 from showtell.recipes.world_dialogue import WorldDialogue, start_model
 from showtell.recipes.world_divter import WorldDivter
 from showtell.training.features import photo_scene
-from showtell.world.drawing import draw
 
 CODES = [
     *("num_photos=12", "num_dev=6", "num_codes=20", "code_width=4", "width=32", "layers=1"),
@@ -80,7 +80,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_codes_are_of_the_bases_vae_and_a_resumed_run_is_the_same(base, codes):
-    painter = CodePainter.from_pretrained(codes)
+    painter = VqPainter.from_pretrained(codes)
     assert painter.image_size == 64 and painter.side == 16 and painter.num_samples == 2
     before = weights(base / "painter" / "vae")
     after = weights(codes / "vae")
@@ -122,7 +122,7 @@ def test_every_code_of_a_started_codebook_is_chosen_by_some_photo():
 
 
 def test_the_row_without_pre_training_has_the_same_v_and_a_new_f(codes):
-    trained = CodePainter.from_pretrained(codes)
+    trained = VqPainter.from_pretrained(codes)
     fresh = with_untrained_translator(copy.deepcopy(trained), seed=3)
     same = with_untrained_translator(copy.deepcopy(trained), seed=3)
     for name, value in fresh.state_dict().items():
@@ -153,7 +153,7 @@ def test_a_run_trains_g_and_f_and_leaves_v_the_ranker_and_the_captioner(base, co
 
 def test_a_saved_run_reads_captions_shares_and_paints_the_best_of_two(divter):
     model = load_model(str(divter))
-    assert model.name == "world_divter" and model.perceptron is None
+    assert model.name == "world_divter" and model.photo_encoder is None
     model.decoding = replace(model.decoding, share_threshold=0.0, num_steps=4, max_new_tokens=3)
     steps = []
     photo = Photo(id="mine", origin="user")
@@ -176,10 +176,10 @@ def test_a_saved_run_reads_captions_shares_and_paints_the_best_of_two(divter):
     torch.testing.assert_close(best[0], samples[chosen])
 
 
-def test_the_photo_loss_reaches_f_and_neither_the_llm_nor_a_perceptron(tokenizers, codes, rng):
+def test_the_photo_loss_reaches_f_and_neither_the_llm_nor_a_photo_encoder(tokenizers, codes, rng):
     base = build_model(tokenizers, bridge="pipeline").train()
     model = with_bridge(base, DivterConfig(), seed=0)
-    model.painter = CodePainter.from_pretrained(codes)
+    model.painter = VqPainter.from_pretrained(codes)
     batch = collated(model, dialogues_with_photos(1))
     model(batch, generator=rng)["v"].backward()
     with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
@@ -197,25 +197,25 @@ def test_the_weight_of_the_photo_loss_is_the_papers():
     assert [rates.multiplier(name) for name in (*moves, *still)] == [1] * 2 + [0] * 4
 
 
-# ------------------------------------------------------------------------- perceptrons, bad input
+# -------------------------------------------------------------------- photo_encoders, bad input
 
 
-@pytest.mark.parametrize("perceptron", ["qformer", "linear", "caption"])
-def test_any_perceptron_is_a_setting_of_the_same_base(base, perceptron, rng):
-    model = start_model(WorldDialogue(base=str(base), perceptron=perceptron), name="x")
-    assert isinstance(model.perceptron, LinearPerceptron) is (perceptron == "linear")
-    assert (model.captioner is not None) is (perceptron == "caption")
+@pytest.mark.parametrize("photo_encoder", ["qformer", "linear", "caption"])
+def test_any_photo_encoder_is_a_setting_of_the_same_base(base, photo_encoder, rng):
+    model = start_model(WorldDialogue(base=str(base), photo_encoder=photo_encoder), name="x")
+    assert isinstance(model.photo_encoder, LinearPhotoEncoder) is (photo_encoder == "linear")
+    assert (model.captioner is not None) is (photo_encoder == "caption")
     batch = collated(model, dialogues_with_photos(1))
     losses = model(batch, generator=rng)
     sum(losses.values()).backward()
-    if perceptron == "linear":
-        assert model.perceptron.num_tokens == model.renderer.config.num_photo_tokens
-        assert bool(model.perceptron.project.weight.grad.abs().sum() > 0)
+    if photo_encoder == "linear":
+        assert model.photo_encoder.num_tokens == model.renderer.config.num_photo_tokens
+        assert bool(model.photo_encoder.project.weight.grad.abs().sum() > 0)
 
 
-def test_a_perceptron_that_is_not_there_is_told_with_a_suggestion(base, tmp_path):
+def test_a_photo_encoder_that_is_not_there_is_told_with_a_suggestion(base, tmp_path):
     for settings, told in (
-        (["perceptron=capton"], 'did you mean "caption"'),
+        (["photo_encoder=capton"], 'did you mean "caption"'),
         (["codes=nowhere"], "showtell train world_codes"),
     ):
         with pytest.raises(ConfigError, match=told):
@@ -230,7 +230,7 @@ def test_a_perceptron_that_is_not_there_is_told_with_a_suggestion(base, tmp_path
 def test_several_samples_without_a_ranker_are_refused_before_anything_is_trained(
     base, codes, tmp_path
 ):
-    painter = CodePainter.from_pretrained(codes)
+    painter = VqPainter.from_pretrained(codes)
     painter.rank, painter.num_samples = None, 1
     painter.save_pretrained(tmp_path / "codes")
     with pytest.raises(ConfigError, match="no ranker to choose"):
@@ -245,7 +245,7 @@ def test_several_samples_without_a_ranker_are_refused_before_anything_is_trained
 
 def test_a_base_may_read_by_a_linear_map(base, tmp_path):
     still = [f"{stage}.steps=0" for stage in ("vae", "vae_whole", "painter", "language")]
-    once = [f"{stage}.{key}=1" for stage in ("vision", "perceptron") for key in STEP]
+    once = [f"{stage}.{key}=1" for stage in ("vision", "photo_encoder") for key in STEP]
     folder = run_recipe(
         "world_base",
         overrides=["num_photos=4", "num_dialogues=4", f"start={base}", "reader=linear"]
@@ -254,15 +254,17 @@ def test_a_base_may_read_by_a_linear_map(base, tmp_path):
         resume=False,
     )
     model = load_model(str(folder))
-    assert isinstance(model.perceptron, LinearPerceptron) and model.perceptron.num_tokens == 2
+    assert (
+        isinstance(model.photo_encoder, LinearPhotoEncoder) and model.photo_encoder.num_tokens == 2
+    )
     assert (tmp_path / "base" / "vision").exists() and not (tmp_path / "base" / "qformer").exists()
-    with pytest.raises(ConfigError, match='perceptron is "qformer"'):
+    with pytest.raises(ConfigError, match='photo_encoder is "qformer"'):
         start_model(WorldDialogue(base=str(folder)), name="x")
-    linear = WorldDialogue(base=str(folder), perceptron="linear")
+    linear = WorldDialogue(base=str(folder), photo_encoder="linear")
     kept = start_model(linear, name="x")
-    assert kept.perceptron.project.weight.equal(model.perceptron.project.weight)
+    assert kept.photo_encoder.project.weight.equal(model.photo_encoder.project.weight)
     other = start_model(replace(linear, photo_tokens=3), name="x")
-    assert other.perceptron.num_tokens == other.renderer.config.num_photo_tokens == 3
+    assert other.photo_encoder.num_tokens == other.renderer.config.num_photo_tokens == 3
     for wrong in (replace(linear, photo_tokens=0), WorldDialogue(base=str(base), photo_tokens=3)):
         with pytest.raises(ConfigError, match="photo_tokens is"):
             start_model(wrong, name="x")

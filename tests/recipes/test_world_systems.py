@@ -14,15 +14,15 @@ from safetensors.torch import load_file
 from conftest import build_model, collated, dialogues_with_photos
 from showtell.album.index import Album
 from showtell.album.retrieval import retrieve
-from showtell.bridges import BRIDGE_CONFIGS, GillConfig, VokensConfig
 from showtell.dialogue import AGENT, USER, Turn
 from showtell.errors import ConfigError, MissingDependency
 from showtell.models import adapters
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import to_pixels
+from showtell.papers import BRIDGE_CONFIGS, GillConfig, VokensConfig
+from showtell.papers.minigpt5_stages import ABLATIONS, undescribed
 from showtell.recipes import RECIPES, load_model, run_recipe
 from showtell.recipes.bridged import with_bridge
-from showtell.recipes.vokens_tasks import ABLATIONS, undescribed
 from showtell.recipes.world_dialogue import WorldDialogue, start_model
 from showtell.recipes.world_systems import WorldGill, alignment_example
 from showtell.training.features import photo_scene
@@ -76,7 +76,7 @@ def test_a_run_leaves_a_model_that_answers_and_shares_by_its_own_tokens(run):
     assert (photo.id in reply.images) is (name not in ("world_text", "world_retrieval"))
     assert model.can_paint is (photo.id in reply.images)
     if name == "world_text":
-        assert not model.renderer.config.own_pixels and model.perceptron is not None
+        assert not model.renderer.config.own_pixels and model.photo_encoder is not None
 
 
 def test_the_llm_and_the_painter_of_all_but_text_stand_still(run, base):
@@ -197,13 +197,13 @@ def test_multimodal_learning_reads_captions_where_it_is_told_to(base, tmp_path):
 # ----------------------------------------------------------------------------- parts and settings
 
 
-@pytest.mark.parametrize("perceptron", ["qformer", "caption"])
+@pytest.mark.parametrize("photo_encoder", ["qformer", "caption"])
 @pytest.mark.parametrize("name", ["dvtm", "pipeline", "vokens", "gill"])
-def test_any_bridge_stands_on_any_perceptron(tokenizers, name, perceptron, rng):
+def test_any_bridge_stands_on_any_photo_encoder(tokenizers, name, photo_encoder, rng):
     base = build_model(tokenizers, bridge="pipeline")
-    if perceptron == "caption":
+    if photo_encoder == "caption":
         base.captioner = build_model(tokenizers, bridge="pipeline")
-        base.captioner.painter, base.perceptron = None, None
+        base.captioner.painter, base.photo_encoder = None, None
         base.renderer.config = replace(base.renderer.config, perceive="caption")
     choices = {"num_layers": 1, "num_heads": 2} if name in ("vokens", "gill") else {}
     model = with_bridge(base, BRIDGE_CONFIGS[name](**choices), seed=0)
@@ -295,8 +295,13 @@ def test_the_systems_see_the_same_dialogues_for_as_many_steps():
 
 def test_gill_moves_its_maps_and_rows_alone():
     stage = WorldGill().stage
-    moves = ("perceptron.project.x", "language.new_tokens.input_nD", "bridge.mapper.x")
-    still = ("perceptron.qformer.x", "perceptron.queries_QC", "language.model.x", "painter.text.x")
+    moves = ("photo_encoder.project.x", "language.new_tokens.input_nD", "bridge.mapper.x")
+    still = (
+        "photo_encoder.qformer.x",
+        "photo_encoder.queries_QC",
+        "language.model.x",
+        "painter.text.x",
+    )
     assert [stage.multiplier(name) for name in (*moves, *still)] == [1] * 3 + [0] * 4
 
 
@@ -310,7 +315,7 @@ def test_an_album_of_zero_photos_is_refused_where_nothing_else_gives_a_photo(bas
 
 def test_a_model_without_painter_or_eyes_is_named(tokenizers):
     base = build_model(tokenizers, bridge="pipeline")
-    base.name, base.perceptron = "blind", None
+    base.name, base.photo_encoder = "blind", None
     with pytest.raises(ConfigError, match='"blind" has no vision encoder'):
         with_bridge(base, GillConfig(), seed=0)
     base.painter = None

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from conftest import build_model, dialogues_with_photos
+from photoworld.drawing import photo_pixels
 from showtell.dialogue import USER, Turn
 from showtell.models.checkpoint import save_model
 from showtell.recipes import load_model, run_recipe
@@ -16,7 +17,6 @@ from showtell.recipes.bridged import attending
 from showtell.recipes.tasks import DialogueTask, captioning_example, world_pixels
 from showtell.recipes.world_base import StageRunner
 from showtell.recipes.world_v2 import WorldV2, opening, still
-from showtell.world.drawing import photo_pixels
 
 SETTINGS = ["num_dialogues=24", "calibration_dialogues=30", "cross_attention_layers=[1]"]
 SETTINGS += ["stage.steps=1", "stage.batch_size=3", "seeing.steps=2", "seeing.batch_size=4"]
@@ -54,7 +54,7 @@ def run(base, tmp_path_factory):
 
 def test_a_run_leaves_a_model_that_attends_to_photos(run):
     model = load_model(str(run[0]))
-    assert model.name == "world_v2" and model.perceptron.attended and model.can_paint
+    assert model.name == "world_v2" and model.photo_encoder.attended and model.can_paint
     model.decoding = replace(model.decoding, share_threshold=0.0, num_steps=1, max_new_tokens=3)
     photo = replace(next(p for d in dialogues_with_photos(1) for p in d.photos), origin="user")
     turns = (Turn(speaker=USER, elements=(photo,)),)
@@ -66,8 +66,8 @@ def test_llama_stands_still_while_the_new_layers_learn_to_see(run):
     before, after, again, end = run[1]
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     layer = "language.model.model.layers.1"
-    assert {"perceptron.project.weight", f"{layer}.cross_attn_attn_gate"} <= moved
-    assert all(name.startswith(("perceptron.", layer)) for name in moved)
+    assert {"photo_encoder.project.weight", f"{layer}.cross_attn_attn_gate"} <= moved
+    assert all(name.startswith(("photo_encoder.", layer)) for name in moved)
     moved = {name for name, value in again.items() if not torch.equal(value, end[name])}
     assert "language.model.model.layers.0.mlp.up_proj.weight" in moved
     assert any(name.startswith("painter.unet") for name in moved)
@@ -77,7 +77,7 @@ def test_the_longest_name_lets_a_new_layer_move():
     stage = still(WorldV2().seeing, (1, 4))
     assert stage.multiplier("language.model.model.layers.4.cross_attn.q_proj.weight") == 1
     assert stage.multiplier("language.model.model.layers.40.mlp.up_proj.weight") == 0
-    assert stage.multiplier("perceptron.project.weight") == 1
+    assert stage.multiplier("photo_encoder.project.weight") == 1
 
 
 def test_gates_open_faster_than_the_rest_of_their_layers_moves():

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from showtell.bridges import DvtmConfig
 from showtell.config import from_plain, override, to_plain
 from showtell.errors import ConfigError
+from showtell.papers import DvtmConfig
 from showtell.recipes.world_base import WorldBase
 from showtell.recipes.world_dialogue import WorldDialogue
 
@@ -22,8 +22,8 @@ def test_a_setting_reaches_its_field_with_its_type():
     assert (config.painter.steps, config.seed, config.vae.ema) == (7, 3, None)
     assert config.photochat == "a=b" and config.painter.weights == {"v": 0.5}
     assert WorldBase().painter.steps != 7
-    dotted = override(WorldBase(), ["qformer.learning_rates.perceptron.vision=0.5"])
-    assert dotted.qformer.learning_rates == {"perceptron.vision": 0.5}
+    dotted = override(WorldBase(), ["qformer.learning_rates.photo_encoder.vision=0.5"])
+    assert dotted.qformer.learning_rates == {"photo_encoder.vision": 0.5}
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def embed_with(
 ) -> Embed:
     """``embed`` of a model: square pixels -> the vision encoder's features -> album vectors.
 
-    For GILL: ``embed_with(perceptron.features, gill.photo_keys, size=224)``.
+    For GILL: ``embed_with(photo_encoder.features, gill.photo_keys, size=224)``.
     """
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from showtell.agent.exits import exit_code_of
 from showtell.cli.album import album_app
 from showtell.cli.data import data_app
 from showtell.cli.judge import judge_app
@@ -25,7 +26,6 @@ from showtell.cli.options import (
     print_json,
 )
 from showtell.errors import UsageError
-from showtell.serve.exits import exit_code_of
 
 app = typer.Typer(
     name="showtell",
@@ -85,8 +85,8 @@ def chat(
     is one answer: ordered "parts" of type text or photo, "p_share", "seconds_to_first_word" and
     "seconds_to_photo".
     """
-    from showtell.serve.chat import TerminalChat, answer_lines, check_lines
-    from showtell.serve.terminal import screen_of
+    from showtell.agent.chat import TerminalChat, answer_lines, check_lines
+    from showtell.agent.terminal import screen_of
 
     photos = photo or []
     check_lines(say or [], photos)

@@ -39,9 +39,9 @@ def data_show(
     skip_bad: SkipOption = False,
 ) -> None:
     """Print a dialogue, its trained tokens coloured."""
+    from showtell.agent.show import dialogue_at, shown_as_dict, shown_dialogue
+    from showtell.agent.terminal import screen_of
     from showtell.data.sources import open_data
-    from showtell.serve.show import dialogue_at, shown_as_dict, shown_dialogue
-    from showtell.serve.terminal import screen_of
 
     source = open_data(data, skip_bad=skip_bad)
     dialogue = dialogue_at(source, index)
@@ -65,8 +65,8 @@ def data_stats(
     """Count dialogues, turns, photos and tokens."""
     from itertools import islice
 
+    from showtell.agent.show import statistics
     from showtell.data.sources import open_data
-    from showtell.serve.show import statistics
 
     source = open_data(data, skip_bad=skip_bad)
     render = render_of(model or READERS.get(source.kind, "mini"))
@@ -215,9 +215,9 @@ def data_fetch(
     json: JsonOption = False,
 ) -> None:
     """Download a data set from its owners' addresses; run it again to go on where it stopped."""
+    from showtell.agent.bar import download_bar
     from showtell.data.fetch import fetch
     from showtell.data.fetch_sources import default_folder, source_of
-    from showtell.serve.bar import download_bar
 
     source = source_of(name)
     print(f"{source.notice} Its owners' page: {source.page}", file=sys.stderr, flush=True)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from showtell.agent.show import Render
     from showtell.metrics.report import Report
-    from showtell.serve.show import Render
 
 DATA_HELP = (
     "world:test, world:novel, world:dev, world:train or world:100000-100999; photochat:, "

@@ -37,7 +37,7 @@ def to_decide(dialogue: Dialogue) -> Iterator[str | None]:
 
 
 def to_paint(dialogue: Dialogue) -> Iterator[str | None]:
-    """Photos to learn from with their captions: perceptron, painter, retrieval."""
+    """Photos to learn from with their captions: photo_encoder, painter, retrieval."""
     for photo in dialogue.photos:
         if not has_pixels(photo):
             yield "the photo is missing"
@@ -86,7 +86,7 @@ def minigpt5(dialogue: Dialogue) -> Iterator[str | None]:
 NEEDS: dict[str, Need] = {
     "text (language model, photochat_small)": to_say,
     "share moments (photochat_small)": to_decide,
-    "captioned photos (perceptron, painter, retrieval)": to_paint,
+    "captioned photos (photo_encoder, painter, retrieval)": to_paint,
     "end to end (dvtm, pipeline)": end_to_end,
     "MiniGPT-5's rule (vokens on MMDialog)": minigpt5,
 }

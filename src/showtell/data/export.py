@@ -74,8 +74,8 @@ def export_world(
     Everything is written into a folder beside ``out`` first, so an interrupted export leaves
     nothing half done and nothing that was there is touched.
     """
+    from photoworld.drawing import photo_pixels
     from showtell.data.images import save_photo
-    from showtell.world.drawing import photo_pixels
 
     num_dialogues = num_photos = 0
     with new_folder(out) as part, open(part / FILE_NAME, "w", encoding="utf-8") as file:

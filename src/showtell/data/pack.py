@@ -152,7 +152,7 @@ def _pixels(photo: Photo, dialogue: Dialogue) -> tuple[str, bytes] | None:
     if photo.path is None:
         if "scene" not in photo.labels:
             return None
-        from showtell.world.drawing import photo_pixels
+        from photoworld.drawing import photo_pixels
 
         buffer = io.BytesIO()
         photo_pixels(photo).save(buffer, format="PNG")

@@ -28,7 +28,7 @@ def photo_image(photo: Photo) -> Image.Image:
                 f'the photo "{photo.id[:80]}" is missing; wanted its pixels. Get the photo, or '
                 "leave such dialogues out with --missing-photos=skip."
             )
-        from showtell.world.drawing import photo_pixels
+        from photoworld.drawing import photo_pixels
 
         return photo_pixels(photo)
     return packed_photo(Path(photo.path)) if is_packed(photo.path) else load_photo(photo.path)

@@ -147,7 +147,7 @@ class DataSource:
             read = read_shards if self.kind == "shards" else FORMATS[self.kind].read
             yield from read(path, skip_bad=self.skip_bad, on_skip=self.skipped.append)
         if self.seeds is not None:
-            from showtell.world.talk import world_dialogue
+            from photoworld.talk import world_dialogue
 
             for seed in self.seeds:
                 yield world_dialogue(seed, novel=self.novel)

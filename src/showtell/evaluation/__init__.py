@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from photoworld.scenes import split_of
 from showtell.data.sources import DataSource, open_data
 from showtell.dialogue import Dialogue
 from showtell.errors import DataError, UsageError
@@ -23,7 +24,6 @@ from showtell.models.checkpoint import read_description
 from showtell.recipes import SHIPPED, load_model, model_folder
 from showtell.recipes.forms import form_named
 from showtell.recipes.tasks import swap_speakers
-from showtell.world.scenes import split_of
 
 
 def evaluate(
@@ -65,8 +65,8 @@ def evaluate(
     used: dict[str, str] = {}
     named = bool(protocols or form)
     if source.kind == "world" and not named:
+        from photoworld.oracle import AttributeReader
         from showtell.evaluation.world import dropped_turns, measure_world
-        from showtell.world.oracle import AttributeReader
 
         dialogues = list(islice(source, limit))
         if not dialogues:

@@ -39,8 +39,8 @@ from showtell.metrics.protocols import protocol_named
 from showtell.metrics.records import Matched, Record, read_records
 from showtell.metrics.report import Value
 from showtell.metrics.score_rows import Rows, Told
+from showtell.models.decoder import write_texts
 from showtell.models.dialogue_model import PhotoDialogueModel, to_image
-from showtell.models.writing import write_texts
 
 REPLIES = 1000
 BATCH = 16  # contexts that are answered at once

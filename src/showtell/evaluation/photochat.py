@@ -38,8 +38,8 @@ from showtell.metrics.moment import (
 )
 from showtell.metrics.report import Reported, Value
 from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.share_chance import share_chances
 from showtell.recipes.photochat_task import calibrated, rendered_moments
-from showtell.sharing.moment import share_chances
 
 REPLIES = 1000
 

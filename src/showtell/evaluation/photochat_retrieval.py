@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from showtell.album.bm25 import bm25_scores, words_of
+from showtell.album.descriptions import DescriptionRanker
 from showtell.dialogue import Dialogue
 from showtell.errors import MissingDependency
 from showtell.metrics.report import Value, mean_value, percentiles, resample_counts
 from showtell.metrics.retrieval import ranks, retrieval_values
 from showtell.recipes.photochat_retrieval import Candidates, candidates_of
-from showtell.sharing.bm25 import bm25_scores, words_of
-from showtell.sharing.descriptions import DescriptionRanker
 
 BASELINE = "bm25"
 PREFIX = "retrieval"

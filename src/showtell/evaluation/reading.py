@@ -125,7 +125,7 @@ def read_dialogues(
 
 
 def _seen_pixels(model: PhotoDialogueModel) -> Callable[[Photo], Tensor] | None:
-    if model.perceptron is None:
+    if model.photo_encoder is None:
         return None
     side = photo_sides(model)[0]
     return lambda photo: square_pixels(photo, side)
@@ -133,7 +133,7 @@ def _seen_pixels(model: PhotoDialogueModel) -> Callable[[Photo], Tensor] | None:
 
 def seen_images(model: PhotoDialogueModel, turns: Sequence[Turn]) -> dict[str, Image.Image]:
     """The photos of a context that can be seen, by id, at the size that the model sees."""
-    if model.perceptron is None and model.captioner is None:
+    if model.photo_encoder is None and model.captioner is None:
         return {}
     side = photo_sides(model)[0]
     photos = (photo for turn in turns for photo in turn.photos if has_pixels(photo))

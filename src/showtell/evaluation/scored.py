@@ -13,6 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from photoworld.drawing import photo_pixels
+from photoworld.oracle import NUM_FEATURES, AttributeReader
+from photoworld.scenes import ATTRIBUTES
+from photoworld.talk import world_dialogue
 from showtell.dialogue import AGENT, Dialogue
 from showtell.errors import DataError
 from showtell.evaluation.outputs import Outputs, gold_answer
@@ -26,10 +30,6 @@ from showtell.metrics.similarity import cosines, mmdialog_relevance, sentence_si
 from showtell.metrics.text import psdg_counts, rouge_l_f1
 from showtell.metrics.text_meteor import meteor, meteor_exact_stem
 from showtell.models.dialogue_model import to_image, to_pixels
-from showtell.world.drawing import photo_pixels
-from showtell.world.oracle import NUM_FEATURES, AttributeReader
-from showtell.world.scenes import ATTRIBUTES
-from showtell.world.talk import world_dialogue
 
 FEW_PHOTOS = 2000  # below it FID and IS are left out
 OTHER_SEEDS = 150_000  # test dialogues whose photos stand for "other real photos"

@@ -16,6 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from photoworld.drawing import photo_pixels
+from photoworld.oracle import NUM_FEATURES, AttributeReader
+from photoworld.scenes import DEV_SEEDS
+from photoworld.talk import named_attributes, world_dialogue
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.evaluation.reading import read_gold
 from showtell.evaluation.world_photos import (
@@ -35,13 +39,9 @@ from showtell.metrics.moment import best_threshold, keyword_score, moment_values
 from showtell.metrics.photos import frechet_distance
 from showtell.metrics.report import Value, mean_value
 from showtell.metrics.text import distinct_n, text_values
+from showtell.models.decoder import write_texts
 from showtell.models.dialogue_model import PhotoDialogueModel, to_image, to_pixels
-from showtell.models.writing import write_texts
 from showtell.prompt import IGNORED, Rendered, Renderer
-from showtell.world.drawing import photo_pixels
-from showtell.world.oracle import NUM_FEATURES, AttributeReader
-from showtell.world.scenes import DEV_SEEDS
-from showtell.world.talk import named_attributes, world_dialogue
 
 # ---------------------------------------------------------------------------------- the moment
 
@@ -85,7 +85,7 @@ def share_moments(
     for start in range(0, len(dialogues), batch_size):
         part = dialogues[start : start + batch_size]
         rows = [model.renderer.render(d) for d in read[start : start + batch_size]]
-        pixels = (lambda photo: to_pixels(photo_pixels(photo))) if model.perceptron else None
+        pixels = (lambda photo: to_pixels(photo_pixels(photo))) if model.photo_encoder else None
         gold = read_gold(model, rows, pixels_of=pixels)
         columns["p"] += gold.p_share_M
         for number, (row, dialogue) in enumerate(zip(rows, part, strict=True)):
@@ -263,7 +263,7 @@ def seeing_report(
     contexts = [read[case.dialogue].turns[: len(case.context)] for case in cases]
     replies = first_texts(model, contexts, images, seed=seed, told=told)
     blind = []
-    if model.perceptron is not None:
+    if model.photo_encoder is not None:
         grey = Image.new("RGB", (64, 64), (128, 128, 128))
         unseen = [{**i, case.photo.id: grey} for i, case in zip(images, cases, strict=True)]
         blind = first_texts(model, contexts, unseen, seed=seed, what="blind replies", told=told)

@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from photoworld.drawing import photo_pixels
+from photoworld.oracle import AttributeReader
+from photoworld.scenes import ATTRIBUTES
 from showtell.album.retrieval import retrieve
 from showtell.data.images import load_photo, square
 from showtell.dialogue import AGENT, Dialogue, Turn
 from showtell.metrics.report import Value, mean_value
 from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
-from showtell.world.drawing import photo_pixels
-from showtell.world.oracle import AttributeReader
-from showtell.world.scenes import ATTRIBUTES
 
 Told = Callable[[str, int, int], None]
 BATCH, BATCH_ON_GPU = 16, 128  # dialogues that are answered at once

@@ -221,7 +221,7 @@ def _tokens(tokenizer: Any, texts: Sequence[str], most: int) -> tuple[Any, int]:
 
 def load_world_reader(name: str) -> tuple[PixelEncoder, int]:
     """(features, how many) of one of the photo world's own readers: for use offline."""
-    from showtell.world.oracle import NUM_FEATURES, AttributeReader
+    from photoworld.oracle import NUM_FEATURES, AttributeReader
 
     if name not in WORLD_READERS:
         raise DataError(

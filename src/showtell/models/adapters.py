@@ -32,7 +32,7 @@ from showtell.errors import CheckpointError, ConfigError, MissingDependency
 if TYPE_CHECKING:
     from transformers import DynamicCache
 
-    from showtell.models.language_model import LanguageModel
+    from showtell.models.language import LanguageModel
 
 FOLDER, CONFIG, WEIGHTS = "adapter", "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."  # peft's own name for the model that an adapter sits in
@@ -107,7 +107,7 @@ def add_prefix(language: LanguageModel, config: PrefixConfig) -> None:
     if getattr(language.model.config, "cross_attention_layers", None):
         raise ConfigError(
             "this language model has cross-attention layers, whose places in the cache a prefix "
-            "would take for photos; use LoRA, or a perceptron whose tokens are read"
+            "would take for photos; use LoRA, or a photo encoder whose tokens are read"
         )
     settings = _peft().PrefixTuningConfig(
         num_virtual_tokens=config.num_tokens,

@@ -2,7 +2,8 @@
 
     showtell.json        kind, name, card, decoding, renderer, bridge, recipe
     language_model/      transformers layout            painter/      diffusers layout (optional)
-    perceptron/          optional                          captioner/    a model (pipeline only)
+    perceptron/          the photo encoder (optional)
+    captioner/           a model (pipeline only)
     bridge.safetensors   what a bridge has learnt (optional)
     decision.safetensors GILL's head that says: retrieve or paint (optional)
 
@@ -23,18 +24,19 @@ from safetensors.torch import load_file, save_file
 
 from showtell.config import from_plain, to_plain
 from showtell.errors import CheckpointError, StorageError
-from showtell.models.code_painter import CodePainter
 from showtell.models.cross_attention import has_cross_attention
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
-from showtell.models.language_model import LanguageModel
+from showtell.models.language import LanguageModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Bridge
-from showtell.models.perceptron import AnyPerceptron, load_perceptron
+from showtell.models.photo_encoder import AnyPhotoEncoder, load_photo_encoder
+from showtell.models.vq_painter import VqPainter
+from showtell.papers.gill_decision import FILE as DECISION
+from showtell.papers.gill_decision import DecisionHead, head_of
 from showtell.prompt import Renderer, RendererConfig
-from showtell.sharing.decision import FILE as DECISION
-from showtell.sharing.decision import DecisionHead, head_of
 
 FORMAT = 1
+FOLDER = "perceptron"  # the papers' word for the photo encoder, kept in checkpoints
 BRIDGE = "bridge.safetensors"  # absent where a bridge has nothing to learn
 
 
@@ -48,9 +50,9 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         model.language.save_pretrained(fresh / "language_model")
-        if isinstance(model.perceptron, AnyPerceptron):
-            model.perceptron.save_pretrained(fresh / "perceptron")
-        if isinstance(model.painter, LatentDiffusionPainter | CodePainter):
+        if isinstance(model.photo_encoder, AnyPhotoEncoder):
+            model.photo_encoder.save_pretrained(fresh / FOLDER)
+        if isinstance(model.painter, LatentDiffusionPainter | VqPainter):
             model.painter.save_pretrained(fresh / "painter")
         if any(True for _ in model.bridge.parameters()):
             state = model.bridge.state_dict()
@@ -124,33 +126,32 @@ def load_model_folder(
     """
     description = read_description(folder)
     language = LanguageModel.from_pretrained(folder / "language_model", dtype=dtype)
-    perceptron = (
-        load_perceptron(folder / "perceptron", dtype=dtype)
-        if (folder / "perceptron").is_dir()
-        else None
+    photo_encoder = (
+        load_photo_encoder(folder / FOLDER, dtype=dtype) if (folder / FOLDER).is_dir() else None
     )
-    painter: LatentDiffusionPainter | CodePainter | None = None
+    painter: LatentDiffusionPainter | VqPainter | None = None
     if (folder / "painter" / "code_painter.json").is_file():
-        painter = CodePainter.from_pretrained(folder / "painter", dtype=dtype)
+        painter = VqPainter.from_pretrained(folder / "painter", dtype=dtype)
     elif (folder / "painter").is_dir():
         painter = LatentDiffusionPainter.from_pretrained(folder / "painter", dtype=dtype)
     config = from_plain(RendererConfig, description["renderer"])
-    if perceptron is not None and perceptron.num_tokens != config.num_photo_tokens:
+    if photo_encoder is not None and photo_encoder.num_tokens != config.num_photo_tokens:
         raise CheckpointError(
-            f'"{folder}": the perceptron gives {perceptron.num_tokens} tokens a photo and the '
-            f"renderer wants {config.num_photo_tokens}; these are parts of two models; "
+            f'"{folder}": the photo encoder gives {photo_encoder.num_tokens} tokens a photo and '
+            f"the renderer wants {config.num_photo_tokens}; these are parts of two models; "
             "copy the model again"
         )
-    if perceptron is not None and perceptron.language_width != language.width:
+    if photo_encoder is not None and photo_encoder.language_width != language.width:
         raise CheckpointError(
-            f'"{folder}": the perceptron gives tokens of width {perceptron.language_width} and the '
-            f"language model reads {language.width}; these are parts of two models; "
+            f'"{folder}": the photo encoder gives tokens of width '
+            f"{photo_encoder.language_width} and the language model reads "
+            f"{language.width}; these are parts of two models; "
             "copy the model again"
         )
-    if perceptron is not None and perceptron.attended and not has_cross_attention(language):
+    if photo_encoder is not None and photo_encoder.attended and not has_cross_attention(language):
         raise CheckpointError(
-            f'"{folder}": the perceptron gives photos to attend to and the language model has no '
-            "cross-attention layers; these are parts of two models; copy the model again"
+            f'"{folder}": the photo encoder gives photos to attend to and the language model has '
+            "no cross-attention layers; these are parts of two models; copy the model again"
         )
     bridge = bridge_of(description["bridge"], language)
     if any(True for _ in bridge.parameters()):
@@ -166,7 +167,7 @@ def load_model_folder(
         if (folder / "captioner").is_dir()
         else None
     )
-    seer = perceptron or (captioner.perceptron if captioner is not None else None)
+    seer = photo_encoder or (captioner.photo_encoder if captioner is not None else None)
     if hasattr(bridge, "features") and hasattr(seer, "features"):
         # GILL compares its query with what the vision encoder sees.
         bridge.features = seer.features  # type: ignore[union-attr, assignment]
@@ -175,7 +176,7 @@ def load_model_folder(
     return PhotoDialogueModel(
         captioner=captioner,
         language=language,
-        perceptron=perceptron,
+        photo_encoder=photo_encoder,
         bridge=bridge,
         painter=painter,
         renderer=Renderer(language.tokenizer, config),

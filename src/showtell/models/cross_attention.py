@@ -1,7 +1,7 @@
 """Photos that an LLM attends to instead of reading them as tokens (2408.08650 v2: Llama-Vision).
 
-The layers are transformers' Mllama text layers, the perceptron a ViT whose states, projected to the
-LLM's width, are what they look at. In the text a photo is one token, <|photo|>; that token and
+The layers are transformers' Mllama text layers, the photo encoder a ViT whose states, projected to
+the LLM's width, are what they look at. In the text a photo is one token, <|photo|>; that token and
 those after it see the photo, with all photos before it. (Llama-Vision's own rule: up to the next
 photo.) Nothing tells a photo's number but the token from which on it is seen.
 
@@ -31,7 +31,7 @@ from showtell.errors import CheckpointError, ConfigError
 from showtell.models.painter import MAX_SHARD_SIZE
 
 if TYPE_CHECKING:
-    from showtell.models.language_model import LanguageModel
+    from showtell.models.language import LanguageModel
 
 FILE, DESCRIPTION = "projection.safetensors", "perceptron.json"
 
@@ -128,7 +128,7 @@ def with_cross_attention(language: LanguageModel, *, layers: Sequence[int]) -> L
         raise ConfigError(
             f"cross-attention layers go into a Llama without a prefix, this is "
             f"{type(llama).__name__}{' with one' if language.prefix is not None else ''}; start "
-            "from a base model of that kind, or use another perceptron"
+            "from a base model of that kind, or use another photo encoder"
         )
     if any("lora_" in name for name, _ in llama.named_parameters()):
         raise ConfigError(
@@ -169,10 +169,10 @@ def with_cross_attention(language: LanguageModel, *, layers: Sequence[int]) -> L
     return grown
 
 
-# ------------------------------------------------------------------------------- the perceptron
+# ------------------------------------------------------------------------------- the photo encoder
 
 
-class CrossAttentionPerceptron(nn.Module):
+class CrossAttentionPhotoEncoder(nn.Module):
     """ViT + linear projector, as Llama-Vision's: all states of a photo, to be attended to."""
 
     attended = True
@@ -220,7 +220,7 @@ class CrossAttentionPerceptron(nn.Module):
     @classmethod
     def from_pretrained(
         cls, folder: Path, *, dtype: torch.dtype = torch.float32
-    ) -> CrossAttentionPerceptron:
+    ) -> CrossAttentionPhotoEncoder:
         """Read from this machine. Raises CheckpointError."""
         try:
             rows = load_file(folder / FILE)
@@ -231,11 +231,11 @@ class CrossAttentionPerceptron(nn.Module):
                 local_files_only=True,
                 add_pooling_layer=False,
             )
-            perceptron = cls(vision=vision, language_width=len(rows["bias"]))
-            perceptron.project.load_state_dict(rows)
+            photo_encoder = cls(vision=vision, language_width=len(rows["bias"]))
+            photo_encoder.project.load_state_dict(rows)
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(
-                f'the perceptron in "{folder}" cannot be read ({type(error).__name__}: {error}); '
-                f"wanted vision/, {FILE} and {DESCRIPTION}; copy or train it again"
+                f'the photo encoder in "{folder}" cannot be read ({type(error).__name__}: {error});'
+                f" wanted vision/, {FILE} and {DESCRIPTION}; copy or train it again"
             ) from error
-        return perceptron.to(dtype)
+        return photo_encoder.to(dtype)

@@ -14,12 +14,12 @@ from torch import Tensor
 from showtell.batch import Batch, collate
 from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.errors import ConfigError
-from showtell.models.answering import Answerer, Decoding, Reply
 from showtell.models.cross_attention import has_cross_attention
-from showtell.models.language_model import LanguageModel
-from showtell.models.parts import Bridge, Painter, Perceptron, PhotoSpans, PhotoTargets
+from showtell.models.language import LanguageModel
+from showtell.models.parts import Bridge, Painter, PhotoEncoder, PhotoSpans, PhotoTargets
 from showtell.models.pixels import to_image, to_pixels
 from showtell.models.reading import share_logit
+from showtell.models.respond import Answerer, Decoding, Reply
 from showtell.prompt import IGNORED, Renderer
 
 __all__ = [
@@ -48,7 +48,7 @@ class PhotoDialogueModel(Answerer):
         self,
         *,
         language: LanguageModel,
-        perceptron: Perceptron | None,
+        photo_encoder: PhotoEncoder | None,
         bridge: Bridge,
         painter: Painter | None,
         renderer: Renderer,
@@ -59,7 +59,7 @@ class PhotoDialogueModel(Answerer):
     ) -> None:
         super().__init__()
         self.language = language
-        self.perceptron = perceptron
+        self.photo_encoder = photo_encoder
         self.bridge = bridge
         self.painter = painter
         self.renderer = renderer
@@ -74,9 +74,14 @@ class PhotoDialogueModel(Answerer):
                     f"the renderer has {key} {said} and the bridge {type(bridge).__name__} "
                     f"{wanted}; give RendererConfig the span_tokens and span_trained of the bridge"
                 )
-        if perceptron is not None and perceptron.attended and not has_cross_attention(language):
+        if (
+            photo_encoder is not None
+            and photo_encoder.attended
+            and not has_cross_attention(language)
+        ):
             raise ConfigError(
-                f"the LLM has no cross-attention layers, which {type(perceptron).__name__} needs; "
+                f"the LLM has no cross-attention layers, which "
+                f"{type(photo_encoder).__name__} needs; "
                 "give it some with models.cross_attention.with_cross_attention"
             )
 
@@ -125,10 +130,10 @@ class PhotoDialogueModel(Answerer):
         """Perceive the photos, put them in their places, run the LLM once."""
         batch = batch.to(self.device)
         embeds_BTD, photos = self.language.embed(batch.ids_BT), None
-        if batch.seen_pixels_P3HW is not None and self.perceptron is not None:
+        if batch.seen_pixels_P3HW is not None and self.photo_encoder is not None:
             embeds_BTD, photos = self.put_photos(
                 embeds_BTD,
-                self.perceptron(batch.seen_pixels_P3HW),
+                self.photo_encoder(batch.seen_pixels_P3HW),
                 row_P=batch.seen_row_P,
                 start_P=batch.seen_start_P,
             )

@@ -13,8 +13,8 @@ from showtell.album.index import Album
 from showtell.data.images import load_photo, square
 from showtell.dialogue import Photo
 from showtell.errors import ConfigError, DataError
+from showtell.models.decoder import Writer
 from showtell.models.parts import Bridge, Conditioning, Painter, PhotoSpans
-from showtell.models.writing import Writer
 
 if TYPE_CHECKING:
     from showtell.models.dialogue_model import PhotoDialogueModel
@@ -52,7 +52,7 @@ class Finder(Writer):
     @property
     def seen_side(self) -> int | None:
         """Pixels a side of a photo, as the model's vision encoder was made for; None without."""
-        seer = self.perceptron or (self.captioner.perceptron if self.captioner else None)
+        seer = self.photo_encoder or (self.captioner.photo_encoder if self.captioner else None)
         vision = getattr(seer, "vision", None)
         return None if vision is None else int(vision.config.image_size)
 

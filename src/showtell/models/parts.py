@@ -1,6 +1,6 @@
 """The protocols of the model's parts and the types that pass between them. Read this file first.
 
-     Dialogue -> Renderer -> Batch -> Perceptron --+
+     Dialogue -> Renderer -> Batch -> PhotoEncoder --+
                                                    +-> LanguageModel -> PhotoSpans -> BRIDGE
                                   text embeddings -+                                    |
                               Photo <- Painter <- Conditioning <-----------------------+
@@ -172,7 +172,7 @@ class Bridge(nn.Module, ABC):
         """Told before each step how many epochs have passed; annealing schedules listen."""
 
 
-class Perceptron(Protocol):
+class PhotoEncoder(Protocol):
     """Photos -> Q embeddings each, of LLM width.
 
     In the text a photo takes ``num_tokens`` places. The embeddings stand in these (Q of them), or,

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from showtell.dialogue import AGENT, Turn
 from showtell.models.cache_rows import joined, taken
 from showtell.models.cross_attention import AttendedPhotos, attended_photos, seen_on
-from showtell.models.language_model import LanguageModel
-from showtell.models.parts import Perceptron
+from showtell.models.language import LanguageModel
+from showtell.models.parts import PhotoEncoder
 from showtell.models.pixels import to_pixels
 from showtell.prompt import Rendered, Renderer
 
@@ -81,7 +81,7 @@ class Reader(nn.Module):
     """The part of ``PhotoDialogueModel`` that reads."""
 
     language: LanguageModel
-    perceptron: Perceptron | None
+    photo_encoder: PhotoEncoder | None
     renderer: Renderer
 
     @property
@@ -109,7 +109,9 @@ class Reader(nn.Module):
         rows = [
             self.renderer.render_turns(
                 turns,
-                has_pixels=lambda photo, own=own: photo.id in own and self.perceptron is not None,  # type: ignore[misc]
+                has_pixels=lambda photo, own=own: (
+                    photo.id in own and self.photo_encoder is not None
+                ),  # type: ignore[misc]
             )
             for turns, own in zip(contexts, images, strict=True)
         ]
@@ -158,7 +160,7 @@ class Reader(nn.Module):
         """Photos where the LLM sees them: in their places, or beside the text for its
         cross-attention layers."""
         seen_PQD = seen_PQD.to(embeds_BTD.dtype)
-        if self.perceptron is not None and self.perceptron.attended:
+        if self.photo_encoder is not None and self.photo_encoder.attended:
             shape = (embeds_BTD.shape[0], embeds_BTD.shape[1])
             return embeds_BTD, attended_photos(seen_PQD, row_P=row_P, start_P=start_P, shape=shape)
         offsets_Q = torch.arange(seen_PQD.shape[1], device=seen_PQD.device)
@@ -227,11 +229,11 @@ class Reader(nn.Module):
         return states_BTD
 
     def _perceive(self, shown: Sequence[Image.Image]) -> Tensor:
-        assert self.perceptron is not None
+        assert self.photo_encoder is not None
         pixels = [to_pixels(image) for image in shown]
         if len({each.shape for each in pixels}) == 1:
-            return self.perceptron(torch.stack(pixels))
-        return torch.cat([self.perceptron(each[None]) for each in pixels])
+            return self.photo_encoder(torch.stack(pixels))
+        return torch.cat([self.photo_encoder(each[None]) for each in pixels])
 
 
 def _stacked(rows: Sequence[Tensor]) -> Tensor:

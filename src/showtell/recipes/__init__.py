@@ -110,7 +110,7 @@ _TABLE = (
         "4",
         "world_base:WorldBase",
         "world_base:run_world_base",
-        "VAE, painter, LM and perceptron of the photo world: every other run's start",
+        "VAE, painter, LM and photo_encoder of the photo world: every other run's start",
     ),
     Recipe(
         "world_mini",
@@ -250,7 +250,7 @@ _OF_STORIES = {
 }
 _OF_ANY_DATA = {
     "dialogues": "a model trained on any data: dialogues, stories, captions, with photos",
-    "perceptron_captions": "what sees photos, from captions alone",
+    "photo_encoder_captions": "what sees photos, from captions alone",
     "dialogues_end_to_end": "2408.08650 on such data, with the paper's settings",
     "dialogues_pipeline": "its pipeline baseline on such data",
     "dialogues_divter": "Divter on such data, its translator trained before or not",

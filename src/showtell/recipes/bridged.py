@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from transformers import ViTModel
 
-from showtell.bridges import (
+from showtell.errors import ConfigError
+from showtell.models.cross_attention import CrossAttentionPhotoEncoder, with_cross_attention
+from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.language import LanguageModel
+from showtell.models.painter import LatentDiffusionPainter
+from showtell.models.parts import Bridge, PhotoEncoder
+from showtell.models.photo_encoder import AnyPhotoEncoder, LinearPhotoEncoder
+from showtell.papers import (
     BRIDGE_CONFIGS,
     BRIDGES,
     DivterConfig,
@@ -20,13 +27,6 @@ from showtell.bridges import (
     Vokens,
     VokensConfig,
 )
-from showtell.errors import ConfigError
-from showtell.models.cross_attention import CrossAttentionPerceptron, with_cross_attention
-from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.models.language_model import LanguageModel
-from showtell.models.painter import LatentDiffusionPainter
-from showtell.models.parts import Bridge, Perceptron
-from showtell.models.perceptron import AnyPerceptron, LinearPerceptron
 from showtell.prompt import Renderer
 
 BridgeConfig = DvtmConfig | PipelineConfig | DivterConfig | VokensConfig | GillConfig
@@ -58,7 +58,7 @@ def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) ->
     return _rebuilt(
         base,
         language=language,
-        perceptron=base.perceptron,
+        photo_encoder=base.photo_encoder,
         bridge=bridge,
         span_tokens=bridge.span_tokens,
         span_trained=bridge.span_trained,
@@ -103,18 +103,18 @@ def _fitted(config: BridgeConfig, base: PhotoDialogueModel) -> BridgeConfig:
     return config.fitted(language_width=width, photo_width=photo_width, tower=tower)
 
 
-def vision_of(model: PhotoDialogueModel) -> AnyPerceptron:
-    """What sees photos for an album: the perceptron, or the captioner's where captions are read.
+def vision_of(model: PhotoDialogueModel) -> AnyPhotoEncoder:
+    """What sees photos for an album: the photo encoder, or the captioner's where captions are read.
 
     Raises ConfigError if nothing does.
     """
     captioner = model.captioner
-    for perceptron in (model.perceptron, captioner.perceptron if captioner else None):
-        if hasattr(perceptron, "features"):
-            return perceptron  # type: ignore[return-value]
+    for photo_encoder in (model.photo_encoder, captioner.photo_encoder if captioner else None):
+        if hasattr(photo_encoder, "features"):
+            return photo_encoder  # type: ignore[return-value]
     raise ConfigError(
         f'"{model.name}" has no vision encoder, and GILL compares its query with what one sees; '
-        "give a base model with a perceptron"
+        "give a base model with a photo encoder"
     )
 
 
@@ -123,7 +123,7 @@ def reading_linearly(base: PhotoDialogueModel, *, num_tokens: int) -> PhotoDialo
 
     GILL's W_cap (2305.17216), of which num_tokens is k. Raises ConfigError where nothing sees.
     """
-    perceptron = LinearPerceptron(
+    photo_encoder = LinearPhotoEncoder(
         vision=vision_of(base).vision,
         num_tokens=num_tokens,
         language_width=base.language.width,
@@ -131,7 +131,7 @@ def reading_linearly(base: PhotoDialogueModel, *, num_tokens: int) -> PhotoDialo
     return _rebuilt(
         base,
         language=base.language,
-        perceptron=perceptron,
+        photo_encoder=photo_encoder,
         bridge=base.bridge,
         num_photo_tokens=num_tokens,
     )
@@ -154,9 +154,9 @@ def attending(base: PhotoDialogueModel, *, layers: Sequence[int]) -> PhotoDialog
     return _rebuilt(
         base,
         language=language,
-        perceptron=CrossAttentionPerceptron(vision=vision, language_width=language.width),
+        photo_encoder=CrossAttentionPhotoEncoder(vision=vision, language_width=language.width),
         bridge=base.bridge,
-        num_photo_tokens=CrossAttentionPerceptron.num_tokens,
+        num_photo_tokens=CrossAttentionPhotoEncoder.num_tokens,
     )
 
 
@@ -164,7 +164,7 @@ def _rebuilt(
     base: PhotoDialogueModel,
     *,
     language: LanguageModel,
-    perceptron: Perceptron | None,
+    photo_encoder: PhotoEncoder | None,
     bridge: Bridge,
     **settings: Any,
 ) -> PhotoDialogueModel:
@@ -172,7 +172,7 @@ def _rebuilt(
     config = replace(base.renderer.config, **settings)
     model = PhotoDialogueModel(
         language=language,
-        perceptron=perceptron,
+        photo_encoder=photo_encoder,
         bridge=bridge,
         painter=base.painter,
         renderer=Renderer(language.tokenizer, config, has_pixels=base.renderer.has_pixels),

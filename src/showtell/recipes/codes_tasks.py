@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from showtell.errors import ConfigError
-from showtell.models.code_painter import CodePainter
 from showtell.models.painter import encode_latents
+from showtell.models.vq_painter import VqPainter
 from showtell.training.features import pixels_tensor
 
 # photos whose codes are foretold together: in a large F each code has a chance for every token
@@ -85,7 +85,7 @@ def latents_tensor(latents: np.ndarray) -> Tensor:
 class TranslatorTask:
     """Captions to the codes of their photos (L_F); a caption is written anew at each visit."""
 
-    module: CodePainter
+    module: VqPainter
     codes: np.ndarray  # (N, L)
     caption: Callable[[int, random.Random], str]  # of the photo of that number
     held_out: np.ndarray
@@ -126,7 +126,7 @@ def latents_of(vae: AutoencoderKL, photos: np.ndarray, *, batch_size: int = 64) 
 
 
 @torch.no_grad()
-def codes_of(painter: CodePainter, latents: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
+def codes_of(painter: VqPainter, latents: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
     """The codes of all photos from their latents, int16 (N, L)."""
     parts = [
         painter.vq_codes(latents_tensor(latents[start : start + batch_size])).short().cpu().numpy()
@@ -135,12 +135,12 @@ def codes_of(painter: CodePainter, latents: np.ndarray, *, batch_size: int = 256
     return np.concatenate(parts)
 
 
-def with_untrained_translator(painter: CodePainter, *, seed: int) -> CodePainter:
+def with_untrained_translator(painter: VqPainter, *, seed: int) -> VqPainter:
     """The same painter with F as it was before any training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = AutoModelForCausalLM.from_config(painter.translator.config)
-    return CodePainter(
+    return VqPainter(
         translator=fresh,
         tokenizer=painter.text.tokenizer,
         vq=painter.vq,

@@ -21,8 +21,6 @@ from typing import Any, Literal
 
 import torch
 
-from showtell.bridges import DivterConfig, DvtmConfig, GillConfig, PipelineConfig
-from showtell.bridges.vokens import PRESETS as VOKENS
 from showtell.config import to_plain
 from showtell.data.sources import DataSource, open_data
 from showtell.data.storage import write_atomically
@@ -36,12 +34,14 @@ from showtell.models.adapters import (
 )
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.papers import DivterConfig, DvtmConfig, GillConfig, PipelineConfig
+from showtell.papers.gill_stages import gill_stages
+from showtell.papers.minigpt5 import PRESETS as VOKENS
+from showtell.papers.minigpt5_stages import MLS, UAS, adapted
 from showtell.prompt import Renderer
 from showtell.recipes.bridged import BridgeConfig, with_bridge
 from showtell.recipes.forms import form_named
-from showtell.recipes.gill import gill_stages
 from showtell.recipes.tasks import DialogueTask
-from showtell.recipes.vokens_tasks import MLS, UAS, adapted
 from showtell.recipes.world_base import StageRunner
 from showtell.recipes.world_divter import code_painter
 from showtell.training.examples import Examples, Loader, Needs, photo_sides, read_examples
@@ -115,7 +115,7 @@ def seeing() -> Dialogues:
         steps=20_000,
         batch_size=64,
         learning_rate=1e-4,
-        learning_rates={"": 0.0, "perceptron": 1.0, "perceptron.vision": 0.0},
+        learning_rates={"": 0.0, "photo_encoder": 1.0, "photo_encoder.vision": 0.0},
         warmup=1000,
         decay="cosine",
         weights={"t": 1.0, "moment": 0.0, "caption": 0.0},
@@ -191,7 +191,7 @@ def gill() -> Dialogues:
 
 VARIANTS: dict[str, Callable[[], Dialogues]] = {
     "dialogues": Dialogues,
-    "perceptron_captions": seeing,
+    "photo_encoder_captions": seeing,
     "dialogues_end_to_end": end_to_end,
     "dialogues_pipeline": pipeline,
     "dialogues_divter": divter,
@@ -233,7 +233,7 @@ def run_dialogues(config: Dialogues, *, out: Path, resume: bool, name: str) -> P
 
 
 def start_model(config: Dialogues, *, name: str, source: DataSource) -> PhotoDialogueModel:
-    """The base's parts with bridge, perceptron and adapter as configured, before any training."""
+    """The base's parts with bridge, photo encoder and adapter as configured, before training."""
     from showtell.recipes import load_model
 
     painter = None
@@ -249,7 +249,7 @@ def start_model(config: Dialogues, *, name: str, source: DataSource) -> PhotoDia
     if config.perceive == "caption" and model.renderer.config.perceive != "caption":
         settings = dataclasses.replace(model.renderer.config, perceive="caption")
         model.renderer = Renderer(model.language.tokenizer, settings)
-        model.perceptron = None
+        model.photo_encoder = None
         model.captioner = load_model(config.base).requires_grad_(False)
         model.captioner.painter = None
     if config.bridge is not None:
@@ -275,11 +275,11 @@ def dialogue_task(
     swap: bool,
 ) -> DialogueTask:
     """The examples, their photos read ahead, at the sizes that the model's parts are made for."""
-    blind = model.perceptron is None and model.painter is None
+    blind = model.photo_encoder is None and model.painter is None
     loader = Loader(
         examples,
         sides=None if blind else photo_sides(model),
-        perceive=model.perceptron is not None,
+        perceive=model.photo_encoder is not None,
         paint=model.painter is not None,
         threads=config.threads,
     )

@@ -25,8 +25,8 @@ from dataclasses import replace
 from showtell.data.visdial import photo_last
 from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
 from showtell.errors import ConfigError, DataError, did_you_mean
+from showtell.papers.minigpt5_stages import Step, alignment_dialogues, story_dialogues, story_task
 from showtell.recipes.tasks import caption_dialogue
-from showtell.recipes.vokens_tasks import Step, alignment_dialogues, story_dialogues, story_task
 
 Form = Callable[[Dialogue], list[Dialogue]]
 CONTEXTS = ("both", "text", "photos", "none")

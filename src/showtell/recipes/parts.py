@@ -17,21 +17,21 @@ from typing import Literal
 import torch
 from transformers import Blip2QFormerConfig, Blip2QFormerModel, CLIPVisionModel, ViTModel
 
-from showtell.bridges import Pipeline, PipelineConfig
 from showtell.config import to_plain
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
-from showtell.models.language_model import LanguageModel
+from showtell.models.language import LanguageModel
 from showtell.models.painter import LatentDiffusionPainter
-from showtell.models.perceptron import (
+from showtell.models.photo_encoder import (
     CENTRE,
     CLIP_MEAN,
     CLIP_STD,
-    AnyPerceptron,
-    LinearPerceptron,
-    QFormerPerceptron,
+    AnyPhotoEncoder,
+    LinearPhotoEncoder,
+    QFormerPhotoEncoder,
 )
+from showtell.papers import Pipeline, PipelineConfig
 from showtell.prompt import Renderer, RendererConfig
 from showtell.recipes.small import DIALOGUE_TOKENS
 
@@ -40,7 +40,7 @@ from showtell.recipes.small import DIALOGUE_TOKENS
 class Parts:
     """``painter`` None: words only; ``vision`` None: photos are read as captions.
 
-    ``perceptron``: a "qformer" of ``num_photo_tokens`` queries on a ViT (2408.08650; its weights
+    ``photo_encoder``: a "qformer" of ``num_photo_tokens`` queries on a ViT (2408.08650; its weights
     from ``qformer``, a folder, or new, of BERT's size or of ``qformer_layers`` and the encoder's
     width), or "linear" on a ViT or CLIP (GILL). ``num_steps`` and ``guidance`` of painting are
     those of MiniGPT-5 and GILL.
@@ -49,7 +49,7 @@ class Parts:
     language: str = "models/language"
     painter: str | None = "models/painter"
     vision: str | None = "models/vision"
-    perceptron: Literal["qformer", "linear"] = "qformer"
+    photo_encoder: Literal["qformer", "linear"] = "qformer"
     qformer: str | None = None
     qformer_layers: int = 12
     num_photo_tokens: int = 32
@@ -67,15 +67,15 @@ def run_parts(config: Parts, *, out: Path, resume: bool) -> Path:
     painter = None
     if config.painter is not None:
         painter = LatentDiffusionPainter.from_pretrained(_folder(config.painter, "painter"))
-    perceptron = None if config.vision is None else _perceptron(config, language.width)
+    photo_encoder = None if config.vision is None else _photo_encoder(config, language.width)
     settings = RendererConfig(
         num_photo_tokens=config.num_photo_tokens,
         max_tokens=min(config.max_tokens, _context_of(language)),
-        perceive="caption" if perceptron is None else "pixels",
+        perceive="caption" if photo_encoder is None else "pixels",
     )
     model = PhotoDialogueModel(
         language=language,
-        perceptron=perceptron,
+        photo_encoder=photo_encoder,
         bridge=Pipeline(PipelineConfig(), tokenizer=language.tokenizer),
         painter=painter,
         renderer=Renderer(language.tokenizer, settings),
@@ -96,12 +96,12 @@ def with_marks(language: LanguageModel, *, seed: int) -> None:
         language.tokenizer.pad_token = DIALOGUE_TOKENS[0]
 
 
-def _perceptron(config: Parts, width: int) -> AnyPerceptron:
+def _photo_encoder(config: Parts, width: int) -> AnyPhotoEncoder:
     folder = _folder(config.vision or "", "vision")
     kind = _kind(folder)
-    if config.perceptron == "linear":
+    if config.photo_encoder == "linear":
         clip = kind in ("clip", "clip_vision_model")
-        return LinearPerceptron(
+        return LinearPhotoEncoder(
             vision=_read(CLIPVisionModel, folder) if clip else _vit(folder),
             num_tokens=config.num_photo_tokens,
             language_width=width,
@@ -111,7 +111,7 @@ def _perceptron(config: Parts, width: int) -> AnyPerceptron:
     if kind != "vit":
         raise ConfigError(
             f'vision is "{folder}", a {kind}; a Q-Former here reads a ViT: name one, or set '
-            "perceptron=linear"
+            "photo_encoder=linear"
         )
     vision = _vit(folder)
     if config.qformer is not None:
@@ -130,7 +130,7 @@ def _perceptron(config: Parts, width: int) -> AnyPerceptron:
                 attention_probs_dropout_prob=0.0,
             )
         )
-    return QFormerPerceptron(
+    return QFormerPhotoEncoder(
         vision=vision,
         qformer=qformer,
         num_tokens=config.num_photo_tokens,

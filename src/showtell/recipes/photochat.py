@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from showtell.bridges import Pipeline, PipelineConfig
 from showtell.config import to_plain
 from showtell.data.photochat import read_photochat, split_held_out
 from showtell.dialogue import Dialogue
@@ -23,7 +22,9 @@ from showtell.errors import ConfigError
 from showtell.metrics.moment import average_precision, best_threshold
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
-from showtell.models.language_model import LanguageModel
+from showtell.models.language import LanguageModel
+from showtell.models.share_chance import share_chances
+from showtell.papers import Pipeline, PipelineConfig
 from showtell.prompt import Rendered, Renderer, RendererConfig
 from showtell.recipes import small
 from showtell.recipes.photochat_task import (
@@ -35,7 +36,6 @@ from showtell.recipes.photochat_task import (
     with_dropout,
 )
 from showtell.recipes.world_base import StageRunner
-from showtell.sharing.moment import share_chances
 from showtell.training.stage import Stage
 
 CARD = {
@@ -175,14 +175,14 @@ def new_language(config: PhotochatSmall, tokenizer: PreTrainedTokenizerFast) -> 
 
 
 def new_model(language: LanguageModel) -> PhotoDialogueModel:
-    """The text side alone: no perceptron, no painter; photos are read and told in words."""
+    """The text side alone: no photo encoder, no painter; photos are read and told in words."""
     renderer = Renderer(
         language.tokenizer,
         RendererConfig(perceive="caption", speakers=("user", "agent"), max_tokens=1024),
     )
     return PhotoDialogueModel(
         language=language,
-        perceptron=None,
+        photo_encoder=None,
         bridge=Pipeline(PipelineConfig(), tokenizer=language.tokenizer),
         painter=None,
         renderer=renderer,

@@ -17,13 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from showtell.config import to_plain
-from showtell.dialogue import Dialogue
-from showtell.metrics.retrieval import mean_reciprocal_rank, ranks
-from showtell.recipes.photochat import training_dialogues
-from showtell.recipes.world_base import StageRunner
-from showtell.sharing.bm25 import words_of
-from showtell.sharing.descriptions import (
+from showtell.album.bm25 import words_of
+from showtell.album.descriptions import (
     Bags,
     DescriptionEncoder,
     DescriptionRanker,
@@ -32,6 +27,11 @@ from showtell.sharing.descriptions import (
     photo_query,
     vocabulary_of,
 )
+from showtell.config import to_plain
+from showtell.dialogue import Dialogue
+from showtell.metrics.retrieval import mean_reciprocal_rank, ranks
+from showtell.recipes.photochat import training_dialogues
+from showtell.recipes.world_base import StageRunner
 from showtell.training.stage import Stage
 
 

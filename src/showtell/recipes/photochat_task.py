@@ -24,10 +24,10 @@ from showtell.metrics.moment import (
     tfidf_moment_scores,
 )
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.models.language_model import LanguageModel
+from showtell.models.language import LanguageModel
+from showtell.models.share_chance import exchanged, share_chances
 from showtell.prompt import IGNORED, Rendered, Renderer
 from showtell.recipes.tasks import words_dropped
-from showtell.sharing.moment import exchanged, share_chances
 
 
 def rendered_moments(renderer: Renderer, dialogues: Sequence[Dialogue]) -> list[Rendered]:

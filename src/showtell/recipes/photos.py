@@ -30,7 +30,6 @@ from transformers import (
     CLIPVisionModel,
 )
 
-from showtell.bridges import Pipeline, PipelineConfig
 from showtell.config import to_plain
 from showtell.data.images import load_photo, square
 from showtell.data.sources import open_data
@@ -39,9 +38,10 @@ from showtell.dialogue import Photo
 from showtell.errors import CheckpointError, DataError
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
-from showtell.models.language_model import LanguageModel
+from showtell.models.language import LanguageModel
 from showtell.models.painter import ClipTextTower, LatentDiffusionPainter
-from showtell.models.perceptron import QFormerPerceptron
+from showtell.models.photo_encoder import QFormerPhotoEncoder
+from showtell.papers import Pipeline, PipelineConfig
 from showtell.prompt import Renderer, RendererConfig
 from showtell.recipes import small
 from showtell.recipes.photos_tasks import CaptioningTask, PhotosContrastiveTask
@@ -101,7 +101,7 @@ class PhotosCaptioner(PhotosConfig):
             steps=1500,
             batch_size=48,
             learning_rate=1e-3,
-            learning_rates={"perceptron.vision": 0.25},
+            learning_rates={"photo_encoder.vision": 0.25},
             warmup=100,
             decay="cosine",
             betas=(0.9, 0.98),
@@ -313,7 +313,7 @@ def build_captioner(config: PhotosCaptioner, photos: Sequence[Photo]) -> PhotoDi
     tokenizer = small.train_dialogue_tokenizer(words, vocabulary=VOCABULARY)
     language = LanguageModel(small.build_language_model(tokenizer), tokenizer)
     vision = small.build_vision() if config.vision is None else _clip_vision(config.vision)
-    perceptron = QFormerPerceptron(
+    photo_encoder = QFormerPhotoEncoder(
         vision=vision,
         qformer=small.build_qformer(vision_width=vision.config.hidden_size),
         num_tokens=config.num_photo_tokens,
@@ -322,7 +322,7 @@ def build_captioner(config: PhotosCaptioner, photos: Sequence[Photo]) -> PhotoDi
     settings = RendererConfig(num_photo_tokens=config.num_photo_tokens, own_pixels=False)
     return PhotoDialogueModel(
         language=language,
-        perceptron=perceptron,
+        photo_encoder=photo_encoder,
         bridge=Pipeline(PipelineConfig(), tokenizer=tokenizer),
         painter=None,
         renderer=Renderer(tokenizer, settings, has_pixels=lambda photo: "pixels" in photo.labels),

@@ -100,7 +100,7 @@ class CaptioningTask:
     """A photo by the user, answered by one of its captions; nothing of when to share."""
 
     module: PhotoDialogueModel
-    pixels: np.ndarray  # uint8 (N, H, W, 3), H and W at least the perceptron's
+    pixels: np.ndarray  # uint8 (N, H, W, 3), H and W at least the photo encoder's
     captions: Captions
     held_pixels: np.ndarray
     held_captions: Captions

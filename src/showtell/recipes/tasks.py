@@ -14,17 +14,17 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import ViTModel
 
+from photoworld.drawing import photo_pixels
+from photoworld.oracle import label_scenes
+from photoworld.scenes import ATTRIBUTES, Scene
 from showtell.batch import Batch, collate
 from showtell.devices import mixed_precision
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
 from showtell.models.painter import LatentDiffusionPainter
-from showtell.models.perceptron import QFormerPerceptron
+from showtell.models.photo_encoder import QFormerPhotoEncoder
 from showtell.prompt import IGNORED, Rendered, Renderer
 from showtell.training.features import captioned_scene, pixels_tensor
-from showtell.world.drawing import photo_pixels
-from showtell.world.oracle import label_scenes
-from showtell.world.scenes import ATTRIBUTES, Scene
 
 
 @dataclass
@@ -107,22 +107,22 @@ class LabelledVision(nn.Module):
         return {name: head(seen_NC) for name, head in self.heads.items()}
 
 
-class LabelledPerceptron(nn.Module):
-    """A perceptron with one linear head for each attribute, on the mean of its tokens.
+class LabelledPhotoEncoder(nn.Module):
+    """A photo encoder with one linear head for each attribute, on the mean of its tokens.
 
     The tokens are normalised as an LLM's first layer normalises them. So they hold all that the
     encoder sees before an LLM is asked to read them, as the Q-Former of BLIP-2 learns to
     represent photos before it meets its LLM (2301.12597, section 3.2).
     """
 
-    def __init__(self, perceptron: QFormerPerceptron) -> None:
+    def __init__(self, photo_encoder: QFormerPhotoEncoder) -> None:
         super().__init__()
-        self.perceptron = perceptron
-        self.heads = _attribute_heads(perceptron.language_width)
+        self.photo_encoder = photo_encoder
+        self.heads = _attribute_heads(photo_encoder.language_width)
 
     def forward(self, pixels_N3HW: Tensor) -> dict[str, Tensor]:
         """Pixels in [0, 1] -> logits (N, options) by attribute."""
-        tokens_NQD = self.perceptron(pixels_N3HW).float()
+        tokens_NQD = self.photo_encoder(pixels_N3HW).float()
         mean_ND = F.rms_norm(tokens_NQD, tokens_NQD.shape[-1:]).mean(1)
         return {name: head(mean_ND) for name, head in self.heads.items()}
 
@@ -137,7 +137,7 @@ def _attribute_heads(width: int) -> nn.ModuleDict:
 class VisionTask:
     """Drawn photos to their labels: what stands in for the pretraining of a vision encoder."""
 
-    module: LabelledVision | LabelledPerceptron
+    module: LabelledVision | LabelledPhotoEncoder
     photos: np.ndarray  # uint8 (N, H, W, 3)
     scenes: Sequence[Scene]
     held_out: np.ndarray
@@ -377,7 +377,7 @@ class DialogueTask:
 
 
 def caption_dialogue(photo: Photo) -> Dialogue:
-    """A photo by the user, answered by its caption: how a perceptron learns, and captions."""
+    """A photo by the user, answered by its caption: how a photo encoder learns, and captions."""
     answer = Photo(id=photo.id, caption=photo.caption)
     return Dialogue(
         id=f"caption-{photo.id}",

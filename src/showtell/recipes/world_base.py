@@ -1,4 +1,4 @@
-"""world_base: what the papers take as pretrained, trained once: VAE, painter, LM, perceptron."""
+"""world_base: what the papers take as pretrained, trained once: VAE, painter, LM, photo_encoder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from diffusers import AutoencoderKL
 from torch import nn
 from transformers import ViTModel
 
-from showtell.bridges import Pipeline, PipelineConfig
+from photoworld.scenes import Scene, write_caption
+from photoworld.talk import world_dialogue
 from showtell.config import to_plain
 from showtell.data.photochat import read_photochat, split_held_out
 from showtell.devices import the_device
@@ -23,18 +24,19 @@ from showtell.errors import ConfigError
 from showtell.metrics.pictures import loss_curves
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.models.language_model import LanguageModel
+from showtell.models.language import LanguageModel
 from showtell.models.painter import ClipTextTower, LatentDiffusionPainter
-from showtell.models.perceptron import (
-    LinearPerceptron,
-    QFormerPerceptron,
-    load_perceptron,
+from showtell.models.photo_encoder import (
+    LinearPhotoEncoder,
+    QFormerPhotoEncoder,
+    load_photo_encoder,
 )
+from showtell.papers import Pipeline, PipelineConfig
 from showtell.prompt import Renderer, RendererConfig
 from showtell.recipes import small
 from showtell.recipes.tasks import (
     DialogueTask,
-    LabelledPerceptron,
+    LabelledPhotoEncoder,
     LabelledVision,
     PainterTask,
     VaeTask,
@@ -47,8 +49,6 @@ from showtell.recipes.tasks import (
 from showtell.training.features import cached_rows, photo_scene, world_photos
 from showtell.training.loop import run_stage
 from showtell.training.stage import Stage
-from showtell.world.scenes import Scene, write_caption
-from showtell.world.talk import world_dialogue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ class WorldBase:
             steps=600,
             batch_size=128,
             learning_rate=1.5e-3,
-            learning_rates={"perceptron.vision": 0.0},
+            learning_rates={"photo_encoder.vision": 0.0},
             warmup=80,
             decay="cosine",
             betas=(0.9, 0.98),
@@ -156,13 +156,13 @@ class WorldBase:
             evaluate_every=200,
         )
     )
-    perceptron: Stage = field(
+    photo_encoder: Stage = field(
         default=Stage(
-            name="perceptron",
+            name="photo_encoder",
             steps=1500,
             batch_size=48,
             learning_rate=1.2e-3,
-            learning_rates={"perceptron.vision": 0.25},
+            learning_rates={"photo_encoder.vision": 0.25},
             warmup=100,
             decay="cosine",
             betas=(0.9, 0.98),
@@ -183,7 +183,7 @@ def run_world_base(config: WorldBase, *, out: Path, resume: bool) -> Path:
     found = replace(config, start=config.start and str(model_folder(config.start)))
     painter = train_painter(found, run)
     language = train_language(found, run)
-    model = train_perceptron(found, run, language=language, painter=painter)
+    model = train_photo_encoder(found, run, language=language, painter=painter)
     save_model(model, out / "model", recipe={"name": "world_base", "config": to_plain(config)})
     return out / "model"
 
@@ -299,7 +299,7 @@ def train_language(config: WorldBase, run: StageRunner) -> LanguageModel:
     renderer = Renderer(tokenizer, RendererConfig(perceive="caption", speakers=("user", "agent")))
     model = PhotoDialogueModel(
         language=language,
-        perceptron=None,
+        photo_encoder=None,
         bridge=Pipeline(PipelineConfig(), tokenizer=tokenizer),
         painter=None,
         renderer=renderer,
@@ -326,7 +326,7 @@ def train_language(config: WorldBase, run: StageRunner) -> LanguageModel:
 
 
 def train_vision(config: WorldBase, run: StageRunner) -> ViTModel:
-    """The perceptron's ViT on the attributes of drawn photos, as others' are on labelled ones."""
+    """The photo encoder's ViT on attributes of drawn photos, as others' are on labelled ones."""
     folder = run.out / "vision" / "model"
     if run.finished(config.vision):
         return ViTModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False)
@@ -338,49 +338,51 @@ def train_vision(config: WorldBase, run: StageRunner) -> ViTModel:
     return module.vision
 
 
-def new_linear(config: WorldBase, run: StageRunner, *, language_width: int) -> LinearPerceptron:
+def new_linear(config: WorldBase, run: StageRunner, *, language_width: int) -> LinearPhotoEncoder:
     """A linear map from the ViT's feature, untrained, or the one to start from."""
     if config.start is not None:
-        started = load_perceptron(Path(config.start) / "perceptron")
-        fits = isinstance(started, LinearPerceptron) and started.language_width == language_width
+        started = load_photo_encoder(Path(config.start) / "perceptron")
+        fits = isinstance(started, LinearPhotoEncoder) and started.language_width == language_width
         if fits and not config.vision.steps:
             return started  # type: ignore[return-value]
         vision = train_vision(config, run) if config.vision.steps else started.vision
     else:
         vision = train_vision(config, run)
     torch.manual_seed(config.seed)
-    return LinearPerceptron(
+    return LinearPhotoEncoder(
         vision=vision, num_tokens=config.num_photo_tokens, language_width=language_width
     )
 
 
-def train_qformer(config: WorldBase, run: StageRunner, *, language_width: int) -> QFormerPerceptron:
+def train_qformer(
+    config: WorldBase, run: StageRunner, *, language_width: int
+) -> QFormerPhotoEncoder:
     """ViT, then Q-Former on the same labels, before an LLM reads its tokens."""
     folder = run.out / "qformer" / "model"
     if run.finished(config.qformer):
-        return QFormerPerceptron.from_pretrained(folder)
+        return QFormerPhotoEncoder.from_pretrained(folder)
     if config.start is not None:
-        perceptron = QFormerPerceptron.from_pretrained(Path(config.start) / "perceptron")
+        photo_encoder = QFormerPhotoEncoder.from_pretrained(Path(config.start) / "perceptron")
         if config.vision.steps:
-            perceptron.vision = train_vision(config, run)
-        if perceptron.language_width != language_width:
+            photo_encoder.vision = train_vision(config, run)
+        if photo_encoder.language_width != language_width:
             torch.manual_seed(config.seed)
-            perceptron.project = nn.Linear(perceptron.project.in_features, language_width)
+            photo_encoder.project = nn.Linear(photo_encoder.project.in_features, language_width)
     else:
         vision = train_vision(config, run)
         torch.manual_seed(config.seed)
-        perceptron = QFormerPerceptron(
+        photo_encoder = QFormerPhotoEncoder(
             vision=vision,
             qformer=small.build_qformer(),
             num_tokens=config.num_photo_tokens,
             language_width=language_width,
         )
     if config.qformer.steps:
-        module = LabelledPerceptron(perceptron)
+        module = LabelledPhotoEncoder(photo_encoder)
         run.run(config.qformer, VisionTask(module, *_labelled_photos(config, run)))
-        perceptron.save_pretrained(folder)
+        photo_encoder.save_pretrained(folder)
         run.finish(config.qformer)
-    return perceptron
+    return photo_encoder
 
 
 def _labelled_photos(
@@ -401,20 +403,20 @@ def _dev_photos(run: StageRunner) -> tuple[list[Scene], np.ndarray]:
     return scenes, world_photos(scenes, run.out / "cache" / "photos-dev.npy")
 
 
-def train_perceptron(
+def train_photo_encoder(
     config: WorldBase,
     run: StageRunner,
     *,
     language: LanguageModel,
     painter: LatentDiffusionPainter | None,
 ) -> PhotoDialogueModel:
-    """The perceptron by captioning, and by dialogues in which photos are seen, half and half."""
+    """The photo encoder by captioning, and by dialogues in which photos are seen, half and half."""
     start = new_linear if config.reader == "linear" else train_qformer
-    perceptron = start(config, run, language_width=language.width)
+    photo_encoder = start(config, run, language_width=language.width)
     torch.manual_seed(config.seed)
     model = PhotoDialogueModel(
         language=language,
-        perceptron=perceptron,
+        photo_encoder=photo_encoder,
         bridge=Pipeline(PipelineConfig(), tokenizer=language.tokenizer),
         painter=None,
         renderer=Renderer(
@@ -434,7 +436,7 @@ def train_perceptron(
         excerpts=config.excerpts,
         excerpt_only=lambda index: bool(index % 2),
     )
-    run.run(config.perceptron, task)
+    run.run(config.photo_encoder, task)
     model.painter = painter
     return model
 

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from diffusers import VQModel
 
+from photoworld.scenes import DEV_SEEDS, Scene, write_caption
 from showtell.config import to_plain
 from showtell.devices import the_device
 from showtell.errors import ConfigError
-from showtell.models.code_painter import CodePainter
 from showtell.models.painter import LatentDiffusionPainter, shrinks
 from showtell.models.ranker import ClipRanker
+from showtell.models.vq_painter import VqPainter
 from showtell.recipes import small
 from showtell.recipes.codes_tasks import (
     TranslatorTask,
@@ -35,7 +36,6 @@ from showtell.recipes.world_base import StageRunner
 from showtell.recipes.world_contrastive import WorldContrastive, run_world_contrastive
 from showtell.training.features import cached_rows, photo_scene, world_photos
 from showtell.training.stage import Stage
-from showtell.world.scenes import DEV_SEEDS, Scene, write_caption
 
 _CONTRASTIVE = WorldContrastive()
 
@@ -133,7 +133,7 @@ def train_translator(
     vq = train_vq(config, run, latents, dev)
     torch.manual_seed(config.seed)
     tokenizer = base.text.tokenizer
-    painter = CodePainter(
+    painter = VqPainter(
         translator=small.build_translator(
             tokenizer,
             num_codes=config.num_codes,

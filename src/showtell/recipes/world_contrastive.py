@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from photoworld.scenes import DEV_SEEDS, Scene, write_caption
 from showtell.config import to_plain
 from showtell.recipes import small
 from showtell.recipes.world_base import StageRunner
 from showtell.training.features import photo_scene, pixels_tensor, world_photos
 from showtell.training.stage import Stage
-from showtell.world.scenes import DEV_SEEDS, Scene, write_caption
 
 
 @dataclass(frozen=True, kw_only=True)

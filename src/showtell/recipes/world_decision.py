@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from photoworld.scenes import ATTRIBUTES
+from photoworld.talk import world_dialogue
 from showtell.album.index import Album
 from showtell.batch import collate
 from showtell.dialogue import Dialogue, Photo
 from showtell.errors import DataError
 from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.papers.gill_decision import DecisionHead, train_decision
 from showtell.recipes.tasks import world_pixels
-from showtell.sharing.decision import DecisionHead, train_decision
 from showtell.training.features import photo_scene
-from showtell.world.scenes import ATTRIBUTES
-from showtell.world.talk import world_dialogue
 
 
 def fewest_misses(photos: Sequence[Photo], album: Album) -> np.ndarray:
@@ -71,7 +71,7 @@ def share_states(
         batch = collate(
             rows,
             pad_id=model.language.tokenizer.pad_token_id,
-            pixels_of=world_pixels if model.perceptron is not None else None,
+            pixels_of=world_pixels if model.photo_encoder is not None else None,
             paint=False,
         )
         states.append(model.gather_spans(model.states(batch), batch).after_NKD.cpu())

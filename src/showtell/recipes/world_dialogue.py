@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import torch
 
-from showtell.bridges import BRIDGE_CONFIGS, BRIDGES, DvtmConfig, PipelineConfig
+from photoworld.oracle import AttributeReader
+from photoworld.scenes import DEV_SEEDS, TRAIN_SEEDS
+from photoworld.talk import OPENINGS, world_dialogue, world_exercise
 from showtell.config import from_plain, to_plain
 from showtell.devices import the_device
 from showtell.dialogue import Dialogue
@@ -19,10 +21,11 @@ from showtell.metrics.moment import best_threshold
 from showtell.models.checkpoint import load_model_folder, save_model
 from showtell.models.cross_attention import has_cross_attention
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.models.language_model import LanguageModel
+from showtell.models.language import LanguageModel
 from showtell.models.parts import Bridge
-from showtell.models.perceptron import LinearPerceptron
+from showtell.models.photo_encoder import LinearPhotoEncoder
 from showtell.models.vocabulary import part_twins
+from showtell.papers import BRIDGE_CONFIGS, BRIDGES, DvtmConfig, PipelineConfig
 from showtell.prompt import Renderer
 from showtell.recipes.bridged import (
     BridgeConfig,
@@ -35,9 +38,6 @@ from showtell.recipes.tasks import DialogueTask, world_pixels
 from showtell.recipes.world_base import StageRunner
 from showtell.training.features import captioned_scene
 from showtell.training.stage import Stage
-from showtell.world.oracle import AttributeReader
-from showtell.world.scenes import DEV_SEEDS, TRAIN_SEEDS
-from showtell.world.talk import OPENINGS, world_dialogue, world_exercise
 
 LIMITS = (
     "It knows a small drawn world: twenty subjects (dogs, cakes, robots, the friends Mia and Leo, "
@@ -53,8 +53,8 @@ class WorldDialogue:
     """One stage on the world's dialogues from ``base`` (world_base's model).
 
     ``bridge`` chooses the system: DvtmConfig is the end-to-end model (2408.08650), PipelineConfig
-    the pipeline, whose parts get the same steps but no gradient from one another. ``perceptron``:
-    the base's own where it is of that kind ("qformer"), else a new one over its vision encoder
+    the pipeline, whose parts get the same steps but no gradient from one another.
+    ``photo_encoder``: the base's own where it is of that kind ("qformer"), else a new one over its vision encoder
     ("linear"; "cross_attention": its states are attended to by ``cross_attention_layers`` of the
     LLM, which start shut and say nothing of photos: see ``world_v2.py``); or "caption": photos of
     the context are read as captions by the base's own captioner; or "none": the LLM knows only that
@@ -71,7 +71,7 @@ class WorldDialogue:
     # the paper anneals over three epochs; these runs see less than one
     bridge: BridgeConfig = field(default=DvtmConfig(annealing_epochs=0.3))
     start_captions: int = 256  # by which a new mapper is started (see Bridge.start); 0: as built
-    perceptron: Perceiving = "qformer"
+    photo_encoder: Perceiving = "qformer"
     photo_tokens: int | None = None  # of a "linear" one (GILL's k); None: as many as the base's
     cross_attention_layers: tuple[int, ...] = (1, 4)  # their numbers among all, new ones included
     stage: Stage = field(
@@ -121,7 +121,7 @@ PAPER = WorldDialogue(  # 2408.08650, section 3.1, on the world instead of Photo
 PIPELINE = dataclasses.replace(
     WorldDialogue(),
     bridge=PipelineConfig(),
-    perceptron="caption",
+    photo_encoder="caption",
     stage=dataclasses.replace(WorldDialogue().stage, name="pipeline"),
 )
 
@@ -161,7 +161,7 @@ def run_world_dialogue(
 
 
 def start_model(config: WorldDialogue, *, name: str) -> PhotoDialogueModel:
-    """The base's parts with the configured bridge and perceptron, before any training.
+    """The base's parts with the configured bridge and photo_encoder, before any training.
 
     Raises ConfigError if there is no base.
     """
@@ -172,12 +172,13 @@ def start_model(config: WorldDialogue, *, name: str) -> PhotoDialogueModel:
             '"showtell train world_base", or name one with --set base=PATH'
         )
     if config.photo_tokens is not None and (
-        config.perceptron != "linear" or config.photo_tokens < 1
+        config.photo_encoder != "linear" or config.photo_tokens < 1
     ):
         raise ConfigError(
-            f'photo_tokens is {config.photo_tokens} with perceptron="{config.perceptron}"; it says '
-            "how many tokens a linear map makes of a photo, one or more; set perceptron=linear, or "
-            "leave photo_tokens out"
+            f"photo_tokens is {config.photo_tokens} with "
+            f'photo_encoder="{config.photo_encoder}"; it says how'
+            " many tokens a linear map makes of a photo, one or more; set "
+            "photo_encoder=linear, or leave photo_tokens out"
         )
     if config.start_captions < 0 or config.start_captions == 1:
         raise ConfigError(
@@ -186,25 +187,27 @@ def start_model(config: WorldDialogue, *, name: str) -> PhotoDialogueModel:
         )
     torch.manual_seed(config.seed)
     model = load_folder(base)
-    if config.perceptron in ("caption", "none"):
-        perceive = "caption" if config.perceptron == "caption" else "nothing"
+    if config.photo_encoder in ("caption", "none"):
+        perceive = "caption" if config.photo_encoder == "caption" else "nothing"
         settings = dataclasses.replace(model.renderer.config, perceive=perceive)
         model.renderer = Renderer(model.language.tokenizer, settings)
-        model.perceptron = None
-    if config.perceptron == "caption":
+        model.photo_encoder = None
+    if config.photo_encoder == "caption":
         model.captioner = load_folder(base).requires_grad_(False)
         model.captioner.painter = None
-    elif config.perceptron == "linear":
+    elif config.photo_encoder == "linear":
         num_tokens = config.photo_tokens or model.renderer.config.num_photo_tokens
-        known = isinstance(model.perceptron, LinearPerceptron) and model.perceptron.num_tokens
+        known = (
+            isinstance(model.photo_encoder, LinearPhotoEncoder) and model.photo_encoder.num_tokens
+        )
         if known != num_tokens:
             model = reading_linearly(model, num_tokens=num_tokens)
-    elif config.perceptron == "cross_attention" and not has_cross_attention(model.language):
+    elif config.photo_encoder == "cross_attention" and not has_cross_attention(model.language):
         model = attending(model, layers=config.cross_attention_layers)
-    elif config.perceptron == "qformer" and isinstance(model.perceptron, LinearPerceptron):
+    elif config.photo_encoder == "qformer" and isinstance(model.photo_encoder, LinearPhotoEncoder):
         raise ConfigError(
-            f'perceptron is "qformer", and the one in "{base}" is linear; wanted a base with a '
-            'Q-Former; set perceptron=linear, or train world_base with reader="qformer"'
+            f'photo_encoder is "qformer", and the one in "{base}" is linear; wanted a base with a '
+            'Q-Former; set photo_encoder=linear, or train world_base with reader="qformer"'
         )
     before, model = model, with_bridge(model, config.bridge, seed=config.seed)
     if config.part_twins:

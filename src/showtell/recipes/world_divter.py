@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from showtell.bridges import DivterConfig
 from showtell.errors import ConfigError
-from showtell.models.code_painter import CodePainter
+from showtell.models.vq_painter import VqPainter
+from showtell.papers import DivterConfig
 from showtell.recipes.codes_tasks import with_untrained_translator
 from showtell.recipes.world_base import StageRunner
 from showtell.recipes.world_dialogue import (
@@ -37,7 +37,7 @@ class WorldDivter(WorldDialogue):
     pretrained: bool = True
     num_samples: int | None = None
     bridge: DivterConfig = DivterConfig()
-    perceptron: Perceiving = "caption"
+    photo_encoder: Perceiving = "caption"
     stage: Stage = field(
         default=replace(
             _WORLD,
@@ -70,7 +70,7 @@ def code_painter(
     num_samples: int | None,
     seed: int,
     made_by: str = "world_codes",
-) -> CodePainter:
+) -> VqPainter:
     """V, F and the ranker of a model that the recipe ``made_by`` trains, F perhaps untrained.
 
     Raises ConfigError, CheckpointError.
@@ -80,7 +80,7 @@ def code_painter(
             f'codes is "{codes}", and there is no code_painter.json; train it first with '
             f'"showtell train {made_by}", or name its model with --set codes=PATH'
         )
-    painter = CodePainter.from_pretrained(Path(codes))
+    painter = VqPainter.from_pretrained(Path(codes))
     if num_samples is not None:
         painter.num_samples = num_samples
     if painter.num_samples > 1 and painter.rank is None:

@@ -19,14 +19,16 @@ from typing import Any
 
 import torch
 
-from showtell.bridges import PipelineConfig
+from photoworld.long import long_dialogue
+from photoworld.stories import world_story
 from showtell.dialogue import AGENT, USER, Dialogue, Turn
 from showtell.errors import ConfigError
 from showtell.models.adapters import LoraConfig, add_lora, require_peft
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import TextTower, painter_sizes
+from showtell.papers import PipelineConfig
+from showtell.papers.minigpt5_stages import Step, adapted, story_dialogues
 from showtell.recipes.forms import steps_of
-from showtell.recipes.vokens_tasks import Step, adapted, story_dialogues
 from showtell.recipes.world_base import StageRunner
 from showtell.recipes.world_dialogue import (
     WorldDialogue,
@@ -44,8 +46,6 @@ from showtell.recipes.world_systems import (
     run_world_vokens,
 )
 from showtell.training.stage import Stage
-from showtell.world.long import long_dialogue
-from showtell.world.stories import world_story
 
 _VOKENS = WorldVokens().stage
 
@@ -107,7 +107,7 @@ def readable(text: str, tower: TextTower) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class StoryText(WorldDialogue):
-    """``adapter`` learns the texts; LLM and perceptron stand still as in MiniGPT-5."""
+    """``adapter`` learns the texts; LLM and photo_encoder stand still as in MiniGPT-5."""
 
     excerpts: float = 0.0
     bridge: PipelineConfig = PipelineConfig()

@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from photoworld.oracle_training import train_reader
 from showtell.config import to_plain
-from showtell.world.oracle_training import train_reader
 
 
 @dataclass(frozen=True, kw_only=True)

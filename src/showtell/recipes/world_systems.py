@@ -17,9 +17,11 @@ from pathlib import Path
 
 import torch
 
+from photoworld.drawing import draw
+from photoworld.scenes import ATTRIBUTES, TRAIN_SEEDS
+from photoworld.talk import world_dialogue
 from showtell.album.index import Album, AlbumPhoto, empty_album
 from showtell.album.ingest import PHOTOS, embed_with
-from showtell.bridges import Gill, GillConfig, PipelineConfig, VokensConfig
 from showtell.data.images import save_photo
 from showtell.dialogue import Dialogue, Photo
 from showtell.errors import ConfigError
@@ -31,11 +33,9 @@ from showtell.models.adapters import (
     require_peft,
 )
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.prompt import Renderer
-from showtell.recipes.gill import FROZEN, WEIGHTS, gill_stages
-from showtell.recipes.small import IMAGE_SIZE
-from showtell.recipes.tasks import DialogueTask, world_pixels
-from showtell.recipes.vokens_tasks import (
+from showtell.papers import Gill, GillConfig, PipelineConfig, VokensConfig
+from showtell.papers.gill_stages import FROZEN, WEIGHTS, gill_stages
+from showtell.papers.minigpt5_stages import (
     MLS,
     UAS,
     adapted,
@@ -43,6 +43,9 @@ from showtell.recipes.vokens_tasks import (
     instruction_dialogue,
     undescribed,
 )
+from showtell.prompt import Renderer
+from showtell.recipes.small import IMAGE_SIZE
+from showtell.recipes.tasks import DialogueTask, world_pixels
 from showtell.recipes.world_base import StageRunner
 from showtell.recipes.world_decision import world_head
 from showtell.recipes.world_dialogue import (
@@ -53,9 +56,6 @@ from showtell.recipes.world_dialogue import (
 )
 from showtell.training.features import captioned_scene
 from showtell.training.stage import Stage
-from showtell.world.drawing import draw
-from showtell.world.scenes import ATTRIBUTES, TRAIN_SEEDS
-from showtell.world.talk import world_dialogue
 
 _WORLD = WorldDialogue().stage
 MOMENT = _WORLD.weights["moment"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from photoworld.talk import world_dialogue
 from showtell.dialogue import Dialogue
 from showtell.recipes.tasks import captioning_example
 from showtell.recipes.world_base import StageRunner
@@ -21,7 +22,6 @@ from showtell.recipes.world_dialogue import (
     start_model,
 )
 from showtell.training.stage import Stage
-from showtell.world.talk import world_dialogue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class WorldV2(WorldDialogue):
     while they are, nothing else in these layers learns.
     """
 
-    perceptron: Perceiving = "cross_attention"
+    photo_encoder: Perceiving = "cross_attention"
     gate_rate: float = 20.0
     seeing: Stage = field(
         default=Stage(
@@ -40,7 +40,7 @@ class WorldV2(WorldDialogue):
             steps=1500,
             batch_size=48,
             learning_rate=1.2e-3,
-            learning_rates={"perceptron.vision": 0.25, "painter": 0.0, "bridge": 0.0},
+            learning_rates={"photo_encoder.vision": 0.25, "painter": 0.0, "bridge": 0.0},
             warmup=100,
             decay="cosine",
             betas=(0.9, 0.98),

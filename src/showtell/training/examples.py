@@ -47,7 +47,7 @@ class Needs:
         """``captions``: whether a loss wants them, though the bridge has its own tokens."""
         return cls(
             renderer=model.renderer,
-            seen=model.perceptron is not None or model.captioner is not None,
+            seen=model.photo_encoder is not None or model.captioner is not None,
             made=model.painter is not None,
             captions=captions or not model.renderer.span_ids,
         )

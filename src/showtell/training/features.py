@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from photoworld.drawing import draw
+from photoworld.scenes import Scene, sample_scene, write_caption
 from showtell.errors import StorageError
-from showtell.world.drawing import draw
-from showtell.world.scenes import Scene, sample_scene, write_caption
 
 
 def photo_scene(seed: int, *, novel: bool = False) -> Scene:

@@ -1,0 +1,75 @@
+"""Ten questions and answers about a photo of the world, as VisDial has them.
+
+Seven rounds settle something of the photo (subject, colour, count, place, time, weather, spot),
+the others ask for what is not in it; in any order. The form is that of ``data/visdial.py``: the
+user shows the photo and asks, the agent answers; ``photo_last`` there makes GILL's task of it.
+Everything follows from an integer seed; splits are those of ``scenes.py``.
+"""
+
+from __future__ import annotations
+
+import random
+
+from photoworld.facts import things, where_to
+from photoworld.scenes import ATTRIBUTES, LOOKS, Scene, sample_scene, split_of, write_caption
+from photoworld.templates import word, write
+from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
+
+ROUNDS = 10
+_ASKED = {  # what is asked, and the acts of question and answer
+    "subject": ("q_what", "c_what"),
+    "colour": ("q_colour", "c_colour"),
+    "count": ("q_count", "c_count"),
+    "place": ("q_place", "c_where"),
+    "time": ("q_time", "c_when"),
+    "weather": ("q_weather", "c_sky"),
+}
+_WHERE = ("and where is that?", "where in the photo?", "where exactly?")
+_OTHERS = ("do you see {} too?", "is {} in it?", "and {}?")
+
+
+def world_rounds(seed: int) -> Dialogue:
+    """The rounds of a seed. Labels of an answer: ``named`` (attribute to value); of the photo:
+    ``scene``, ``stated``, ``determined`` (by all rounds)."""
+    rng = random.Random(f"rounds-{seed}")
+    scene = sample_scene(rng)
+    with_kept = split_of(seed) in ("test", "independent")
+    asked = [what for what in (*_ASKED, "spot") if what != "colour" or scene.subject not in LOOKS]
+    asked += ["nothing"] * (ROUNDS - len(asked))
+    rng.shuffle(asked)
+    turns: list[Turn] = []
+    for what in asked:
+        turns += _round(what, scene, rng, with_kept=with_kept)
+    determined = [name for name in ATTRIBUTES if any(name in t.labels["named"] for t in turns)]
+    caption, stated = write_caption(scene, rng, always=determined)
+    labels = {"scene": scene.as_dict(), "stated": list(stated), "determined": determined}
+    photo = Photo(id=f"rounds-{seed}", caption=caption, labels=labels)
+    shown = Turn(speaker=USER, elements=(photo,))
+    return Dialogue(
+        id=f"rounds-{seed}",
+        turns=(shown, *turns),
+        labels={"seed": seed, "split": split_of(seed)},
+    )
+
+
+def _round(what: str, scene: Scene, rng: random.Random, *, with_kept: bool) -> list[Turn]:
+    """A question and its answer."""
+    named: frozenset[str] = frozenset()
+    if what == "nothing":
+        asked = rng.choice(_OTHERS).format(word("who", scene, rng=rng)[0])
+        answer = f"{word('no', scene, rng=rng)[0]}. {word('news', scene, rng=rng)[0]}"
+    elif what == "spot":
+        asked = rng.choice(_WHERE)
+        words, named = where_to(scene, rng)
+        answer = f"{words}. {word('c_end', scene, rng=rng)[0]}"
+    else:
+        question, told = _ASKED[what]
+        seen = {"seen": things(scene, rng, colour=False, count=False)}
+        asked = write((question,), scene, rng=rng, with_kept=with_kept).text
+        written = write((told,), scene, rng=rng, with_kept=with_kept, values=seen)
+        answer, named = written.text, written.named
+    labels = {"named": {name: getattr(scene, name) for name in sorted(named)}}
+    return [
+        Turn(speaker=USER, elements=(asked,), labels={"named": {}}),
+        Turn(speaker=AGENT, elements=(answer,), labels=labels),
+    ]

@@ -1,0 +1,287 @@
+"""Stories of the photo world: five steps, each a text and a photo, as VIST has them.
+
+What stays and what changes is told in words, or can only be seen, so that the last photo follows
+partly from its own text, partly from earlier texts, partly from earlier photos. One *role* is drawn
+for each of place, time, weather and spot (relation and anchor):
+
+    role      over the five steps                             the last photo follows from
+    told      stays; the first text says it                   text, photos
+    seen      stays; no text says it                          photos
+    moved     changes at a step between, whose text says so   text, photos
+    turned    changes at the last step, whose text says so    last
+    planned   changes at the last step; an earlier text said  text
+              what the last photo would be
+    open      is another at every step; no text says it       (nothing)
+
+Every story has at least one of seen, turned and planned. Subject, count and colour stay; the first
+text may name them. What is not said to change stays as it was. Everything follows from an integer
+seed; splits are those of ``scenes.py``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from photoworld.facts import Phrase, known_things, things, where_to
+from photoworld.scenes import (
+    ANCHORS,
+    ATTRIBUTES,
+    LOOKS,
+    PLACES,
+    RELATIONS,
+    TIMES,
+    WEATHERS,
+    Scene,
+    is_novel,
+    sample_scene,
+    split_of,
+    write_caption,
+)
+from photoworld.templates import lower_case, sentence_case, word
+from showtell.dialogue import AGENT, Dialogue, Photo, Turn
+
+STEPS = 5
+UNITS: dict[str, tuple[str, ...]] = {
+    "place": ("place",),
+    "time": ("time",),
+    "weather": ("weather",),
+    "spot": ("relation", "anchor"),
+}
+Role = Literal["told", "seen", "moved", "turned", "planned", "open"]
+ROLES: tuple[Role, ...] = ("told", "seen", "moved", "turned", "planned", "open")
+SOURCES: dict[str, frozenset[str]] = {  # what a context holds, the text of the step always
+    "none": frozenset({"last"}),
+    "text": frozenset({"last", "text"}),
+    "photos": frozenset({"last", "photos"}),
+    "both": frozenset({"last", "text", "photos"}),
+}
+
+_Value = tuple[str, ...]  # of the attributes of a unit
+_SPOTS: tuple[_Value, ...] = (
+    ("alone", "nothing"),
+    *((relation, anchor) for relation in RELATIONS[1:] for anchor in ANCHORS[1:]),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Thread:
+    """One unit through the story: its value at each step, the steps whose text says it, and the
+    step whose text says what it will be at the last."""
+
+    values: tuple[_Value, ...]
+    said: frozenset[int]
+    planned_at: int | None = None
+
+    def sources(self, step: int) -> list[str]:
+        """What each by itself settles the value at a step: its own text ("last"), the texts
+        before it, the photos before it."""
+        here = self.values[step]
+        told = any(
+            earlier < step and set(self.values[earlier : step + 1]) == {here}
+            for earlier in self.said
+        )
+        found = ["last"] if step in self.said else []
+        if told or (self.planned_at is not None and step == STEPS - 1):
+            found.append("text")
+        if step and self.values[step - 1] == here:
+            found.append("photos")
+        return found
+
+
+def world_story(seed: int) -> Dialogue:
+    """The story of a seed: five turns of the agent, each a text and its photo.
+
+    Labels of a turn: ``named`` (what its text says of its photo), ``planned`` (of the last one).
+    Labels of a photo: ``scene``, ``stated`` (by its caption), ``sources`` (attribute to what
+    settles it by itself, see ``_Thread``), ``determined`` (those with any source). Labels of the
+    story: ``roles``.
+    """
+    rng = random.Random(f"story-{seed}")
+    first = sample_scene(rng)
+    roles = _draw_roles(rng)
+    threads = {unit: _thread(unit, role, first, rng) for unit, role in roles.items()}
+    introduction = _introduction(first, rng)
+    casing = sentence_case if rng.random() < 0.3 else lower_case
+    scenes = [_scene_at(step, first, threads, seed=rng.randrange(2**31)) for step in range(STEPS)]
+    turns = []
+    for step, scene in enumerate(scenes):
+        opening = (
+            introduction if step == 0 else (rng.choice(_OPENINGS[step == STEPS - 1]), frozenset())
+        )
+        said = [opening, *_told(step, scene, threads, rng)]
+        plans = _plans(step, scenes[-1], threads, rng)
+        news = word("news", scene, rng=rng)[0]
+        text = ". ".join([*(words for words, _ in (*said, *plans)), news])
+        labels = {"named": _values(scene, said), "planned": _values(scenes[-1], plans)}
+        sources = _sources(step, scene, threads, introduced=introduction[1])
+        photo = _photo(f"story-{seed}-{step}", scene, sources, rng)
+        turns.append(Turn(speaker=AGENT, elements=(casing(text), photo), labels=labels))
+    return Dialogue(
+        id=f"story-{seed}",
+        turns=tuple(turns),
+        labels={"seed": seed, "split": split_of(seed), "roles": roles},
+    )
+
+
+def determined_in(photo: Photo, context: str) -> tuple[str, ...]:
+    """The attributes of a story's photo that are settled where of the steps before it ``context``
+    is read: a key of ``SOURCES``."""
+    held = SOURCES[context]
+    return tuple(name for name, found in photo.labels["sources"].items() if held & set(found))
+
+
+def determined_only_by(photo: Photo, source: str) -> tuple[str, ...]:
+    """The attributes that nothing but ``source`` settles: "last", "text" or "photos"."""
+    return tuple(name for name, found in photo.labels["sources"].items() if found == [source])
+
+
+# --------------------------------------------------------------------------------- how it goes
+
+
+def _draw_roles(rng: random.Random) -> dict[str, Role]:
+    """A role for each unit; planned, turned and seen are always among them."""
+    units = list(UNITS)
+    rng.shuffle(units)
+    roles: tuple[Role, ...] = ("planned", "turned", "seen", rng.choice(ROLES))
+    drawn = dict(zip(units, roles, strict=True))
+    return {unit: drawn[unit] for unit in UNITS}
+
+
+def _thread(unit: str, role: Role, first: Scene, rng: random.Random) -> _Thread:
+    before: _Value = tuple(getattr(first, name) for name in UNITS[unit])
+    after = rng.choice([value for value in _options(unit, first) if value != before])
+    said: set[int] = set()
+    planned_at = None
+    change = STEPS - 1
+    if role == "told":
+        said.add(0)
+    elif role == "moved":
+        change = rng.randrange(1, STEPS - 1)
+        said.add(change)
+    elif role == "turned":
+        said.add(change)
+    elif role == "planned":
+        planned_at = rng.randrange(STEPS - 1)
+    if role in ("moved", "turned", "planned") and rng.random() < 0.3:
+        said.add(0)
+    values = (before,) * change + (after,) * (STEPS - change)
+    if role in ("told", "seen"):
+        values = (before,) * STEPS
+    elif role == "open":
+        values = (before,)
+        while len(values) < STEPS:
+            values += (rng.choice([v for v in _options(unit, first) if v != values[-1]]),)
+    return _Thread(values=values, said=frozenset(said), planned_at=planned_at)
+
+
+def _options(unit: str, scene: Scene) -> list[_Value]:
+    """Values that a unit may have beside the subject of ``scene``: none that is never trained."""
+    if unit == "spot":
+        return list(_SPOTS)
+    if unit == "place":
+        return [(p,) for p in PLACES if not is_novel(scene.subject, scene.colour, p)]
+    return [(value,) for value in {"time": TIMES, "weather": WEATHERS}[unit]]
+
+
+def _scene_at(step: int, first: Scene, threads: Mapping[str, _Thread], *, seed: int) -> Scene:
+    changed = {
+        name: value
+        for unit, thread in threads.items()
+        for name, value in zip(UNITS[unit], thread.values[step], strict=True)
+    }
+    return Scene.from_dict({**first.as_dict(), **changed, "seed": seed})
+
+
+def _sources(
+    step: int, scene: Scene, threads: Mapping[str, _Thread], *, introduced: Collection[str]
+) -> dict[str, list[str]]:
+    """What settles each attribute at a step. A name has its colour: that is not counted."""
+    found = {}
+    for name in ("subject", "colour", "count"):
+        if name != "colour" or scene.subject not in LOOKS:
+            said = frozenset({0} if name in introduced else ())
+            stays = _Thread(values=((getattr(scene, name),),) * STEPS, said=said)
+            found[name] = stays.sources(step)
+    for unit, thread in threads.items():
+        found |= dict.fromkeys(UNITS[unit], thread.sources(step))
+    return {name: found[name] for name in ATTRIBUTES if name in found}
+
+
+def _photo(name: str, scene: Scene, sources: dict[str, list[str]], rng: random.Random) -> Photo:
+    determined = [attribute for attribute, found in sources.items() if found]
+    caption, stated = write_caption(scene, rng, always=determined)
+    labels = {
+        "scene": scene.as_dict(),
+        "stated": list(stated),
+        "sources": sources,
+        "determined": determined,
+    }
+    return Photo(id=name, caption=caption, labels=labels)
+
+
+# --------------------------------------------------------------------------------- the words
+
+_STARTS = ("i'm out with {}", "look, {}", "today i met {}")
+_UNNAMED = ("look at this", "look who is here", "a new story")
+_OPENINGS = {  # whether it is the last step
+    False: ("then", "next one", "one more", "a minute later", "and then"),
+    True: ("the last photo", "and the last photo", "now the last photo"),
+}
+_PLANS = ("the last photo has to be {}", "i want the last photo {}", "my plan: the last photo {}")
+
+
+def _introduction(scene: Scene, rng: random.Random) -> Phrase:
+    """The first words: of whom the story is, or nothing of that."""
+    if rng.random() < 0.4:
+        return rng.choice(_UNNAMED), frozenset()
+    if scene.subject in LOOKS:
+        words, named = known_things(scene, rng)
+    else:
+        # one thing by a bare noun would say its count
+        count = scene.count == "one" or rng.random() < 0.5
+        words, named = things(scene, rng, colour=rng.random() < 0.3, count=count)
+    return rng.choice(_STARTS).format(words), named
+
+
+def _told(
+    step: int, scene: Scene, threads: Mapping[str, _Thread], rng: random.Random
+) -> list[Phrase]:
+    """What the text of a step says of its own photo."""
+    found = []
+    for unit, thread in threads.items():
+        if step in thread.said:
+            words, named = _phrase(unit, scene, rng, whole=True)
+            found.append((f"now {words}" if step and unit != "spot" else words, named))
+    rng.shuffle(found)
+    return found
+
+
+def _plans(
+    step: int, last: Scene, threads: Mapping[str, _Thread], rng: random.Random
+) -> list[Phrase]:
+    """What the text of a step says of the last photo."""
+    found = []
+    for unit, thread in threads.items():
+        if step == thread.planned_at:
+            words, named = _phrase(unit, last, rng, whole=False)
+            found.append((rng.choice(_PLANS).format(words), named))
+    return found
+
+
+def _phrase(unit: str, scene: Scene, rng: random.Random, *, whole: bool) -> Phrase:
+    """The value of a unit in words, as a clause of its own where ``whole``."""
+    if unit == "spot":
+        words, named = where_to(scene, rng)
+        return (f"look, {words}" if whole else words), named
+    if unit == "place":
+        words, named = word("place", scene, rng=rng)
+        return (f"i'm {words}" if whole else words), named
+    slot = {"time": "t_is", "weather": "w_is"}[unit] if whole else unit
+    return word(slot, scene, rng=rng)
+
+
+def _values(scene: Scene, phrases: Sequence[Phrase]) -> dict[str, str]:
+    return {name: getattr(scene, name) for _, named in phrases for name in sorted(named)}

@@ -1,0 +1,241 @@
+"""Which photo, by its description: the dialogue so far ranks descriptions of photos.
+
+``DescriptionEncoder`` is learnt: dialogue and description each become one vector, the sum of their
+words' vectors, each word with a learnt weight, in the dialogue also one for how far back it was
+said and by whom. Both start from the same random vectors and the words' idf, so that before
+training the cosine is lexical: only words in common count.
+
+``DescriptionRanker`` adds BM25 of words and BM25 of pieces of words, which know names that no
+training has seen: a weighted sum of three scores.
+
+Letters: Q queries, C candidates, W words of all texts together, V vocabulary, E width, F fields.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from showtell.album.bm25 import bm25_scores, pieces_of, words_of
+from showtell.data.storage import write_atomically
+from showtell.dialogue import Dialogue, Speaker, Turn
+from showtell.errors import CheckpointError, DataError
+
+DISTANCES = 8  # turns back; farther is as far
+DESCRIPTION, WEIGHTS = "ranker.json", "encoder.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoQuery:
+    """The turns before a photo, and who shares it."""
+
+    turns: tuple[Turn, ...]
+    speaker: Speaker
+
+    @property
+    def text(self) -> str:
+        return " ".join(turn.text for turn in self.turns)
+
+    def fielded_words(self) -> list[tuple[str, int]]:
+        """Each word once, where it was said last, with its field: how far back, and by whom."""
+        found: dict[str, int] = {}
+        for back, turn in enumerate(reversed(self.turns)):
+            own = turn.speaker == self.speaker
+            for word in words_of(turn.text):
+                found.setdefault(word, 2 * min(back, DISTANCES - 1) + own)
+        return list(found.items())
+
+
+def photo_query(dialogue: Dialogue) -> PhotoQuery:
+    """What was said before the dialogue's first photo, with what the share turn says before it.
+
+    Raises DataError for a dialogue without a photo.
+    """
+    for k, turn in enumerate(dialogue.turns):
+        if turn.photos:
+            before = turn.elements[: turn.elements.index(turn.photos[0])]
+            last = (Turn(speaker=turn.speaker, elements=before),) if before else ()
+            return PhotoQuery(turns=dialogue.turns[:k] + last, speaker=turn.speaker)
+    raise DataError(
+        f'the dialogue "{dialogue.id}" shares no photo, so there is nothing to look for; wanted '
+        "dialogues with a photo. Leave it out."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bags:
+    """Texts as bags of words: the ids of all words, one text after the other."""
+
+    ids_W: Tensor
+    fields_W: Tensor
+    offsets: Tensor  # where each text begins
+
+    @classmethod
+    def of(cls, texts: Sequence[tuple[Tensor, Tensor]]) -> Bags:
+        """From (ids, fields) of each text."""
+        sizes = torch.tensor([0, *(len(ids) for ids, _ in texts)])
+        return cls(
+            ids_W=torch.cat([ids for ids, _ in texts]),
+            fields_W=torch.cat([fields for _, fields in texts]),
+            offsets=sizes.cumsum(0)[:-1],
+        )
+
+    def to(self, device: torch.device) -> Bags:
+        """The same bags there."""
+        return Bags(
+            ids_W=self.ids_W.to(device),
+            fields_W=self.fields_W.to(device),
+            offsets=self.offsets.to(device),
+        )
+
+
+class DescriptionEncoder(nn.Module):
+    """Two bags of words in one space of width E; ``forward`` gives scaled cosines."""
+
+    def __init__(self, vocabulary: Sequence[str], idf_V: Tensor, *, width: int) -> None:
+        super().__init__()
+        self.vocabulary = tuple(vocabulary)
+        self.width = width
+        self._ids = {word: v for v, word in enumerate(self.vocabulary)}
+        start_VE = torch.randn(len(self.vocabulary), width) / math.sqrt(width)
+        self.query_VE = nn.Parameter(start_VE.clone())
+        self.description_VE = nn.Parameter(start_VE.clone())
+        self.query_weight_V = nn.Parameter(idf_V.clamp(min=0.2).log())  # logarithms: above zero
+        self.description_weight_V = nn.Parameter(idf_V.clamp(min=0.2).log())
+        self.field_weight_F = nn.Parameter(torch.zeros(2 * DISTANCES))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(12.0)))
+
+    def query_ids(self, query: PhotoQuery) -> tuple[Tensor, Tensor]:
+        """(ids, fields) of the words that the encoder knows."""
+        known = [(self._ids[w], f) for w, f in query.fielded_words() if w in self._ids]
+        return torch.tensor([v for v, _ in known]).long(), torch.tensor(
+            [f for _, f in known]
+        ).long()
+
+    def description_ids(self, description: str) -> tuple[Tensor, Tensor]:
+        """The same of a description, which has no fields."""
+        words = dict.fromkeys(words_of(description))
+        ids = torch.tensor([self._ids[word] for word in words if word in self._ids]).long()
+        return ids, torch.zeros_like(ids)
+
+    def forward(
+        self,
+        queries: Bags,
+        descriptions: Bags,
+        *,
+        drop: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Logits (Q, C). ``drop`` leaves out this share of the words."""
+        device = self.log_scale.device
+        queries, descriptions = queries.to(device), descriptions.to(device)
+        by_field_W = self.field_weight_F[queries.fields_W]
+        asked_W = (self.query_weight_V[queries.ids_W] + by_field_W).exp()
+        told_W = self.description_weight_V[descriptions.ids_W].exp()
+        if drop:
+            asked_W = asked_W * _kept(asked_W, drop, generator=generator)
+            told_W = told_W * _kept(told_W, drop, generator=generator)
+        query_QE = _embed(queries, self.query_VE, asked_W)
+        description_CE = _embed(descriptions, self.description_VE, told_W)
+        return self.log_scale.exp() * query_QE @ description_CE.T
+
+
+def _kept(words_W: Tensor, drop: float, *, generator: torch.Generator | None) -> Tensor:
+    """Which words stay, (W,) bool."""
+    return (torch.rand(words_W.shape, generator=generator) >= drop).to(words_W.device)
+
+
+def _embed(bags: Bags, table_VE: Tensor, weights_W: Tensor) -> Tensor:
+    summed = F.embedding_bag(
+        bags.ids_W, table_VE, bags.offsets, mode="sum", per_sample_weights=weights_W
+    )
+    return F.normalize(summed, dim=-1)
+
+
+def vocabulary_of(
+    texts: Iterable[Iterable[str]], *, least: int = 2
+) -> tuple[tuple[str, ...], Tensor]:
+    """The words of at least ``least`` texts, and ln(texts / texts with the word), (V,)."""
+    counts: Counter[str] = Counter()
+    number = 0
+    for text in texts:
+        counts.update(set(text))
+        number += 1
+    kept = sorted(word for word, count in counts.items() if count >= least)
+    return tuple(kept), torch.tensor([math.log(number / counts[word]) for word in kept])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """How much each score counts."""
+
+    encoder: float
+    words: float
+    pieces: float
+
+
+class DescriptionRanker:
+    """Scores of descriptions for dialogues: encoder, BM25 of words, BM25 of pieces of words."""
+
+    def __init__(self, encoder: DescriptionEncoder, mixture: Mixture) -> None:
+        self.encoder = encoder
+        self.mixture = mixture
+
+    def parts(self, queries: Sequence[PhotoQuery], descriptions: Sequence[str]) -> np.ndarray:
+        """The three scores, (3, Q, C), in the order of ``Mixture``."""
+        with torch.no_grad():
+            learnt_QC = self.encoder(
+                Bags.of([self.encoder.query_ids(query) for query in queries]),
+                Bags.of([self.encoder.description_ids(text) for text in descriptions]),
+            )
+        lexical = [
+            bm25_scores(
+                [terms(query.text) for query in queries],
+                [terms(text) for text in descriptions],
+                terms_once=True,
+            )
+            for terms in (words_of, pieces_of)
+        ]
+        return np.stack([learnt_QC.cpu().numpy(), *lexical])
+
+    def scores(self, queries: Sequence[PhotoQuery], descriptions: Sequence[str]) -> np.ndarray:
+        """(Q, C); descriptions that hold the same words have the same score."""
+        weights = np.array(list(asdict(self.mixture).values()), dtype=np.float32)
+        return np.tensordot(weights, self.parts(queries, descriptions), axes=1)
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: value.detach().cpu() for name, value in self.encoder.named_parameters()}
+        save_file(tensors, folder / WEIGHTS)
+        described = {"mixture": asdict(self.mixture), "vocabulary": self.encoder.vocabulary}
+        write_atomically(folder / DESCRIPTION, (json.dumps(described) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> DescriptionRanker:
+        """Raises CheckpointError."""
+        try:
+            described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            tensors = load_file(folder / WEIGHTS)
+            vocabulary = described["vocabulary"]
+            width = tensors["query_VE"].shape[1]
+            encoder = DescriptionEncoder(vocabulary, torch.ones(len(vocabulary)), width=width)
+            encoder.load_state_dict(tensors)
+            mixture = Mixture(**described["mixture"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f'the ranker in "{folder}" cannot be read ({type(error).__name__}: {error}); '
+                f"wanted {DESCRIPTION} and {WEIGHTS}; train it with "
+                '"showtell train photochat_retrieval"'
+            ) from error
+        return cls(encoder.eval(), mixture)

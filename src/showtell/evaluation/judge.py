@@ -1,0 +1,253 @@
+"""Human evaluation: two systems' answers side by side on a blind page.
+
+The questions are those of MiniGPT-5's human evaluation (2310.02239, 3.2). ``export_page`` writes
+
+    page.html        for the raters: items under ids that tell nothing, sides drawn by lot
+    page.key.json    for you: which item is which record, and which side is which system
+
+``judge_score.py`` takes the files that raters saved from the page, and the key.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import json
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from showtell.agent.page import SHOWN_SIZE, data_uri
+from showtell.data.images import load_photo
+from showtell.data.pixels import has_pixels, photo_image
+from showtell.data.sources import open_data
+from showtell.data.storage import write_atomically
+from showtell.dialogue import Dialogue, Photo
+from showtell.errors import DataError, PhotoError, StorageError
+from showtell.metrics.records import Record, match
+from showtell.metrics.report import digest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+QUESTIONS = {
+    "language_continuity": "Which text goes on better from what came before?",
+    "image_quality": "Which photo is clearer and more to the point?",
+    "multimodal_coherence": "Which text and photo together fit better with what came before?",
+}
+MAX_SIDE = 512  # of a photo on the page
+KEY_FORMAT = "showtell judge key 1"
+RATINGS_FORMAT = "showtell judge ratings 1"
+_MARKS = re.compile(r"@(TITLE|DATA|SCRIPT_HASH)@")
+_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was written; ``identical`` pairs are shown all the same, and are ties by right."""
+
+    page: Path
+    key: Path
+    items: int
+    identical: int
+    without_context: int
+    skipped: int
+    num_bytes: int
+
+    def lines(self) -> Iterator[str]:
+        """What one should know before the page is sent."""
+        yield f"pairs: {self.items:,} ({self.num_bytes / 1e6:,.1f} MB)"
+        if self.without_context:
+            yield (
+                f"pairs that show nothing of what came before: {self.without_context:,}; raters "
+                "cannot judge how an answer goes on without it (--context)"
+            )
+        if self.identical:
+            yield f"pairs that are the same on both sides: {self.identical:,}"
+        if self.skipped:
+            yield f"records that were skipped: {self.skipped:,}"
+
+
+def export_page(
+    a: Path,
+    b: Path,
+    out: Path,
+    *,
+    context: str | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    skip_bad: bool = False,
+) -> Exported:
+    """Write the page and its key from two files of answers (``metrics/records.py``).
+
+    ``context`` is the name of data (``showtell:PATH``): the dialogue whose id is a record's id is
+    what was said before. ``limit`` draws so many pairs. Raises DataError, and StorageError where
+    the key of another study would be lost.
+    """
+    matched = match(a, b, skip_bad=skip_bad)
+    study = hashlib.sha256(f"{digest([a])} {digest([b])} {seed} {limit}".encode()).hexdigest()[:12]
+    rng = random.Random(f"{seed} {study}")
+    pairs = list(matched.pairs)
+    rng.shuffle(pairs)
+    pairs = pairs[:limit]
+    sides = ["AB", "BA"] * ((len(pairs) + 1) // 2)  # each system is left in half of the items
+    rng.shuffle(sides)
+    before = _contexts(context, {ours.id for ours, _ in pairs})
+
+    photos = _Photos()
+    items, key = [], {}
+    without_context, skipped, identical = 0, sum(matched.skipped.values()), 0
+    for (ours, theirs), order in zip(pairs, sides, strict=False):
+        left, right = (ours, theirs) if order == "AB" else (theirs, ours)
+        dialogue = before.get(ours.id)
+        try:
+            shown = [photos.parts(record.elements) for record in (left, right)]
+            turns = photos.turns(dialogue) if dialogue else []
+        except PhotoError as error:
+            if not skip_bad:
+                raise PhotoError(f"{ours.where}: {error}") from error
+            skipped += 1
+            continue
+        name = hashlib.sha256(f"{study} {ours.id}".encode()).hexdigest()[:12]
+        items.append(
+            {
+                "id": name,
+                "context": turns,
+                "left": shown[0],
+                "right": shown[1],
+                "questions": _asked(ours, theirs),
+            }
+        )
+        key[name] = {"id": ours.id, "dialogue": ours.dialogue, "left": order[0]}
+        without_context += not turns
+        identical += shown[0] == shown[1]
+    if not items:
+        raise DataError(f"{a} and {b}: no pair has photos that can be read; nothing to judge.")
+    page = _page({"study": study, "questions": QUESTIONS, "items": items, "photos": photos.uris})
+    secret = {
+        "format": KEY_FORMAT,
+        "study": study,
+        "seed": seed,
+        "A": {"file": str(a), "digest": digest([a])},
+        "B": {"file": str(b), "digest": digest([b])},
+        "items": key,
+    }
+    key_path = out.with_name(f"{out.stem}.key.json")
+    _keep_other_key(key_path, study)
+    write_atomically(key_path, (json.dumps(secret, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(out, page.encode())
+    return Exported(
+        page=out,
+        key=key_path,
+        items=len(items),
+        identical=identical,
+        without_context=without_context,
+        skipped=skipped,
+        num_bytes=len(page.encode()),
+    )
+
+
+def _asked(ours: Record, theirs: Record) -> list[str]:
+    """Of photos nothing is asked where neither side has one."""
+    return list(QUESTIONS) if ours.photos or theirs.photos else ["language_continuity"]
+
+
+def _contexts(name: str | None, wanted: set[str]) -> dict[str, Dialogue]:
+    return {d.id: d for d in open_data(name) if d.id in wanted} if name else {}
+
+
+def _keep_other_key(path: Path, study: str) -> None:
+    if path.exists() and json_object(path, KEY_FORMAT, "key").get("study") != study:
+        raise StorageError(
+            f"{path} is the key of another study, whose ratings mean nothing without it; it was "
+            "not touched. Name another page with --out."
+        )
+
+
+# ------------------------------------------------------------------------------------- the page
+
+
+class _Photos:
+    """The photos of a page, each once; items name them by number."""
+
+    def __init__(self) -> None:
+        self.uris: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    def parts(self, elements: Iterable[str | Path]) -> list[dict[str, Any]]:
+        return [
+            {"text": element} if isinstance(element, str) else self._number(load_photo(element))
+            for element in elements
+            if element != ""
+        ]
+
+    def turns(self, dialogue: Dialogue) -> list[dict[str, Any]]:
+        return [
+            {
+                "speaker": turn.speaker,
+                "parts": [
+                    self._photo(element) if isinstance(element, Photo) else {"text": element}
+                    for element in turn.elements
+                    if element != ""
+                ],
+            }
+            for turn in dialogue.turns
+        ]
+
+    def _photo(self, photo: Photo) -> dict[str, Any]:
+        """A photo of the context; where its pixels are missing, its caption says so."""
+        return self._number(photo_image(photo)) if has_pixels(photo) else {"missing": photo.caption}
+
+    def _number(self, image: Image) -> dict[str, int]:
+        uri = _inlined(image)
+        if uri not in self._numbers:
+            self._numbers[uri] = len(self.uris)
+            self.uris.append(uri)
+        return {"photo": self._numbers[uri]}
+
+
+def _inlined(image: Image) -> str:
+    """The pixels alone, as PNG while they are few, else as a JPEG of 512 pixels a side at most."""
+    if max(image.size) <= SHOWN_SIZE:
+        return data_uri(image)
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=92)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _page(data: Mapping[str, Any]) -> str:
+    """judge.html with the data inside; its policy lets no other script run and loads nothing."""
+    frame = (Path(__file__).parent / "judge.html").read_text(encoding="utf-8")
+    script = _SCRIPT.search(frame)
+    assert script, "judge.html has its script"
+    values = {
+        "TITLE": html.escape(f"Side by side, {len(data['items'])} pairs"),
+        # "</script>" and "<!--" inside a text would end the block of data
+        "DATA": json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"),
+        "SCRIPT_HASH": base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode(),
+    }
+    return _MARKS.sub(lambda mark: values[mark[1]], frame)
+
+
+# ------------------------------------------------------------------------------------- its files
+
+
+def json_object(path: Path, form: str, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there, wanted the {what}. Check the path.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON ({error}); wanted the {what} as written.") from error
+    if not isinstance(value, dict) or value.get("format") != form:
+        raise DataError(
+            f'{path} is no {what} of a study ("format" is not "{form}"). The key lies beside the '
+            "page, ratings are what the page saves."
+        )
+    return value

@@ -1,0 +1,79 @@
+"""The baseline Divter (arXiv 2110.08515; section 3.1.4 of 2408.08650): three models, no gradient
+between them.
+
+    G   the LLM: context, with each photo in it as its description -> response, or the marker [DST]
+        and a description c of a photo
+    F   the translator: c -> image tokens z          (models/code_painter.py)
+    V   the image tokenizer: z <-> photo             (models/code_painter.py)
+
+G's loss is the dialogue model's own:  L_G = - sum log p(response or [DST] c | context)   (its "t")
+F's loss is here:                      L_F = - sum log p(z | c)                           ("v")
+together (recipes/world_divter.py)     L = L_G + lambda L_F, lambda = 0.2: the Stage's weight of "v"
+
+[DST] is this project's [IMG]: the same marker, at the same place. Only strings pass from G to F, so
+"joint" learning is a sum of losses and L_F trains neither the LLM nor the photo encoder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from showtell.models.parts import (
+    Bridge,
+    Conditioning,
+    Painter,
+    PhotoSpans,
+    PhotoTargets,
+    Tokenizer,
+    caption_conditioning,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivterConfig:
+    """``drop_stock_captions``: as published, a description that PhotoChat's annotators' form wrote
+    ("The photo has your * #...") trains nothing of F."""
+
+    drop_stock_captions: bool = True
+    stock_opening: str = "The photo has your * #"
+
+
+class Divter(Bridge):
+    """Photo spans -> the words of their captions in F's own table."""
+
+    def __init__(self, config: DivterConfig, *, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(
+        self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
+    ) -> Conditioning:
+        # Eq. 1: L_G = - sum log p(response or [DST] c | context), the model's "t"; only c goes on
+        return caption_conditioning(spans.captions, painter.text)
+
+    def losses(
+        self,
+        spans: PhotoSpans,
+        conditioning: Conditioning,
+        targets: PhotoTargets,
+        painter: Painter,
+        *,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """{"v": L_F}, or nothing where every caption is a stock one."""
+        kept = [
+            n
+            for n, caption in enumerate(targets.captions)
+            if not (
+                self.config.drop_stock_captions and caption.startswith(self.config.stock_opening)
+            )
+        ]
+        if not kept:
+            return {}
+        loss = painter.loss(  # Eq. 2: L_F = - sum log p(z | c)
+            conditioning.cond_NSC[kept], targets.pixels_N3HW[kept], generator=generator
+        )
+        return {"v": loss}

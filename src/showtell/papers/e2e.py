@@ -1,0 +1,366 @@
+"""The end-to-end bridge of arXiv 2408.08650 (v1), section 2.4: Eq. 4-13 in the paper's order.
+
+The photo loss reaches the LLM through the caption's tokens: a straight-through Gumbel-softmax
+makes a row of one-hot vectors of the LLM's vocabulary differentiable, and a "dynamic vocabulary
+transformation matrix" M carries them into the vocabulary of the painter's text encoder. With E
+the painter's token table, u = sum_{j in T_SD} E[j] and c the pooled mass that p_GS puts on T_LLM,
+
+    embeddings = E[ids] + (c - sg[c]) u          dL/dp_GS[k, v] = <sum_n g_n, u> / m,  v in T_LLM
+
+so M (rank one for a sentence) needs no tensor of vocabulary x vocabulary numbers, dense or
+sparse, and a sentence hands the LLM a single scalar: more, or less, of this bag of tokens.
+
+Decisions where the paper is silent or slips: tau belongs inside the exponent in both places of
+Eq. 5-6; the loss of Eq. 12 is on the predicted noise, as in every latent diffusion model; R_SD
+has the caption's rows, BOS and EOS among them (every one is given avg(R M), as the released code
+does), padding not. The released code is ``DvtmConfig(gumbel=False, temperature_final=1.0,
+pooling="sum", caption_for_denoiser="predicted")``.
+
+Letters as in ``models/parts.py``, and B blocks of M, J tokens read in a caption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from showtell.errors import ConfigError, did_you_mean
+from showtell.models.parts import (
+    Bridge,
+    Conditioning,
+    Painter,
+    PainterTokens,
+    PhotoSpans,
+    PhotoTargets,
+    TextTower,
+    caption_conditioning,
+)
+from showtell.papers.e2e_blocks import BLOCKS, DynamicMatrices, bag_rows, dynamic_matrices
+from showtell.papers.e2e_kernel import token_probabilities
+from showtell.papers.e2e_tokens import (
+    CaptionTokenizer,
+    matching_strings,
+    pieces_of_each_token,
+    special_ids,
+    spoken_captions,
+)
+
+
+def linear(start: float, final: float, progress: float) -> float:
+    return start + (final - start) * progress
+
+
+def log(start: float, final: float, progress: float) -> float:
+    return start * (final / start) ** progress
+
+
+def average(mask: Tensor) -> Tensor:
+    """Weights over the last axis that average what the mask keeps."""
+    return mask / mask.sum(-1, keepdim=True).clamp_min(1)
+
+
+def total(mask: Tensor) -> Tensor:
+    """Weights over the last axis that sum what the mask keeps."""
+    return mask
+
+
+ANNEALINGS: dict[str, Callable[[float, float, float], float]] = {"linear": linear, "log": log}
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {"average": average, "sum": total}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DvtmConfig:
+    """Which matrix M, which caption, and how the temperature falls.
+
+    ``vocabulary``: "none" (no matrix: the painter learns from the caption and the LLM hears
+    nothing of it), "static" (equal strings), "sentence" (the paper's), "word", "aligned" (a
+    word's own positions only) or "soft" (no matrix: the painter reads mixtures of its pieces,
+    a true gradient; the only one whose *value* depends on the LLM, on its noise and temperature).
+    ``pooling``: "average" (the paper) or "sum" (the released code: m times the gradient).
+    ``caption_for_denoiser``: "gold", or "predicted" (the released code: what the teacher-forced
+    LLM would say). The paper gives 1 -> 0.01 in three epochs, a digest of its second version
+    1 -> 1e-4, and neither the curve.
+    """
+
+    vocabulary: str = "sentence"
+    pooling: str = "average"
+    caption_for_denoiser: str = "gold"
+    gumbel: bool = True
+    annealing: str = "linear"
+    temperature_start: float = 1.0
+    temperature_final: float = 0.01
+    annealing_epochs: float = 3.0
+
+    def __post_init__(self) -> None:
+        for key, known in (
+            ("vocabulary", ("none", "static", *BLOCKS, "soft")),
+            ("pooling", POOLINGS),
+            ("caption_for_denoiser", CAPTIONS),
+            ("annealing", ANNEALINGS),
+        ):
+            if (name := getattr(self, key)) not in known:
+                raise ConfigError(f'unknown {key} "{name}"{did_you_mean(name, known)}')
+        for key in ("temperature_start", "temperature_final", "annealing_epochs"):
+            if not (value := getattr(self, key)) > 0:
+                raise ConfigError(f"{key} is {value}; it must be above 0: choose for example 0.01")
+        if self.caption_for_denoiser == "predicted" and self.vocabulary == "soft":
+            raise ConfigError(
+                'vocabulary "soft" feeds the painter mixtures of pieces and reads no caption; with '
+                'caption_for_denoiser "predicted" choose another, such as "sentence"'
+            )
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether anything but the gold caption reaches the painter or the gradient."""
+        return self.vocabulary != "none" or self.caption_for_denoiser == "predicted"
+
+
+def gumbel_noise(logits_NKV: Tensor, *, generator: torch.Generator) -> Tensor:
+    """g = -log(-log u), u uniform: a number for every token, in at least fp32."""
+    dtype = torch.promote_types(logits_NKV.dtype, torch.float32)
+    # drawn where the die is
+    noise_NKV = torch.empty_like(
+        logits_NKV, dtype=dtype, device=generator.device, requires_grad=False
+    )
+    noise_NKV.exponential_(generator=generator)  # this is -log u
+    # an exact 0 is possible in floating point, and would be infinite noise
+    noise_NKV.clamp_min_(torch.finfo(dtype).tiny)
+    return noise_NKV.log_().neg_().to(logits_NKV.device)  # Eq. 4
+
+
+def gumbel_softmax(noisy_NKV: Tensor, *, temperature: float | Tensor) -> Tensor:
+    """p_GS from o + g.
+
+    # Eq. 5 writes log p for o. They differ by the row's log-normaliser, which a softmax ignores:
+    the paper's "almost equivalent" is exact.
+    """
+    return (noisy_NKV / temperature).softmax(-1)  # Eq. 6
+
+
+def straight_through(soft_NKV: Tensor) -> Tensor:
+    """R_LLM: its value exactly the one-hot vector of the largest, its gradient that of p_GS."""
+    onehot_NKV = torch.zeros_like(soft_NKV).scatter_(-1, soft_NKV.argmax(-1, keepdim=True), 1.0)
+    return onehot_NKV + (soft_NKV - soft_NKV.detach())  # Eq. 7
+
+
+def static_transformation(
+    onehot_NKV: Tensor, weights_NK: Tensor, pairs_P2: Tensor, num_pieces: int
+) -> Tensor:
+    """avg(R_LLM M) for the M of equal strings, given as its P pairs: ``(N, U)``."""
+    llm_ids_P, pieces_P = pairs_P2.unbind(-1)  # Eq. 8
+    # pooling and M commute, and pooling first keeps the vocabulary-wide rows few
+    pooled_NV = (weights_NK[:, None].type_as(onehot_NKV) @ onehot_NKV)[:, 0]
+    carried_NU = pooled_NV.new_zeros(len(pooled_NV), num_pieces)
+    return carried_NU.index_add(1, pieces_P, pooled_NV[:, llm_ids_P])  # Eq. 9
+
+
+def straight_through_embeddings(
+    probs_NKJ: Tensor,
+    matrices: DynamicMatrices,
+    onehot_embeds_NSC: Tensor,
+    *,
+    pool: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """R_SD E, its value untouched, its gradient also that of avg(R_LLM M) E.
+
+    ``probs_NKJ`` are the columns of p_GS (or of R_LLM, whose gradient is that of p_GS) that the
+    blocks read; ``onehot_embeds_NSC`` is E[ids].
+    """
+    weights_NBK = pool(matrices.reads_NBK).type_as(probs_NKJ)
+    # with M = a b^T: avg(R_LLM M) = mass b^T, mass = avg(sum_{v in T_LLM} R_LLM[:, v])
+    mass_NB = ((weights_NBK @ probs_NKJ) * matrices.member_NBJ).sum(-1)  # Eq. 10
+    carried_NB1 = (mass_NB - mass_NB.detach())[..., None]
+    rows_NSB = (matrices.feeds_NBS * carried_NB1).mT.type_as(onehot_embeds_NSC)
+    # a sum and not baddbmm, which autocast would round, and the caption's own value with it
+    return onehot_embeds_NSC + rows_NSB @ matrices.sums_NBC  # Eq. 11
+
+
+def gold_captions(
+    spans: PhotoSpans, noisy_NKV: Tensor, tokenizer: CaptionTokenizer
+) -> tuple[Sequence[str], Tensor]:
+    """What the dialogue says, and its ids."""
+    return spans.captions, spans.ids_NK
+
+
+def predicted_captions(
+    spans: PhotoSpans, noisy_NKV: Tensor, tokenizer: CaptionTokenizer
+) -> tuple[Sequence[str], Tensor]:
+    """What the teacher-forced LLM would say (its R_LLM, decoded), and the ids."""
+    ids_NK = noisy_NKV.argmax(-1)
+    texts = [
+        tokenizer.decode(ids_K[mask_K].tolist(), skip_special_tokens=True)
+        for ids_K, mask_K in zip(ids_NK, spans.mask_NK, strict=True)
+    ]
+    return texts, ids_NK
+
+
+CAPTIONS = {"gold": gold_captions, "predicted": predicted_captions}
+
+
+class Dvtm(Bridge):
+    """Photo spans -> conditioning, with the photo loss carried back into the LLM's logits.
+
+    ``tokenizer`` is the LLM's. The temperature is a buffer, so a checkpoint keeps it.
+    """
+
+    temperature: Tensor
+    _pairs: Tensor | None
+
+    def __init__(self, config: DvtmConfig, *, tokenizer: CaptionTokenizer) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.register_buffer("temperature", torch.tensor(config.temperature_start))
+        # what the static and soft maps make of the two vocabularies, once there is a painter;
+        # a bridge serves one painter
+        self.register_buffer("_pairs", None, persistent=False)
+        self._pieces: list[list[int]] | None = None
+
+    def advance(self, epoch: float) -> None:
+        config = self.config
+        anneal = ANNEALINGS[config.annealing]
+        progress = min(max(epoch / config.annealing_epochs, 0.0), 1.0)
+        self.temperature.fill_(anneal(config.temperature_start, config.temperature_final, progress))
+
+    def forward(
+        self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
+    ) -> Conditioning:
+        tower = painter.text
+        trained = spans.logits_NKV.requires_grad and self.config.reads_logits
+        if self.config.vocabulary != "soft" and not trained:
+            # 2.4.2: "For inference, we directly feed R_SD": the value below is the caption's own,
+            # and without a gradient there is nothing else. A dev loss is thus on gold captions.
+            return caption_conditioning(spans.captions, tower)
+        noisy_NKV = spans.logits_NKV
+        if self.config.gumbel:
+            # into the noise's own memory: nothing else of this size is kept
+            noisy_NKV = gumbel_noise(noisy_NKV, generator=generator).add_(noisy_NKV)
+        if self.config.vocabulary == "soft":
+            return self._soft(spans, noisy_NKV, tower)
+
+        choose = CAPTIONS[self.config.caption_for_denoiser]
+        texts, ids_NK = choose(spans, noisy_NKV, self.tokenizer)
+        if self.config.vocabulary == "none":
+            return caption_conditioning(texts, tower)
+        tokens = tower.tokenize(texts)
+        carry = self._static if self.config.vocabulary == "static" else self._dynamic
+        embeds_NSC = carry(texts, ids_NK, self._content(spans, ids_NK), noisy_NKV, tokens, tower)
+        return Conditioning(cond_NSC=tower(tokens.ids_NS, embeds_NSC))
+
+    def losses(
+        self,
+        spans: PhotoSpans,
+        conditioning: Conditioning,
+        targets: PhotoTargets,
+        painter: Painter,
+        *,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """{"v": ...}: the painter's loss on the gold photos."""
+        pixels_N3HW = targets.pixels_N3HW
+        loss = painter.loss(conditioning.cond_NSC, pixels_N3HW, generator=generator)  # Eq. 12
+        # Eq. 13, L = L_t + alpha L_v, is the Stage's sum: alpha is its weight of "v".
+        return {"v": loss}
+
+    def _content(self, spans: PhotoSpans, ids_NK: Tensor) -> Tensor:
+        special = ids_NK.new_tensor(sorted(special_ids(self.tokenizer)))
+        return spans.mask_NK & ~torch.isin(ids_NK, special)
+
+    def _dynamic(
+        self,
+        texts: Sequence[str],
+        ids_NK: Tensor,
+        content_NK: Tensor,
+        noisy_NKV: Tensor,
+        tokens: PainterTokens,
+        tower: TextTower,
+    ) -> Tensor:
+        """sentence, word, aligned: only the columns of the caption's tokens are ever made."""
+        table_UC = tower.token_table_UC
+        build = BLOCKS[self.config.vocabulary]
+        captions = spoken_captions(texts, ids_NK, content_NK, tokens)
+        matrices = dynamic_matrices(
+            [build(caption, self.tokenizer) for caption in captions],
+            num_positions=ids_NK.shape[1],
+            num_rows=tokens.ids_NS.shape[1],
+            table_UC=table_UC,
+        )
+        num_positions, num_tokens = noisy_NKV.shape[1:]
+        probs_RJ = token_probabilities(
+            noisy_NKV.reshape(-1, num_tokens),
+            matrices.tokens_NJ.repeat_interleave(num_positions, 0),
+            temperature=float(self.temperature),
+        )
+        return straight_through_embeddings(
+            probs_RJ.view(*noisy_NKV.shape[:2], -1),
+            matrices,
+            F.embedding(tokens.ids_NS, table_UC),
+            pool=POOLINGS[self.config.pooling],
+        )
+
+    def _static(
+        self,
+        texts: Sequence[str],
+        ids_NK: Tensor,
+        content_NK: Tensor,
+        noisy_NKV: Tensor,
+        tokens: PainterTokens,
+        tower: TextTower,
+    ) -> Tensor:
+        """static: the same M for every caption; all of p_GS is needed."""
+        table_UC = tower.token_table_UC
+        if self._pairs is None:
+            pairs = matching_strings(self.tokenizer, tower)
+            if not pairs:
+                raise ConfigError(
+                    'the two vocabularies have no string in common, so vocabulary "static" '
+                    'would carry nothing; choose "sentence"'
+                )
+            self._pairs = torch.tensor(pairs, device=table_UC.device)
+        onehot_NKV = straight_through(gumbel_softmax(noisy_NKV, temperature=self.temperature))
+        weights_NK = POOLINGS[self.config.pooling](content_NK.type_as(onehot_NKV))
+        carried_NU = static_transformation(onehot_NKV, weights_NK, self._pairs, len(table_UC))
+        carried_NU = (carried_NU - carried_NU.detach()).type_as(table_UC)  # as in Equation 11
+        rows_NS = torch.zeros_like(tokens.content_NS)
+        for n, caption in enumerate(spoken_captions(texts, ids_NK, content_NK, tokens)):
+            rows_NS[n, list(caption.rows)] = True
+        embeds_NSC = F.embedding(tokens.ids_NS, table_UC)
+        return embeds_NSC + rows_NS[..., None] * (carried_NU @ table_UC.detach())[:, None]
+
+    def _soft(self, spans: PhotoSpans, noisy_NKV: Tensor, tower: TextTower) -> Conditioning:
+        """soft: p_GS @ (S E), S the map from a token to the mean of its pieces.
+
+        The painter reads the LLM's positions, laid out as its own captions are: BOS, up to S - 2
+        mixtures, EOS, padding.
+        """
+        table_UC = tower.token_table_UC
+        if self._pieces is None:
+            self._pieces = pieces_of_each_token(
+                self.tokenizer, tower, num_tokens=noisy_NKV.shape[-1]
+            )
+        soft_NKV = gumbel_softmax(noisy_NKV, temperature=self.temperature)
+        mixtures_NKC = soft_NKV.type_as(table_UC) @ bag_rows(self._pieces, table_UC, mode="mean")
+
+        empty_S = tower.tokenize([""]).ids_NS[0]
+        ids_NS = empty_S.repeat(len(mixtures_NKC), 1)
+        sources, places = [], []
+        for n, content_K in enumerate(self._content(spans, spans.ids_NK)):
+            positions = content_K.nonzero()[:, 0].tolist()[: len(empty_S) - 2]
+            for s, k in enumerate(positions, start=1):
+                said = self._pieces[int(spans.ids_NK[n, k])]
+                # the tower only looks for BOS, EOS and padding in ids that embeddings stand for
+                ids_NS[n, s] = said[0] if said else empty_S[0]
+                sources.append((n, k))
+                places.append((n, s))
+            ids_NS[n, len(positions) + 1] = empty_S[1]
+        embeds_NSC = F.embedding(ids_NS, table_UC)
+        if places:
+            place = torch.tensor(places, device=ids_NS.device).unbind(-1)
+            source = torch.tensor(sources, device=ids_NS.device).unbind(-1)
+            # under autocast the product above is of fewer digits than the table
+            embeds_NSC = embeds_NSC.index_put(place, mixtures_NKC[source].type_as(embeds_NSC))
+        return Conditioning(cond_NSC=tower(ids_NS, embeds_NSC))

@@ -1,0 +1,356 @@
+"""GILL (arXiv 2305.17216): a frozen LLM says [IMG1]...[IMGr]; its states at these tokens become
+the painter's conditioning (GILLMapper) and, from the same run of the LLM, a query for an album.
+
+    l_c   captioning: the LLM reads a photo as k visual tokens and says its caption
+    l_p   the LLM says [IMG1] where a photo belongs; it forces the other r - 1
+    l_g   GILLMapper(states + input embeddings, queries) is what the painter's own text encoder
+          makes of the caption: the painter is not needed in training
+    l_r   the query finds its photo among the batch's, and the photo its query (InfoNCE)
+
+l_c and l_p are the LLM's: both are in the text loss of ``models/dialogue_model.py``. The k visual
+tokens are ``LinearPhotoEncoder`` of ``models/photo_encoder.py``, the rows of the r tokens are
+stored and trained alone (``models/vocabulary.py``). Here are l_g and l_r.
+
+The full text was not at hand: equations are numbered in the order of the paper's losses. Where
+paper and released code differ, ``PRESETS`` has both; the paper's is the default.
+
+Letters as in ``models/parts.py``, and E album width, F width of a photo's feature, W GILLMapper's.
+K = r: a span is the r tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from showtell.devices import small_attention
+from showtell.errors import ConfigError, DataError, did_you_mean
+from showtell.models.parts import (
+    Bridge,
+    Conditioning,
+    Painter,
+    PhotoSpans,
+    PhotoTargets,
+    TextTower,
+    Tokenizer,
+    encoder_decoder,
+    painter_sizes,
+    require_tokens,
+    standardize,
+)
+
+
+def squared_error(cond_NSC: Tensor, target_NSC: Tensor) -> Tensor:
+    """Mean squared error over all numbers (the paper's squared l2 distance, as a mean)."""
+    return F.mse_loss(cond_NSC, target_NSC)
+
+
+def mean_norm(cond_NSC: Tensor, target_NSC: Tensor) -> Tensor:
+    """The l2 norm of each row's difference, not squared, averaged (the released code)."""
+    return torch.linalg.vector_norm(cond_NSC - target_NSC, dim=-1).mean()
+
+
+def all_tokens(rows_NKE: Tensor) -> Tensor:
+    """The mean over the r tokens (the paper)."""
+    return rows_NKE.mean(1)
+
+
+def first_token(rows_NKE: Tensor) -> Tensor:
+    """[IMG1] alone (the released code computes all r and keeps the first)."""
+    return rows_NKE[:, 0]
+
+
+GENERATION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": squared_error,
+    "norm": mean_norm,
+}
+QUERY_TOKENS: dict[str, Callable[[Tensor], Tensor]] = {"all": all_tokens, "first": first_token}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GillConfig:
+    """Sizes (the paper's: OPT-6.7B, CLIP ViT-L/14, Stable Diffusion 1.5) and choices.
+
+    ``num_tokens`` is r. ``mapper``: "transformer" (GILLMapper, of ``width``) or "linear".
+    ``input_embeddings``: whether the mapper reads states + embeddings, or states alone.
+    ``generation_loss``: "mse" (paper) or "norm" (released). ``query_tokens``: "all" (paper; read
+    here as the mean, which keeps the paper's number of parameters) or "first" (released).
+    ``painter_loss`` adds ``v``, the painter's own loss on the gold photo, for a painter that is
+    trained as well (none of the paper's losses).
+    """
+
+    num_tokens: int = 8
+    language_width: int = 4096
+    photo_width: int = 1024
+    painter_width: int = 768
+    painter_length: int = 77
+    album_width: int = 256
+    mapper: str = "transformer"
+    width: int = 512
+    num_layers: int = 4
+    num_heads: int = 4
+    input_embeddings: bool = True
+    generation_loss: str = "mse"
+    query_tokens: str = "all"
+    temperature_start: float = 0.07
+    painter_loss: bool = False
+
+    def __post_init__(self) -> None:
+        for key, known in (
+            ("mapper", MAPPERS),
+            ("generation_loss", GENERATION_LOSSES),
+            ("query_tokens", QUERY_TOKENS),
+        ):
+            if (name := getattr(self, key)) not in known:
+                raise ConfigError(f'unknown {key} "{name}"{did_you_mean(name, known)}')
+        for key in (
+            *("num_tokens", "language_width", "photo_width", "painter_width", "painter_length"),
+            *("album_width", "width", "num_layers", "num_heads", "temperature_start"),
+        ):
+            if not (value := getattr(self, key)) > 0:
+                raise ConfigError(
+                    f"{key} is {value}; it must be above 0: GILL has {getattr(type(self), key)}"
+                )
+        if self.width % self.num_heads:
+            raise ConfigError(
+                f"width {self.width} is not a multiple of num_heads {self.num_heads}; each head "
+                "takes an equal part: choose for example width 512 with 4 heads"
+            )
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """[IMG1] ... [IMGr]: what the LLM's vocabulary must gain (as released, from [IMG0] on)."""
+        return tuple(f"[IMG{number}]" for number in range(1, self.num_tokens + 1))
+
+    def fitted(self, *, language_width: int, photo_width: int, tower: TextTower) -> GillConfig:
+        """The same choices at the sizes of an LLM, a vision encoder and a painter's text tower."""
+        width, length = painter_sizes(tower)
+        return replace(
+            self,
+            language_width=language_width,
+            photo_width=photo_width,
+            painter_width=width,
+            painter_length=length,
+        )
+
+
+class GillMapper(nn.Module):
+    """f_w(h_1 ... h_r, q_1 ... q_S): r states -> S rows for the painter's cross-attention.
+
+    An encoder-decoder transformer as the library has it: pre-norm, ReLU, no dropout, no masks and
+    no positions; the S learned queries are what the decoder reads.
+    """
+
+    def __init__(self, config: GillConfig) -> None:
+        super().__init__()
+        width, heads, layers = config.width, config.num_heads, config.num_layers
+        self.project = nn.Linear(config.language_width, width)
+        self.transformer = encoder_decoder(width, num_heads=heads, num_layers=layers)
+        self.queries_SW = nn.Parameter(torch.randn(config.painter_length, width))
+        self.out = nn.Linear(width, config.painter_width)
+
+    @torch.no_grad()
+    def start(self, states_NKD: Tensor, cond_NSC: Tensor) -> None:
+        """Most of a state is the same whatever the caption: the first map is started so that what
+        differs is not small beside it, and the queries where the last map makes the mean condition
+        of them."""
+        standardize(self.project, states_NKD)
+        nn.init.orthogonal_(self.out.weight)
+        self.out.bias.zero_()
+        self.queries_SW.copy_(cond_NSC.mean(0) @ self.out.weight)
+
+    def forward(self, states_NKD: Tensor) -> Tensor:
+        """(N, S, C)"""
+        queries_NSW = self.queries_SW.expand(len(states_NKD), -1, -1)
+        with small_attention(states_NKD, length=queries_NSW.shape[1]):
+            return self.out(self.transformer(self.project(states_NKD), queries_NSW))
+
+
+class LinearMapper(nn.Module):
+    """The ablation: each of the S rows is a learned mixture of the r states, mapped to C.
+
+    Linear in the states, and small: a full matrix from r D to S C numbers would be 1.9 billion.
+    """
+
+    def __init__(self, config: GillConfig) -> None:
+        super().__init__()
+        self.project = nn.Linear(config.language_width, config.painter_width)
+        shape = (config.painter_length, config.num_tokens)
+        self.mix_SK = nn.Parameter(torch.randn(shape) / math.sqrt(config.num_tokens))
+
+    def start(self, states_NKD: Tensor, cond_NSC: Tensor) -> None:
+        standardize(self.project, states_NKD)
+
+    def forward(self, states_NKD: Tensor) -> Tensor:
+        """(N, S, C)"""
+        return self.mix_SK @ self.project(states_NKD)
+
+
+MAPPERS: dict[str, type[GillMapper] | type[LinearMapper]] = {
+    "transformer": GillMapper,
+    "linear": LinearMapper,
+}
+
+
+def info_nce(query_NE: Tensor, photo_NE: Tensor, *, scale: Tensor) -> Tensor:
+    """Symmetric InfoNCE of unit vectors: row n belongs to row n, all others are negatives.
+
+    The mean of text -> photo and photo -> text; ``scale`` is 1 / temperature.
+    """
+    with torch.autocast(query_NE.device.type, enabled=False):
+        # cosines times 14: bfloat16's three digits would be noise of the size of the loss
+        logits_NN = scale * query_NE.float() @ photo_NE.float().mT
+    own_N = torch.arange(len(query_NE), device=query_NE.device)
+    return (F.cross_entropy(logits_NN, own_N) + F.cross_entropy(logits_NN.mT, own_N)) / 2
+
+
+class Gill(Bridge):
+    """Photo spans -> conditioning and album query, from one run of the LLM.
+
+    ``features``: pixels (N, 3, H, W) -> the frozen vision encoder's (N, F); the photo encoder's own
+    function, so that its weights stay in one place. ``decide``: the state at [IMG1] (N, D) -> the
+    probability that retrieving beats painting, (N,). Neither is stored with the bridge.
+    ``tokenizer`` is the LLM's, and has the r tokens (``LanguageModel.grow_vocabulary``); raises
+    CheckpointError if it lacks them.
+    """
+
+    def __init__(
+        self,
+        config: GillConfig,
+        *,
+        tokenizer: Tokenizer,
+        features: Callable[[Tensor], Tensor] | None = None,
+        decide: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.features = features
+        self.decide = decide
+        require_tokens(tokenizer, config.tokens, bridge="GILL")
+        self.new_tokens = config.tokens
+        # they announce a photo; [IMG1] alone is learnt as text, and the rest follow it
+        self.span_tokens: tuple[str, ...] | None = config.tokens
+        self.span_trained: tuple[int, ...] | None = (0,)
+        self.loss_names = ("g", "r", "v") if config.painter_loss else ("g", "r")
+        self.query_width: int | None = config.album_width
+        self.mapper = MAPPERS[config.mapper](config)
+        self.query_head = nn.Linear(config.language_width, config.album_width)
+        self.photo_head = nn.Linear(config.photo_width, config.album_width)
+        # log(1 / tau), as in CLIP; not clamped
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature_start)))
+
+    def start(self, spans: PhotoSpans, cond_NSC: Tensor) -> None:
+        self.mapper.start(self._read(*self._tokens(spans)), cond_NSC)
+
+    def forward(
+        self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
+    ) -> Conditioning:
+        """Conditioning, query and decision. Raises ConfigError for states of another size."""
+        # l_c and l_p are the LLM's text loss, of which the words and [IMG1] are labels:
+        # Eq. 1: l_c = -sum log P(s_t | the photo's k tokens, s_1 ... s_(t-1))
+        # Eq. 2: l_p = -log P([IMG1] | s_1 ... s_T)
+        states_NKD, embeds_NKD = self._tokens(spans)
+        return Conditioning(
+            cond_NSC=self.mapper(self._read(states_NKD, embeds_NKD)),
+            query_NE=self.query(states_NKD),
+            retrieve_N=None if self.decide is None else self.decide(states_NKD[:, 0]),
+        )
+
+    def losses(
+        self,
+        spans: PhotoSpans,
+        conditioning: Conditioning,
+        targets: PhotoTargets,
+        painter: Painter,
+        *,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """{"g": l_g, "r": l_r}, and "v" with ``painter_loss``.
+
+        Raises ConfigError without ``features`` or for a painter of another size, DataError for
+        a photo without a caption, which leaves l_g nothing to imitate.
+        """
+        if missing := sum(not caption for caption in targets.captions):
+            raise DataError(
+                f"{missing} of {len(targets.captions)} photos have no caption; GILL's generation "
+                "loss imitates the painter's text encoder on it. Caption the photos, or leave out "
+                "those without"
+            )
+        with torch.no_grad():
+            target_NSC = painter.text(painter.text.tokenize(targets.captions).ids_NS)
+        self._check_painter(target_NSC)
+        distance = GENERATION_LOSSES[self.config.generation_loss]
+        generation = distance(conditioning.cond_NSC, target_NSC)  # Eq. 3
+        assert conditioning.query_NE is not None
+        photo_NE = self.photo_keys(self._features(targets.pixels_N3HW))
+        scale = self.log_scale.exp()
+        retrieval = info_nce(conditioning.query_NE, photo_NE, scale=scale)  # Eq. 4
+        losses = {"g": generation, "r": retrieval}
+        if self.config.painter_loss:
+            pixels_N3HW = targets.pixels_N3HW
+            losses["v"] = painter.loss(conditioning.cond_NSC, pixels_N3HW, generator=generator)
+        return losses
+
+    def query(self, states_NKD: Tensor) -> Tensor:
+        """What to search an album for: unit vectors (N, E) from the states at the r tokens."""
+        pool = QUERY_TOKENS[self.config.query_tokens]
+        return F.normalize(pool(self.query_head(states_NKD)), dim=-1)
+
+    def photo_keys(self, features_NF: Tensor) -> Tensor:
+        """What an album keeps of photos: unit vectors (N, E) from the vision encoder's features."""
+        return F.normalize(self.photo_head(features_NF), dim=-1)
+
+    def _read(self, states_NKD: Tensor, embeds_NKD: Tensor) -> Tensor:
+        """What the mapper reads."""
+        return states_NKD + embeds_NKD if self.config.input_embeddings else states_NKD
+
+    def _tokens(self, spans: PhotoSpans) -> tuple[Tensor, Tensor]:
+        """The states that have read the r tokens, and the tokens' input embeddings."""
+        width, count = self.config.language_width, self.config.num_tokens
+        _, found_K, found_D = spans.after_NKD.shape
+        if found_D != width:
+            raise ConfigError(
+                f"this bridge reads states of width {width}, the language model gives {found_D}; "
+                f"set bridge.language_width={found_D} and train it, or load its own model"
+            )
+        if found_K < count:
+            raise ConfigError(
+                f"a span of {found_K} tokens was handed to a bridge of {count}; render dialogues "
+                f"with this bridge's span ({self.new_tokens[0]} ... {self.new_tokens[-1]})"
+            )
+        dtype = self.log_scale.dtype
+        return spans.after_NKD[:, :count].to(dtype), spans.embeds_NKD[:, :count].to(dtype)
+
+    def _check_painter(self, target_NSC: Tensor) -> None:
+        own = (self.config.painter_length, self.config.painter_width)
+        if (found := tuple(target_NSC.shape[1:])) != own:
+            raise ConfigError(
+                f"this bridge makes {own[0]} rows of width {own[1]}, the painter reads {found[0]} "
+                f"of {found[1]}; set bridge.painter_length={found[0]} and "
+                f"bridge.painter_width={found[1]} and train it"
+            )
+
+    def _features(self, pixels_N3HW: Tensor) -> Tensor:
+        if self.features is None:
+            raise ConfigError(
+                "GILL's retrieval loss compares with photos, and this bridge was given no vision "
+                "encoder; build it with features=photo_encoder.features"
+            )
+        features_NF = self.features(pixels_N3HW)
+        if (found := features_NF.shape[-1]) != self.config.photo_width:
+            raise ConfigError(
+                f"this bridge reads photo features of width {self.config.photo_width}, the vision "
+                f"encoder gives {found}; set bridge.photo_width={found} and train it"
+            )
+        return features_NF
+
+
+PRESETS: Mapping[str, GillConfig] = {
+    "paper": GillConfig(),
+    "release": GillConfig(generation_loss="norm", query_tokens="first"),
+}

@@ -1,0 +1,56 @@
+"""The pipeline baseline of arXiv 2408.08650, section 3.1.4: captions travel as strings.
+
+The same parts as the end-to-end model, trained apart: the painter sees the words of a caption
+and nothing of the LLM, so no gradient reaches the LLM or the photo encoder. (The photos of the
+context are captioned before the LLM reads them; that is the photo encoder's side of the baseline.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from showtell.models.parts import (
+    Bridge,
+    Conditioning,
+    Painter,
+    PhotoSpans,
+    PhotoTargets,
+    Tokenizer,
+    caption_conditioning,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineConfig:
+    """Nothing to choose: its type says which bridge to build."""
+
+
+class Pipeline(Bridge):
+    """Photo spans -> the conditioning of their captions, and no more.
+
+    Built like every bridge, from its configuration and the LLM's tokenizer; words need neither.
+    """
+
+    def __init__(self, config: PipelineConfig, *, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(
+        self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
+    ) -> Conditioning:
+        return caption_conditioning(spans.captions, painter.text)
+
+    def losses(
+        self,
+        spans: PhotoSpans,
+        conditioning: Conditioning,
+        targets: PhotoTargets,
+        painter: Painter,
+        *,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """{"v": ...}: the same loss of the painter as end to end."""
+        return {"v": painter.loss(conditioning.cond_NSC, targets.pixels_N3HW, generator=generator)}

@@ -1,0 +1,283 @@
+"""A blind page for raters, and their votes unblinded."""
+
+import base64
+import hashlib
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from showtell.cli import main
+from showtell.data.export import dialogue_as_dict
+from showtell.dialogue import Dialogue, Photo, Turn
+from showtell.errors import DataError, PhotoError, StorageError
+from showtell.evaluation.judge import QUESTIONS, export_page
+from showtell.evaluation.judge_score import score_ratings
+
+
+def write(path, *records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def save_photo(path, colour, size=(64, 64)):
+    exif = Image.Exif()
+    exif[0x010E] = "made by system one"
+    Image.new("RGB", size, colour).save(path, exif=exif)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Ten pairs: A says aK, B says bK, each with a photo; and two without any."""
+    for system, colour in (("a", "red"), ("b", "blue")):
+        save_photo(tmp_path / f"{system}-secret.jpg", colour)
+        rows = [
+            {"id": f"d{k}", "text": f"{system}{k}", "photos": [f"{system}-secret.jpg"]}
+            for k in range(10)
+        ]
+        rows += [{"id": f"t{k}", "text": f"{system} only text"} for k in range(2)]
+        write(tmp_path / f"{system}.jsonl", *rows)
+    return tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "page.html"
+
+
+def data_of(page):
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found[1])
+
+
+def exported(files, **more):
+    done = export_page(*files, **more)
+    return data_of(done.page.read_text()), json.loads(done.key.read_text())
+
+
+def first_text(parts):
+    return next(part["text"] for part in parts if "text" in part)
+
+
+def test_the_key_alone_tells_who_stood_left(files):
+    data, key = exported(files)
+    for item in data["items"]:
+        left = key["items"][item["id"]]["left"]
+        assert first_text(item["left"]).startswith(left.lower())
+        assert first_text(item["right"]).startswith({"A": "b", "B": "a"}[left])
+
+
+def test_the_page_names_neither_systems_nor_files_nor_records(files):
+    page = export_page(*files).page.read_text()
+    for secret in ("secret", "a.jsonl", "b.jsonl", '"d3"', "system one"):
+        assert secret not in page
+
+
+def test_photos_come_without_metadata_and_each_once(files):
+    data, _ = exported(files)
+    assert len(data["photos"]) == 2
+    for uri in data["photos"]:
+        assert uri.startswith("data:image/png;base64,")
+        assert b"system one" not in base64.b64decode(uri.partition(",")[2])
+
+
+def test_a_large_photo_is_reduced(files, tmp_path):
+    save_photo(tmp_path / "a-secret.jpg", "red", size=(900, 300))
+    data, _ = exported(files)
+    assert sum(uri.startswith("data:image/jpeg") for uri in data["photos"]) == 1
+    assert sum(map(len, data["photos"])) < 100_000
+
+
+def test_each_system_stands_left_in_half_of_the_pairs_in_an_order_of_the_seed(files):
+    data, key = exported(files, seed=1)
+    lefts = [row["left"] for row in key["items"].values()]
+    assert lefts.count("A") == lefts.count("B") == 6
+    other, _ = exported((*files[:2], files[2].with_name("other.html")), seed=2)
+    assert [i["left"] for i in data["items"]] != [i["left"] for i in other["items"]]
+
+
+def test_the_same_call_writes_the_same_page(files):
+    first = export_page(*files).page.read_bytes()
+    assert export_page(*files).page.read_bytes() == first
+
+
+def test_the_key_of_another_study_is_not_overwritten(files):
+    key = export_page(*files).key
+    before = key.read_bytes()
+    with pytest.raises(StorageError, match="another study"):
+        export_page(*files, seed=5)
+    assert key.read_bytes() == before
+
+
+def test_of_photos_nothing_is_asked_where_there_are_none(files):
+    data, key = exported(files)
+    for item in data["items"]:
+        text_only = key["items"][item["id"]]["id"].startswith("t")
+        assert item["questions"] == (["language_continuity"] if text_only else list(QUESTIONS))
+
+
+def test_a_limit_draws_some_pairs(files):
+    assert len(exported(files, limit=3)[0]["items"]) == 3
+
+
+def test_hostile_texts_cannot_leave_the_data(files, tmp_path):
+    evil = "</script><script>alert(1)</script><!-- @DATA@ \u2028"
+    write(tmp_path / "a.jsonl", {"id": "1", "text": evil})
+    write(tmp_path / "b.jsonl", {"id": "1", "text": "@TITLE@"})
+    page = export_page(*files).page.read_text()
+    assert page.count("<script") == page.count("</script>") == 2
+    (item,) = data_of(page)["items"]
+    assert {first_text(item["left"]), first_text(item["right"])} == {evil, "@TITLE@"}
+
+
+def test_the_page_loads_nothing_and_runs_its_own_script_only(files):
+    page = export_page(*files).page.read_text()
+    script = re.search(r"<script>(.*?)</script>", page, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page and "default-src 'none'" in page
+    assert not re.search(r"https?://|//cdn|innerHTML|@(TITLE|DATA|SCRIPT_HASH)@", page)
+
+
+def test_what_came_before_is_shown_up_to_the_answer(files, tmp_path):
+    photo, lost = Photo(id="p", path="a-secret.jpg"), Photo(id="q", caption="a lost cat")
+    turn = Turn(speaker="user", elements=("look", photo, lost))
+    write(tmp_path / "before.jsonl", dialogue_as_dict(Dialogue(id="d3", turns=(turn,))))
+    done = export_page(*files, context=f"showtell:{tmp_path / 'before.jsonl'}")
+    assert done.without_context == 11
+    key = json.loads(done.key.read_text())["items"]
+    contexts = {key[i["id"]]["id"]: i["context"] for i in data_of(done.page.read_text())["items"]}
+    ((shown),) = contexts["d3"]
+    assert shown["speaker"] == "user" and shown["parts"][0] == {"text": "look"}
+    assert "photo" in shown["parts"][1] and shown["parts"][2] == {"missing": "a lost cat"}
+
+
+def test_a_photo_that_cannot_be_read_is_an_error_or_a_counted_skip(files, tmp_path):
+    (tmp_path / "a-secret.jpg").write_bytes(b"no photo")
+    with pytest.raises(PhotoError, match=r"a\.jsonl, line \d+.*secret"):
+        export_page(*files)
+    done = export_page(*files, skip_bad=True)
+    assert (done.items, done.skipped) == (2, 10)
+
+
+def test_other_ids_are_an_error(files, tmp_path):
+    write(tmp_path / "b.jsonl", {"id": "elsewhere", "text": "x"})
+    with pytest.raises(DataError, match="wanted the same ids"):
+        export_page(*files)
+
+
+# ---------------------------------------------------------------------------------------- votes
+
+
+def ratings(path, data, key, rater, choose):
+    """What a rater saves; ``choose(question, record)`` is "A", "B" or "tie"."""
+    answers = {}
+    for item in data["items"]:
+        known = key["items"][item["id"]]
+        sides = {known["left"]: "left", "tie": "tie", {"A": "B", "B": "A"}[known["left"]]: "right"}
+        answers[item["id"]] = {q: sides[choose(q, known["id"])] for q in item["questions"]}
+    saved = {"format": "showtell judge ratings 1", "study": data["study"], "rater": rater}
+    path.write_text(json.dumps(saved | {"answers": answers}))
+    return path
+
+
+def test_votes_are_unblinded_whatever_the_side(files, tmp_path):
+    data, key = exported(files)
+
+    def choose(question, record):
+        return {"language_continuity": "A", "image_quality": "B"}.get(question, "tie")
+
+    saved = [ratings(tmp_path / f"{n}.json", data, key, n, choose) for n in ("ann", "bo")]
+    report = score_ratings(saved, tmp_path / "page.key.json")
+    value = {name: v.value for name, v in report.metrics.items()}
+    assert value["judge.language_continuity.win"] == 1
+    assert value["judge.image_quality.loss"] == 1
+    assert value["judge.multimodal_coherence.tie"] == 1
+    assert report.metrics["judge.language_continuity.win"].n == 24
+    assert report.metrics["judge.image_quality.win"].n == 20
+    assert "ann: 12 of 12 pairs" in report.notes
+
+
+def test_raters_who_differ_agree_less(files, tmp_path):
+    data, key = exported(files)
+    first = ratings(tmp_path / "ann.json", data, key, "ann", lambda q, r: "A" if r < "d5" else "B")
+    same, other = tmp_path / "bo.json", tmp_path / "cy.json"
+    ratings(same, data, key, "bo", lambda q, r: "A" if r < "d5" else "B")
+    ratings(other, data, key, "cy", lambda q, r: "A" if r in ("d1", "d7", "d9") else "tie")
+
+    def kappa(*files):
+        report = score_ratings(files, tmp_path / "page.key.json")
+        return report.metrics["judge.image_quality.kappa"].value
+
+    assert kappa(first, same) == pytest.approx(1)
+    assert kappa(first, other) < 0.3
+
+
+def test_unfinished_ratings_count_as_far_as_they_go(files, tmp_path):
+    data, key = exported(files)
+    path = ratings(tmp_path / "ann.json", data, key, "ann", lambda q, r: "A")
+    saved = json.loads(path.read_text())
+    saved["answers"] = dict(list(saved["answers"].items())[:4])
+    path.write_text(json.dumps(saved))
+    report = score_ratings([path], tmp_path / "page.key.json")
+    assert report.metrics["judge.language_continuity.win"].n == 4
+    assert "ann: 4 of 12 pairs" in report.notes
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"study": "other"}, "ratings of the study 'other'"),
+        ({"rater": ""}, 'names no "rater"'),
+        ({"rater": 7}, 'names no "rater"'),
+        ({"format": "x"}, "is no ratings of a study"),
+        ({"answers": []}, "no object of objects"),
+        ({"answers": {}}, "no answer at all"),
+        ({"answers": {"x": {"image_quality": "left"}}}, "not of this study"),
+    ],
+)
+def test_ratings_that_do_not_fit_are_refused(files, tmp_path, change, words):
+    data, key = exported(files)
+    path = ratings(tmp_path / "ann.json", data, key, "ann", lambda q, r: "A")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DataError, match=words):
+        score_ratings([path], tmp_path / "page.key.json")
+
+
+@pytest.mark.parametrize("answer", ["A", "", None, 1, ["left"]])
+def test_an_answer_that_is_no_side_is_refused(files, tmp_path, answer):
+    data, key = exported(files)
+    path = ratings(tmp_path / "ann.json", data, key, "ann", lambda q, r: "A")
+    saved = json.loads(path.read_text())
+    next(iter(saved["answers"].values()))["language_continuity"] = answer
+    path.write_text(json.dumps(saved))
+    with pytest.raises(DataError, match="not of this study"):
+        score_ratings([path], tmp_path / "page.key.json")
+
+
+def test_one_rater_counts_once(files, tmp_path):
+    data, key = exported(files)
+    saved = [ratings(tmp_path / f"{k}.json", data, key, "ann", lambda q, r: "A") for k in "12"]
+    with pytest.raises(DataError, match=r'"ann" has ratings in .*1\.json already'):
+        score_ratings(saved, tmp_path / "page.key.json")
+
+
+def test_a_key_that_is_none_is_refused(files, tmp_path):
+    data, key = exported(files)
+    path = ratings(tmp_path / "ann.json", data, key, "ann", lambda q, r: "A")
+    for bad in ("{", "[]", '{"format": "showtell judge key 1", "study": "x"}', "\x00"):
+        (tmp_path / "bad.json").write_text(bad)
+        with pytest.raises(DataError):
+            score_ratings([path], tmp_path / "bad.json")
+    with pytest.raises(DataError, match="is not there"):
+        score_ratings([path], tmp_path / "absent.json")
+
+
+def test_the_command_line_leads_from_answers_to_counts(files, tmp_path, capsys):
+    a, b, page = map(str, files)
+    assert main(["judge", "export", a, b, "--out", page, "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["items"] == 12 and done["without_context"] == 12
+    data = data_of((tmp_path / "page.html").read_text())
+    key = json.loads((tmp_path / "page.key.json").read_text())
+    saved = ratings(tmp_path / "ann.json", data, key, "ann", lambda q, r: "A")
+    assert main(["judge", "score", str(saved), "--key", done["key"], "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["metrics"]["judge.language_continuity.win"]["value"] == 1
+    assert main(["judge", "score", str(saved), "--key", page]) == 1
+    assert "Traceback" not in capsys.readouterr().err

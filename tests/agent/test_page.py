@@ -1,0 +1,100 @@
+"""The page stands alone, escapes everything, and can be read without seeing."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from showtell.agent.page import Conversation, render_page, write_page
+from showtell.dialogue import AGENT, USER, Photo, Turn
+
+HOSTILE = '<script>alert("1")</script> & $cards "quoted"'
+
+
+@pytest.fixture
+def conversation():
+    photo = Photo(id="p", caption=HOSTILE, origin="painted")
+    mine, lost = Photo(id="mine"), Photo(id="lost", caption="a lost one", origin="painted")
+    return Conversation(
+        title=HOSTILE,
+        turns=(
+            Turn(speaker=USER, elements=(HOSTILE, mine)),
+            Turn(speaker=AGENT, elements=("Here!", photo)),
+            Turn(speaker=AGENT, elements=(lost,)),
+        ),
+        p_share=(None, 0.875, 0.1),
+        images={
+            "p": Image.new("RGB", (64, 64), "red"),
+            "mine": Image.new("RGB", (300, 200), "blue"),
+        },
+    )
+
+
+class Reader(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.open = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def read(page):
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    return reader.tags
+
+
+def test_the_page_loads_nothing_and_runs_nothing(conversation):
+    page = render_page([conversation], title=HOSTILE, lead=HOSTILE, foot=HOSTILE)
+    tags = read(page)
+    assert not [tag for tag, _ in tags if tag in ("script", "iframe", "object", "audio", "video")]
+    addresses = [a[k] for _, a in tags for k in ("src", "href") if k in a]
+    assert addresses and all(address.startswith("data:") for address in addresses)
+    assert not re.search(r"url\(|@import|https?://", page)
+
+
+def test_every_photo_is_inside_and_has_words(conversation):
+    page = render_page([conversation], title="t", lead="l", foot="f")
+    images = [attributes for tag, attributes in read(page) if tag == "img"]
+    assert len(images) == 2 and all(image["alt"] for image in images)
+    assert images[1]["alt"] == HOSTILE
+    data = base64.b64decode(images[1]["src"].partition(",")[2])
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (256, 256) and image.getpixel((5, 5)) == (255, 0, 0)
+    assert "a lost one" in page  # without pixels a photo is described
+
+
+def test_p_share_is_shown_beside_the_agent_only(conversation):
+    page = render_page([conversation], title="t", lead="l", foot="f")
+    assert page.count('class="share') == 2
+    assert "0.88" in page and "88 percent" in page
+
+
+def test_one_p_share_a_turn(conversation):
+    with pytest.raises(ValueError, match="3 turns"):
+        Conversation(title="t", turns=conversation.turns, p_share=(None,))
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(conversation, tmp_path, monkeypatch):
+    from showtell.errors import StorageError
+
+    path = write_page(tmp_path / "a" / "index.html", [conversation], title="t", lead="l", foot="f")
+    before = path.read_text()
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(StorageError, match="No space left"):
+        write_page(path, [], title="t", lead="l", foot="f")
+    assert path.read_text() == before and [p.name for p in path.parent.iterdir()] == ["index.html"]

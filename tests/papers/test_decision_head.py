@@ -1,0 +1,97 @@
+"""The retrieve-or-generate head: what it learns, what it repeats, what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from showtell.errors import CheckpointError, DataError
+from showtell.papers.gill_decision import (
+    GENERATE,
+    RETRIEVE,
+    DecisionHead,
+    DecisionTraining,
+    train_decision,
+)
+
+QUICK = DecisionTraining(steps=200, learning_rate=1e-2)
+
+
+def states(count: int = 60, width: int = 8, seed: int = 0):
+    """Two clouds, one to retrieve and one to generate."""
+    rng = torch.Generator().manual_seed(seed)
+    retrieve_N = torch.arange(count) % 3 == 0
+    states_ND = torch.randn(count, width, generator=rng)
+    states_ND[:, 0] += torch.where(retrieve_N, 4.0, -4.0)
+    return states_ND, retrieve_N
+
+
+def test_the_head_learns_what_can_be_told():
+    head = train_decision(*states(), QUICK)
+    fresh_ND, retrieve_N = states(seed=1)
+    assert ((head.p_retrieve(fresh_ND) > 0.5) == retrieve_N).float().mean() > 0.95
+
+
+def test_the_released_settings_are_the_default():
+    config = DecisionTraining()
+    assert (config.learning_rate, config.weight_decay, config.steps) == (1e-3, 0.0, 2000)
+    assert config.dropout == 0.5
+    # Dropout + Linear(D, 2) at OPT-6.7B's width
+    assert sum(p.numel() for p in DecisionHead(4096).parameters()) == 8194
+
+
+def test_a_step_is_cross_entropy_by_adamw_on_all_examples():
+    """Without dropout one step of the head is one step written out."""
+    states_ND, retrieve_N = states(count=9)
+    config = DecisionTraining(steps=1, dropout=0.0, seed=4)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        by_hand = DecisionHead(8, dropout=0.0)
+    before = by_hand.linear.weight.detach().clone()
+    column_N = torch.where(retrieve_N, RETRIEVE, GENERATE)
+    F.cross_entropy(by_hand.linear(states_ND), column_N).backward()
+    # the first step of Adam is the rate times the gradient's sign
+    want = before - 1e-3 * by_hand.linear.weight.grad.sign()
+    head = train_decision(states_ND, retrieve_N, config)
+    torch.testing.assert_close(head.linear.weight.detach(), want, rtol=0, atol=1e-6)
+
+
+def test_the_chance_to_retrieve_is_the_softmax_and_knows_no_dropout():
+    head, (states_ND, _) = DecisionHead(8).train(), states()
+    want_N = head.linear(states_ND).softmax(-1)[:, 1]
+    assert torch.equal(head.p_retrieve(states_ND), want_N)
+    assert not torch.equal(head(states_ND), head(states_ND))
+    head.eval()
+    assert torch.equal(head(states_ND).softmax(-1)[:, RETRIEVE], want_N)
+
+
+def test_the_same_seed_gives_the_same_head_and_leaves_all_other_dice():
+    torch.manual_seed(7)
+    one = train_decision(*states(), DecisionTraining(steps=5, seed=1))
+    after = torch.rand(1)
+    torch.manual_seed(7)
+    two = train_decision(*states(), DecisionTraining(steps=5, seed=1))
+    other = train_decision(*states(), DecisionTraining(steps=5, seed=2))
+    assert torch.equal(torch.rand(1), after)
+    assert torch.equal(one.linear.weight, two.linear.weight)
+    assert not torch.equal(one.linear.weight, other.linear.weight)
+
+
+def test_a_folder_gives_the_same_head_back(tmp_path):
+    head = train_decision(*states(), QUICK)
+    head.save_pretrained(tmp_path / "decision")
+    again = DecisionHead.from_pretrained(tmp_path / "decision")
+    states_ND, _ = states(seed=3)
+    assert torch.equal(again.p_retrieve(states_ND), head.p_retrieve(states_ND))
+    with pytest.raises(CheckpointError, match="wanted decision.safetensors"):
+        DecisionHead.from_pretrained(tmp_path)
+
+
+def test_examples_that_teach_nothing_are_refused():
+    states_ND, retrieve_N = states()
+    with pytest.raises(DataError, match="all 60 examples say the same"):
+        train_decision(states_ND, torch.ones_like(retrieve_N), QUICK)
+    states_ND[3, 2] = float("nan")
+    with pytest.raises(DataError, match="NaN or infinity"):
+        train_decision(states_ND, retrieve_N, QUICK)

@@ -1,0 +1,67 @@
+"""Divter: words to F, L_F = v, and no gradient to the LLM or the photo encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import torch
+
+from showtell.models.parts import PhotoTargets
+from showtell.papers.divter import Divter, DivterConfig
+
+from .fakes import FakePainter, FakeTower, llm_tokenizer, make_spans
+
+
+def dice() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def parts():
+    tokenizer, tower = llm_tokenizer(), FakeTower(num_rows=8, width=5)
+    tower.token_table_UC.requires_grad_()
+    spans, painter = make_spans(tokenizer), FakePainter(tower)
+    return Divter(DivterConfig(), tokenizer=tokenizer), spans, painter
+
+
+def test_only_words_pass_so_the_photo_loss_trains_f_and_not_the_llm():
+    bridge, spans, painter = parts()
+    conditioning = bridge(spans, painter, generator=dice())
+    tower = painter.text
+    assert torch.equal(conditioning.cond_NSC, tower(tower.tokenize(spans.captions).ids_NS))
+    targets = PhotoTargets(pixels_N3HW=torch.zeros(3, 3, 2, 2), captions=spans.captions)
+    losses = bridge.losses(spans, conditioning, targets, painter, generator=dice())
+    assert list(losses) == ["v"]
+    losses["v"].backward()
+    assert spans.logits_NKV.grad is None and tower.token_table_UC.grad is not None
+
+
+def test_stock_descriptions_train_nothing_of_f_as_published():
+    bridge, spans, painter = parts()
+    stock = "The photo has your * #Dog, Cat#"
+    captions = [stock, *spans.captions[1:]]
+    pixels = torch.rand(3, 3, 2, 2, generator=dice())
+    spans = dataclasses.replace(spans, captions=captions)
+    conditioning = bridge(spans, painter, generator=dice())
+    targets = PhotoTargets(pixels_N3HW=pixels, captions=captions)
+    found = bridge.losses(spans, conditioning, targets, painter, generator=dice())["v"]
+    wanted = painter.loss(conditioning.cond_NSC[1:], pixels[1:], generator=dice())
+    assert torch.equal(found, wanted)
+    all_stock = PhotoTargets(pixels_N3HW=pixels, captions=[stock] * 3)
+    assert bridge.losses(spans, conditioning, all_stock, painter, generator=dice()) == {}
+    keep = Divter(DivterConfig(drop_stock_captions=False), tokenizer=llm_tokenizer())
+    assert list(keep.losses(spans, conditioning, all_stock, painter, generator=dice())) == ["v"]
+
+
+def test_the_paper_page_lists_every_equation_with_its_file():
+    source = Path(__file__).parents[2] / "src" / "showtell"
+    files = [source / "bridges" / "divter.py", source / "recipes" / "world_divter.py"]
+    tagged = [
+        (number, f"src/showtell/{path.relative_to(source).as_posix()}")
+        for path in files
+        for number in re.findall(r"# Eq\. (\d+)\b", path.read_text(encoding="utf-8"))
+    ]
+    page = (source.parents[1] / "docs" / "papers" / "divter.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (\d+) \|.*`(src/\S+\.py)` \|$", page, re.MULTILINE)
+    assert sorted(tagged) == listed and [number for number, _ in listed] == ["1", "2", "3"]

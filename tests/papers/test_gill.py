@@ -1,0 +1,480 @@
+"""GILL on hand-computed values: both presets, sizes, options. The whole model: test_gill_model."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from showtell.errors import CheckpointError, ConfigError, DataError
+from showtell.models.parts import PhotoSpans, PhotoTargets
+from showtell.models.photo_encoder import LinearPhotoEncoder
+from showtell.models.vocabulary import NewTokens
+from showtell.papers import gill
+from showtell.papers.gill import PRESETS, Gill, GillConfig, info_nce
+
+from .fakes import CAPTIONS, FakePainter, FakeTower, llm_tokenizer
+
+ROOT = Path(__file__).parents[2]
+SMALL = GillConfig(
+    num_tokens=4,
+    language_width=6,
+    photo_width=3,
+    painter_width=5,
+    painter_length=8,
+    album_width=4,
+    width=8,
+    num_layers=2,
+    num_heads=2,
+)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    words = llm_tokenizer()
+    words.add_tokens(list(GillConfig().tokens), special_tokens=True)
+    return words
+
+
+@pytest.fixture(scope="module")
+def painter() -> FakePainter:
+    return FakePainter(FakeTower(num_rows=8, width=5, dtype=torch.float32))
+
+
+def mean_colour(pixels_N3HW: Tensor) -> Tensor:
+    return pixels_N3HW.mean((2, 3))
+
+
+def bridge_of(tokenizer, config: GillConfig = SMALL, **changes) -> Gill:
+    return Gill(replace(config, **changes), tokenizer=tokenizer, features=mean_colour)
+
+
+def spans_of(count: int = 3, tokens: int = 4, width: int = 6, padding: int = 0) -> PhotoSpans:
+    shape = (count, tokens + padding, width)
+    mask_NK = (torch.arange(tokens + padding) < tokens).expand(count, -1)
+    after_NKD = torch.randn(shape, requires_grad=True)
+    return PhotoSpans(
+        ids_NK=torch.zeros(shape[:2], dtype=torch.long),
+        mask_NK=mask_NK,
+        embeds_NKD=torch.randn(shape),
+        before_NKD=torch.randn(shape),
+        after_NKD=after_NKD,
+        logits_NKV=torch.zeros(*shape[:2], 9),
+        captions=CAPTIONS[:count],
+    )
+
+
+def targets_of(spans: PhotoSpans) -> PhotoTargets:
+    pixels_N3HW = torch.rand(len(spans.captions), 3, 4, 4)
+    return PhotoTargets(pixels_N3HW=pixels_N3HW, captions=spans.captions)
+
+
+def losses_of(bridge: Gill, spans: PhotoSpans, painter, targets=None) -> dict[str, Tensor]:
+    rng = torch.Generator().manual_seed(3)
+    conditioning = bridge(spans, painter, generator=rng)
+    return bridge.losses(spans, conditioning, targets or targets_of(spans), painter, generator=rng)
+
+
+# --------------------------------------------------------------------------- the paper's sizes
+
+
+def trained(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def test_parameters_at_the_sizes_of_opt_are_those_counted_from_the_release(tokenizer):
+    with torch.device("meta"):
+        bridge = Gill(GillConfig(), tokenizer=tokenizer)
+        rows = NewTokens(
+            bridge.span_tokens, first_id=50_266, input_nD=torch.empty(8, 4096), output_nD=None
+        )
+        # one layer stands for CLIP's 24: the encoder is frozen
+        vision = CLIPVisionModel(
+            CLIPVisionConfig(hidden_size=1024, num_hidden_layers=1, num_attention_heads=16)
+        )
+        photo_encoder = LinearPhotoEncoder(vision=vision, num_tokens=4, language_width=4096)
+    assert trained(photo_encoder) == 16_793_600
+    assert trained(bridge.photo_head) == 262_400
+    assert trained(bridge.query_head) == 1_048_832
+    assert trained(bridge.mapper) == 31_958_784
+    assert trained(rows) == 32_768
+    assert bridge.log_scale.numel() == 1
+    assert trained(bridge) + trained(rows) + trained(photo_encoder) == 50_096_385
+
+
+def test_both_presets_have_the_same_number_of_parameters(tokenizer):
+    with torch.device("meta"):
+        counts = {trained(Gill(config, tokenizer=tokenizer)) for config in PRESETS.values()}
+    assert len(counts) == 1
+
+
+# ------------------------------------------------------------------- the discrepancies, by hand
+
+
+def test_the_papers_preset_is_the_default():
+    assert PRESETS["paper"] == GillConfig()
+    differ = {
+        field
+        for field in GillConfig.__dataclass_fields__
+        if getattr(PRESETS["paper"], field) != getattr(PRESETS["release"], field)
+    }
+    assert differ == {"generation_loss", "query_tokens"}
+
+
+@pytest.mark.parametrize(
+    ("preset", "by_hand"), [("paper", (1 + 4 + 9 + 16) / 4), ("release", (math.sqrt(5) + 5) / 2)]
+)
+def test_generation_loss_is_a_mean_square_in_the_paper_and_a_mean_norm_as_released(preset, by_hand):
+    distance = gill.GENERATION_LOSSES[PRESETS[preset].generation_loss]
+    cond_NSC = torch.tensor([[[1.0, 2.0], [3.0, -4.0]]])
+    assert float(distance(cond_NSC, torch.zeros(1, 2, 2))) == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("preset", ["paper", "release"])
+def test_generation_loss_compares_with_the_text_encoder_of_the_painter(tokenizer, painter, preset):
+    bridge = bridge_of(tokenizer, generation_loss=PRESETS[preset].generation_loss)
+    spans = spans_of()
+    cond_NSC = bridge(spans, painter, generator=torch.Generator()).cond_NSC.detach()
+    target_NSC = painter.text(painter.text.tokenize(CAPTIONS).ids_NS)
+    total = 0.0
+    for row_SC, gold_SC in zip(cond_NSC, target_NSC, strict=True):
+        for row_C, gold_C in zip(row_SC, gold_SC, strict=True):
+            square = float(((row_C - gold_C) ** 2).sum())
+            total += square / 5 if preset == "paper" else math.sqrt(square)
+    assert losses_of(bridge, spans, painter)["g"].item() == pytest.approx(total / 24, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("preset", "by_hand"), [("paper", (2.0, 0.5, 0.0, 0.0)), ("release", (3.0, -1.0, 0.0, 0.0))]
+)
+def test_query_is_of_all_tokens_in_the_paper_and_of_the_first_as_released(
+    tokenizer, preset, by_hand
+):
+    bridge = bridge_of(tokenizer, num_tokens=2, query_tokens=PRESETS[preset].query_tokens)
+    with torch.no_grad():
+        bridge.query_head.weight.copy_(torch.eye(4, 6))
+        bridge.query_head.bias.zero_()
+    states_NKD = torch.tensor([[[3.0, -1, 0, 0, 9, 9], [1.0, 2, 0, 0, 9, 9]]])
+    want_E = torch.tensor(by_hand)
+    torch.testing.assert_close(bridge.query(states_NKD)[0], want_E / want_E.norm())
+
+
+def test_old_rows_stand_still_where_the_released_way_shrinks_them():
+    """AdamW with decay on the whole matrix, its old rows' gradients times zero: they decay."""
+    table_VD = torch.arange(12.0).reshape(4, 3) + 1
+    whole_VD, old_VD = nn.Parameter(table_VD.clone()), table_VD[:2].clone()
+    rows = NewTokens(("[IMG1]", "[IMG2]"), first_id=2, input_nD=table_VD[2:], output_nD=None)
+    table = nn.Embedding.from_pretrained(old_VD, freeze=True)
+    for parameters in ([whole_VD], list(rows.parameters())):
+        optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01)
+        if parameters[0] is whole_VD:
+            (whole_VD[torch.tensor([2, 0])] ** 2).sum().backward()
+            whole_VD.grad[:2] = 0.0
+        else:
+            (rows.embed(torch.tensor([[2, 0]]), table) ** 2).sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(whole_VD[:2].detach(), table_VD[:2] * (1 - 1e-5))
+    assert not torch.equal(whole_VD[:2].detach(), table_VD[:2])
+    assert torch.equal(table.weight, table_VD[:2])
+    # [IMG1] moved by the gradient, as it does as released
+    torch.testing.assert_close(rows.input_nD[0], whole_VD[2])
+
+
+# ---------------------------------------------------------------------------------- retrieval
+
+
+def test_info_nce_asks_both_ways():
+    query_NE = torch.tensor([[1.0, 0.0], [1.0, 0.0]])  # both texts are like photo 0
+    scale = torch.tensor(2.0)
+    to_photo = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(2))) / 2
+    to_text = math.log(2)
+    got = info_nce(query_NE, torch.eye(2), scale=scale)
+    assert float(got) == pytest.approx((to_photo + to_text) / 2)
+    other = info_nce(torch.eye(2), query_NE, scale=scale)
+    assert float(other) == pytest.approx(float(got))
+
+
+def test_info_nce_is_the_sum_over_all_pairs():
+    query_NE, photo_NE = (F.normalize(torch.randn(5, 4), dim=1) for _ in range(2))
+    scale, total = 3.0, 0.0
+    for n in range(5):
+        own = math.exp(scale * float(query_NE[n] @ photo_NE[n]))
+        photos = sum(math.exp(scale * float(query_NE[n] @ photo_NE[m])) for m in range(5))
+        texts = sum(math.exp(scale * float(query_NE[m] @ photo_NE[n])) for m in range(5))
+        total -= (math.log(own / photos) + math.log(own / texts)) / 2
+    got = info_nce(query_NE, photo_NE, scale=torch.tensor(scale))
+    assert float(got) == pytest.approx(total / 5, rel=1e-5)
+
+
+def test_temperature_starts_at_the_clip_value_and_learns(tokenizer, painter):
+    bridge = bridge_of(tokenizer)
+    assert bridge.log_scale.exp().item() == pytest.approx(1 / 0.07)
+    losses_of(bridge, spans_of(), painter)["r"].backward()
+    assert float(bridge.log_scale.grad) != 0
+    for head in (bridge.query_head, bridge.photo_head):
+        assert head.weight.grad.abs().max() > 0
+
+
+def test_retrieval_loss_is_info_nce_of_the_query_and_the_photos(tokenizer, painter):
+    bridge, spans = bridge_of(tokenizer), spans_of()
+    targets = targets_of(spans)
+    query_NE = bridge(spans, painter, generator=torch.Generator()).query_NE
+    photo_NE = F.normalize(bridge.photo_head(mean_colour(targets.pixels_N3HW)), dim=1)
+    want = info_nce(query_NE, photo_NE, scale=torch.tensor(1 / 0.07))
+    torch.testing.assert_close(losses_of(bridge, spans, painter, targets)["r"], want)
+    torch.testing.assert_close(query_NE.norm(dim=1), torch.ones(3))
+
+
+def test_a_photo_alone_has_nothing_to_be_told_from(tokenizer, painter):
+    losses = losses_of(bridge_of(tokenizer), spans_of(count=1), painter)
+    assert losses["r"].item() == 0.0
+
+
+# ------------------------------------------------------------------------------------ the bridge
+
+
+def test_generation_and_retrieval_come_of_the_same_states(tokenizer, painter):
+    bridge, spans = bridge_of(tokenizer), spans_of()
+    conditioning = bridge(spans, painter, generator=torch.Generator())
+    assert conditioning.cond_NSC.shape == (3, 8, 5)
+    assert conditioning.query_NE.shape == (3, 4)
+    assert conditioning.uncond_NSC is None  # the painter's own empty caption
+    for part in (conditioning.cond_NSC, conditioning.query_NE):
+        (gradient,) = torch.autograd.grad((part**2).sum() + part.sum(), spans.after_NKD)
+        assert gradient.abs().max() > 0
+
+
+def test_the_mapper_reads_states_and_input_embeddings_or_states_alone(tokenizer, painter):
+    spans = spans_of()
+    swapped = replace(spans, after_NKD=spans.embeds_NKD, embeds_NKD=spans.after_NKD)
+    moved = replace(spans, embeds_NKD=spans.embeds_NKD + 1)
+    rng = torch.Generator()
+    with_them = bridge_of(tokenizer)
+    one, two = (with_them(s, painter, generator=rng).cond_NSC for s in (spans, swapped))
+    torch.testing.assert_close(one, two)  # a sum does not know which was which
+    assert not torch.allclose(one, with_them(moved, painter, generator=rng).cond_NSC)
+    without = bridge_of(tokenizer, input_embeddings=False)
+    one, two = (without(s, painter, generator=rng).cond_NSC for s in (spans, moved))
+    assert torch.equal(one, two)
+
+
+def test_the_query_reads_states_alone(tokenizer, painter):
+    bridge, spans = bridge_of(tokenizer), spans_of()
+    moved = replace(spans, embeds_NKD=spans.embeds_NKD + 1)
+    one, two = (bridge(s, painter, generator=torch.Generator()).query_NE for s in (spans, moved))
+    assert torch.equal(one, two)
+
+
+def test_the_state_that_has_read_a_token_counts_not_the_one_that_predicts_it(tokenizer, painter):
+    bridge, spans = bridge_of(tokenizer), spans_of()
+    other = replace(spans, before_NKD=spans.before_NKD + 1, logits_NKV=spans.logits_NKV + 1)
+    one, two = (bridge(s, painter, generator=torch.Generator()) for s in (spans, other))
+    assert torch.equal(one.cond_NSC, two.cond_NSC) and torch.equal(one.query_NE, two.query_NE)
+
+
+def test_a_configuration_takes_the_sizes_of_the_parts(painter):
+    config = GillConfig(mapper="linear", width=128).fitted(
+        language_width=6, photo_width=3, tower=painter.text
+    )
+    assert (config.language_width, config.photo_width) == (6, 3)
+    assert (config.painter_length, config.painter_width) == (8, 5)
+    assert (config.mapper, config.width) == ("linear", 128)
+
+
+def test_info_nce_keeps_its_digits_under_autocast():
+    query_NE, photo_NE = (F.normalize(torch.randn(5, 64), dim=1) for _ in range(2))
+    want = info_nce(query_NE, photo_NE, scale=torch.tensor(14.0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = info_nce(query_NE, photo_NE, scale=torch.tensor(14.0))
+    assert torch.equal(got, want)
+
+
+def test_the_linear_mapper_is_linear_and_mixes_tokens(tokenizer):
+    mapper = bridge_of(tokenizer, mapper="linear").mapper
+    one, two = torch.randn(2, 3, 4, 6)
+    zero = mapper(torch.zeros(3, 4, 6))
+    torch.testing.assert_close(
+        mapper(2 * one - 3 * two) - zero, 2 * (mapper(one) - zero) - 3 * (mapper(two) - zero)
+    )
+    assert mapper(one).shape == (3, 8, 5)
+    permuted = mapper(one[:, [1, 0, 2, 3]])
+    assert not torch.allclose(permuted, mapper(one))
+
+
+@pytest.mark.parametrize("name", ["transformer", "linear"])
+def test_a_started_mapper_reads_what_differs_between_states(tokenizer, name):
+    """States that are nearly alike, as an LLM's at one token are, are mapped as far apart as those
+    that are not; of the queries alone the last map makes the mean condition."""
+    bridge = bridge_of(tokenizer, mapper=name)
+    spans = replace(spans_of(count=1), captions=[""] * 64)
+    alike_NKD = 5.0 + 0.01 * torch.randn(64, 4, 6)
+    embeds_NKD = spans.embeds_NKD.expand(64, -1, -1)
+    spans = replace(spans, after_NKD=alike_NKD, embeds_NKD=0.01 * embeds_NKD)
+    cond_NSC = torch.randn(64, 8, 5)
+    bridge.start(spans, cond_NSC)
+    read_NKD = spans.after_NKD + spans.embeds_NKD
+    given_NKW = bridge.mapper.project(read_NKD)
+    torch.testing.assert_close(
+        given_NKW.std((0, 1)), torch.ones_like(given_NKW[0, 0]), rtol=0, atol=0.01
+    )
+    if name == "transformer":
+        mean_SC = bridge.mapper.out(bridge.mapper.queries_SW)
+        torch.testing.assert_close(mean_SC, cond_NSC.mean(0))
+
+
+@pytest.mark.parametrize("width", [128, 256, 512])
+def test_widths_of_the_ablation(tokenizer, width):
+    with torch.device("meta"):
+        mapper = Gill(GillConfig(width=width), tokenizer=tokenizer).mapper
+    feed_forward = mapper.transformer.encoder.layers[0].linear1
+    assert (feed_forward.in_features, feed_forward.out_features) == (width, 4 * width)
+    assert mapper.queries_SW.shape == (77, width)
+
+
+@pytest.mark.parametrize("num_tokens", [1, 2, 4, 8])
+def test_numbers_of_tokens_of_the_ablation(tokenizer, painter, num_tokens):
+    bridge = bridge_of(tokenizer, num_tokens=num_tokens)
+    assert bridge.span_tokens == tuple(f"[IMG{k}]" for k in range(1, num_tokens + 1))
+    assert bridge.new_tokens == bridge.span_tokens and bridge.span_trained == (0,)
+    spans = spans_of(tokens=num_tokens)
+    assert bridge(spans, painter, generator=torch.Generator()).cond_NSC.shape == (3, 8, 5)
+
+
+@pytest.mark.parametrize("mapper", ["transformer", "linear"])
+def test_padding_and_order_of_a_batch_change_nothing(tokenizer, painter, mapper):
+    bridge = bridge_of(tokenizer, mapper=mapper).eval()
+    spans = spans_of(padding=3)
+    padded = bridge(spans, painter, generator=torch.Generator())
+    for n in range(3):
+        one = replace(
+            spans, after_NKD=spans.after_NKD[n : n + 1, :4], embeds_NKD=spans.embeds_NKD[n : n + 1]
+        )
+        alone = bridge(one, painter, generator=torch.Generator())
+        for name in ("cond_NSC", "query_NE"):
+            got, want = getattr(padded, name)[n : n + 1], getattr(alone, name)
+            torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_the_order_of_a_batch_does_not_change_its_losses(tokenizer, painter):
+    bridge, spans, order = bridge_of(tokenizer), spans_of(), [2, 0, 1]
+    targets = targets_of(spans)
+    turned = replace(
+        spans,
+        after_NKD=spans.after_NKD[order],
+        embeds_NKD=spans.embeds_NKD[order],
+        captions=[spans.captions[n] for n in order],
+    )
+    turned_targets = PhotoTargets(pixels_N3HW=targets.pixels_N3HW[order], captions=turned.captions)
+    want = losses_of(bridge, spans, painter, targets)
+    got = losses_of(bridge, turned, painter, turned_targets)
+    for name in want:
+        torch.testing.assert_close(got[name], want[name], rtol=1e-5, atol=0)
+
+
+def test_training_and_answering_give_the_same_conditioning(tokenizer, painter):
+    bridge, spans = bridge_of(tokenizer), spans_of()
+    trains = bridge.train()(spans, painter, generator=torch.Generator())
+    with torch.no_grad():  # here the library's encoder takes a faster way
+        answers = bridge.eval()(spans, painter, generator=torch.Generator())
+    torch.testing.assert_close(answers.cond_NSC, trains.cond_NSC, rtol=1e-5, atol=1e-6)
+
+
+def test_a_painter_that_is_trained_as_well_gets_its_own_loss(tokenizer, painter):
+    assert list(losses_of(bridge_of(tokenizer), spans_of(), painter)) == ["g", "r"]
+    bridge = bridge_of(tokenizer, painter_loss=True)
+    losses = losses_of(bridge, spans_of(), painter)
+    assert tuple(losses) == bridge.loss_names == ("g", "r", "v")
+    losses["v"].backward()
+    assert bridge.mapper.out.weight.grad.abs().max() > 0
+
+
+def test_no_gradient_reaches_the_text_encoder_that_is_imitated(tokenizer):
+    tower = FakeTower(num_rows=8, width=5, dtype=torch.float32)
+    tower.token_table_UC.requires_grad_()
+    sum(losses_of(bridge_of(tokenizer), spans_of(), FakePainter(tower)).values()).backward()
+    assert tower.token_table_UC.grad is None
+
+
+def test_the_decision_is_made_on_the_state_at_the_first_token(tokenizer, painter):
+    bridge, spans = bridge_of(tokenizer), spans_of()
+    assert bridge(spans, painter, generator=torch.Generator()).retrieve_N is None
+    bridge.decide = lambda states_ND: states_ND.sum(-1).sigmoid()
+    chance_N = bridge(spans, painter, generator=torch.Generator()).retrieve_N
+    torch.testing.assert_close(chance_N, spans.after_NKD[:, 0].sum(-1).sigmoid())
+
+
+def test_a_few_steps_teach_both_losses(tokenizer, painter):
+    bridge, spans = bridge_of(tokenizer), spans_of()
+    targets = targets_of(spans)
+    optimizer = torch.optim.AdamW(bridge.parameters(), lr=1e-2)
+    seen = []
+    for _ in range(40):
+        losses = losses_of(bridge, spans, painter, targets)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+        seen.append({name: loss.item() for name, loss in losses.items()})
+    assert seen[-1]["g"] < 0.7 * seen[0]["g"]
+    assert seen[-1]["r"] < 0.5 * seen[0]["r"]
+
+
+# ---------------------------------------------------------------------------------- bad input
+
+
+def test_a_wrong_choice_is_answered_with_what_there_is():
+    with pytest.raises(ConfigError, match='unknown mapper "transfomer"; did you mean "transf'):
+        GillConfig(mapper="transfomer")
+    with pytest.raises(ConfigError, match='unknown generation_loss "l1".*mse, norm'):
+        GillConfig(generation_loss="l1")
+    with pytest.raises(ConfigError, match="num_tokens is 0.*GILL has 8"):
+        GillConfig(num_tokens=0)
+    with pytest.raises(ConfigError, match="width 510 is not a multiple of num_heads 4"):
+        GillConfig(width=510)
+
+
+def test_parts_of_other_sizes_are_named(tokenizer, painter):
+    rng = torch.Generator()
+    with pytest.raises(ConfigError, match="width 6.*gives 7; set bridge.language_width=7"):
+        bridge_of(tokenizer)(spans_of(width=7), painter, generator=rng)
+    with pytest.raises(ConfigError, match="span of 3 tokens.*bridge of 4.*IMG1"):
+        bridge_of(tokenizer)(spans_of(tokens=3), painter, generator=rng)
+    with pytest.raises(ConfigError, match="bridge.painter_length=8 and bridge.painter_width=5"):
+        losses_of(bridge_of(tokenizer, painter_width=9), spans_of(), painter)
+    with pytest.raises(ConfigError, match="gives 3; set bridge.photo_width=3"):
+        losses_of(bridge_of(tokenizer, photo_width=2), spans_of(), painter)
+    with pytest.raises(CheckpointError, match=r"no \[IMG1\], \[IMG2\].*grow_vocabulary"):
+        bridge_of(llm_tokenizer())
+    uncaptioned = PhotoTargets(pixels_N3HW=torch.rand(3, 3, 4, 4), captions=["a dog", "", ""])
+    with pytest.raises(DataError, match="2 of 3 photos have no caption"):
+        losses_of(bridge_of(tokenizer), spans_of(), painter, uncaptioned)
+    with pytest.raises(ConfigError, match="features=photo_encoder.features"):
+        losses_of(Gill(SMALL, tokenizer=tokenizer), spans_of(), painter)
+
+
+# ------------------------------------------------------------------------------- the paper's page
+
+
+def test_every_equation_is_tagged_once_in_order_and_listed():
+    source = Path(gill.__file__).read_text(encoding="utf-8")
+    assert [int(n) for n in re.findall(r"# Eq\. (\d+)\b", source)] == [1, 2, 3, 4]
+    page = (ROOT / "docs/papers/gill.md").read_text(encoding="utf-8")
+    row = re.compile(r"^\| (\d+) \|.*\| `([\w.]+)` \| `(src/\S+\.py)` \|$", re.MULTILINE)
+    listed = [(int(n), symbol, file) for n, symbol, file in row.findall(page)]
+    assert listed == [
+        (1, "Gill.forward", "src/showtell/papers/gill.py"),
+        (2, "Gill.forward", "src/showtell/papers/gill.py"),
+        (3, "Gill.losses", "src/showtell/papers/gill.py"),
+        (4, "Gill.losses", "src/showtell/papers/gill.py"),
+    ]

@@ -1,0 +1,418 @@
+"""Eq. 2-5 of 2310.02239 and the rows of its discrepancies, on numbers worked out by hand."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from showtell.errors import CheckpointError, ConfigError, DataError
+from showtell.models.painter import LatentDiffusionPainter
+from showtell.models.parts import Conditioning, PhotoSpans, PhotoTargets
+from showtell.papers import minigpt5 as vokens
+from showtell.papers.minigpt5 import (
+    PAPER,
+    PRESETS,
+    RELEASE,
+    FeatureMapper,
+    VokenConditioning,
+    Vokens,
+    VokensConfig,
+)
+
+from .fakes import FakePainter, LinearTower, llm_tokenizer
+
+SMALL = VokensConfig(
+    num_vokens=3, language_width=6, painter_width=4, painter_length=5, num_layers=1, num_heads=2
+)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def bridge_of(config: VokensConfig = SMALL) -> Vokens:
+    tokenizer = llm_tokenizer()
+    tokenizer.add_tokens(list(config.tokens), special_tokens=True)
+    return Vokens(config, tokenizer=tokenizer).eval()
+
+
+def spans_of(after_NKD: torch.Tensor, before_NKD: torch.Tensor | None = None) -> PhotoSpans:
+    count, num_vokens = after_NKD.shape[:2]
+    return PhotoSpans(
+        ids_NK=torch.zeros(count, num_vokens, dtype=torch.long),
+        mask_NK=torch.ones(count, num_vokens, dtype=torch.bool),
+        embeds_NKD=torch.zeros_like(after_NKD),
+        before_NKD=torch.zeros_like(after_NKD) if before_NKD is None else before_NKD,
+        after_NKD=after_NKD,
+        logits_NKV=torch.zeros(count, num_vokens, 2),
+        captions=[""] * count,
+    )
+
+
+@pytest.fixture
+def painter() -> FakePainter:
+    return FakePainter(LinearTower(num_rows=5, width=4, dtype=torch.float32))
+
+
+def condition(bridge: Vokens, spans: PhotoSpans, painter, seed: int = 0) -> VokenConditioning:
+    return bridge(spans, painter, generator=torch.Generator().manual_seed(seed))
+
+
+# ---------------------------------------------------------------------------- the mapper, Eq. 2
+
+
+def test_the_mapper_has_the_papers_size():
+    """Counted by hand at D = 4096, C = 1024, S = 77: 4 + 4 layers of width C, heads apart."""
+    with torch.device("meta"):
+        mapper = FeatureMapper(PAPER)
+    width = 1024
+    attention, norm = 4 * width * width + 4 * width, 2 * width
+    feedforward = 8 * width * width + 5 * width
+    encoder = 4 * (attention + feedforward + 2 * norm) + norm
+    decoder = 4 * (2 * attention + feedforward + 3 * norm) + norm
+    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts_of(mapper)}
+    assert sizes == {"mlp": 4096 * width + width * width + 2 * width, "transformer": 117_575_680}
+    assert sizes["transformer"] == encoder + decoder
+    assert mapper.queries_SC.shape == (77, 1024)
+
+
+def parts_of(mapper: FeatureMapper):
+    return mapper.named_children()
+
+
+def test_the_mapper_is_the_decoder_on_queries_over_the_encoded_features():
+    mapper = bridge_of().mapper
+    states_NKD = torch.randn(2, 3, 6)
+    first, activation, second = mapper.mlp
+    features = second(activation(first(states_NKD)))
+    memory = mapper.transformer.encoder(features)
+    mapped = mapper.transformer.decoder(mapper.queries_SC[None].expand(2, -1, -1), memory)
+    torch.testing.assert_close(mapper(states_NKD), mapped)
+    assert mapped.shape == (2, 5, 4)
+    assert isinstance(activation, torch.nn.GELU)
+
+
+def test_the_mapper_reads_all_vokens_and_no_positions():
+    mapper = bridge_of().mapper
+    states_NKD = torch.randn(1, 3, 6, requires_grad=True)
+    mapped = mapper(states_NKD)
+    torch.testing.assert_close(mapper(states_NKD.flip(1)), mapped, rtol=1e-5, atol=1e-6)
+    (gradient,) = torch.autograd.grad((mapped * torch.randn_like(mapped)).sum(), states_NKD)
+    assert (gradient.abs().sum(-1) > 0).all()
+
+
+def test_a_started_mapper_reads_what_differs_between_states():
+    """States that are nearly alike, as an LLM's at one token are, give features as far apart as
+    those that are not; the queries stand at the mean condition."""
+    bridge = bridge_of()
+    alike_NKD = 5.0 + 0.01 * torch.randn(64, 3, 6)
+    cond_NSC = torch.randn(64, 5, 4)
+    assert bridge.mapper.mlp(alike_NKD).std((0, 1)).max() < 0.01
+    bridge.start(spans_of(alike_NKD), cond_NSC)
+    features_NKC = bridge.mapper.mlp(alike_NKD)
+    torch.testing.assert_close(features_NKC.std((0, 1)), torch.ones(4), rtol=0, atol=0.01)
+    torch.testing.assert_close(features_NKC.mean((0, 1)), torch.zeros(4), rtol=0, atol=1e-4)
+    torch.testing.assert_close(bridge.mapper.queries_SC.detach(), cond_NSC.mean(0))
+
+
+def test_a_row_of_a_batch_is_mapped_as_alone(painter):
+    bridge, states_NKD = bridge_of(), torch.randn(4, 3, 6)
+    whole = condition(bridge, spans_of(states_NKD), painter)
+    order = torch.tensor([2, 0, 3, 1])
+    turned = condition(bridge, spans_of(states_NKD[order]), painter)
+    torch.testing.assert_close(turned.cond_NSC, whole.cond_NSC[order], rtol=1e-5, atol=1e-6)
+    for n in range(4):
+        alone = condition(bridge, spans_of(states_NKD[n : n + 1]), painter)
+        torch.testing.assert_close(alone.cond_NSC[0], whole.cond_NSC[n], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(alone.uncond_NSC[0], whole.uncond_NSC[n], rtol=1e-5, atol=1e-6)
+
+
+# ------------------------------------------------------------ classifier-free guidance, Eq. 4
+
+
+def test_the_zero_feature_is_mapped_too(painter):
+    """h^_0 = enc-dec(MLP(0), q): biases included, so not zero, and the same for every photo."""
+    bridge = bridge_of()
+    out = condition(bridge, spans_of(torch.randn(2, 3, 6)), painter)
+    expected = bridge.mapper(torch.zeros(1, 3, 6))
+    torch.testing.assert_close(out.uncond_NSC, expected.expand(2, -1, -1))
+    assert expected.abs().sum() > 0
+
+
+def test_states_are_dropped_before_the_mlp_in_training_and_never_after(painter):
+    bridge = bridge_of(replace(SMALL, drop=0.5))
+    spans = spans_of(torch.randn(64, 3, 6))
+    assert not condition(bridge, spans, painter).dropped_N.any()
+    out = condition(bridge.train(), spans, painter)
+    dropped = out.dropped_N
+    assert 16 < int(dropped.sum()) < 48
+    torch.testing.assert_close(out.cond_NSC[dropped], out.uncond_NSC[dropped])
+    assert ((out.cond_NSC - out.uncond_NSC).abs().amax((1, 2)) > 1e-4).eq(~dropped).all()
+
+
+def test_a_tenth_of_the_photos_is_dropped():
+    bridge = bridge_of().train()
+    dropped = bridge._dropped(20_000, generator=torch.Generator().manual_seed(3))
+    share = float(dropped.float().mean())
+    assert share == pytest.approx(0.1, abs=4 * (0.09 / 20_000) ** 0.5)
+    assert PAPER.drop == RELEASE.drop == 0.1
+
+
+def test_a_photos_own_dice_decide_whether_it_is_dropped(painter):
+    bridge, spans = bridge_of(replace(SMALL, drop=0.5)).train(), spans_of(torch.randn(6, 3, 6))
+
+    def drops(seeds):
+        dice = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return bridge(spans, painter, generator=dice).dropped_N.tolist()
+
+    one = drops(range(6))
+    assert drops(reversed(range(6))) == one[::-1] and set(one) == {True, False}
+
+
+def test_without_cfg_the_painters_empty_caption_is_led_away_from(painter):
+    bridge = bridge_of(replace(SMALL, drop=0.0, negative="empty")).train()
+    out = condition(bridge, spans_of(torch.randn(64, 3, 6)), painter)
+    assert out.uncond_NSC is None and not out.dropped_N.any()
+
+
+class LinearNoise(torch.nn.Module):
+    """A denoiser whose answer is linear in the condition, so that Eq. 4 can be done on paper."""
+
+    def __init__(self, config) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, noisy, step, encoder_hidden_states):
+        level = encoder_hidden_states.mean((1, 2))[:, None, None, None]
+        return type("Out", (), {"sample": noisy * 0 + level})()
+
+
+def test_guidance_is_equation_four(tiny_end_to_end):
+    """e0 + g (e1 - e0): with e1 = 0.3, e0 = 0.1 and g = 7.5 the noise is 1.6."""
+    painter = tiny_end_to_end.painter
+    painter.__dict__["unet"] = LinearNoise(painter.unet.config)
+    del painter._modules["unet"]
+    rows = torch.ones(1, 5, 4)
+    guided = painter.paint(
+        Conditioning(cond_NSC=0.3 * rows, uncond_NSC=0.1 * rows),
+        num_steps=2,
+        guidance=7.5,
+        seeds=[1],
+    )
+    plain = painter.paint(
+        Conditioning(cond_NSC=1.6 * rows, uncond_NSC=rows), num_steps=2, guidance=1.0, seeds=[1]
+    )
+    torch.testing.assert_close(guided, plain, rtol=0, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------- losses, Eq. 3, 5
+
+
+def losses_of(bridge, cond_NSC, captions, painter, *, dropped=None):
+    count = len(captions)
+    conditioning = VokenConditioning(
+        cond_NSC=cond_NSC,
+        dropped_N=torch.tensor(dropped or [False] * count),
+    )
+    return bridge.losses(
+        spans_of(torch.zeros(count, 3, 6)),
+        conditioning,
+        PhotoTargets(pixels_N3HW=torch.zeros(count, 3, 2, 2), captions=captions),
+        painter,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+class Weighing(FakePainter):
+    """Takes the weight of L_LDM, as the painter does, and says which it was given."""
+
+    def loss(self, cond_NSC, pixels_N3HW, *, generator, snr_gamma=None):
+        self.snr_gamma = snr_gamma
+        return super().loss(cond_NSC, pixels_N3HW, generator=generator)
+
+
+@pytest.fixture
+def weighing(painter) -> Weighing:
+    return Weighing(painter.text)
+
+
+def test_caption_loss_by_hand(weighing):
+    """Rows 0.5 away from the captions' own: MSE 0.25; twice as far on one photo of two: 0.625."""
+    tower = weighing.text
+    captions = ["a dog", "two dogs"]
+    own = tower(tower.tokenize(captions).ids_NS)
+    off = torch.tensor([0.5, 1.0])[:, None, None]
+    assert float(losses_of(bridge_of(), own + 0.5, captions, weighing)["cap"]) == pytest.approx(
+        0.25, rel=1e-6
+    )
+    assert float(losses_of(bridge_of(), own - off, captions, weighing)["cap"]) == pytest.approx(
+        (0.25 + 1.0) / 2, rel=1e-6
+    )
+
+
+def test_where_the_condition_was_dropped_the_target_is_the_empty_caption(weighing):
+    tower = weighing.text
+    captions = ["a dog", "two dogs"]
+    mixed = tower(tower.tokenize(["a dog", ""]).ids_NS)
+    bridge = bridge_of()
+    dropped = losses_of(bridge, mixed + 0.5, captions, weighing, dropped=[False, True])
+    assert float(dropped["cap"]) == pytest.approx(0.25, rel=1e-6)
+    kept = losses_of(bridge, mixed + 0.5, captions, weighing)
+    assert float(kept["cap"]) != pytest.approx(0.25, rel=1e-2)
+
+
+def test_the_caption_loss_moves_the_mapper_and_not_the_painters_text_tower(weighing):
+    bridge, tower = bridge_of(), weighing.text
+    tower.token_table_UC.requires_grad_()
+    states_NKD = torch.randn(2, 3, 6, requires_grad=True)
+    out = condition(bridge, spans_of(states_NKD), weighing)
+    targets = PhotoTargets(pixels_N3HW=torch.zeros(2, 3, 2, 2), captions=["a dog", "a cat"])
+    rng = torch.Generator().manual_seed(0)
+    losses = bridge.losses(spans_of(states_NKD), out, targets, weighing, generator=rng)
+    assert set(losses) == {"ldm", "cap"} == set(bridge.loss_names)
+    losses["cap"].backward()
+    assert all(p.grad is not None for p in bridge.mapper.parameters())
+    assert states_NKD.grad.abs().sum() > 0
+    assert tower.token_table_UC.grad is None
+
+
+def test_without_descriptions_there_is_no_caption_loss_and_half_of_them_is_an_error(weighing):
+    cond = torch.zeros(2, 5, 4)
+    assert set(losses_of(bridge_of(), cond, ["", ""], weighing)) == {"ldm"}
+    with pytest.raises(DataError, match="1 of 2 photos .* give all or none"):
+        losses_of(bridge_of(), cond, ["a dog", ""], weighing)
+
+
+# ------------------------------------------------- presets: paper (default) against release
+
+
+def ldm_loss(tiny, *, alpha_bar: float, config: VokensConfig) -> float:
+    """L_LDM of a painter with one step of diffusion, at SNR = alpha_bar / (1 - alpha_bar)."""
+    real = tiny.painter
+    painter = LatentDiffusionPainter(
+        text=real.text,
+        vae=real.vae,
+        unet=real.unet,
+        scheduler=DDPMScheduler(num_train_timesteps=1, trained_betas=[1 - alpha_bar]),
+    )
+    bridge = bridge_of(
+        replace(config, num_vokens=3, language_width=6, painter_width=16, painter_length=40)
+    )
+    generator = torch.Generator().manual_seed(5)
+    conditioning = VokenConditioning(
+        cond_NSC=torch.ones(2, 40, 16), dropped_N=torch.tensor([False, False])
+    )
+    targets = PhotoTargets(pixels_N3HW=torch.zeros(2, 3, 64, 64), captions=["", ""])
+    with torch.no_grad():
+        return float(
+            bridge.losses(
+                spans_of(torch.zeros(2, 3, 6)), conditioning, targets, painter, generator=generator
+            )["ldm"]
+        )
+
+
+@pytest.mark.parametrize(("alpha_bar", "weight"), [(0.9, 5 / 9), (0.5, 1.0), (0.95, 5 / 19)])
+def test_preset_ldm_weight(tiny_end_to_end, alpha_bar, weight):
+    """Paper: 1 whatever the noise. Release: min(SNR, 5)/SNR, with SNR 9, 1 and 19 here."""
+    paper = ldm_loss(tiny_end_to_end, alpha_bar=alpha_bar, config=replace(PAPER, num_layers=1))
+    release = ldm_loss(tiny_end_to_end, alpha_bar=alpha_bar, config=replace(RELEASE, num_layers=1))
+    assert release / paper == pytest.approx(weight, rel=1e-5)
+
+
+def test_the_bridge_tells_the_painter_its_weight(weighing):
+    for config in (SMALL, replace(SMALL, snr_gamma=5.0)):
+        losses_of(bridge_of(config), torch.zeros(1, 5, 4), [""], weighing)
+        assert weighing.snr_gamma == config.snr_gamma
+
+
+def test_preset_hidden_index(painter):
+    """Paper: the states at the vokens. Release: those one place before."""
+    after_NKD, before_NKD = torch.randn(1, 3, 6), torch.randn(1, 3, 6)
+    spans = spans_of(after_NKD, before_NKD)
+    for preset, states_NKD in (("paper", after_NKD), ("release", before_NKD)):
+        bridge = bridge_of(replace(SMALL, states=PRESETS[preset].states))
+        cond_NSC = condition(bridge, spans, painter).cond_NSC
+        torch.testing.assert_close(cond_NSC, bridge.mapper(states_NKD), rtol=1e-5, atol=1e-6)
+
+
+def test_preset_vokens_supervised():
+    """Paper: all eight. Release: the first and the eighth ([IMG1]..[IMG6] of its [IMG0..7] not)."""
+    trained = {name: bridge_of(small(config)).span_trained for name, config in PRESETS.items()}
+    assert trained == {"paper": (0, 1, 2, 3, 4, 5, 6, 7), "release": (0, 7)}
+
+
+def small(config: VokensConfig) -> VokensConfig:
+    return replace(config, language_width=6, painter_width=8, painter_length=5, num_layers=1)
+
+
+def test_the_paper_is_the_default():
+    assert VokensConfig() == PRESETS["paper"]
+    changed = {
+        key for key in vars(PAPER) if getattr(PAPER, key) != getattr(PRESETS["release"], key)
+    }
+    assert changed == {"states", "supervised", "snr_gamma"}
+    assert PAPER.tokens == tuple(f"[IMG{n}]" for n in range(1, 9))
+
+
+# -------------------------------------------------------------------------------- bad input
+
+
+def test_a_vocabulary_without_the_vokens_is_refused():
+    with pytest.raises(CheckpointError, match=r"no \[IMG1\], \[IMG2\], \[IMG3\].*grow_vocabulary"):
+        Vokens(SMALL, tokenizer=llm_tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"states": "afer"}, 'did you mean "after"'),
+        ({"supervised": "none"}, "choose from all, ends"),
+        ({"negative": "nothing"}, "choose from empty, zero"),
+        ({"drop": 1.5}, "a share of the photos"),
+        ({"num_vokens": 0}, "at least 1: MiniGPT-5 has 8"),
+        ({"num_heads": 3}, "not a multiple of num_heads 3"),
+        ({"snr_gamma": 0.0}, "choose 5"),
+    ],
+)
+def test_a_wrong_choice_says_what_there_is(changes, says):
+    with pytest.raises(ConfigError, match=says):
+        replace(SMALL, **changes)
+
+
+def test_states_of_another_size_are_refused(painter):
+    with pytest.raises(ConfigError, match="2 states of width 6.*wants 3 of 6"):
+        condition(bridge_of(), spans_of(torch.zeros(1, 2, 6)), painter)
+
+
+def test_sizes_can_be_taken_from_the_parts(painter):
+    fitted = replace(SMALL, painter_width=8, painter_length=9).fitted(
+        language_width=7, tower=painter.text
+    )
+    sizes = (fitted.language_width, fitted.painter_width, fitted.painter_length)
+    assert sizes == (7, 4, 5)
+
+
+# ------------------------------------------------------------------------------- the paper's page
+
+
+def test_every_equation_is_tagged_once_and_listed_where_it_stands():
+    source = Path(vokens.__file__).read_text(encoding="utf-8")
+    functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
+    tagged = {}
+    for number, line in enumerate(source.splitlines(), start=1):
+        for equation in re.findall(r"# Eq\. (\d+)\b", line):
+            around = [f for f in functions if f.lineno <= number <= f.end_lineno]
+            assert int(equation) not in tagged
+            tagged[int(equation)] = max(around, key=lambda f: f.lineno).name
+    assert sorted(tagged) == [1, 2, 3, 4, 5]
+    page = Path(__file__).parents[2] / "docs" / "papers" / "vokens.md"
+    row = re.compile(r"^\| (\d+) \|.*\| `([\w.]+)` \| `src/\S+/vokens.py` \|$", re.MULTILINE)
+    listed = row.findall(page.read_text(encoding="utf-8"))
+    assert {int(n): symbol.rpartition(".")[2] for n, symbol in listed} == tagged

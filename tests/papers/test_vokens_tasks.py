@@ -1,0 +1,242 @@
+"""The two stages and three tasks of 2310.02239 as data, and their losses on a tiny model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from showtell.config import override
+from showtell.dialogue import AGENT, USER, Photo
+from showtell.errors import ConfigError, DataError
+from showtell.models.adapters import LoraConfig, add_lora
+from showtell.papers.minigpt5 import PRESETS
+from showtell.papers.minigpt5_stages import (
+    ABLATIONS,
+    INSTRUCTIONS,
+    MLS,
+    SYSTEM,
+    TASKS,
+    UAS,
+    adapted,
+    alignment_dialogues,
+    story_dialogues,
+    story_task,
+)
+from showtell.prompt import IGNORED
+from showtell.recipes.world_systems import WorldVokens
+
+from .voken_models import batched, story, voken_model, world_photo
+
+LEARNT = {"text_only": [str], "image_only": [Photo], "multimodal": [str, Photo]}
+
+
+@pytest.fixture(scope="module")
+def model(tokenizers):
+    """Read by all tests of this file and changed by none."""
+    return voken_model(tokenizers)
+
+
+# -------------------------------------------------------------------------------------- the data
+
+
+def test_the_wordings_are_as_many_as_released_and_all_are_used():
+    assert len(INSTRUCTIONS) == len(set(INSTRUCTIONS)) == 7
+    assert {kind: len(set(wordings)) for kind, wordings in TASKS.items()} == {
+        "text_only": 2,
+        "image_only": 3,
+        "multimodal": 2,
+    }
+    for kind, wordings in TASKS.items():
+        used = Counter(
+            task.turns[0].elements[-2 if kind == "text_only" else -1]
+            for seed in range(40)
+            for task in [story_task("s", story(2), kind, seed=seed)]
+        )
+        assert set(used) == {w.format(text="and then came number 1.") for w in wordings}
+    assert all("{caption}" in wording for wording in INSTRUCTIONS)
+
+
+def test_a_story_of_five_steps_gives_thirteen_tasks():
+    tasks = story_dialogues("s", story(5), seed=0)
+    assert Counter(task.labels["task"] for task in tasks) == {
+        "image_only": 5,
+        "multimodal": 4,
+        "text_only": 4,
+    }
+    assert len({task.id for task in tasks}) == 13
+    assert tasks == story_dialogues("s", story(5), seed=0) != story_dialogues("s", story(5), seed=1)
+
+
+@pytest.mark.parametrize("kind", LEARNT)
+def test_a_task_reads_the_steps_before_and_learns_its_own(kind):
+    steps = story(3)
+    task = story_task("s", steps, kind, seed=0)
+    read, *answers = task.turns
+    assert read.speaker == USER and {turn.speaker for turn in answers} == {AGENT}
+    assert [type(e) for turn in answers for e in turn.elements] == LEARNT[kind]
+    assert read.elements[0] == SYSTEM
+    past = read.elements[1:5]
+    assert [e if isinstance(e, str) else e.id for e in past] == [
+        steps[0].text,
+        "p0",
+        steps[1].text,
+        "p1",
+    ]
+    shown = [e for e in read.elements[5:] if isinstance(e, Photo)]
+    asked = " ".join(e for e in read.elements[5:] if isinstance(e, str))
+    # of its own step a task reads what it does not learn, and nothing else
+    assert [p.id for p in shown] == (["p2"] if kind == "text_only" else [])
+    assert (steps[2].text in asked) is (kind == "image_only")
+
+
+def test_braces_in_a_text_stay_braces():
+    step = replace(story(1)[0], text="a {strange} text}")
+    assert "a {strange} text}" in str(story_task("s", [step], "image_only", seed=0).turns[0])
+
+
+def test_every_hundredth_pair_is_also_asked_for():
+    pairs = [(f"caption {n}", Photo(id=f"p{n}")) for n in range(201)]
+    rows = alignment_dialogues(pairs, seed=0)
+    assert Counter(row.labels["task"] for row in rows) == {"alignment": 201, "instruction": 3}
+    asked = [row for row in rows if row.labels["task"] == "instruction"]
+    assert [row.id for row in asked] == ["ask-p0", "ask-p100", "ask-p200"]
+    known = {wording.format(caption="caption 100") for wording in INSTRUCTIONS}
+    assert asked[1].turns[0].text in known
+    plain = alignment_dialogues(pairs, seed=0, instruction_every=None)
+    assert len(plain) == 201 and plain[0].turns[0].text == "caption 0"
+    every = alignment_dialogues(pairs, seed=0, instruction_every=1)
+    wordings = {row.turns[0].text.replace(row.turns[1].photos[0].caption, "") for row in every}
+    assert len(wordings) == 1 + len(INSTRUCTIONS)
+
+
+# ------------------------------------------------------------------------------------- the losses
+
+
+def test_unimodal_alignment_weighs_text_ldm_and_caption(model, rng):
+    photos = [world_photo(n) for n in range(2)]
+    rows = alignment_dialogues([(p.caption, p) for p in photos], seed=0, instruction_every=None)
+    batch = batched(model, rows)
+    assert batch.captions == tuple(p.caption for p in photos)
+    with torch.no_grad():
+        losses = model(batch, generator=rng)
+    weighed = {name: UAS.weights[name] for name in losses}
+    assert weighed == {"t": 0.01, "ldm": 1.0, "cap": 0.1, "moment": 0.0}
+    assert all(float(losses[name]) > 0 for name in ("t", "ldm", "cap"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("text_only", {"t", "moment"}),
+        ("image_only", {"t", "moment", "ldm"}),
+        ("multimodal", {"t", "moment", "ldm"}),
+    ],
+)
+def test_multimodal_learning_has_no_caption_loss_and_a_text_only_task_no_photo_loss(
+    model, rng, kind, names
+):
+    with torch.no_grad():
+        losses = model(batched(model, [story_task("s", story(3), kind, seed=0)]), generator=rng)
+    assert set(losses) == names
+    weighed = {name: MLS.weights[name] for name in losses}
+    assert weighed == {name: w for name, w in MLS.weights.items() if name in names}
+    assert MLS.weights == {"t": 0.01, "moment": 0.0, "ldm": 1.0}
+
+
+def test_multimodal_learning_holds_no_photo_captions(model):
+    """Description-free: whatever the captions of a story's photos, the batches are the same."""
+    steps = story(4)
+    assert all(step.photo.caption for step in steps)
+    other = [
+        replace(step, photo=replace(step.photo, caption=f"quite another {n}"))
+        for n, step in enumerate(steps)
+    ]
+    tasks = story_dialogues("s", steps, seed=0)
+    batch = batched(model, tasks)
+    assert set(batch.captions) == {""} and len(batch.captions) == 4 + 3
+    again = batched(model, story_dialogues("s", other, seed=0))
+    assert torch.equal(batch.ids_BT, again.ids_BT) and torch.equal(batch.labels_BT, again.labels_BT)
+    assert batch.captions == again.captions
+    assert torch.equal(batch.span_pixels_N3HW, again.span_pixels_N3HW)
+    assert torch.equal(batch.seen_pixels_P3HW, again.seen_pixels_P3HW)
+    for task in tasks:
+        assert all(not photo.caption for photo in task.photos)
+
+
+@pytest.mark.parametrize("kind", LEARNT)
+def test_what_is_learnt_is_the_answer_alone(model, kind):
+    out = model.renderer.render(story_task("s", story(2), kind, seed=0))
+    renderer = model.renderer
+    trained = [i for i, label in zip(out.ids, out.labels, strict=True) if label != IGNORED]
+    text = renderer.tokenizer.decode(trained)
+    assert ("and then came number 1." in text) is (kind != "image_only")
+    assert text.count("[IMG1][IMG2][IMG3]") == (kind != "text_only")
+    assert "number 0" not in text and SYSTEM not in text
+
+
+# ------------------------------------------------------------------------------------- the stages
+
+
+def moving(module, stage) -> set[str]:
+    return {name for name, _ in module.named_parameters() if stage.multiplier(name) > 0}
+
+
+def test_alignment_moves_the_new_rows_and_the_mapper(model):
+    names = moving(model, UAS)
+    assert names == {"language.new_tokens.input_nD"} | {
+        f"bridge.{name}" for name, _ in model.bridge.named_parameters()
+    }
+    assert UAS.learning_rate * UAS.multiplier("bridge.mapper.queries_SC") == pytest.approx(2e-4)
+    assert UAS.learning_rate * UAS.multiplier("language.new_tokens.input_nD") == 2e-5
+
+
+@pytest.mark.parametrize("ablation", ["full", "release"])
+def test_learning_moves_the_adapter_too_and_in_the_release_less_of_the_mapper(tokenizers, ablation):
+    model = voken_model(tokenizers)
+    add_lora(model.language, LoraConfig())
+    settings = [s for s in ABLATIONS[ablation] if s.startswith("stage.")]
+    stage = override(WorldVokens(stage=MLS), settings).stage
+    names = moving(model, adapted(stage, model.language))
+    lora = {name for name in names if "lora_" in name}
+    assert len(lora) == 2 * 2 * 2  # two layers, q and v, A and B
+    mapper = {name for name in names if name.startswith("bridge.")}
+    still = {f"bridge.{n}" for n, _ in model.bridge.named_parameters()} - mapper
+    assert {name.split(".")[2] for name in still} == (
+        {"mlp", "queries_SC"} if ablation == "release" else set()
+    )
+    assert names == lora | mapper | {"language.new_tokens.input_nD"}
+
+
+def test_the_ablations_change_what_they_say_and_nothing_else():
+    full = WorldVokens()
+    found = {name: override(full, settings) for name, settings in ABLATIONS.items()}
+    assert found["full"] == full
+    free = replace(full.bridge, drop=0.0, negative="empty")
+    assert found["without_cfg"] == replace(full, bridge=free)
+
+    def without(stage, loss):
+        assert stage.weights[loss] > 0
+        return replace(stage, weights={**stage.weights, loss: 0.0})
+
+    assert found["without_cap"] == replace(full, alignment=without(full.alignment, "cap"))
+    assert found["without_ldm"] == replace(
+        full, alignment=without(full.alignment, "ldm"), stage=without(full.stage, "ldm")
+    )
+    assert found["without_uas"] == replace(full, alignment=replace(full.alignment, steps=0))
+    assert found["vokens_4"].bridge == replace(full.bridge, num_vokens=4)
+    assert found["release"].bridge == PRESETS["release"]
+
+
+# -------------------------------------------------------------------------------------- bad input
+
+
+def test_bad_input_is_named(model):
+    with pytest.raises(DataError, match='"p7" has no caption'):
+        alignment_dialogues([("  ", Photo(id="p7"))], seed=0)
+    with pytest.raises(DataError, match="no steps"):
+        story_task("s", [], "image_only", seed=0)
+    with pytest.raises(ConfigError, match='did you mean "image_only"'):
+        story_task("s", story(1), "image", seed=0)

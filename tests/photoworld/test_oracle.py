@@ -1,0 +1,191 @@
+"""The reader of attributes, untrained and, where it is shipped, as it measures."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import showtell
+from photoworld.degradation import blur, degrade, draw_noise, shift
+from photoworld.oracle import (
+    NUM_FEATURES,
+    READERS,
+    AttributeReader,
+    accuracy,
+    as_pixels,
+    build_reader,
+    draw_photos,
+    excess_confidence,
+    label_scenes,
+    scenes_of,
+)
+from photoworld.oracle_training import train_reader
+from photoworld.scenes import ATTRIBUTES, DEV_SEEDS, is_novel
+from showtell.errors import CheckpointError, ConfigError
+
+SHIPPED = Path(showtell.__file__).parent / "shipped"
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="module", params=READERS)
+def reader(request):
+    return build_reader(request.param, seed=1).eval()
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return scenes_of(DEV_SEEDS[:24])
+
+
+@pytest.fixture(scope="module")
+def pixels_N3HW(scenes):
+    return as_pixels(draw_photos(scenes))
+
+
+def test_a_reader_has_features_and_logits_for_every_attribute(reader, pixels_N3HW):
+    assert reader.features(pixels_N3HW).shape == (24, NUM_FEATURES)
+    logits = reader(pixels_N3HW)
+    assert {name: tuple(x.shape) for name, x in logits.items()} == {
+        name: (24, len(options)) for name, options in ATTRIBUTES.items()
+    }
+
+
+def test_readers_are_small(reader):
+    assert sum(p.numel() for p in reader.parameters()) < 450_000
+
+
+def test_probabilities_do_not_depend_on_the_batch_nor_on_the_mode(reader, pixels_N3HW):
+    whole = reader.probabilities(pixels_N3HW)
+    reader.train()
+    parts = reader.probabilities(pixels_N3HW, batch_size=5)
+    assert reader.training
+    reader.eval()
+    for name in ATTRIBUTES:
+        torch.testing.assert_close(whole[name].sum(-1), torch.ones(24))
+        torch.testing.assert_close(whole[name], parts[name], atol=1e-5, rtol=1e-4)
+
+
+def test_reading_gives_options_of_the_world_for_photos_of_any_size(reader, pixels_N3HW):
+    for size in (64, 48, 256):
+        resized = torch.nn.functional.interpolate(pixels_N3HW[:3], (size, size))
+        for row in reader.read(resized):
+            assert all(row[name] in options for name, options in ATTRIBUTES.items())
+
+
+def test_a_saved_reader_comes_back_the_same(reader, pixels_N3HW, tmp_path):
+    reader.save_pretrained(tmp_path)
+    again = AttributeReader.from_pretrained(tmp_path)
+    assert not again.training
+    for name, p_NO in reader.probabilities(pixels_N3HW).items():
+        assert torch.equal(p_NO, again.probabilities(pixels_N3HW)[name])
+
+
+def test_weights_stored_in_half_precision_come_back_as_float32(reader, pixels_N3HW, tmp_path):
+    reader.save_pretrained(tmp_path, dtype=torch.bfloat16)
+    again = AttributeReader.from_pretrained(tmp_path)
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
+    for name, p_NO in reader.probabilities(pixels_N3HW).items():
+        torch.testing.assert_close(p_NO, again.probabilities(pixels_N3HW)[name], atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("harm", ["empty", "config", "attributes", "no_weights", "cut_weights"])
+def test_a_broken_directory_is_named_with_a_remedy(harm, tmp_path):
+    if harm != "empty":
+        build_reader("oracle", seed=0).save_pretrained(tmp_path)
+    config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
+    if harm == "config":
+        config.write_text("{")
+    elif harm == "attributes":
+        values = json.loads(config.read_text())
+        values["attributes"]["place"].append("moon")
+        config.write_text(json.dumps(values))
+    elif harm == "no_weights":
+        weights.unlink()
+    elif harm == "cut_weights":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="showtell train world_oracle") as caught:
+        AttributeReader.from_pretrained(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_an_unknown_kind_of_reader_is_answered_with_a_suggestion():
+    with pytest.raises(ConfigError, match="oracle"):
+        build_reader("oracel", seed=0)
+
+
+def test_building_a_reader_leaves_global_chance_alone():
+    state = torch.get_rng_state()
+    first, second = build_reader("oracle", seed=5), build_reader("oracle", seed=5)
+    assert torch.equal(torch.get_rng_state(), state)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_labels_are_the_scenes_own_and_some_scenes_are_novel(scenes):
+    for scene, row in zip(scenes, label_scenes(scenes).tolist(), strict=True):
+        options = zip(ATTRIBUTES.items(), row, strict=True)
+        assert {name: values[k] for (name, values), k in options} == scene.attributes
+    novel = [is_novel(s.subject, s.colour, s.place) for s in scenes]
+    assert 0 < sum(novel) < len(novel) / 3
+
+
+def test_a_shift_moves_whole_pixels_and_repeats_the_edge(pixels_N3HW):
+    x = pixels_N3HW[:2]
+    moved = shift(x, dx_N=torch.tensor([2, 0]), dy_N=torch.tensor([0, -1]))
+    assert torch.equal(moved[0, :, :, 2:], x[0, :, :, :-2])
+    assert torch.equal(moved[0, :, :, 0], x[0, :, :, 0])
+    assert torch.equal(moved[1, :, :-1], x[1, :, 1:])
+
+
+def test_blur_keeps_constants_and_lowers_contrast(pixels_N3HW):
+    flat = torch.full((1, 3, 16, 16), 0.3)
+    torch.testing.assert_close(blur(flat, radius=0.8), flat)
+    assert blur(pixels_N3HW, radius=1.0).std() < pixels_N3HW.std()
+
+
+def test_degraded_photos_and_noise_stay_pixels_and_repeat_with_their_generator(pixels_N3HW):
+    for damage in (degrade, draw_noise):
+        first = damage(pixels_N3HW, generator=torch.Generator().manual_seed(4))
+        again = damage(pixels_N3HW, generator=torch.Generator().manual_seed(4))
+        assert torch.equal(first, again)
+        assert first.shape == pixels_N3HW.shape
+        assert first.min() >= 0 and first.max() <= 1
+
+
+def test_a_short_training_learns_and_reports_every_attribute(tmp_path):
+    losses = []
+    report = train_reader(
+        kind="oracle",
+        out=tmp_path,
+        num_photos=100,
+        num_steps=14,
+        batch_size=16,
+        num_dev=12,
+        progress=lambda step, loss: losses.append(loss),
+    )
+    assert len(losses) == 14
+    assert sum(losses[-4:]) < sum(losses[:4])
+    assert all(set(m) == set(ATTRIBUTES) for m in report["measures"].values())
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    AttributeReader.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_the_shipped_reader_measures_as_it_must(kind, generator):
+    if not (SHIPPED / kind / "model.safetensors").is_file():
+        pytest.skip(f"no {kind} is shipped yet")
+    reader = AttributeReader.from_pretrained(SHIPPED / kind)
+    scenes = scenes_of(DEV_SEEDS[-400:])
+    pixels_N3HW, labels_NA = as_pixels(draw_photos(scenes)), label_scenes(scenes)
+    for name, share in accuracy(reader, pixels_N3HW, labels_NA).items():
+        assert share >= 0.98, name
+    for name, share in accuracy(reader, blur(pixels_N3HW, radius=0.8), labels_NA).items():
+        assert share >= 0.95, name
+    noise_N3HW = torch.rand((64, 3, 64, 64), generator=generator)
+    for name, excess in excess_confidence(reader, noise_N3HW).items():
+        assert excess < 0.15, name
