@@ -49,7 +49,7 @@ from torch.nn import functional as F
 from photoworld.stories import STEPS, world_story
 from photoworld.talk import named_attributes
 from showtell.agent.exits import exit_code_of
-from showtell.data.images import save_photo
+from showtell.data.photos import save_photo
 from showtell.dialogue import Dialogue, Photo
 from showtell.evaluation.predictions import Answers, gold_path
 from showtell.evaluation.scored import Gold, text_scores

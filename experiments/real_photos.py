@@ -23,7 +23,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from showtell.data.images import load_photo, square
+from showtell.data.photos import load_photo, square
 from showtell.dialogue import Photo
 from showtell.evaluation.photos import (
     caption_values,

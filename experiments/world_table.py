@@ -46,7 +46,7 @@ from safetensors import safe_open
 from photoworld.oracle import AttributeReader
 from showtell.cli import main as showtell
 from showtell.config import override
-from showtell.data.images import save_photo
+from showtell.data.photos import save_photo
 from showtell.data.sources import open_data
 from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError, UsageError, did_you_mean

@@ -11,7 +11,7 @@ from PIL import Image
 
 from showtell.album.index import Album, empty_album
 from showtell.album.ingest import embed_with, forget, ingest_folder, photo_paths, reduced
-from showtell.data.images import load_photo
+from showtell.data.photos import load_photo
 from showtell.errors import DataError, PhotoError
 
 RED, GREEN, BLUE = (250, 10, 10), (10, 250, 10), (10, 10, 250)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from showtell.data.images import load_photo, save_photo, square, square_padded
+from showtell.data.photos import load_photo, save_photo, square
 from showtell.data.storage import write_atomically
 from showtell.errors import PhotoError, StorageError
 
@@ -205,15 +205,10 @@ def test_other_colour_modes_become_rgb(tmp_path, mode):
 
 
 @pytest.mark.parametrize("size", [(100, 40), (40, 100), (64, 64), (1, 500)])
-def test_square_keeps_the_middle_and_padding_keeps_everything(size):
+def test_square_keeps_the_middle(size):
     image = Image.new("RGB", size, "red")
     cut = square(image, 32)
     assert cut.size == (32, 32) and cut.getcolors() == [(1024, (255, 0, 0))]
-    padded = square_padded(image, 32, colour=(0, 0, 255))
-    assert padded.size == (32, 32)
-    assert padded.getpixel((15, 15)) == (255, 0, 0)
-    if size[0] != size[1]:
-        assert padded.getpixel((0, 0)) == (0, 0, 255)
 
 
 def test_a_saved_photo_reads_back_exactly(tmp_path):

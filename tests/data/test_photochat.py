@@ -239,7 +239,7 @@ def test_held_out_dialogues_share_no_photo_with_the_rest_and_the_rule_ignores_or
 
 def test_the_reader_does_not_load_torch():
     code = (
-        "import sys, showtell.data.photochat, showtell.data.images; print('torch' in sys.modules)"
+        "import sys, showtell.data.photochat, showtell.data.photos; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -10,7 +10,7 @@ from photoworld.scenes import sample_scene, split_of
 from showtell.data.doctor import examine
 from showtell.data.export import export_world
 from showtell.data.pack import pack
-from showtell.data.pixels import has_pixels, photo_image
+from showtell.data.photos import has_pixels, photo_image
 from showtell.data.sources import WORLD_RANGES, open_data, seed_range
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, PhotoError, StorageError, UsageError

@@ -11,7 +11,7 @@ import torch
 
 from conftest import build_model, collated, dialogues_with_photos
 from showtell.data.pack import pack
-from showtell.data.pixels import has_pixels, photo_image
+from showtell.data.photos import has_pixels, photo_image
 from showtell.data.sources import open_data
 from showtell.dialogue import USER, Photo, Turn
 from showtell.errors import ConfigError, DataError

@@ -6,7 +6,7 @@ import random
 import pytest
 from PIL import Image
 
-from showtell.data.images import load_photo
+from showtell.data.photos import load_photo
 from showtell.errors import DataError
 from showtell.metrics.moment import reliability
 from showtell.metrics.pictures import contact_sheet, loss_curves, reliability_diagram

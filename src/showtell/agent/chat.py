@@ -96,7 +96,7 @@ def answer_lines(
 
 def check_lines(lines: Sequence[str], photos: Sequence[Path]) -> None:
     """Refuse what the session would refuse, before a model is loaded for it."""
-    from showtell.data.images import load_photo
+    from showtell.data.photos import load_photo
 
     for line in lines:
         checked_text(line)

@@ -111,7 +111,7 @@ class Session:
 
         If anything fails, the session is as it was before.
         """
-        from showtell.data.images import load_photo, square
+        from showtell.data.photos import load_photo, square
 
         # A photo is a turn of its own, as in the dialogues that models are trained on.
         turns = [Turn(speaker=USER, elements=(checked_text(text),))]

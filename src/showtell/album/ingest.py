@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.album.index import DESCRIPTION, Album, AlbumPhoto, empty_album
-from showtell.data.images import load_photo, save_photo, square
+from showtell.data.photos import load_photo, save_photo, square
 from showtell.errors import DataError, PhotoError
 from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
 from showtell.models.finding import SIDE

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from showtell.data.dialogcc import photo_id
-from showtell.data.photo_files import PhotoFolder
+from showtell.data.photos import PhotoFolder
 from showtell.data.records import (
     SKIP,
     OnSkip,

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from showtell.data.photo_files import PhotoFolder
+from showtell.data.photos import PhotoFolder
 from showtell.data.records import (
     SKIP,
     OnSkip,

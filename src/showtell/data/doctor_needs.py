@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from showtell.data.pixels import has_pixels
+from showtell.data.photos import has_pixels
 from showtell.dialogue import Dialogue
 
 Need = Callable[[Dialogue], Iterator[str | None]]

@@ -7,7 +7,7 @@ import io
 from html import escape
 
 from showtell.data.doctor_report import DoctorReport, Finding
-from showtell.data.images import load_photo
+from showtell.data.photos import load_photo
 from showtell.errors import PhotoError
 
 THUMBNAIL = 112

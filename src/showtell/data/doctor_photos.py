@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from showtell.data.images import load_photo
+from showtell.data.photos import load_photo
 from showtell.errors import MissingDependency, PhotoError
 
 NEAR = 4  # bits of 64 in which the hashes of near-duplicates may differ

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from showtell.data.photos import photo_image, save_photo
 from showtell.data.storage import new_folder
 from showtell.dialogue import Dialogue, Element, Photo
 
@@ -74,9 +75,6 @@ def export_world(
     Everything is written into a folder beside ``out`` first, so an interrupted export leaves
     nothing half done and nothing that was there is touched.
     """
-    from photoworld.drawing import photo_pixels
-    from showtell.data.images import save_photo
-
     num_dialogues = num_photos = 0
     with new_folder(out) as part, open(part / FILE_NAME, "w", encoding="utf-8") as file:
         (part / "photos").mkdir()
@@ -84,7 +82,7 @@ def export_world(
             record = dialogue_as_dict(dialogue)
             for photo, element in zip(dialogue.photos, photo_elements(record), strict=True):
                 element["path"] = f"photos/{_file_name(photo)}"
-                save_photo(photo_pixels(photo), part / element["path"])
+                save_photo(photo_image(photo), part / element["path"])
                 num_photos += 1
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             num_dialogues += 1

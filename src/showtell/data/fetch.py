@@ -25,7 +25,7 @@ from typing import Any
 
 from showtell.data.archives import Unpack, unpack
 from showtell.data.download import Downloader, Manners, disk
-from showtell.data.images import MAX_BYTES, load_photo
+from showtell.data.photos import MAX_BYTES, load_photo
 from showtell.errors import DataError, FetchError, PhotoError, StorageError
 
 MANIFEST = "fetched.jsonl"

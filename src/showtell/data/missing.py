@@ -125,7 +125,7 @@ class MissingPhotos:
         if photo.path is None:
             return "is not there"
         if self.decode:
-            from showtell.data.images import load_photo
+            from showtell.data.photos import load_photo
 
             try:
                 load_photo(photo.path)

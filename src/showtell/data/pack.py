@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from showtell.data.export import dialogue_as_dict, photo_elements
-from showtell.data.images import photo_from_bytes
+from showtell.data.photos import photo_from_bytes, photo_image
 from showtell.data.storage import new_folder
 from showtell.dialogue import Dialogue, Photo
 from showtell.errors import DataError, PhotoError
@@ -152,10 +152,8 @@ def _pixels(photo: Photo, dialogue: Dialogue) -> tuple[str, bytes] | None:
     if photo.path is None:
         if "scene" not in photo.labels:
             return None
-        from photoworld.drawing import photo_pixels
-
         buffer = io.BytesIO()
-        photo_pixels(photo).save(buffer, format="PNG")
+        photo_image(photo).save(buffer, format="PNG")
         return ".png", buffer.getvalue()
     path = Path(photo.path)
     try:

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from showtell.data.photo_files import PhotoFolder
+from showtell.data.photos import PhotoFolder
 from showtell.data.records import (
     MAX_LINE_BYTES,
     SKIP,

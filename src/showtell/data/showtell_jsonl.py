@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from showtell.data.export import FILE_NAME
-from showtell.data.photo_files import PhotoFolder
+from showtell.data.photos import PhotoFolder
 from showtell.data.records import (
     SKIP,
     OnSkip,

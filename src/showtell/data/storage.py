@@ -1,15 +1,24 @@
-"""Writing a file so that a reader sees the old one or the new one, never a half; and a folder."""
+"""Files and folders that are whole or not there, and one process at a time in a folder."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from showtell.errors import StorageError
+
+try:
+    import fcntl
+except ImportError:  # not on this system: then one process at a time is the user's care
+    fcntl = None  # type: ignore[assignment]
+
+_PART = re.compile(r"\..+\.[0-9a-f]{32}\.part")
 
 
 def write_atomically(path: str | Path, data: bytes) -> Path:
@@ -38,25 +47,100 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
 
 
 @contextlib.contextmanager
+def locked(folder: str | Path) -> Iterator[Path]:
+    """Make the folder, and hold it for this block alone; files half written there are removed.
+
+    Raises StorageError before any work is done: where another process (or block) holds it, and
+    where nothing can be written. The lock is the system's: it ends with its process, however that
+    dies, and leaves no file. A system without such locks refuses nobody.
+    """
+    folder = Path(folder)
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except (OSError, ValueError) as error:
+        raise _unwritable(folder, error) from error
+    try:
+        _hold(handle, folder)
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        remove_parts(folder)
+        yield folder
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
+        os.close(handle)
+
+
+def _hold(handle: int, folder: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StorageError(
+            f"another process is at work in {folder}, wanted it for this one alone; nothing was "
+            "changed. Wait for its end, or name another folder."
+        ) from error
+    except OSError:
+        pass  # a disk that knows no locks
+
+
+def _unwritable(folder: Path, error: Exception) -> StorageError:
+    reason = getattr(error, "strerror", None) or error
+    return StorageError(
+        f"{folder!s:.200} cannot be written to ({reason}); wanted a folder for the results. Name "
+        "another folder."
+    )
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed ``write_atomically`` left in the folder, or in those below it."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if _PART.fullmatch(name):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(place, name))
+
+
+@contextlib.contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """A folder to fill, which becomes ``out`` when it is whole; ``out`` must be new or empty.
 
-    Where filling it fails nothing is left behind, and nothing that was there is touched. Raises
-    StorageError.
+    Where filling it fails nothing is left behind, and nothing that was there is touched; what a
+    killed process left is removed by the next that fills the same one. Raises StorageError, also
+    where another process fills it.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StorageError(f"{out} is there already and not empty; name a new folder with --out")
-    part = out.parent / f".{out.name}.{uuid.uuid4().hex}.part"
+    out = Path(out)
+    part = out.parent / f".{out.name}.part"
     try:
-        part.mkdir(parents=True)
-        yield part
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
+        with locked(part):
+            if out.exists() and (not out.is_dir() or any(out.iterdir())):
+                raise StorageError(
+                    f"{out} is there already and not empty; name a new folder with --out"
+                )
+            try:
+                _empty(part)
+                yield part
+                if out.exists():
+                    out.rmdir()
+                part.rename(out)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise StorageError(
             f"{out} could not be written: {error.strerror or error}; nothing was left behind. "
             "Free some space or name another folder."
         ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -25,8 +25,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
-from showtell.data.images import photo_from_bytes
 from showtell.data.pack import INDEX_FORMAT, INDEX_NAME
+from showtell.data.photos import photo_from_bytes
 from showtell.data.records import JSON, OnSkip
 from showtell.data.showtell_jsonl import dialogue_of
 from showtell.dialogue import Dialogue

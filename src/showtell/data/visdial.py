@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from showtell.data.json_stream import parse_json_items
-from showtell.data.photo_files import PhotoFolder
+from showtell.data.photos import PhotoFolder
 from showtell.data.records import (
     SKIP,
     OnSkip,

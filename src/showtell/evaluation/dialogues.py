@@ -28,8 +28,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from showtell.data.images import save_photo
-from showtell.data.pixels import has_pixels
+from showtell.data.photos import has_pixels, save_photo
 from showtell.dialogue import AGENT, Dialogue, Turn
 from showtell.errors import DataError
 from showtell.evaluation.predictions import Answers, gold_path

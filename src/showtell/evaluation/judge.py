@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from showtell.agent.page import SHOWN_SIZE, data_uri
-from showtell.data.images import load_photo
-from showtell.data.pixels import has_pixels, photo_image
+from showtell.data.photos import has_pixels, load_photo, photo_image
 from showtell.data.sources import open_data
 from showtell.data.storage import write_atomically
 from showtell.dialogue import Dialogue, Photo

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from showtell.data.images import load_photo, square
+from showtell.data.photos import load_photo, square
 from showtell.dialogue import Photo
 from showtell.errors import DataError
 from showtell.metrics.cider import cider_d

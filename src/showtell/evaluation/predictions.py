@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.data.export import dialogue_as_dict
-from showtell.data.images import save_photo
-from showtell.data.pixels import has_pixels, photo_image
+from showtell.data.photos import has_pixels, photo_image, save_photo
 from showtell.data.storage import write_atomically
 from showtell.dialogue import Dialogue, Photo, Turn
 

@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from showtell.batch import collate
-from showtell.data.images import square
-from showtell.data.pixels import has_pixels, photo_image
+from showtell.data.photos import has_pixels, photo_image, square
 from showtell.dialogue import Dialogue, Photo, Turn
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.prompt import IGNORED, Rendered

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from photoworld.drawing import photo_pixels
 from photoworld.oracle import NUM_FEATURES, AttributeReader
 from photoworld.scenes import ATTRIBUTES
 from photoworld.talk import world_dialogue
+from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, Dialogue
 from showtell.errors import DataError
 from showtell.evaluation.outputs import Outputs, gold_answer
@@ -111,7 +111,7 @@ def other_photos(count: int) -> Tensor:
     while len(found) < count:
         turns = world_dialogue(seed).turns
         found += [
-            to_pixels(photo_pixels(t.photos[0])) for t in turns if t.speaker == AGENT and t.photos
+            to_pixels(photo_image(t.photos[0])) for t in turns if t.speaker == AGENT and t.photos
         ]
         seed += 1
     return torch.stack(found[:count])
@@ -241,7 +241,7 @@ def _relevance(outputs: Outputs, gold: Gold) -> dict[str, Scores]:
             for e in answer.elements
         ]
         wanted = [
-            e if isinstance(e, str) else photo_pixels(e)
+            e if isinstance(e, str) else photo_image(e)
             for e in gold_answer(gold.dialogues[answer.dialogue], answer.turn)
         ]
         found = mmdialog_relevance(said, wanted, text_encoder=clip.texts, photo_encoder=clip.photos)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from showtell.data.images import save_photo
 from showtell.data.missing import MissingPhotos, Paint
+from showtell.data.photos import save_photo
 from showtell.dialogue import Dialogue, Photo
 from showtell.recipes import load_model
 

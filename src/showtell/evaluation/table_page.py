@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from showtell.data.images import save_photo
+from showtell.data.photos import save_photo
 from showtell.data.storage import write_atomically
 from showtell.errors import DataError, MissingDependency
 from showtell.evaluation.scored import Gold

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from photoworld.drawing import photo_pixels
 from photoworld.oracle import NUM_FEATURES, AttributeReader
 from photoworld.scenes import DEV_SEEDS
 from photoworld.talk import named_attributes, world_dialogue
+from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.evaluation.reading import read_gold
 from showtell.evaluation.world_photos import (
@@ -85,7 +85,7 @@ def share_moments(
     for start in range(0, len(dialogues), batch_size):
         part = dialogues[start : start + batch_size]
         rows = [model.renderer.render(d) for d in read[start : start + batch_size]]
-        pixels = (lambda photo: to_pixels(photo_pixels(photo))) if model.photo_encoder else None
+        pixels = (lambda photo: to_pixels(photo_image(photo))) if model.photo_encoder else None
         gold = read_gold(model, rows, pixels_of=pixels)
         columns["p"] += gold.p_share_M
         for number, (row, dialogue) in enumerate(zip(rows, part, strict=True)):

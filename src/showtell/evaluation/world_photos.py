@@ -15,11 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from photoworld.drawing import photo_pixels
 from photoworld.oracle import AttributeReader
 from photoworld.scenes import ATTRIBUTES
 from showtell.album.retrieval import retrieve
-from showtell.data.images import load_photo, square
+from showtell.data.photos import load_photo, photo_image, square
 from showtell.dialogue import AGENT, Dialogue, Turn
 from showtell.metrics.report import Value, mean_value
 from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
@@ -52,7 +51,7 @@ def described(model: PhotoDialogueModel, dialogues: Sequence[Dialogue]) -> list[
 
 def images_of(turns: Sequence[Turn]) -> dict[str, Image.Image]:
     return {
-        photo.id: photo_pixels(photo)
+        photo.id: photo_image(photo)
         for turn in turns
         for photo in turn.photos
         if "scene" in photo.labels
@@ -98,7 +97,7 @@ def gold_photos(dialogues: Sequence[Dialogue]) -> Tensor:
     """The true photos of ``photo_orders``, (N, 3, H, W)."""
     return torch.stack(
         [
-            to_pixels(photo_pixels(turn.photos[0]))
+            to_pixels(photo_image(turn.photos[0]))
             for dialogue in dialogues
             for turn in dialogue.turns
             if turn.speaker == AGENT and turn.photos

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.data.images import load_photo, square
+from showtell.data.photos import load_photo, square
 from showtell.devices import the_device
 from showtell.errors import CheckpointError, DataError
 

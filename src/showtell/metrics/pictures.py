@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from showtell.data.images import save_photo
+from showtell.data.photos import save_photo
 from showtell.errors import DataError
 from showtell.metrics.moment import Bin
 

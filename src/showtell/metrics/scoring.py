@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from showtell.data.images import load_photo
+from showtell.data.photos import load_photo
 from showtell.errors import ConfigError, DataError, PhotoError, did_you_mean
 from showtell.metrics.protocols import Protocol, protocol_named
 from showtell.metrics.records import FIELDS, Matched, Source, match

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from showtell.album.index import Album
-from showtell.data.images import load_photo, square
+from showtell.data.photos import load_photo, square
 from showtell.dialogue import Photo
 from showtell.errors import ConfigError, DataError
 from showtell.models.decoder import Writer

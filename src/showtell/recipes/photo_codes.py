@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from showtell.config import to_plain
-from showtell.data.pixels import has_pixels
+from showtell.data.photos import has_pixels
 from showtell.data.sources import DataSource, open_data
 from showtell.dialogue import Photo
 from showtell.errors import ConfigError, DataError

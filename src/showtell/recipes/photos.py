@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from showtell.config import to_plain
-from showtell.data.images import load_photo, square
+from showtell.data.photos import load_photo, square
 from showtell.data.sources import open_data
 from showtell.devices import the_device
 from showtell.dialogue import Photo

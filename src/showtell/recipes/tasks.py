@@ -14,10 +14,10 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import ViTModel
 
-from photoworld.drawing import photo_pixels
 from photoworld.oracle import label_scenes
 from photoworld.scenes import ATTRIBUTES, Scene
 from showtell.batch import Batch, collate
+from showtell.data.photos import photo_image
 from showtell.devices import mixed_precision
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
@@ -231,7 +231,7 @@ def latent_scale(vae: AutoencoderKL, photos: np.ndarray) -> tuple[float, float]:
 
 def world_pixels(photo: Photo) -> Tensor:
     """(3, H, W) in [0, 1] of a photo of the world."""
-    return to_pixels(photo_pixels(photo))
+    return to_pixels(photo_image(photo))
 
 
 def by_length(rows: Sequence[Rendered], parts: int) -> list[list[Rendered]]:

@@ -22,7 +22,7 @@ from photoworld.scenes import ATTRIBUTES, TRAIN_SEEDS
 from photoworld.talk import world_dialogue
 from showtell.album.index import Album, AlbumPhoto, empty_album
 from showtell.album.ingest import PHOTOS, embed_with
-from showtell.data.images import save_photo
+from showtell.data.photos import save_photo
 from showtell.dialogue import Dialogue, Photo
 from showtell.errors import ConfigError
 from showtell.models.adapters import (

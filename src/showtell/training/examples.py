@@ -17,8 +17,7 @@ from itertools import groupby
 
 from torch import Tensor
 
-from showtell.data.images import square
-from showtell.data.pixels import has_pixels, photo_image
+from showtell.data.photos import has_pixels, photo_image, square
 from showtell.data.sources import DataSource
 from showtell.data.unpack import Shards
 from showtell.dialogue import AGENT, Dialogue, Photo

@@ -1,18 +1,23 @@
-"""Photos from outside: read with care, stripped of what they must not carry, made square.
+"""Photos: the one way to their pixels, and where they lie on disk.
 
 A photo file is hostile until shown otherwise: its header is checked before a pixel is decoded, and
-whatever is wrong with it is one PhotoError.
+whatever is wrong with it is one PhotoError. What comes out is upright RGB without metadata.
 """
 
 from __future__ import annotations
 
 import io
+import os
+import stat
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageFile, ImageOps
 
+from showtell.data.records import SKIP
 from showtell.data.storage import write_atomically
+from showtell.dialogue import Photo
 from showtell.errors import PhotoError
 
 MAX_BYTES = 50_000_000
@@ -187,18 +192,6 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.LANCZOS, box=box)
 
 
-def square_padded(
-    image: Image.Image, size: int, *, colour: tuple[int, int, int] = _WHITE
-) -> Image.Image:
-    """The whole photo in the middle of a ``size`` square of ``colour`` (LANCZOS)."""
-    scale = size / max(image.size)
-    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    canvas = Image.new("RGB", (size, size), colour)
-    corner = ((size - inner[0]) // 2, (size - inner[1]) // 2)
-    canvas.paste(image.resize(inner, Image.Resampling.LANCZOS), corner)
-    return canvas
-
-
 def save_photo(image: Image.Image, path: str | Path) -> Path:
     """Write an RGB PNG without metadata, atomically; StorageError leaves the old file whole."""
     clean = Image.new("RGB", image.size)  # Pillow writes a profile found in image.info
@@ -206,3 +199,107 @@ def save_photo(image: Image.Image, path: str | Path) -> Path:
     buffer = io.BytesIO()
     clean.save(buffer, format="PNG", optimize=False)
     return write_atomically(path, buffer.getvalue())
+
+
+# ------------------------------------------------------------------------ the photo of a dialogue
+
+
+def has_pixels(photo: Photo) -> bool:
+    """Whether there is something to look at: a file that is there, or a scene to draw."""
+    if photo.path is None:
+        return "scene" in photo.labels
+    from showtell.data.unpack import is_packed
+
+    return is_packed(photo.path) or os.path.isfile(photo.path)
+
+
+def photo_image(photo: Photo) -> Image.Image:
+    """The photo as RGB. Raises PhotoError if it is missing or cannot be read."""
+    if photo.path is None:
+        if "scene" not in photo.labels:
+            raise PhotoError(
+                f'the photo "{photo.id[:80]}" is missing; wanted its pixels. Get the photo, or '
+                "leave such dialogues out with --missing-photos=skip."
+            )
+        from photoworld.drawing import photo_pixels
+
+        return photo_pixels(photo)
+    from showtell.data.unpack import is_packed, packed_photo
+
+    return packed_photo(Path(photo.path)) if is_packed(photo.path) else load_photo(photo.path)
+
+
+# ------------------------------------------------------------------------------ photos in a folder
+
+
+class PhotoFolder:
+    """A folder of photos. The folder itself may be a link; nothing below it may.
+
+    ``places`` are folders below it (or "") that are looked through in order, as far as they are
+    there: releases of one data set do not agree on them.
+    """
+
+    def __init__(self, root: Path, places: Sequence[str] = ("",)) -> None:
+        self.root = root
+        self.places = [place for place in places if (root / place).is_dir()]
+        self._plain: set[str] = {""}  # folders below root that are known to be no links
+
+    def find(self, name: str, where: str, *, endings: Sequence[str] = ("",)) -> str | None:
+        """The path of the photo, or None if it is not there; the first of the endings that is.
+
+        Raises PhotoError for a name that climbs out of the folder, for a link on the way, and for
+        what is not a file.
+        """
+        parts = name.split("/")
+        if not name or "\\" in name or "\0" in name or ".." in parts or "" in parts or "." in parts:
+            raise PhotoError(
+                f'{where}: the photo "{name[:80]!s}" lies outside of {self.root} or is no plain '
+                f"path; wanted a name below that folder. {SKIP}"
+            )
+        for place in self.places:
+            for ending in endings:
+                found = self._file(f"{place}/{name}{ending}" if place else name + ending, where)
+                if found is not None:
+                    return found
+        return None
+
+    def _file(self, name: str, where: str) -> str | None:
+        try:
+            folder, slash, _ = name.rpartition("/")
+            if slash and folder not in self._plain and not self._check_folders(folder, where):
+                return None
+            path = os.path.join(self.root, name)
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:  # no permission; a name of 300 letters; a surrogate
+            reason = getattr(error, "strerror", None) or error
+            raise PhotoError(
+                f'{where}: the photo "{name[:80]!r}" cannot be looked up ({reason}). {SKIP}'
+            ) from error
+        if stat.S_ISLNK(mode):
+            raise self._link(name, where)
+        if not stat.S_ISREG(mode):
+            raise PhotoError(f'{where}: "{name[:80]}" is no file, wanted a photo. {SKIP}')
+        return path
+
+    def _check_folders(self, folder: str, where: str) -> bool:
+        """Whether the folder is there; PhotoError if any of its parents below root is a link."""
+        path = ""
+        for part in folder.split("/"):
+            path = f"{path}/{part}" if path else part
+            if path in self._plain:
+                continue
+            mode = os.lstat(os.path.join(self.root, path)).st_mode
+            if stat.S_ISLNK(mode):
+                raise self._link(path, where)
+            if not stat.S_ISDIR(mode):
+                return False
+            self._plain.add(path)
+        return True
+
+    def _link(self, name: str, where: str) -> PhotoError:
+        return PhotoError(
+            f'{where}: "{name[:80]}" is a symbolic link; wanted photos that lie in {self.root} '
+            f"itself. Copy it there. {SKIP}"
+        )
