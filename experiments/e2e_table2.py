@@ -4,8 +4,8 @@
 
 The paper has two rows, end to end and pipeline, and no ablation. Here its three parts are taken out
 one at a time: the photo encoder, the vocabulary transformation and the Gumbel noise. Every row
-starts from the same base and sees the same dialogues in the same order for as many steps. FID and IS need
-2,000 photos: --limit 5500. Hours on two cores; stopped, the same command goes on.
+starts from the same base and sees the same dialogues in the same order for as many steps. FID and
+IS need 2,000 photos: --limit 5500. Hours on two cores; stopped, the same command goes on.
 """
 
 from __future__ import annotations
