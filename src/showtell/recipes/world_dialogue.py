@@ -57,8 +57,9 @@ class WorldDialogue:
     ``photo_encoder``: the base's own where it is of that kind ("qformer"), else a new one over its
     vision encoder ("linear"; "cross_attention": its states are attended to by
     ``cross_attention_layers`` of the LLM, which start shut and say nothing of photos:
-    see ``world_v2.py``); or "caption": photos of the context are read as captions by the base's own captioner; or "none": the LLM knows only that
-    there was a photo. MiniGPT-5 and GILL are in ``world_systems.py``.
+    see ``world_v2.py``); or "caption": photos of the context are read as
+    captions by the base's own captioner; or "none": the LLM knows only that there was a photo.
+    MiniGPT-5 and GILL are in ``world_systems.py``.
     """
 
     base: str = "runs/world_base/model"
