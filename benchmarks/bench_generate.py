@@ -34,9 +34,8 @@ from showtell.metrics.report import current_commit
 from showtell.models.decoder import write_texts
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
-from showtell.papers import Pipeline, PipelineConfig
+from showtell.papers import Pipeline, PipelineConfig, load_model
 from showtell.prompt import Renderer
-from showtell.recipes import load_model
 from showtell.training.loop import parameter_count
 
 Images = Mapping[str, Image.Image]

@@ -39,9 +39,9 @@ from showtell.metrics.report import current_commit
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
 from showtell.models.photo_encoder import LinearPhotoEncoder
+from showtell.papers import load_model
 from showtell.papers.gill import PRESETS, Gill, info_nce, mean_norm
 from showtell.prompt import IGNORED, Renderer
-from showtell.recipes import load_model
 from showtell.recipes.bridged import with_bridge
 from showtell.recipes.tasks import world_pixels
 from showtell.training.features import photo_scene

@@ -21,7 +21,7 @@ from photoworld.talk import OPENINGS
 from showtell.dialogue import AGENT, USER, Turn
 from showtell.metrics.report import current_commit
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.recipes import load_model
+from showtell.papers import load_model
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -31,7 +31,8 @@ from showtell.errors import ConfigError, UsageError, did_you_mean
 from showtell.evaluation.table import Cell, Column
 from showtell.evaluation.table_page import chart, to_json, to_markdown
 from showtell.metrics.report import RESAMPLES, current_commit, installed_versions, model_digest
-from showtell.recipes import model_folder, run_recipe
+from showtell.models.checkpoint import model_folder
+from showtell.recipes import run_recipe
 
 AS_BUILT = "mapper not started by captions"  # with start_captions=0
 TINY = ("stage.batch_size=2", "num_dialogues=8", "calibration_dialogues=12")

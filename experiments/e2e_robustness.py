@@ -37,7 +37,8 @@ from showtell.evaluation.table import Cell, Column
 from showtell.evaluation.world_photos import Order, paint_orders, photo_orders
 from showtell.metrics.paired import Scores, difference, run_value, scores
 from showtell.metrics.report import model_digest
-from showtell.recipes import SHIPPED, load_model, model_folder
+from showtell.models.checkpoint import SHIPPED, model_folder
+from showtell.papers import load_model
 
 WORDS = range(5)
 STATED, KEPT = "robustness.stated", "robustness.still_stated"

@@ -20,11 +20,12 @@ from showtell.evaluation.outputs import OUTPUTS, Outputs, outputs_of
 from showtell.evaluation.scored import Gold, Instruments
 from showtell.evaluation.table import COLUMNS, Cell, Column, Run, Table, table_of
 from showtell.metrics.paired import Scores, difference, run_value
+from showtell.models.checkpoint import SHIPPED
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.painter import LatentDiffusionPainter
-from showtell.papers import DvtmConfig
+from showtell.papers import DvtmConfig, load_model
 from showtell.papers.minigpt5_stages import alignment_dialogue
-from showtell.recipes import RECIPES, SHIPPED, load_model, run_recipe
+from showtell.recipes import RECIPES, run_recipe
 from showtell.training.features import captioned_scene
 
 PHOTO_NOTE = (

@@ -42,9 +42,9 @@ from showtell.metrics.encoders import ClipEncoder, load_clip
 from showtell.metrics.paired import Scores, scores
 from showtell.metrics.report import model_digest
 from showtell.metrics.retrieval import ranks
+from showtell.models.checkpoint import model_folder
 from showtell.models.dialogue_model import to_image
 from showtell.papers.gill_stages import ABLATIONS
-from showtell.recipes import model_folder
 
 NAME, TOKENS = "gill_checks", "gill_tokens"
 GILL, ON_DIALOGUES = "GILL", "GILL, on dialogues"

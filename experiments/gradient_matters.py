@@ -52,8 +52,8 @@ from showtell.evaluation.table import Column
 from showtell.metrics.paired import Scores, scores
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.parts import PhotoSpans
-from showtell.papers import Dvtm, DvtmConfig
-from showtell.recipes import RECIPES, load_model
+from showtell.papers import Dvtm, DvtmConfig, load_model
+from showtell.recipes import RECIPES
 from showtell.recipes.tasks import world_pixels
 
 NONE = "none, gold"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from showtell.models.checkpoint import read_description
-from showtell.recipes import SHIPPED, load_model
+from showtell.models.checkpoint import SHIPPED, read_description
+from showtell.papers import load_model
 from showtell.training.loop import parameter_count
 
 

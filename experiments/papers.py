@@ -29,7 +29,7 @@ from rich.console import Console
 from world_table import CLIP_SEED, SIZES
 
 from showtell.errors import UsageError, did_you_mean
-from showtell.recipes import model_folder
+from showtell.models.checkpoint import model_folder
 
 HERE = Path(__file__).parent
 CLIP, ALIGNED = "clip", "aligned"  # options of scripts, and jobs

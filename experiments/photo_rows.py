@@ -42,10 +42,11 @@ from showtell.evaluation.world_photos import images_of, spoken_photos
 from showtell.metrics.encoders import load_clip
 from showtell.metrics.paired import Scores
 from showtell.metrics.report import Value, model_digest
+from showtell.models.checkpoint import model_folder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Conditioning
-from showtell.recipes import RECIPES, model_folder
+from showtell.recipes import RECIPES
 from showtell.recipes.world_experiments import readable
 
 Opener = Callable[[], PhotoDialogueModel]

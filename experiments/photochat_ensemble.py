@@ -32,8 +32,9 @@ from showtell.metrics.moment import (
     tfidf_moment_scores,
 )
 from showtell.metrics.report import Report, Value, digest, model_digest
+from showtell.models.checkpoint import model_folder
 from showtell.models.share_chance import share_chances
-from showtell.recipes import load_model, model_folder
+from showtell.papers import load_model
 from showtell.recipes.photochat_task import calibrated, platt, rendered_moments
 
 TFIDF, ENSEMBLE = "tfidf_tagged", "ensemble"

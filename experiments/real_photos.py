@@ -37,7 +37,7 @@ from showtell.metrics.encoders import load_clip
 from showtell.metrics.pictures import contact_sheet
 from showtell.metrics.report import Report, Value, digest, model_digest
 from showtell.models.painter import LatentDiffusionPainter
-from showtell.recipes import load_model
+from showtell.papers import load_model
 from showtell.recipes.photos import captioned, find_photos, photo_set
 from showtell.recipes.small import IMAGE_SIZE
 

@@ -18,9 +18,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from showtell.models.checkpoint import read_description, save_model
-from showtell.recipes import SHIPPED
-from showtell.recipes.world_dialogue import load_folder
+from showtell.models.checkpoint import SHIPPED, read_description, save_model
+from showtell.papers import load_folder
 
 MOST_TOGETHER = 40_000_000
 MOST_A_FILE = 15_000_000

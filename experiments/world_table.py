@@ -57,8 +57,10 @@ from showtell.evaluation.table_page import examples, write_table
 from showtell.metrics.encoders import load_clip
 from showtell.metrics.report import RESAMPLES, current_commit, installed_versions, model_digest
 from showtell.metrics.text_meteor import open_wordnet
+from showtell.models.checkpoint import SHIPPED, model_folder
+from showtell.papers import load_model
 from showtell.papers.minigpt5_stages import ABLATIONS
-from showtell.recipes import RECIPES, SHIPPED, load_model, model_folder
+from showtell.recipes import RECIPES
 
 # ------------------------------------------------------------------------------- what is compared
 

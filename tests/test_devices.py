@@ -27,9 +27,9 @@ from showtell.papers import (
     GillConfig,
     PipelineConfig,
     VokensConfig,
+    load_model,
 )
 from showtell.prompt import Renderer
-from showtell.recipes import load_model
 from showtell.recipes.bridged import attending, with_bridge
 from showtell.recipes.tasks import DialogueTask, world_pixels
 from showtell.training.loop import run_stage

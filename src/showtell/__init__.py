@@ -19,7 +19,7 @@ _HOMES = {
     "ShowtellError": "showtell.errors",
     "Turn": "showtell.dialogue",
     "evaluate": "showtell.evaluation",
-    "load_model": "showtell.recipes",
+    "load_model": "showtell.papers",
     "open_data": "showtell.data.sources",
     "run_recipe": "showtell.recipes",
 }

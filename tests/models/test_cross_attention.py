@@ -17,9 +17,15 @@ from showtell.errors import CheckpointError, ConfigError
 from showtell.models.adapters import LoraConfig, PrefixConfig, add_lora, add_prefix
 from showtell.models.checkpoint import save_model
 from showtell.models.cross_attention import attended_photos, seen_on, with_cross_attention
-from showtell.papers import DivterConfig, DvtmConfig, GillConfig, PipelineConfig, VokensConfig
+from showtell.papers import (
+    DivterConfig,
+    DvtmConfig,
+    GillConfig,
+    PipelineConfig,
+    VokensConfig,
+    load_folder,
+)
 from showtell.recipes.bridged import attending, with_bridge
-from showtell.recipes.world_dialogue import load_folder
 
 BRIDGES = {
     "dvtm": DvtmConfig(),

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from showtell.errors import CheckpointError
 from showtell.metrics.report import model_digest
 from showtell.models.checkpoint import load_model_folder, save_model
-from showtell.recipes.world_dialogue import build_bridge
+from showtell.papers import build_bridge
 
 
 def test_one_hot_rows_give_what_ids_give(tiny_end_to_end):

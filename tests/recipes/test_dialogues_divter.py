@@ -19,8 +19,8 @@ from showtell.errors import ConfigError, DataError
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.ranker import ClipRanker
 from showtell.models.vq_painter import VqPainter
-from showtell.papers import Divter
-from showtell.recipes import codes_tasks, load_model, run_recipe
+from showtell.papers import Divter, load_model
+from showtell.recipes import codes_tasks, run_recipe
 from showtell.recipes.codes_tasks import TranslatorTask, with_untrained_translator
 from showtell.recipes.dialogues import VARIANTS
 from showtell.recipes.photo_codes import caption_of, choose_photos, photo_latents

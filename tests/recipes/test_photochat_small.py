@@ -9,8 +9,9 @@ import torch
 
 from showtell.data.photochat import moment_positions, read_photochat, split_held_out
 from showtell.errors import ConfigError
+from showtell.papers import load_model
 from showtell.prompt import IGNORED
-from showtell.recipes import load_model, small
+from showtell.recipes import small
 from showtell.recipes.photochat import (
     PhotochatSmall,
     new_language,

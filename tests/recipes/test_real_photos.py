@@ -23,7 +23,8 @@ from showtell.evaluation.photos import (
 )
 from showtell.metrics.encoders import load_clip
 from showtell.models.painter import LatentDiffusionPainter
-from showtell.recipes import load_model, run_recipe
+from showtell.papers import load_model
+from showtell.recipes import run_recipe
 from showtell.recipes.photos import captioned, find_photos, photo_set, split_photos
 from showtell.recipes.photos_tasks import random_crops
 

@@ -9,7 +9,8 @@ import torch
 
 from showtell.dialogue import USER, Turn
 from showtell.errors import CheckpointError, ConfigError
-from showtell.recipes import RECIPES, load_model, run_recipe
+from showtell.papers import load_model
+from showtell.recipes import RECIPES, run_recipe
 from showtell.recipes.tasks import DialogueTask, captioning_example, world_pixels
 
 STAGES = ("vae", "vae_whole", "painter", "language", "vision", "qformer", "photo_encoder")

@@ -18,7 +18,8 @@ from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import ConfigError, DataError
 from showtell.models.checkpoint import read_description
-from showtell.recipes import load_model, run_recipe
+from showtell.papers import load_model
+from showtell.recipes import run_recipe
 from showtell.recipes.dialogues import VARIANTS, Dialogues, dialogue_task
 from showtell.recipes.forms import form_named
 from showtell.training.examples import Loader, Needs, photo_sides, read_examples, square_pixels

@@ -20,8 +20,8 @@ from showtell.errors import ConfigError
 from showtell.models.checkpoint import save_model
 from showtell.models.photo_encoder import LinearPhotoEncoder
 from showtell.models.vq_painter import VqPainter
-from showtell.papers import DivterConfig
-from showtell.recipes import load_model, run_recipe
+from showtell.papers import DivterConfig, load_model
+from showtell.recipes import run_recipe
 from showtell.recipes.bridged import with_bridge
 from showtell.recipes.codes_tasks import VqTask, start_codebook, with_untrained_translator
 from showtell.recipes.small import build_vision

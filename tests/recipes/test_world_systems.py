@@ -19,9 +19,9 @@ from showtell.errors import ConfigError, MissingDependency
 from showtell.models import adapters
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import to_pixels
-from showtell.papers import BRIDGE_CONFIGS, GillConfig, VokensConfig
+from showtell.papers import BRIDGE_CONFIGS, GillConfig, VokensConfig, load_model
 from showtell.papers.minigpt5_stages import ABLATIONS, undescribed
-from showtell.recipes import RECIPES, load_model, run_recipe
+from showtell.recipes import RECIPES, run_recipe
 from showtell.recipes.bridged import with_bridge
 from showtell.recipes.world_dialogue import WorldDialogue, start_model
 from showtell.recipes.world_systems import WorldGill, alignment_example

@@ -12,7 +12,8 @@ from conftest import build_model, dialogues_with_photos
 from photoworld.drawing import photo_pixels
 from showtell.dialogue import USER, Turn
 from showtell.models.checkpoint import save_model
-from showtell.recipes import load_model, run_recipe
+from showtell.papers import load_model
+from showtell.recipes import run_recipe
 from showtell.recipes.bridged import attending
 from showtell.recipes.tasks import DialogueTask, captioning_example, world_pixels
 from showtell.recipes.world_base import StageRunner

@@ -212,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def action() -> None:
-        from showtell.recipes import load_model
+        from showtell.papers import load_model
 
         print("Loading the model ...", file=sys.stderr, flush=True)
         run_demo(

@@ -91,7 +91,7 @@ def chat(
     photos = photo or []
     check_lines(say or [], photos)
     from showtell.devices import on_device
-    from showtell.recipes import load_model
+    from showtell.papers import load_model
 
     with on_device(device):
         loaded = load_model(model)

@@ -41,7 +41,7 @@ def add(
 
     from showtell.album.ingest import index_photos
     from showtell.devices import on_device
-    from showtell.recipes import load_model
+    from showtell.papers import load_model
 
     with on_device(device):
         found = index_photos(

@@ -78,8 +78,8 @@ def render_of(model: str) -> Render:
     """How a model's renderer breaks a dialogue into tokens, trained or not."""
     from functools import partial
 
+    from showtell.papers import load_model
     from showtell.prompt import render_for_show
-    from showtell.recipes import load_model
 
     return partial(render_for_show, load_model(model).renderer)
 

@@ -20,8 +20,8 @@ from showtell.evaluation.reported import reported_rows
 from showtell.evaluation.substitutes import missing_photos as policy_of
 from showtell.metrics.pictures import contact_sheet
 from showtell.metrics.report import Report, Reported, model_digest
-from showtell.models.checkpoint import read_description
-from showtell.recipes import SHIPPED, load_model, model_folder
+from showtell.models.checkpoint import SHIPPED, model_folder, read_description
+from showtell.papers import load_model
 from showtell.recipes.forms import form_named
 from showtell.recipes.tasks import swap_speakers
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from showtell.data.missing import MissingPhotos, Paint
 from showtell.data.photos import save_photo
 from showtell.dialogue import Dialogue, Photo
-from showtell.recipes import load_model
+from showtell.papers import load_model
 
 
 def caption_painter(model: str, folder: Path) -> Paint:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from showtell.config import from_plain, to_plain
-from showtell.errors import CheckpointError, StorageError
+from showtell.errors import CheckpointError, StorageError, did_you_mean
 from showtell.models.cross_attention import has_cross_attention
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
 from showtell.models.language import LanguageModel
@@ -36,6 +36,7 @@ from showtell.papers.gill_decision import DecisionHead, head_of
 from showtell.prompt import Renderer, RendererConfig
 
 FORMAT = 1
+SHIPPED = Path(__file__).parent.parent / "shipped"
 FOLDER = "perceptron"  # the papers' word for the photo encoder, kept in checkpoints
 BRIDGE = "bridge.safetensors"  # absent where a bridge has nothing to learn
 
@@ -85,6 +86,27 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
             f'the model could not be written to "{folder}" ({error}); what was there is unharmed; '
             "free some disk space and run the same command with --resume"
         ) from error
+
+
+def model_folder(name_or_path: str) -> Path:
+    """The folder of a shipped model or of a path. Raises CheckpointError."""
+    shipped = SHIPPED / name_or_path
+    if name_or_path in ("mini", "photochat_small") and shipped.is_dir():
+        return shipped
+    path = Path(name_or_path)
+    for candidate in (path, path / "model"):
+        if (candidate / "showtell.json").is_file():
+            return candidate
+    if path.is_dir():
+        raise CheckpointError(
+            f'"{path}" is not a model: it has no showtell.json; wanted a folder that '
+            '"showtell train" has written'
+        )
+    known = sorted(p.parent.name for p in SHIPPED.glob("*/showtell.json"))
+    raise CheckpointError(
+        f'there is no model "{name_or_path}"{did_you_mean(name_or_path, known) if known else ""}; '
+        'wanted a shipped model or a folder that "showtell train" wrote; see "showtell recipes"'
+    )
 
 
 def read_description(folder: Path) -> dict[str, Any]:

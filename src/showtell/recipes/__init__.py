@@ -31,15 +31,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from showtell.config import override
-from showtell.errors import CheckpointError, ConfigError, did_you_mean
-
-if TYPE_CHECKING:
-    from showtell.models.dialogue_model import PhotoDialogueModel
-
-SHIPPED = Path(__file__).parent.parent / "shipped"
+from showtell.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -311,37 +306,3 @@ def run_recipe(
     path = recipe.run(config, out=scratch, resume=resume)
     shutil.rmtree(scratch)
     return out / path.relative_to(scratch)
-
-
-def model_folder(name_or_path: str) -> Path:
-    """The folder of a shipped model or of a path. Raises CheckpointError."""
-    shipped = SHIPPED / name_or_path
-    if name_or_path in ("mini", "photochat_small") and shipped.is_dir():
-        return shipped
-    path = Path(name_or_path)
-    for candidate in (path, path / "model"):
-        if (candidate / "showtell.json").is_file():
-            return candidate
-    if path.is_dir():
-        raise CheckpointError(
-            f'"{path}" is not a model: it has no showtell.json; wanted a folder that '
-            '"showtell train" has written'
-        )
-    known = sorted(p.parent.name for p in SHIPPED.glob("*/showtell.json"))
-    raise CheckpointError(
-        f'there is no model "{name_or_path}"{did_you_mean(name_or_path, known) if known else ""}; '
-        'wanted a shipped model or a folder that "showtell train" wrote; see "showtell recipes"'
-    )
-
-
-def load_model(name_or_path: str, *, device: str | None = None) -> PhotoDialogueModel:
-    """A shipped model by name, or a model folder, on ``device`` (see ``devices.py``).
-
-    Raises CheckpointError, UsageError.
-    """
-    folder = model_folder(name_or_path)
-    from showtell.devices import on_device
-    from showtell.recipes.world_dialogue import load_folder
-
-    with on_device(device):
-        return load_folder(folder)

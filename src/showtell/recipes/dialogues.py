@@ -234,7 +234,7 @@ def run_dialogues(config: Dialogues, *, out: Path, resume: bool, name: str) -> P
 
 def start_model(config: Dialogues, *, name: str, source: DataSource) -> PhotoDialogueModel:
     """The base's parts with bridge, photo encoder and adapter as configured, before training."""
-    from showtell.recipes import load_model
+    from showtell.papers import load_model
 
     painter = None
     if isinstance(config, DialoguesDivter):  # first: it may not be there

@@ -58,7 +58,7 @@ def run_photo_codes(config: PhotoCodes, *, out: Path, resume: bool) -> Path:
 
     Raises CheckpointError for a base or ranker that is none, ConfigError, DataError.
     """
-    from showtell.recipes import model_folder
+    from showtell.models.checkpoint import model_folder
 
     base = base_painter(str(model_folder(config.base)))
     rank = None if config.ranker is None else ClipRanker.from_pretrained(Path(config.ranker))

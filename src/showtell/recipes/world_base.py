@@ -176,7 +176,7 @@ def run_world_base(config: WorldBase, *, out: Path, resume: bool) -> Path:
 
     Raises CheckpointError for a ``start`` that is no model, ConfigError.
     """
-    from showtell.recipes import model_folder
+    from showtell.models.checkpoint import model_folder
 
     torch.manual_seed(config.seed)
     run = StageRunner(out=out, resume=resume, seed=config.seed)

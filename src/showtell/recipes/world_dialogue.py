@@ -25,7 +25,7 @@ from showtell.models.language import LanguageModel
 from showtell.models.parts import Bridge
 from showtell.models.photo_encoder import LinearPhotoEncoder
 from showtell.models.vocabulary import part_twins
-from showtell.papers import BRIDGE_CONFIGS, BRIDGES, DvtmConfig, PipelineConfig
+from showtell.papers import DvtmConfig, PipelineConfig, load_folder
 from showtell.prompt import Renderer
 from showtell.recipes.bridged import (
     BridgeConfig,
@@ -125,25 +125,6 @@ PIPELINE = dataclasses.replace(
     photo_encoder="caption",
     stage=dataclasses.replace(WorldDialogue().stage, name="pipeline"),
 )
-
-
-def build_bridge(plain: Mapping[str, Any], language: LanguageModel) -> Bridge:
-    """The bridge of a plain configuration (its class name is the tag)."""
-    kinds = {
-        BRIDGE_CONFIGS[name].__name__: (BRIDGES[name], BRIDGE_CONFIGS[name]) for name in BRIDGES
-    }
-    if (tag := (plain or {}).get("class", "")) not in kinds:
-        raise CheckpointError(
-            f'the model has a bridge "{tag}"{did_you_mean(tag, kinds)}; '
-            "it was written by another version of showtell; train it again"
-        )
-    bridge, config = kinds[tag]
-    return bridge(from_plain(config, plain), tokenizer=language.tokenizer)  # type: ignore[arg-type]
-
-
-def load_folder(folder: Path) -> PhotoDialogueModel:
-    """A model folder with any of our bridges, on ``the_device()``."""
-    return load_model_folder(folder, bridge_of=build_bridge).to(the_device())
 
 
 def run_world_dialogue(
@@ -273,7 +254,7 @@ def finish_model(
 
 def _dev_measures(model: PhotoDialogueModel, config: WorldDialogue) -> dict[str, float]:
     from showtell.evaluation.world import dev_measures
-    from showtell.recipes import SHIPPED
+    from showtell.models.checkpoint import SHIPPED
 
     return dev_measures(
         model,
