@@ -93,7 +93,7 @@ def test_saving_again_replaces_whole_and_the_digest_follows_the_weights(tiny_mod
         lambda m: next((m / "language_model").glob("*.safetensors")).write_bytes(b"\x00" * 9),
         lambda m: next((m / "painter/unet").glob("*.safetensors")).write_bytes(b""),
         lambda m: (m / "painter/vae/config.json").unlink(),
-        lambda m: (m / "photo_encoder/projection.safetensors").unlink(),
+        lambda m: (m / "perceptron/projection.safetensors").unlink(),
     ],
 )
 def test_a_damaged_model_is_a_clear_error(saved, damage):

@@ -31,11 +31,10 @@ from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Bridge
 from showtell.models.photo_encoder import AnyPhotoEncoder, load_photo_encoder
 from showtell.models.vq_painter import VqPainter
-from showtell.papers.gill_decision import FILE as DECISION
-from showtell.papers.gill_decision import DecisionHead, head_of
 from showtell.prompt import Renderer, RendererConfig
 
 FORMAT = 1
+DECISION = "decision.safetensors"
 SHIPPED = Path(__file__).parent.parent / "shipped"
 FOLDER = "perceptron"  # the papers' word for the photo encoder, kept in checkpoints
 BRIDGE = "bridge.safetensors"  # absent where a bridge has nothing to learn
@@ -46,6 +45,8 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
 
     Raises StorageError; what existed before is then unharmed.
     """
+    from showtell.papers.gill_decision import head_of
+
     fresh = folder.with_name(folder.name + ".new")
     try:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -146,6 +147,8 @@ def load_model_folder(
 
     Raises CheckpointError if a part is missing, broken or does not fit the others.
     """
+    from showtell.papers.gill_decision import DecisionHead
+
     description = read_description(folder)
     language = LanguageModel.from_pretrained(folder / "language_model", dtype=dtype)
     photo_encoder = (

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from photoworld.oracle import AttributeReader
 from photoworld.scenes import DEV_SEEDS, TRAIN_SEEDS
 from photoworld.talk import OPENINGS, world_dialogue, world_exercise
-from showtell.config import from_plain, to_plain
+from showtell.config import to_plain
 from showtell.devices import the_device
 from showtell.dialogue import Dialogue
-from showtell.errors import CheckpointError, ConfigError, did_you_mean
+from showtell.errors import ConfigError
 from showtell.metrics.moment import best_threshold
-from showtell.models.checkpoint import load_model_folder, save_model
+from showtell.models.checkpoint import save_model
 from showtell.models.cross_attention import has_cross_attention
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.models.language import LanguageModel
-from showtell.models.parts import Bridge
 from showtell.models.photo_encoder import LinearPhotoEncoder
 from showtell.models.vocabulary import part_twins
 from showtell.papers import DvtmConfig, PipelineConfig, load_folder
