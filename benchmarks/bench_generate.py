@@ -28,7 +28,6 @@ from transformers import LlamaForCausalLM
 from photoworld.drawing import photo_pixels
 from photoworld.scenes import DEV_SEEDS
 from photoworld.talk import world_dialogue
-from showtell.devices import device_label, the_device
 from showtell.dialogue import AGENT, Turn
 from showtell.metrics.report import current_commit
 from showtell.models.decoder import write_texts
@@ -36,6 +35,7 @@ from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
 from showtell.papers import Pipeline, PipelineConfig, load_model
 from showtell.prompt import Renderer
+from showtell.runtime import device_label, the_device
 from showtell.training.loop import parameter_count
 
 Images = Mapping[str, Image.Image]

@@ -33,7 +33,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from photoworld.scenes import ATTRIBUTES, write_caption
 from showtell.batch import Batch, collate
-from showtell.devices import device_label, the_device
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.metrics.report import current_commit
 from showtell.models.dialogue_model import PhotoDialogueModel
@@ -44,6 +43,7 @@ from showtell.papers.gill import PRESETS, Gill, info_nce, mean_norm
 from showtell.prompt import IGNORED, Renderer
 from showtell.recipes.bridged import with_bridge
 from showtell.recipes.tasks import world_pixels
+from showtell.runtime import device_label, the_device
 from showtell.training.features import photo_scene
 
 GOAL, LEAST_SHARE = 1.4, 0.85

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from showtell.metrics.photos import InceptionScore, PhotoSets, merged_across_ranks
-from showtell.ranks import processes, share_of
+from showtell.runtime import processes, share_of
 
 BATCH, CLASSES = 256, 64
 SUBSETS, SUBSET_SIZE = 100, 1000

@@ -26,13 +26,13 @@ from typing import Any
 from jobs import slug
 
 from showtell.data.storage import write_atomically
-from showtell.devices import device_label
 from showtell.errors import ConfigError, UsageError, did_you_mean
 from showtell.evaluation.table import Cell, Column
 from showtell.evaluation.table_page import chart, to_json, to_markdown
 from showtell.metrics.report import RESAMPLES, current_commit, installed_versions, model_digest
 from showtell.models.checkpoint import model_folder
 from showtell.recipes import run_recipe
+from showtell.runtime import device_label
 
 AS_BUILT = "mapper not started by captions"  # with start_captions=0
 TINY = ("stage.batch_size=2", "num_dialogues=8", "calibration_dialogues=12")

@@ -46,7 +46,6 @@ from torch import Tensor
 from showtell.agent.exits import exit_code_of
 from showtell.batch import collate
 from showtell.config import override
-from showtell.devices import the_device
 from showtell.dialogue import Dialogue
 from showtell.evaluation.table import Column
 from showtell.metrics.paired import Scores, scores
@@ -55,6 +54,7 @@ from showtell.models.parts import PhotoSpans
 from showtell.papers import Dvtm, DvtmConfig, load_model
 from showtell.recipes import RECIPES
 from showtell.recipes.tasks import world_pixels
+from showtell.runtime import the_device
 
 NONE = "none, gold"
 

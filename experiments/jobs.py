@@ -25,8 +25,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from showtell.agent.exits import STOPPED, exit_code_of
 from showtell.data.storage import write_atomically
-from showtell.devices import device_label
 from showtell.errors import ConfigError
+from showtell.runtime import device_label
 
 
 @dataclass(frozen=True, kw_only=True)

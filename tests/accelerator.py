@@ -18,7 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
-from showtell import devices
+from showtell import runtime
 
 DEVICE = torch.device("lazy", 0)  # one that autograd knows and no one uses
 _INDEXING = ("aten::index", "aten::index_put", "aten::index_put_")
@@ -103,7 +103,7 @@ def _dispatched(func, args, kwargs):
 def accelerator() -> Iterator[torch.device]:
     """Within this the device is there, and is ``the_device()``."""
     autocast = torch.autocast
-    token = devices._chosen.set(DEVICE)
+    token = runtime._chosen.set(DEVICE)
     # torch.tensor(list, device=...) asks no mode otherwise
     torch._C._set_only_lift_cpu_tensors(True)
     try:
@@ -119,4 +119,4 @@ def accelerator() -> Iterator[torch.device]:
             yield DEVICE
     finally:
         torch._C._set_only_lift_cpu_tensors(False)
-        devices._chosen.reset(token)
+        runtime._chosen.reset(token)

@@ -13,7 +13,6 @@ from torch import nn
 from accelerator import DEVICE, accelerator
 from conftest import build_model, collated, dialogues_with_photos
 from showtell.cli import main
-from showtell.devices import device_label, device_named, mixed_precision, on_device, the_device
 from showtell.errors import UsageError
 from showtell.evaluation.reading import read_dialogues
 from showtell.evaluation.world import share_moments
@@ -32,6 +31,7 @@ from showtell.papers import (
 from showtell.prompt import Renderer
 from showtell.recipes.bridged import attending, with_bridge
 from showtell.recipes.tasks import DialogueTask, world_pixels
+from showtell.runtime import device_label, device_named, mixed_precision, on_device, the_device
 from showtell.training.loop import run_stage
 from showtell.training.stage import Stage
 
@@ -53,7 +53,7 @@ def test_a_passport_says_which_device(monkeypatch, has):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
     with on_device("cpu"):
         assert device_label() == f"CPU {'with' if has else 'without'} bfloat16"
-    monkeypatch.setattr("showtell.devices.the_device", lambda: torch.device("cuda", 3))
+    monkeypatch.setattr("showtell.runtime.the_device", lambda: torch.device("cuda", 3))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
     assert device_label() == "GPU 3"
 

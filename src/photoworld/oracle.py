@@ -28,8 +28,8 @@ from transformers import (
 from photoworld.degradation import blur, shift
 from photoworld.drawing import draw
 from photoworld.scenes import ATTRIBUTES, Scene, sample_scene
-from showtell.devices import the_device
 from showtell.errors import CheckpointError, ConfigError, did_you_mean
+from showtell.runtime import the_device
 
 INPUT_SIZE = 64
 NUM_FEATURES = 64

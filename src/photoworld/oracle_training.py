@@ -21,7 +21,7 @@ from photoworld.oracle import (
     scenes_of,
 )
 from photoworld.scenes import ATTRIBUTES, DEV_SEEDS, TRAIN_SEEDS
-from showtell.devices import the_device
+from showtell.runtime import the_device
 
 
 def _loss(logits: dict[str, Tensor], labels_NA: Tensor, *, num_noise: int) -> Tensor:

@@ -17,7 +17,6 @@ from rich.console import Console
 
 from conftest import build_model, dialogues_with_photos
 from photoworld.talk import world_dialogue
-from showtell.devices import device_label
 from showtell.dialogue import AGENT, USER, Photo
 from showtell.errors import ConfigError, DataError, UsageError
 from showtell.evaluation import outputs as said
@@ -28,6 +27,7 @@ from showtell.evaluation.world import share_moments
 from showtell.evaluation.world_photos import spoken_photos
 from showtell.metrics.paired import Difference
 from showtell.models.checkpoint import save_model
+from showtell.runtime import device_label
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments"))
 import jobs  # noqa: E402

@@ -15,7 +15,7 @@ from PIL import Image
 import showtell.__main__
 from showtell.metrics.photos import InceptionScore, PhotoSets, merged_across_ranks
 from showtell.metrics.scoring import score
-from showtell.ranks import dealt, gathered, processes, share_of, told_by
+from showtell.runtime import dealt, gathered, processes, share_of, told_by
 
 WIDTH, KEPT, BATCH = 5, 60, 16
 SIZES = {True: 170, False: 131}  # of the real and the painted set

@@ -129,7 +129,7 @@ def test_painting_in_a_batch_paints_what_single_calls_paint(tiny_model):
 def test_painting_by_bfloat16_products_is_asked_for_and_near(tiny_model, monkeypatch):
     captions, painter = ["a red dog at the beach", "two cats"], tiny_model.painter
     exact = tiny_model.paint_captions(captions, seeds=[3, 4])
-    monkeypatch.setattr("showtell.devices.multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr("showtell.runtime.multiplies_bfloat16", lambda device: True)
     torch.testing.assert_close(
         tiny_model.paint_captions(captions, seeds=[3, 4]), exact, atol=0, rtol=0
     )
@@ -137,7 +137,7 @@ def test_painting_by_bfloat16_products_is_asked_for_and_near(tiny_model, monkeyp
     near = tiny_model.paint_captions(captions, seeds=[3, 4])
     assert near.dtype == exact.dtype and not torch.equal(near, exact)
     assert float((near - exact).abs().mean()) < 0.01
-    monkeypatch.setattr("showtell.devices.multiplies_bfloat16", lambda device: False)
+    monkeypatch.setattr("showtell.runtime.multiplies_bfloat16", lambda device: False)
     torch.testing.assert_close(
         tiny_model.paint_captions(captions, seeds=[3, 4]), exact, atol=0, rtol=0
     )

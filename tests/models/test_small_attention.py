@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from showtell.devices import small_attention
+from showtell.runtime import small_attention
 
 
 def gradients(context, mask_TT: torch.Tensor | None) -> tuple[torch.Tensor, ...]:

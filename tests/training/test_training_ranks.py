@@ -20,7 +20,7 @@ from showtell.data.pack import pack
 from showtell.data.unpack import Shards
 from showtell.dialogue import AGENT, USER, Dialogue, Turn
 from showtell.errors import ConfigError
-from showtell.ranks import processes, told_by
+from showtell.runtime import processes, told_by
 from showtell.training.loop import batch_indices, run_stage
 from showtell.training.stage import Stage
 

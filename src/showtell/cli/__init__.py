@@ -90,8 +90,8 @@ def chat(
 
     photos = photo or []
     check_lines(say or [], photos)
-    from showtell.devices import on_device
     from showtell.papers import load_model
+    from showtell.runtime import on_device
 
     with on_device(device):
         loaded = load_model(model)
@@ -168,8 +168,8 @@ def train(
             raise UsageError(
                 f'--set "{override}": wanted KEY=VALUE, for example --set stage.steps=200'
             )
-    from showtell.devices import on_device
     from showtell.recipes import run_recipe
+    from showtell.runtime import on_device
 
     with on_device(device):
         path = run_recipe(recipe, overrides=overrides or [], out=out, resume=resume, seed=seed)

@@ -40,8 +40,8 @@ def add(
     from functools import partial
 
     from showtell.album.ingest import index_photos
-    from showtell.devices import on_device
     from showtell.papers import load_model
+    from showtell.runtime import on_device
 
     with on_device(device):
         found = index_photos(

@@ -72,9 +72,9 @@ def evaluate(
     or --form, are answered at gold contexts and scored as "showtell score" does; predictions.jsonl,
     references.jsonl, context.jsonl (for "showtell judge") and the photos stay beside the report.
     """
-    from showtell.devices import on_device
     from showtell.evaluation import Encoders
     from showtell.evaluation import evaluate as run_evaluation
+    from showtell.runtime import on_device
 
     if out is None:
         out = Path("out") / re.sub(r"[^\w.-]+", "-", f"{checkpoint}-{data}").strip("-.")[-100:]
@@ -141,8 +141,8 @@ def score(
 
     Rows that need an encoder or a file say which one and how to name it; the rest is measured.
     """
-    from showtell.devices import on_device
     from showtell.metrics.scoring import score as run_score
+    from showtell.runtime import on_device
 
     with on_device(device):
         report = run_score(

@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.data.photos import load_photo, square
-from showtell.devices import the_device
 from showtell.errors import CheckpointError, DataError
+from showtell.runtime import the_device
 
 PixelEncoder = Callable[[Tensor], Tensor]  # N3HW in [0, 1] -> NE
 BATCH = 32

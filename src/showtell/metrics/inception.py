@@ -29,8 +29,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from showtell.devices import the_device
 from showtell.errors import CheckpointError
+from showtell.runtime import the_device
 
 SIDE = 299
 NUM_FEATURES = 2048

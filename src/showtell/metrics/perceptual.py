@@ -22,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from showtell.devices import the_device
 from showtell.errors import CheckpointError, DataError
+from showtell.runtime import the_device
 
 FILE = "lpips-alex.safetensors"
 SIDE = 256  # GILL's script: both photos at 256 x 256

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from showtell.devices import the_device
 from showtell.errors import CheckpointError, DataError
 from showtell.metrics.report import Value, percentiles, resample_counts
+from showtell.runtime import the_device
 
 
 class Perplexity:

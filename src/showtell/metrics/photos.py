@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from showtell.errors import DataError, MissingDependency
 from showtell.metrics.report import percentiles, resample_counts
 from showtell.metrics.sample import Sample
-from showtell.ranks import processes, told_by
+from showtell.runtime import processes, told_by
 
 KEPT = 10_000
 FEW = 10_000  # below it FID is biased enough to be warned of

@@ -31,7 +31,7 @@ from showtell.metrics.similarity import (
     minigpt5_relevance,
     mmdialog_relevance,
 )
-from showtell.ranks import dealt, share_of
+from showtell.runtime import dealt, share_of
 
 _CHUNK = 64
 _MOST_VALUES = 20_000_000  # of pixels in one part: 80 MB

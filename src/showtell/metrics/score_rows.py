@@ -32,7 +32,7 @@ from showtell.metrics.records import Matched
 from showtell.metrics.report import Value, digest, model_digest
 from showtell.metrics.retrieval import decision_values, retrieval_values
 from showtell.metrics.text_meteor import open_wordnet
-from showtell.ranks import gathered
+from showtell.runtime import gathered
 
 Told = Callable[[str, int, int], None]
 SETS = ("inception_score", "fid", "fid_infinity", "kid")

@@ -18,7 +18,7 @@ from showtell.metrics.report import Value, mean_value, percentiles, resample_cou
 from showtell.metrics.similarity import TextEncoder, cosines
 from showtell.metrics.text import distinct_n, text_values
 from showtell.metrics.text_meteor import TOKENS, meteor, meteor_exact_stem
-from showtell.ranks import dealt
+from showtell.runtime import dealt
 
 Pairs = Sequence[tuple[Record, Record]]
 _DESCRIPTION = re.compile(r"\[img\].*?(\[/img\]|$)", re.IGNORECASE | re.DOTALL)

@@ -22,7 +22,7 @@ from showtell.metrics.protocols import Protocol, protocol_named
 from showtell.metrics.records import FIELDS, Matched, Source, match
 from showtell.metrics.report import Report, digest
 from showtell.metrics.score_rows import Rows, Told
-from showtell.ranks import processes
+from showtell.runtime import processes
 
 
 def score(

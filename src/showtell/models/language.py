@@ -18,12 +18,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from showtell.devices import small_attention
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models.adapters import Prefix, base_state, load_adapter, save_adapter
 from showtell.models.cross_attention import AttendedPhotos
 from showtell.models.painter import MAX_SHARD_SIZE
 from showtell.models.vocabulary import NewTokens, grown
+from showtell.runtime import small_attention
 
 # The library finds Llama-Vision's language model inside a whole one only, not in its own folder.
 AutoModelForCausalLM.register(MllamaTextConfig, MllamaForCausalLM, exist_ok=True)

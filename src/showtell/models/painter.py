@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from showtell.devices import mixed_precision, small_attention
 from showtell.errors import CheckpointError
 from showtell.models.parts import Conditioning, Dice, PainterTokens
+from showtell.runtime import mixed_precision, small_attention
 
 MAX_SHARD_SIZE = "15MB"
 

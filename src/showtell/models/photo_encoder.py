@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Blip2QFormerModel, CLIPVisionModel, ViTModel
 
-from showtell.devices import small_attention
 from showtell.errors import CheckpointError, ConfigError, did_you_mean
 from showtell.models.cross_attention import CrossAttentionPhotoEncoder
 from showtell.models.painter import MAX_SHARD_SIZE
+from showtell.runtime import small_attention
 
 CENTRE = (0.5, 0.5, 0.5)  # of pixels in [0, 1], for a ViT
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

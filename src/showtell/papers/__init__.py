@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from showtell.config import from_plain
-from showtell.devices import on_device, the_device
 from showtell.errors import CheckpointError, did_you_mean
 from showtell.models.checkpoint import load_model_folder, model_folder
 from showtell.models.dialogue_model import PhotoDialogueModel
@@ -18,6 +17,7 @@ from showtell.papers.e2e import Dvtm, DvtmConfig
 from showtell.papers.gill import Gill, GillConfig
 from showtell.papers.minigpt5 import Vokens, VokensConfig
 from showtell.papers.pipeline import Pipeline, PipelineConfig
+from showtell.runtime import on_device, the_device
 
 BRIDGES: dict[str, type[Bridge]] = {
     "divter": Divter,

@@ -28,7 +28,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from showtell.devices import small_attention
 from showtell.errors import ConfigError, DataError, did_you_mean
 from showtell.models.parts import (
     Bridge,
@@ -43,6 +42,7 @@ from showtell.models.parts import (
     require_tokens,
     standardize,
 )
+from showtell.runtime import small_attention
 
 
 def squared_error(cond_NSC: Tensor, target_NSC: Tensor) -> Tensor:

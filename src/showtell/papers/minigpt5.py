@@ -31,7 +31,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from showtell.devices import small_attention
 from showtell.errors import ConfigError, DataError, did_you_mean
 from showtell.models.parts import (
     Bridge,
@@ -47,6 +46,7 @@ from showtell.models.parts import (
     require_tokens,
     standardize,
 )
+from showtell.runtime import small_attention
 
 
 def after(spans: PhotoSpans) -> Tensor:

@@ -284,7 +284,7 @@ def run_recipe(
     recipe = RECIPES[name]
     config = override(replace(recipe.config(), seed=seed), overrides)
     out = out or Path("runs") / name
-    from showtell.ranks import gathered, processes, told_by
+    from showtell.runtime import gathered, processes, told_by
 
     rank, _ = processes()
     if told_by(0, not resume and out.is_dir() and any(out.iterdir())):

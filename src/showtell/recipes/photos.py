@@ -33,7 +33,6 @@ from transformers import (
 from showtell.config import to_plain
 from showtell.data.photos import load_photo, square
 from showtell.data.sources import open_data
-from showtell.devices import the_device
 from showtell.dialogue import Photo
 from showtell.errors import CheckpointError, DataError
 from showtell.models.checkpoint import save_model
@@ -47,6 +46,7 @@ from showtell.recipes import small
 from showtell.recipes.photos_tasks import CaptioningTask, PhotosContrastiveTask
 from showtell.recipes.tasks import PainterTask, VaeTask, encode_all, latent_scale
 from showtell.recipes.world_base import StageRunner
+from showtell.runtime import the_device
 from showtell.training.features import cached_array, cached_rows
 from showtell.training.stage import Stage
 

@@ -18,12 +18,12 @@ from photoworld.oracle import label_scenes
 from photoworld.scenes import ATTRIBUTES, Scene
 from showtell.batch import Batch, collate
 from showtell.data.photos import photo_image
-from showtell.devices import mixed_precision
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.photo_encoder import QFormerPhotoEncoder
 from showtell.prompt import IGNORED, Rendered, Renderer
+from showtell.runtime import mixed_precision
 from showtell.training.features import captioned_scene, pixels_tensor
 
 

@@ -18,7 +18,6 @@ from photoworld.scenes import Scene, write_caption
 from photoworld.talk import world_dialogue
 from showtell.config import to_plain
 from showtell.data.photochat import read_photochat, split_held_out
-from showtell.devices import the_device
 from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError
 from showtell.metrics.pictures import loss_curves
@@ -46,6 +45,7 @@ from showtell.recipes.tasks import (
     latent_scale,
     world_pixels,
 )
+from showtell.runtime import the_device
 from showtell.training.features import cached_rows, photo_scene, world_photos
 from showtell.training.loop import run_stage
 from showtell.training.stage import Stage

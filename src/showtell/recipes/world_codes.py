@@ -19,7 +19,6 @@ from diffusers import VQModel
 
 from photoworld.scenes import DEV_SEEDS, Scene, write_caption
 from showtell.config import to_plain
-from showtell.devices import the_device
 from showtell.errors import ConfigError
 from showtell.models.painter import LatentDiffusionPainter, shrinks
 from showtell.models.ranker import ClipRanker
@@ -34,6 +33,7 @@ from showtell.recipes.codes_tasks import (
 )
 from showtell.recipes.world_base import StageRunner
 from showtell.recipes.world_contrastive import WorldContrastive, run_world_contrastive
+from showtell.runtime import the_device
 from showtell.training.features import cached_rows, photo_scene, world_photos
 from showtell.training.stage import Stage
 

@@ -14,7 +14,6 @@ from photoworld.oracle import AttributeReader
 from photoworld.scenes import DEV_SEEDS, TRAIN_SEEDS
 from photoworld.talk import OPENINGS, world_dialogue, world_exercise
 from showtell.config import to_plain
-from showtell.devices import the_device
 from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError
 from showtell.metrics.moment import best_threshold
@@ -34,6 +33,7 @@ from showtell.recipes.bridged import (
 )
 from showtell.recipes.tasks import DialogueTask, world_pixels
 from showtell.recipes.world_base import StageRunner
+from showtell.runtime import the_device
 from showtell.training.features import captioned_scene
 from showtell.training.stage import Stage
 

@@ -18,19 +18,20 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from showtell.devices import mixed_precision, the_device
 from showtell.errors import ConfigError, GenerationError
-from showtell.ranks import (
+from showtell.runtime import (
+    StepBar,
     average_gradients,
     gathered,
     mean_of_ranks,
+    mixed_precision,
     processes,
     take_from_first,
+    the_device,
     told_by,
 )
-from showtell.training.bar import StageBar
-from showtell.training.checkpoint import load_state, recovered, save_state, save_tensors
 from showtell.training.stage import Stage
+from showtell.training.state import load_state, recovered, save_state, save_tensors
 
 
 class Task(Protocol):
@@ -208,7 +209,8 @@ def run_stage(
             rank::world
         ]
 
-    with StageBar(stage, step, quiet=rank > 0) as tick:
+    batch, total = stage.batch_size, stage.steps
+    with StepBar(stage.name, done=step, total=total, batch=batch, quiet=rank > 0) as bar:
         task.module.train()
         while step < stage.steps:
             indices = indices_of(step)
@@ -236,7 +238,7 @@ def run_stage(
                 seconds = spent + time.monotonic() - began
                 history.append({"step": step, "seconds": round(seconds, 1), **record})
                 sums, counted = {}, 0
-                tick(step, record)
+                bar.tick(step, record)
             if stage.evaluate_every and step % stage.evaluate_every == 0:
                 task.module.eval()
                 measured = told_by(0, task.validate())

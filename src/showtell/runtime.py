@@ -1,0 +1,262 @@
+"""What a run stands on: its device, its processes (ranks), and how it says how far it is.
+
+    with on_device("cuda:1"):    # what --device does; without it a GPU is taken where there is one
+        load_model("mini")       # and every stage of a recipe: they ask ``the_device()``
+
+    torchrun --nproc-per-node 2 -m showtell train world_mini
+
+The device is settled here alone; all else follows its tensors. Chance is drawn on the CPU and
+moved, so that a seed means the same draws on every device. Without torchrun there is one rank,
+which does everything; what is sent between ranks must be called by all of them, in one order.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from showtell.errors import UsageError
+
+Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+
+T = TypeVar("T")
+R = TypeVar("R")
+_chosen: ContextVar[torch.device | None] = ContextVar("_chosen", default=None)
+
+# ------------------------------------------------------------------------------------ devices
+
+
+def the_device() -> torch.device:
+    """The device of the ``on_device`` around this call, else a GPU where there is one."""
+    return _chosen.get() or device_named("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def on_device(name: str | None) -> Iterator[torch.device]:
+    """Within this, models are loaded to and trained on the named device; None changes nothing.
+
+    Raises UsageError for a device that is not there.
+    """
+    token = _chosen.set(the_device() if name is None else device_named(name))
+    try:
+        yield the_device()
+    finally:
+        _chosen.reset(token)
+
+
+def device_named(name: str) -> torch.device:
+    """ "cpu", "cuda" (under torchrun the GPU of this process, else the first) or "cuda:1".
+
+    Raises UsageError.
+    """
+    kind, colon, number = name.partition(":")
+    if (kind, colon) == ("cpu", ""):
+        return torch.device("cpu")
+    if kind != "cuda" or (colon and not (number.isascii() and number.isdecimal())):
+        raise UsageError(
+            f'device is "{name}"; wanted cpu, cuda or cuda:NUMBER; leave --device out, and a GPU '
+            "is taken where there is one"
+        )
+    if not torch.cuda.is_available():
+        raise UsageError(
+            f'device is "{name}", and PyTorch {torch.__version__} finds no GPU; wanted one with '
+            "its driver, and a PyTorch built for CUDA; install these, or choose --device cpu"
+        )
+    if colon and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            f'device is "{name}" for each of several processes; wanted a GPU for each; choose '
+            "--device cuda, and CUDA_VISIBLE_DEVICES says which"
+        )
+    index = int(number) if colon else int(os.environ.get("LOCAL_RANK", "0"))
+    if index >= (count := torch.cuda.device_count()):
+        raise UsageError(
+            f'device is "{name}", GPU number {index}, and there are {count}, numbered from 0; '
+            "wanted one of these; name another with --device, or start fewer processes"
+        )
+    return torch.device("cuda", index)
+
+
+BFLOAT16 = ("amx_bf16", "avx512_bf16", "avx10_2", "bf16")  # of a CPU's capabilities
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has products of bfloat16 numbers. Without them it is several times
+    slower in bfloat16 than in float32."""
+    if device.type == "cpu":
+        return any(map(torch.cpu.get_capabilities().get, BFLOAT16))
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return True
+
+
+def mixed_precision(device: torch.device, *, wanted: bool = True) -> torch.autocast:
+    """bfloat16 products where they are ``wanted`` and the device has them, else float32."""
+    enabled = wanted and multiplies_bfloat16(device)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def device_label() -> str:
+    """What ``the_device()`` is, for a passport: the name of the GPU, or whether the CPU has
+    products of bfloat16 numbers, without which training takes three times as long."""
+    device = the_device()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type.upper()} {'with' if multiplies_bfloat16(device) else 'without'} bfloat16"
+
+
+SHORT = 256  # places of a row: beyond, plain products are no faster, and take the square in memory
+
+
+def small_attention(states: Tensor, *, length: int) -> AbstractContextManager[None]:
+    """Around a module whose rows have ``length`` places: if they are short and it is trained on a
+    CPU in bfloat16, attention by plain products.
+
+    The flash kernel goes backward there 5 to 20 times as slow (PyTorch 2.13, heads of 16 to 48
+    numbers, rows of 16 to 64), and twice as slow for the LLM's heads of 64 in rows of 100 to 200.
+    """
+    trained = torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
+    if trained and states.device.type == "cpu" and length <= SHORT:
+        return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()
+
+
+# -------------------------------------------------------------------------------------- ranks
+
+
+def processes() -> tuple[int, int]:
+    """(rank, number of ranks); starts torch.distributed under torchrun."""
+    if not dist.is_available():
+        return 0, 1
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        if torch.cuda.is_available():
+            local = int(os.environ.get("LOCAL_RANK", "0"))
+            torch.cuda.set_device(local % torch.cuda.device_count())
+            # objects and tensors of the CPU travel by gloo
+            dist.init_process_group("cpu:gloo,cuda:nccl")
+        else:
+            dist.init_process_group("gloo")
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def share_of(length: int) -> range:
+    """The numbers of ``length`` things that are this rank's; perhaps none."""
+    rank, count = processes()
+    return range(length * rank // count, length * (rank + 1) // count)
+
+
+def gathered(value: T) -> list[T]:
+    """What every rank has, in the order of the ranks, on all of them. It is pickled."""
+    _, count = processes()
+    if count == 1:
+        return [value]
+    found: list[T] = [value] * count
+    dist.all_gather_object(found, value)
+    return found
+
+
+def told_by(rank: int, value: T) -> T:
+    """What ``rank`` has, on all of them. It is pickled."""
+    _, count = processes()
+    if count == 1:
+        return value
+    told = [value]
+    dist.broadcast_object_list(told, src=rank)
+    return told[0]
+
+
+def dealt(items: Sequence[T], measure: Callable[[Sequence[T]], Sequence[R]], chunk: int) -> list[R]:
+    """``measure`` of each item, ``chunk`` of them at once, by one rank each; in order, on all."""
+    mine = share_of(len(items))
+    found: list[R] = []
+    for start in range(mine.start, mine.stop, chunk):
+        found += measure(items[start : min(start + chunk, mine.stop)])
+    return [result for part in gathered(found) for result in part]
+
+
+def mean_of_ranks(values: Mapping[str, float]) -> dict[str, float]:
+    """The mean over ranks of each named number; one that a rank does not name counts 0 there."""
+    of_ranks = gathered(dict(values))
+    names = dict.fromkeys(name for one in of_ranks for name in one)
+    return {name: sum(one.get(name, 0.0) for one in of_ranks) / len(of_ranks) for name in names}
+
+
+def take_from_first(parameters: Iterable[nn.Parameter]) -> None:
+    """Give every rank the first one's values, whatever chance or rounding made of its own."""
+    _, count = processes()
+    if count > 1:
+        for parameter in parameters:
+            dist.broadcast(parameter.detach(), src=0)
+
+
+def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """The mean over ranks; a parameter that no rank used keeps no gradient, as in one process."""
+    _, count = processes()
+    if count == 1 or not parameters:
+        return
+    used_P = torch.tensor([float(parameter.grad is not None) for parameter in parameters])
+    used_P = used_P.to(parameters[0].device)
+    dist.all_reduce(used_P)
+    for parameter, used in zip(parameters, used_P.tolist(), strict=True):
+        if used:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= count
+
+
+# ----------------------------------------------------------------------------------- progress
+
+
+def terminal_progress(what: str, done: int, total: int) -> None:
+    """A count that is written over in a terminal, and nothing elsewhere."""
+    if sys.stderr.isatty():
+        end = "\n" if done >= total else ""
+        print(f"\r{what} {done:,}\x1b[K", end=end, file=sys.stderr, flush=True)
+
+
+class StepBar:
+    """A progress bar in a terminal, a line a minute elsewhere; ``batch`` examples are a step."""
+
+    def __init__(self, name: str, *, done: int, total: int, batch: int, quiet: bool) -> None:
+        self.name, self.first, self.total, self.batch = name, done, total, batch
+        self.quiet, self.bar = quiet, None
+        self.began = self.spoke = time.monotonic()
+
+    def __enter__(self) -> StepBar:
+        if not self.quiet and sys.stderr.isatty():
+            from rich import progress
+
+            columns = ("{task.description}", progress.BarColumn(), progress.MofNCompleteColumn())
+            times = (progress.TimeElapsedColumn(), progress.TimeRemainingColumn())
+            self.bar: Any = progress.Progress(*columns, *times, "{task.fields[note]}")
+            self.bar.start()
+            self.task = self.bar.add_task(
+                self.name, total=self.total, completed=self.first, note=""
+            )
+        return self
+
+    def tick(self, step: int, losses: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        rate = (step - self.first) / max(1e-9, now - self.began)
+        means = " ".join(f"{key} {value:.4f}" for key, value in losses.items())
+        note = f"{rate * self.batch:.0f}/s {means}"
+        if self.bar:
+            self.bar.update(self.task, completed=step, note=note)
+        elif not self.quiet and now - self.spoke > 60:
+            self.spoke = now
+            left = f"{(self.total - step) / max(rate, 1e-9) / 60:.0f} min left"
+            print(f"{self.name} {step}/{self.total} {note} {left}", file=sys.stderr, flush=True)
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar:
+            self.bar.stop()
