@@ -203,7 +203,7 @@ def test_a_foreign_or_broken_state_is_a_clear_error(tmp_path):
 
 
 def test_a_state_that_cannot_be_written_leaves_the_last_one_unharmed(tmp_path, monkeypatch):
-    from showtell.training import checkpoint
+    from showtell.training import state
 
     run_stage(STAGE, Toy(), out=tmp_path, resume=False, stop_after=3)
     before = (tmp_path / "state" / "state.safetensors").read_bytes()
@@ -211,7 +211,7 @@ def test_a_state_that_cannot_be_written_leaves_the_last_one_unharmed(tmp_path, m
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(state, "save_file", full)
     with pytest.raises(StorageError, match="unharmed"):
         run_stage(STAGE, Toy(), out=tmp_path, resume=True, stop_after=6)
     assert (tmp_path / "state" / "state.safetensors").read_bytes() == before
