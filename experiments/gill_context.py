@@ -41,7 +41,7 @@ from photoworld.stories import STEPS, world_story
 from showtell.agent.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Gold, Instruments
-from showtell.recipes.forms import form_named
+from showtell.papers.forms import form_named
 
 STORIES, TALKS = "gill_stories", "gill_rounds"
 GILL = "GILL"

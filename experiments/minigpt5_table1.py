@@ -40,9 +40,8 @@ from showtell.agent.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Gold
 from showtell.evaluation.table import Column
+from showtell.papers.forms import form_named, newest_first, steps_of
 from showtell.papers.minigpt5_stages import ABLATIONS
-from showtell.recipes.forms import form_named, steps_of
-from showtell.recipes.world_experiments import newest_first
 
 NAME, RUNS = "minigpt5_table1", "minigpt5_stories"  # the runs serve tables 2 and 3 too
 CONTEXTS = {

@@ -56,9 +56,8 @@ from showtell.evaluation.scored import Gold, text_scores
 from showtell.evaluation.table import Column
 from showtell.metrics.paired import Scores, scores
 from showtell.models.dialogue_model import to_image
+from showtell.papers.forms import newest_first, steps_of
 from showtell.papers.minigpt5_stages import Step
-from showtell.recipes.forms import steps_of
-from showtell.recipes.world_experiments import newest_first
 
 NAME = "minigpt5_table4"
 TWO_STAGES = "two stages: LLM, then painter"

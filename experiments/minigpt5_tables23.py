@@ -40,8 +40,7 @@ from photoworld.stories import STEPS, world_story
 from showtell.agent.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Gold, Instruments, text_scores
-from showtell.recipes.forms import form_named, steps_of
-from showtell.recipes.world_experiments import newest_first
+from showtell.papers.forms import form_named, newest_first, steps_of
 
 TABLE2, TABLE3 = "minigpt5_table2", "minigpt5_table3"
 HEADS = {"none": "no context", "text": "text", "both": "photos and text"}

@@ -19,10 +19,11 @@ from showtell.data.dialogcc import ChooseOne, photo_id, read_dialogcc
 from showtell.data.formats import FORMATS
 from showtell.data.mmdialog import read_mmdialog
 from showtell.data.sources import open_data, open_splits
-from showtell.data.visdial import photo_last, read_visdial
+from showtell.data.visdial import read_visdial
 from showtell.data.vist import read_vist
 from showtell.dialogue import AGENT, USER, Dialogue, Photo
 from showtell.errors import DataError, PhotoError, ShowtellError, UsageError
+from showtell.papers.forms import photo_last
 
 from . import natives
 

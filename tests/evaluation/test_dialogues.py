@@ -21,7 +21,7 @@ from showtell.evaluation.judge import export_page
 from showtell.evaluation.reading import read_dialogues, seen_images
 from showtell.metrics import score
 from showtell.models.dialogue_model import share_logit
-from showtell.recipes.forms import form_named
+from showtell.papers.forms import form_named
 
 
 def test_one_pass_gives_the_chances_and_the_loss_that_the_model_gives(tiny_end_to_end):

@@ -23,9 +23,8 @@ from photoworld.stories import (
 )
 from photoworld.talk import named_attributes
 from photoworld.words import world_words
-from showtell.data.visdial import photo_last
 from showtell.dialogue import AGENT, USER, Photo
-from showtell.recipes.forms import form_named, steps_of
+from showtell.papers.forms import form_named, photo_last, steps_of
 
 SEEDS = range(120)
 STORIES = [world_story(seed) for seed in SEEDS]

@@ -26,8 +26,8 @@ from showtell.metrics import paired
 from showtell.metrics.report import Value
 from showtell.models.checkpoint import save_model
 from showtell.models.parts import painter_sizes
+from showtell.papers.forms import steps_of
 from showtell.papers.minigpt5_stages import SYSTEM, undescribed
-from showtell.recipes.forms import steps_of
 from showtell.recipes.world_experiments import (
     SETTINGS,
     caption_example,

@@ -19,9 +19,9 @@ from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import ConfigError, DataError
 from showtell.models.checkpoint import read_description
 from showtell.papers import load_model
+from showtell.papers.forms import form_named
 from showtell.recipes import run_recipe
 from showtell.recipes.dialogues import VARIANTS, Dialogues, dialogue_task
-from showtell.recipes.forms import form_named
 from showtell.training.examples import Loader, Needs, photo_sides, read_examples, square_pixels
 from showtell.training.loop import batch_indices, run_stage
 from showtell.training.stage import Stage

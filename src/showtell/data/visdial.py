@@ -21,7 +21,6 @@ are streamed in a second.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -96,12 +95,6 @@ def read_visdial(
         skip_bad=skip_bad,
         on_skip=on_skip,
     )
-
-
-def photo_last(dialogue: Dialogue) -> Dialogue:
-    """The dialogue as GILL's task has it: first the talk, then the agent shares the photo."""
-    photo = dialogue.photos[0]
-    return replace(dialogue, turns=(*dialogue.turns[1:], Turn(speaker=AGENT, elements=(photo,))))
 
 
 def _dialogue(

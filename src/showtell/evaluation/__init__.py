@@ -22,8 +22,7 @@ from showtell.metrics.pictures import contact_sheet
 from showtell.metrics.report import Report, Reported, model_digest
 from showtell.models.checkpoint import SHIPPED, model_folder, read_description
 from showtell.papers import load_model
-from showtell.recipes.forms import form_named
-from showtell.recipes.tasks import swap_speakers
+from showtell.papers.forms import form_named, swap_speakers
 
 
 def evaluate(
@@ -45,7 +44,7 @@ def evaluate(
     are kept in ``out``/substitutes; None leaves missing photos missing.
 
     The photo world and PhotoChat have measures of their own. Other data, and these where
-    ``protocols`` or a ``form`` (``recipes/forms.py``) are named, are measured as
+    ``protocols`` or a ``form`` (``papers/forms.py``) are named, are measured as
     ``evaluation/dialogues.py`` says, with ``encoders``.
 
     Raises CheckpointError, DataError or UsageError.

@@ -12,7 +12,7 @@ At every turn of the agent after the first, the context being gold:
 
 Protocols that score whole answers (minigpt5, mmdialog) get ``respond``'s answer to what the user
 said last, beside the agent's gold turns up to the user's next. Where a form leaves one turn to say
-(``recipes/forms.py``), that is the answer.
+(``papers/forms.py``), that is the answer.
 """
 
 from __future__ import annotations

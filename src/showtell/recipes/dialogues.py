@@ -35,12 +35,12 @@ from showtell.models.adapters import (
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.papers import DivterConfig, DvtmConfig, GillConfig, PipelineConfig
+from showtell.papers.forms import form_named
 from showtell.papers.gill_stages import gill_stages
 from showtell.papers.minigpt5 import PRESETS as VOKENS
 from showtell.papers.minigpt5_stages import MLS, UAS, adapted
 from showtell.prompt import Renderer
 from showtell.recipes.bridged import BridgeConfig, with_bridge
-from showtell.recipes.forms import form_named
 from showtell.recipes.tasks import DialogueTask
 from showtell.recipes.world_base import StageRunner
 from showtell.recipes.world_divter import code_painter

@@ -18,7 +18,8 @@ from showtell.batch import collate
 from showtell.dialogue import Photo
 from showtell.metrics.retrieval import ranks, recall_at
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.recipes.tasks import caption_dialogue, excerpt
+from showtell.papers.forms import caption_dialogue
+from showtell.recipes.tasks import excerpt
 from showtell.training.features import pixels_tensor
 
 Captions = Sequence[Sequence[str]]  # of each photo one or several

@@ -18,10 +18,11 @@ from photoworld.oracle import label_scenes
 from photoworld.scenes import ATTRIBUTES, Scene
 from showtell.batch import Batch, collate
 from showtell.data.photos import photo_image
-from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
+from showtell.dialogue import AGENT, USER, Dialogue, Photo
 from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.photo_encoder import QFormerPhotoEncoder
+from showtell.papers.forms import caption_dialogue, swap_speakers
 from showtell.prompt import IGNORED, Rendered, Renderer
 from showtell.runtime import mixed_precision
 from showtell.training.features import captioned_scene, pixels_tensor
@@ -241,16 +242,6 @@ def by_length(rows: Sequence[Rendered], parts: int) -> list[list[Rendered]]:
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
-def swap_speakers(dialogue: Dialogue) -> Dialogue:
-    """The same dialogue with the roles exchanged: data in which neither speaker is the agent."""
-    other = {USER: AGENT, AGENT: USER}
-    turns = tuple(
-        Turn(speaker=other[turn.speaker], elements=turn.elements, labels=turn.labels)  # type: ignore[arg-type]
-        for turn in dialogue.turns
-    )
-    return Dialogue(id=dialogue.id, turns=turns, labels=dialogue.labels)
-
-
 def excerpt(
     renderer: Renderer, dialogue: Dialogue, *, before: int, generator: torch.Generator
 ) -> Rendered | None:
@@ -374,18 +365,6 @@ class DialogueTask:
 
     def validate(self) -> dict[str, float]:
         return self.validate_with(self.module) if self.validate_with else {}
-
-
-def caption_dialogue(photo: Photo) -> Dialogue:
-    """A photo by the user, answered by its caption: how a photo encoder learns, and captions."""
-    answer = Photo(id=photo.id, caption=photo.caption)
-    return Dialogue(
-        id=f"caption-{photo.id}",
-        turns=(
-            Turn(speaker=USER, elements=(photo,)),
-            Turn(speaker=AGENT, elements=(answer,)),
-        ),
-    )
 
 
 def captioning_example(seed: int) -> Dialogue:

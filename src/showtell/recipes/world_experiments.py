@@ -11,7 +11,7 @@ world_long              the end-to-end model on long dialogues (``world/long.py`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,8 @@ from showtell.models.adapters import LoraConfig, add_lora, require_peft
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import TextTower, painter_sizes
 from showtell.papers import PipelineConfig
-from showtell.papers.minigpt5_stages import Step, adapted, story_dialogues
-from showtell.recipes.forms import steps_of
+from showtell.papers.forms import newest_first, steps_of
+from showtell.papers.minigpt5_stages import adapted, story_dialogues
 from showtell.recipes.world_base import StageRunner
 from showtell.recipes.world_dialogue import (
     WorldDialogue,
@@ -84,13 +84,6 @@ def painter_example(seed: int, *, read: Callable[[str], str] = str) -> Dialogue:
         Turn(speaker=AGENT, elements=(photo,)),
     )
     return Dialogue(id=photo.id, turns=turns)
-
-
-def newest_first(steps: Sequence[Step], *, earlier: bool) -> str:
-    """The texts that a painter reads: the last step's, then, if wanted, those before it, newest
-    first, since its text tower drops what is too long at the end."""
-    texts = [step.text for step in steps[::-1]]
-    return ". ".join(texts if earlier else texts[:1])
 
 
 def readable(text: str, tower: TextTower) -> str:

@@ -1,10 +1,13 @@
 """Forms: a dialogue of data as the examples that a system is trained or measured on.
 
     dialogue               as it is, each photo a turn of its own
+    undescribed            the same, and no word is said about the agent's photos (MiniGPT-5)
     captions               a photo is read, and described as the agent describes one to share
     caption_pairs          GILL: a photo is read, its caption written; and the reverse
     alignment              MiniGPT-5, first stage: a caption is read, its photo made
     story                  MiniGPT-5, second stage: all tasks of a story's steps
+    narration              of these tasks the ones that write a text, without their photos
+    painting               each photo of a story, its caption the texts up to it, newest first
     photo_last[:ROUNDS]    VisDial as GILL has it: first the talk (its last rounds), then the photo
     story_end:CONTEXT      the last photo of a story, after the texts and photos before it; CONTEXT
                            is both, text, photos or none. GILL: plain, one after the other
@@ -19,28 +22,38 @@ One form is for training and measuring alike; nothing is drawn by chance at a vi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from showtell.data.visdial import photo_last
 from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
 from showtell.errors import ConfigError, DataError, did_you_mean
-from showtell.papers.minigpt5_stages import Step, alignment_dialogues, story_dialogues, story_task
-from showtell.recipes.tasks import caption_dialogue
+from showtell.papers.minigpt5_stages import (
+    Step,
+    alignment_dialogues,
+    story_dialogues,
+    story_task,
+    undescribed,
+)
 
 Form = Callable[[Dialogue], list[Dialogue]]
 CONTEXTS = ("both", "text", "photos", "none")
 
 
-def form_named(text: str, *, seed: int = 0) -> Form:
-    """The form of that name; ``seed`` chooses wordings. Raises ConfigError."""
+def form_named(text: str, *, seed: int = 0, read: Callable[[str], str] = str) -> Form:
+    """The form of that name; ``seed`` chooses wordings. Raises ConfigError.
+
+    ``read``: what of a caption the painter reads, where a form makes long ones ("painting").
+    """
     name, _, argument = text.partition(":")
     simple: dict[str, Form] = {
         "dialogue": as_dialogue,
+        "undescribed": lambda dialogue: [undescribed(as_dialogue(dialogue)[0])],
         "captions": captions,
         "caption_pairs": caption_pairs,
         "alignment": lambda dialogue: _alignment(dialogue, seed=seed),
         "story": lambda dialogue: story_dialogues(dialogue.id, steps_of(dialogue), seed=seed),
+        "narration": lambda dialogue: _narration(dialogue, seed=seed),
+        "painting": lambda dialogue: _painting(dialogue, read=read),
         "task_steps": lambda dialogue: _tasks(dialogue, "image_only", seed=seed),
         "task_tell": lambda dialogue: _tasks(dialogue, "text_only", seed=seed)[1:],
         "task_go_on": lambda dialogue: _tasks(dialogue, "multimodal", seed=seed)[1:],
@@ -50,7 +63,7 @@ def form_named(text: str, *, seed: int = 0) -> Form:
     if name == "photo_last":
         if argument and not (argument.isdecimal() and int(argument)):
             raise ConfigError(f'form "{text}": wanted a number of rounds, as in photo_last:10')
-        return lambda dialogue: _photo_last(dialogue, int(argument) if argument else None)
+        return lambda dialogue: [photo_last(dialogue, int(argument) if argument else None)]
     if name in ("story_end", "task_end"):
         if argument not in CONTEXTS:
             raise ConfigError(f'form "{text}": no such context{did_you_mean(argument, CONTEXTS)}')
@@ -66,6 +79,8 @@ def as_dialogue(dialogue: Dialogue) -> list[Dialogue]:
 
     So there is one share moment a turn, at a place that is the same in training and in a chat.
     """
+    if all(len(t.elements) == 1 and (t.photos or t.text.strip()) for t in dialogue.turns):
+        return [dialogue]
     turns = tuple(
         Turn(speaker=turn.speaker, elements=(element,), labels=turn.labels)
         for turn in dialogue.turns
@@ -73,6 +88,20 @@ def as_dialogue(dialogue: Dialogue) -> list[Dialogue]:
         if isinstance(element, Photo) or element.strip()
     )
     return [replace(dialogue, turns=turns)]
+
+
+def swap_speakers(dialogue: Dialogue) -> Dialogue:
+    """The same dialogue with the roles exchanged: data in which neither speaker is the agent."""
+    turns = tuple(
+        replace(turn, speaker=USER if turn.speaker == AGENT else AGENT) for turn in dialogue.turns
+    )
+    return replace(dialogue, turns=turns)
+
+
+def caption_dialogue(photo: Photo) -> Dialogue:
+    """A photo by the user, answered by its caption: how a photo encoder learns, and captions."""
+    answer = Photo(id=photo.id, caption=photo.caption)
+    return _dialogue(f"caption-{photo.id}", [photo], answer)
 
 
 def captions(dialogue: Dialogue) -> list[Dialogue]:
@@ -91,6 +120,17 @@ def caption_pairs(dialogue: Dialogue) -> list[Dialogue]:
     return found
 
 
+def photo_last(dialogue: Dialogue, rounds: int | None = None) -> Dialogue:
+    """A talk about a photo as GILL's task has it: first its last rounds, then the agent shares the
+    photo."""
+    (photo, *_), (_, *talk) = dialogue.photos, dialogue.turns
+    shared = Turn(speaker=AGENT, elements=(photo,))
+    return replace(dialogue, turns=(*talk[-2 * (rounds or len(talk)) :], shared))
+
+
+# -------------------------------------------------------------------------------------- stories
+
+
 def steps_of(dialogue: Dialogue) -> list[Step]:
     """A story's steps. Raises DataError for a dialogue that is no story."""
     steps = []
@@ -105,11 +145,15 @@ def steps_of(dialogue: Dialogue) -> list[Step]:
     return steps
 
 
-def _dialogue(name: str, read: list[Element], made: Element) -> Dialogue:
-    turns = (
-        Turn(speaker=USER, elements=tuple(read)),
-        Turn(speaker=AGENT, elements=(made,)),
-    )
+def newest_first(steps: Sequence[Step], *, earlier: bool) -> str:
+    """The texts that a painter reads: the last step's, then, if wanted, those before it, newest
+    first, since its text tower drops what is too long at the end."""
+    texts = [step.text for step in steps[::-1]]
+    return ". ".join(texts if earlier else texts[:1])
+
+
+def _dialogue(name: str, read: Sequence[Element], made: Element) -> Dialogue:
+    turns = (Turn(speaker=USER, elements=tuple(read)), Turn(speaker=AGENT, elements=(made,)))
     return Dialogue(id=name, turns=turns)
 
 
@@ -125,12 +169,24 @@ def _tasks(dialogue: Dialogue, kind: str, *, seed: int) -> list[Dialogue]:
     return [story_task(dialogue.id, steps[: k + 1], kind, seed=seed) for k in range(len(steps))]
 
 
-def _photo_last(dialogue: Dialogue, rounds: int | None) -> list[Dialogue]:
-    whole = photo_last(dialogue)
-    *talk, shared = whole.turns
-    if rounds is not None:
-        talk = talk[-2 * rounds :]
-    return [replace(whole, turns=(*talk, shared))]
+def _narration(dialogue: Dialogue, *, seed: int) -> list[Dialogue]:
+    """What an LLM that makes no photos can learn of a story: a step's text, after its photo
+    (text_only) or after none (multimodal)."""
+    tasks = story_dialogues(dialogue.id, steps_of(dialogue), seed=seed)
+    return [replace(task, turns=task.turns[:2]) for task in tasks if task.turns[1].text]
+
+
+def _painting(dialogue: Dialogue, *, read: Callable[[str], str]) -> list[Dialogue]:
+    """Each photo by its step's text, and by all texts up to it, in turn. The words are for the
+    painter, which reads the caption; what the LLM hears says nothing."""
+    story = steps_of(dialogue)
+    found = []
+    for number in range(2 * len(story)):
+        steps = story[: 1 + number % len(story)]
+        caption = read(newest_first(steps, earlier=bool(number % 2)))
+        photo = replace(steps[-1].photo, caption=caption)
+        found.append(_dialogue(photo.id, ["show me"], photo))
+    return found
 
 
 def _story_end(dialogue: Dialogue, context: str) -> Dialogue:
@@ -143,15 +199,9 @@ def _story_end(dialogue: Dialogue, context: str) -> Dialogue:
 
 
 def _task_end(dialogue: Dialogue, context: str, *, seed: int) -> Dialogue:
-    steps = steps_of(dialogue)
-    task = story_task(dialogue.id, steps, "image_only", seed=seed)
+    task = story_task(dialogue.id, steps_of(dialogue), "image_only", seed=seed)
     asked, *answers = task.turns
-    left_out = {
-        "both": lambda element: False,
-        "text": lambda element: isinstance(element, Photo),
-        "photos": lambda element: isinstance(element, str),
-        "none": lambda element: True,
-    }[context]
     first, *past, wording = asked.elements
-    kept = (first, *(element for element in past if not left_out(element)), wording)
-    return replace(task, turns=(replace(asked, elements=kept), *answers))
+    kept = {"both": (str, Photo), "text": (str,), "photos": (Photo,), "none": ()}[context]
+    elements = (first, *(element for element in past if isinstance(element, kept)), wording)
+    return replace(task, turns=(replace(asked, elements=elements), *answers))
