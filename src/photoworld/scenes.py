@@ -87,8 +87,19 @@ class Scene:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> Scene:
-        return cls(**values)  # type: ignore[arg-type]
+    def from_dict(cls, values: object) -> Scene:
+        """The scene that ``as_dict`` gave, from a file as well. Raises ValueError."""
+        if not isinstance(values, Mapping):
+            raise ValueError("wanted an object with its attributes and seed")
+        wanted = {*ATTRIBUTES, "seed"}
+        if odd := sorted(map(str, wanted ^ set(values))):
+            raise ValueError(f"missing or unknown: {', '.join(odd)[:80]}")
+        for name, known in ATTRIBUTES.items():
+            if values[name] not in known:
+                raise ValueError(f'{name} is {str(values[name])[:40]!r}, wanted {" or ".join(known)}')
+        if type(values["seed"]) is not int:
+            raise ValueError(f"seed is {str(values['seed'])[:40]!r}, wanted a whole number")
+        return cls(**values)
 
     @property
     def attributes(self) -> dict[str, str]:

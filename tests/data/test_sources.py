@@ -6,31 +6,14 @@ import random
 import pytest
 from PIL import Image
 
-from photoworld.scenes import sample_scene, split_of
+from photoworld.scenes import sample_scene
 from showtell.data.doctor import examine
 from showtell.data.export import export_world
 from showtell.data.pack import pack
 from showtell.data.photos import has_pixels, photo_image
-from showtell.data.sources import WORLD_RANGES, open_data, seed_range
+from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, PhotoError, StorageError, UsageError
-
-
-@pytest.mark.parametrize("name", sorted(WORLD_RANGES))
-def test_a_named_range_lies_in_its_own_split(name):
-    source = open_data(f"world:{name}")
-    assert {split_of(seed) for seed in source.seeds} == {"test" if name == "novel" else name}
-    assert source.novel == (name == "novel") and len(source) >= 1000
-
-
-def test_test_and_novel_do_not_share_a_seed():
-    assert not set(WORLD_RANGES["test"]) & set(WORLD_RANGES["novel"])
-
-
-def test_a_range_includes_both_ends():
-    assert list(seed_range("5-7")) == [5, 6, 7]
-    assert len(open_data("world:100000-100999")) == 1000
-    assert open_data("world:novel:5-7").novel and not open_data("world:5-7").novel
 
 
 @pytest.mark.parametrize(

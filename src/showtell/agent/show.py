@@ -17,11 +17,8 @@ Render = Callable[[Dialogue], list[tuple[str, bool]]]
 
 def dialogue_at(source: DataSource, index: int) -> Dialogue:
     """The dialogue with that index, counted from 0."""
-    if source.seeds is not None and index < len(source.seeds):
-        source = DataSource(
-            name=source.name, seeds=source.seeds[index : index + 1], novel=source.novel
-        )
-        return next(iter(source))
+    if source.world is not None and index < len(source.world):
+        return source.world[index]
     count = 0
     for dialogue in source:
         if count == index:

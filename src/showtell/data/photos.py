@@ -17,6 +17,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from showtell.data.records import SKIP
 from showtell.data.storage import write_atomically
+from showtell.data.world import draw_photo
 from showtell.dialogue import Photo
 from showtell.errors import PhotoError
 
@@ -221,9 +222,7 @@ def photo_image(photo: Photo) -> Image.Image:
                 f'the photo "{photo.id[:80]}" is missing; wanted its pixels. Get the photo, or '
                 "leave such dialogues out with --missing-photos=skip."
             )
-        from photoworld.drawing import photo_pixels
-
-        return photo_pixels(photo)
+        return draw_photo(photo)
     from showtell.data.unpack import is_packed, packed_photo
 
     return packed_photo(Path(photo.path)) if is_packed(photo.path) else load_photo(photo.path)

@@ -1,9 +1,6 @@
 """Names for data: ``world:test``, ``photochat:PATH``, ``mmdialog:PATH`` and so on.
 
-world:train   seeds 0-99,999           world:test    seeds 100,000-100,999
-world:dev     seeds 200,000-200,999    world:novel   seeds 110,000-110,999, combinations of
-world:A-B     any seeds, both included               attributes that are never trained
-world:novel:A-B                        novel combinations from any test seeds
+world:SPAN    the photo world, made when asked for: see ``world.py`` for its kinds and spans
 KIND:PATH     files of one of FORMATS (photochat, dialogcc, mmdialog, vist, visdial, cc3m, folder,
               showtell): a file, or a folder that holds one split
 photochat:NAME                         short for photochat/NAME.jsonl in $SHOWTELL_DATA (data)
@@ -22,19 +19,12 @@ from pathlib import Path
 from showtell.data.formats import FORMATS, split_of_name
 from showtell.data.missing import MissingCounts, MissingPhotos, Paint
 from showtell.data.unpack import Shards, read_shards
+from showtell.data.world import WANTED, WorldData, open_world
 from showtell.dialogue import Dialogue
 from showtell.errors import DataError, UsageError, did_you_mean
 
-WORLD_RANGES = {
-    "train": range(0, 100_000),
-    "test": range(100_000, 101_000),
-    "dev": range(200_000, 201_000),
-    "novel": range(110_000, 111_000),
-}
-MAX_SEED = 2**31
 _FORMS = (
-    "world:test, world:novel, world:dev, world:train, world:A-B, shards:DIR, or KIND:PATH with "
-    "KIND one of " + ", ".join(FORMATS)
+    f"{WANTED}, shards:DIR, or KIND:PATH with KIND one of " + ", ".join(FORMATS)
 )
 
 
@@ -67,7 +57,8 @@ class Skipped:
 class DataSource:
     """Dialogues under a name. Iterating reads them anew; ``skipped`` then lists what was left out.
 
-    ``len()`` is known for the photo world only: a file has to be read to be counted. ``path`` is
+    ``len()`` and single dialogues are known for the photo world only (``world``): a file has to be
+    read to be counted. ``path`` is
     the one file, or None; ``files`` are all, in order. ``split`` is what the names of the files
     tell, "" if they tell none. Where a policy for ``missing`` photos is given, iterating applies it
     (``paint`` paints substitutes), and ``missing_counts`` then tell what was met.
@@ -76,8 +67,7 @@ class DataSource:
     name: str
     skip_bad: bool = False
     kind: str = "world"
-    seeds: range | None = None
-    novel: bool = False
+    world: WorldData | None = None
     files: tuple[Path, ...] = ()
     split: str = ""
     skipped: Skipped = field(default_factory=Skipped)
@@ -123,9 +113,9 @@ class DataSource:
         return total.hexdigest()[:16]
 
     def __len__(self) -> int:
-        if self.seeds is None:
+        if self.world is None:
             raise TypeError(f"the length of {self.name} is not known before it is read")
-        return len(self.seeds)
+        return len(self.world)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -146,11 +136,7 @@ class DataSource:
         for path in self.files:
             read = read_shards if self.kind == "shards" else FORMATS[self.kind].read
             yield from read(path, skip_bad=self.skip_bad, on_skip=self.skipped.append)
-        if self.seeds is not None:
-            from photoworld.talk import world_dialogue
-
-            for seed in self.seeds:
-                yield world_dialogue(seed, novel=self.novel)
+        yield from self.world or ()
 
 
 def open_data(
@@ -189,7 +175,9 @@ def open_splits(name: str, *, skip_bad: bool = False) -> dict[str, DataSource]:
     """
     kind, colon, rest = name.partition(":")
     if kind == "world" and rest:
-        return {rest: _world(name, rest)}
+        world = open_world(name)
+        kind = "world" if world.kind == "dialogues" else f"world:{world.kind}"
+        return {rest: DataSource(name=name, kind=kind, world=world)}
     if kind in FORMATS and rest:
         path = _path(kind, rest)
         splits: dict[str, tuple[Path, ...]] = {"": (path,)}
@@ -213,31 +201,6 @@ def open_splits(name: str, *, skip_bad: bool = False) -> dict[str, DataSource]:
         raise UsageError(f'the data name "{name}" says no more than its kind; wanted {_FORMS}')
     hint = did_you_mean(kind, ("world", "shards", *FORMATS)) if colon else f"; wanted {_FORMS}"
     raise UsageError(f'unknown data "{name}"{hint}')
-
-
-def _world(name: str, rest: str) -> DataSource:
-    novel = rest == "novel" or rest.startswith("novel:")
-    if rest in WORLD_RANGES:
-        seeds = WORLD_RANGES[rest]
-    else:
-        seeds = seed_range(rest.removeprefix("novel:"), of=name)
-    return DataSource(name=name, seeds=seeds, novel=novel)
-
-
-def seed_range(text: str, *, of: str | None = None) -> range:
-    """``"5-9"`` -> ``range(5, 10)``: both ends are included."""
-    found = re.fullmatch(r"(\d{1,12})-(\d{1,12})", text)
-    if not found:
-        hint = did_you_mean(text, WORLD_RANGES)
-        raise UsageError(
-            f'"{of or text}" names no seeds; wanted first-last, for example 100000-100999{hint}'
-        )
-    first, last = int(found[1]), int(found[2])
-    if first > last or last >= MAX_SEED:
-        raise UsageError(
-            f'"{of or text}": wanted first <= last < {MAX_SEED:,}, for example 100000-100999'
-        )
-    return range(first, last + 1)
 
 
 def _path(kind: str, text: str) -> Path:
