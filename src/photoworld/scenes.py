@@ -96,7 +96,9 @@ class Scene:
             raise ValueError(f"missing or unknown: {', '.join(odd)[:80]}")
         for name, known in ATTRIBUTES.items():
             if values[name] not in known:
-                raise ValueError(f'{name} is {str(values[name])[:40]!r}, wanted {" or ".join(known)}')
+                raise ValueError(
+                    f"{name} is {str(values[name])[:40]!r}, wanted {' or '.join(known)}"
+                )
         if type(values["seed"]) is not int:
             raise ValueError(f"seed is {str(values['seed'])[:40]!r}, wanted a whole number")
         return cls(**values)

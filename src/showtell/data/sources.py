@@ -23,9 +23,7 @@ from showtell.data.world import WANTED, WorldData, open_world
 from showtell.dialogue import Dialogue
 from showtell.errors import DataError, UsageError, did_you_mean
 
-_FORMS = (
-    f"{WANTED}, shards:DIR, or KIND:PATH with KIND one of " + ", ".join(FORMATS)
-)
+_FORMS = f"{WANTED}, shards:DIR, or KIND:PATH with KIND one of " + ", ".join(FORMATS)
 
 
 class Skipped:
