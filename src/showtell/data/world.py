@@ -1,6 +1,6 @@
 """The photo world as data: the door through which all but its oracle is reached.
 
-world:SPAN            dialogues                  world:rounds:SPAN     answers about a photo (VisDial)
+world:SPAN            dialogues                  world:rounds:SPAN     questions about a photo
 world:photos:SPAN     captioned photos           world:long:SPAN       dialogues of 20 to 80 turns
 world:stories:SPAN    stories in five steps      world:exercises:SPAN  one short episode each
 
@@ -132,11 +132,6 @@ def _seed_range(text: str, *, name: str) -> range:
             f'"{name}": wanted first <= last < {MAX_SEED:,}, for example 100000-100999'
         )
     return range(first, last + 1)
-
-
-def is_drawn(photo: Photo) -> bool:
-    """Whether the pixels of a photo are those of a scene in its labels."""
-    return photo.path is None and "scene" in photo.labels
 
 
 def scene_of(photo: Photo) -> Scene:
