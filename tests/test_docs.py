@@ -47,7 +47,7 @@ def test_the_page_of_the_command_line_is_current():
 def tagged() -> list[tuple[int, str, str]]:
     """(equation, file, function around the tag) of every tag in bridges and models."""
     found = []
-    files = [*(PACKAGE / "bridges").glob("dvtm*.py"), *(PACKAGE / "models").glob("*.py")]
+    files = [*(PACKAGE / "papers").glob("e2e*.py"), *(PACKAGE / "models").glob("*.py")]
     for path in sorted(files):
         source = text_of(path)
         functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
@@ -71,25 +71,40 @@ def test_the_paper_page_lists_every_tag_with_its_file_and_function():
     assert listed == set(tagged())
 
 
-# ------------------------------------------------------------------------ layers, names, sizes
+# --------------------------------------------------------------------- the house, names, sizes
 
 
-def test_the_design_page_has_the_layers_of_the_test():
+def test_the_design_page_has_the_steps_of_the_import_test():
     tree = ast.parse(text_of(ROOT / "tests" / "test_layers.py"))
-    layers = next(
+    steps = next(
         ast.literal_eval(node.value)
         for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LAYERS"
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "STEPS"
     )
-    block = re.search(r"<!-- layers -->\n```\n(.*?)\n```", text_of(DOCS / "design.md"), re.DOTALL)
-    assert [tuple(line.split()) for line in block[1].splitlines()] == list(layers)
+    block = re.search(r"<!-- steps -->\n```\n(.*?)\n```", text_of(DOCS / "design.md"), re.DOTALL)
+    assert [tuple(line.split()) for line in block[1].splitlines()] == list(steps)
 
 
 def test_every_module_has_a_place_in_the_layout():
     design = text_of(DOCS / "design.md")
-    names = {path.name for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
-    missing = {name for name in names if name not in design}
-    assert not missing
+    files = [*PACKAGE.rglob("*.py"), *(ROOT / "src" / "photoworld").glob("*.py")]
+    assert not {p.name for p in files if p.name not in design and not p.name.startswith("__")}
+
+
+def test_the_readme_is_one_screen():
+    assert text_of(ROOT / "README.md").count("\n") <= 90
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if p.parent != ROOT], ids=page_name)
+def test_a_page_says_first_whom_it_is_for(path):
+    title, empty, first, *_ = text_of(path).splitlines()
+    assert title.startswith("# ") and not empty
+    assert first.startswith("For ") or page_name(path) == "docs/cli.md"
+
+
+def test_pictures_of_results_are_small():
+    pictures = [*DOCS.rglob("*.png"), *(PACKAGE / "shipped").rglob("*.png")]
+    assert not [page_name(p) for p in pictures if p.stat().st_size > 300_000]
 
 
 def test_every_metric_that_is_named_in_the_code_is_defined():
