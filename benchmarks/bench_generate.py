@@ -30,9 +30,10 @@ from photoworld.scenes import DEV_SEEDS
 from photoworld.talk import world_dialogue
 from showtell.dialogue import AGENT, Turn
 from showtell.metrics.report import current_commit
-from showtell.models.decoder import write_texts
+from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
+from showtell.models.respond import Responder
 from showtell.papers import Pipeline, PipelineConfig, load_model
 from showtell.prompt import Renderer
 from showtell.runtime import device_label, the_device
@@ -52,27 +53,19 @@ def world_contexts(count: int) -> tuple[list[tuple[Turn, ...]], list[Images]]:
 
 
 def one_by_one(
-    model: PhotoDialogueModel, contexts: list[tuple[Turn, ...]], images: list[Images]
+    decoder: Decoder, contexts: list[tuple[Turn, ...]], images: list[Images]
 ) -> list[str]:
-    said = []
-    for context, own in zip(contexts, images, strict=True):
-        writing, _ = model.read(context, own)
-        model.open_turn(writing)
-        said.append(model.write_text(writing, generator=torch.Generator().manual_seed(0)))
-    return said
+    pairs = zip(contexts, images, strict=True)
+    return [decoder.texts_after([context], [own], [0])[0] for context, own in pairs]
 
 
 def announced(
-    model: PhotoDialogueModel, contexts: list[tuple[Turn, ...]], images: list[Images]
+    decoder: Decoder, contexts: list[tuple[Turn, ...]], images: list[Images]
 ) -> tuple[torch.Tensor, list[str]]:
     """P(share) and what announces a photo, for the dialogues handed in at once."""
-    writing, _ = model.read_all(contexts, images)
-    model.open_turn(writing)
-    chances_B = model.p_share(writing)
-    if model.renderer.span_ids:
-        model.write_span(writing)
-        return chances_B, [""] * len(contexts)
-    return chances_B, model.write_captions(writing)
+    writing, _ = decoder.read_all(contexts, images)
+    decoder.open_turn(writing)
+    return decoder.p_share(writing), list(decoder.announce(writing).captions)
 
 
 def with_size(model: PhotoDialogueModel, *, width: int, layers: int) -> PhotoDialogueModel:
@@ -119,22 +112,23 @@ def main() -> None:
     model = load_model(options.model)
     if options.width:
         model = with_size(model, width=options.width, layers=options.layers)
-    model.decoding = dataclasses.replace(model.decoding, temperature=0.0)
+    greedy = dataclasses.replace(model.decoding, temperature=0.0)
+    decoder = Decoder(model, decoding=greedy)
     contexts, images = world_contexts(options.rows)
-    contexts = [model.describe(*each) for each in zip(contexts, images, strict=True)]
-    alone = one_by_one(model, contexts, images)  # these three warm up too
-    together = write_texts(model, contexts, images, seeds=[0] * len(contexts))
-    chances_B, photos = announced(model, contexts, images)
-    singly = [announced(model, [c], [i]) for c, i in zip(contexts, images, strict=True)]
+    contexts = Responder(decoder).describe_all(contexts, images)
+    alone = one_by_one(decoder, contexts, images)  # these three warm up too
+    together = decoder.texts_after(contexts, images, [0] * len(contexts))
+    chances_B, photos = announced(decoder, contexts, images)
+    singly = [announced(decoder, [c], [i]) for c, i in zip(contexts, images, strict=True)]
     tokens = sum(len(model.renderer.words(text)) + 1 for text in alone)
     count = len(contexts)
     work: dict[str, Callable[[], object]] = {
-        "one_by_one": lambda: one_by_one(model, contexts, images),
-        "at_once": lambda: write_texts(model, contexts, images, seeds=[0] * count),
+        "one_by_one": lambda: one_by_one(decoder, contexts, images),
+        "at_once": lambda: decoder.texts_after(contexts, images, [0] * count),
         "reading_one_by_one": lambda: [
-            model.read(c, i) for c, i in zip(contexts, images, strict=True)
+            decoder.read_all([c], [i]) for c, i in zip(contexts, images, strict=True)
         ],
-        "reading_at_once": lambda: model.read_all(contexts, images),
+        "reading_at_once": lambda: decoder.read_all(contexts, images),
     }
     took: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(options.repeats):  # in turn, so that a busy machine slows all

@@ -120,8 +120,8 @@ def three_runs(model: PhotoDialogueModel, told: Batch, shared: Batch) -> Tensor:
 
     searched = model.states(shared)
     text = text + 0.5 * summed_nll(model, searched.hidden_BTD, shared)
-    query_NE = bridge.query(model.gather_spans(searched, shared).after_NKD)
-    photo_NE = bridge.photo_keys(bridge.features(shared.span_pixels_N3HW))
+    query_NE = bridge.query(model.gather_spans(searched, shared))
+    photo_NE = bridge.photo_keys(shared.span_pixels_N3HW)
     retrieval = info_nce(query_NE, photo_NE, scale=bridge.log_scale.exp())
 
     made = model.states(shared)

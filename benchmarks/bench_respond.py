@@ -20,7 +20,9 @@ import torch
 from photoworld.talk import OPENINGS
 from showtell.dialogue import AGENT, USER, Turn
 from showtell.metrics.report import current_commit
+from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.respond import Responder
 from showtell.papers import load_model
 
 
@@ -68,12 +70,15 @@ def main() -> None:
             Turn(speaker=USER, elements=(opening,)),
         )
         slow = uncached_seconds_to_first_word(model, turns)
-        model.decoding = word_model
-        word = model.respond(turns, images={}, seed=number).seconds_to_first_word
+        word = (
+            Responder(Decoder(model, decoding=word_model))
+            .respond(turns, images={}, seed=number)
+            .seconds_to_first_word
+        )
         photo = None
-        if model.can_paint:
-            model.decoding = photo_model
-            photo = model.respond(turns, images={}, seed=number).seconds_to_photo
+        if model.painter is not None:
+            painting = Responder(Decoder(model, decoding=photo_model))
+            photo = painting.respond(turns, images={}, seed=number).seconds_to_photo
         if number >= 0:
             uncached.append(slow)
             words += [word] if word is not None else []

@@ -40,10 +40,12 @@ from torch import Tensor
 from photoworld.drawing import draw
 from photoworld.scenes import ATTRIBUTES, LOOKS, TEST_SEEDS, Scene, sample_scene, write_caption
 from showtell.agent.exits import exit_code_of
+from showtell.batch import to_pixels
 from showtell.evaluation.scored import Instruments
 from showtell.evaluation.table import Column
 from showtell.metrics.paired import Scores, scores
-from showtell.models.dialogue_model import to_pixels
+from showtell.models.decoder import Decoder
+from showtell.models.respond import Responder
 from showtell.recipes import RECIPES
 
 DEFAULT = "tau 0.01, linear"
@@ -135,9 +137,9 @@ def spread(
 
 def painted(run: Path, asked: Sequence[Brief], num_seeds: int) -> list[Tensor]:
     """The photos of each caption from the same seeds."""
-    model = opened(run)
+    responder = Responder(Decoder(opened(run)))
     seeds = list(range(num_seeds))
-    return [model.paint_captions([brief.caption] * num_seeds, seeds=seeds) for brief in asked]
+    return [responder.paint_captions([brief.caption] * num_seeds, seeds=seeds) for brief in asked]
 
 
 def spread_of_run(

@@ -34,6 +34,7 @@ from e2e_rows import (
 )
 
 from showtell.agent.exits import exit_code_of
+from showtell.batch import to_image
 from showtell.dialogue import AGENT, Dialogue
 from showtell.errors import UsageError
 from showtell.evaluation.scored import Gold
@@ -43,7 +44,6 @@ from showtell.metrics.paired import Scores, scores
 from showtell.metrics.report import model_digest
 from showtell.metrics.retrieval import ranks
 from showtell.models.checkpoint import model_folder
-from showtell.models.dialogue_model import to_image
 from showtell.papers.gill_stages import ABLATIONS
 
 NAME, TOKENS = "gill_checks", "gill_tokens"

@@ -15,9 +15,9 @@ import torch
 from photoworld.drawing import draw
 from photoworld.oracle import AttributeReader
 from photoworld.scenes import DEV_SEEDS, write_caption
+from showtell.batch import to_pixels
 from showtell.evaluation.world_photos import Order, attribute_values
 from showtell.models.checkpoint import SHIPPED
-from showtell.models.dialogue_model import to_pixels
 from showtell.models.parts import Conditioning
 from showtell.papers import load_model
 from showtell.training.features import photo_scene

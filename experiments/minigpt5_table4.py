@@ -49,13 +49,13 @@ from torch.nn import functional as F
 from photoworld.stories import STEPS, world_story
 from photoworld.talk import named_attributes
 from showtell.agent.exits import exit_code_of
+from showtell.batch import to_image
 from showtell.data.photos import save_photo
 from showtell.dialogue import Dialogue, Photo
 from showtell.evaluation.predictions import Answers, gold_path
 from showtell.evaluation.scored import Gold, text_scores
 from showtell.evaluation.table import Column
 from showtell.metrics.paired import Scores, scores
-from showtell.models.dialogue_model import to_image
 from showtell.papers.forms import newest_first, steps_of
 from showtell.papers.minigpt5_stages import Step
 

@@ -70,7 +70,9 @@ def main() -> None:
         "---",
         "license: mit" if "MIT" in card.get("licence", "") else "license: cc-by-4.0",
         "library_name: showtell",
-        "pipeline_tag: any-to-any" if model.can_paint else "pipeline_tag: text-generation",
+        "pipeline_tag: any-to-any"
+        if model.painter is not None
+        else "pipeline_tag: text-generation",
         "---",
         f"# {options.name}",
         "",

@@ -33,7 +33,7 @@ from showtell.metrics.moment import (
 )
 from showtell.metrics.report import Report, Value, digest, model_digest
 from showtell.models.checkpoint import model_folder
-from showtell.models.share_chance import share_chances
+from showtell.models.gold import share_chances
 from showtell.papers import load_model
 from showtell.recipes.photochat_task import calibrated, platt, rendered_moments
 

@@ -58,6 +58,7 @@ from showtell.metrics.encoders import load_clip
 from showtell.metrics.report import RESAMPLES, current_commit, installed_versions, model_digest
 from showtell.metrics.text_meteor import open_wordnet
 from showtell.models.checkpoint import SHIPPED, model_folder
+from showtell.models.respond import open_album
 from showtell.papers import load_model
 from showtell.papers.minigpt5_stages import ABLATIONS
 from showtell.recipes import RECIPES
@@ -301,9 +302,9 @@ def dialogues_of(data: str) -> list[Dialogue]:
 
 def answer(run: Path, data: str, out: Path, *, replies: int, answers: int) -> int:
     """Let the model of a run speak and paint on ``data``; write its outputs to ``out``."""
-    model, spoke = load_model(str(run)), 0.0
+    model, spoke, album = load_model(str(run)), 0.0, None
     if model.painter is None and (run / "album").is_dir():
-        model.open_album(run / "album")
+        album = open_album(model, run / "album")
 
     def told(what: str, done: int, total: int) -> None:
         nonlocal spoke
@@ -314,6 +315,7 @@ def answer(run: Path, data: str, out: Path, *, replies: int, answers: int) -> in
     outputs_of(
         model,
         dialogues_of(data),
+        album=album,
         data=data,
         seed=0,
         most_replies=replies,

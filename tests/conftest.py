@@ -149,6 +149,16 @@ def build_model(tokenizers, *, bridge: str):
     ).eval()
 
 
+def responder_of(model, *, album=None, **decoding):
+    """What answers by a model, with some of its settings changed."""
+    from dataclasses import replace
+
+    from showtell.models.decoder import Decoder
+    from showtell.models.respond import Responder
+
+    return Responder(Decoder(model, decoding=replace(model.decoding, **decoding)), album=album)
+
+
 @pytest.fixture(params=["dvtm", "pipeline"])
 def tiny_model(request, tokenizers):
     return build_model(tokenizers, bridge=request.param)

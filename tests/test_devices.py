@@ -14,12 +14,13 @@ from accelerator import DEVICE, accelerator
 from conftest import build_model, collated, dialogues_with_photos
 from showtell.cli import main
 from showtell.errors import UsageError
-from showtell.evaluation.reading import read_dialogues
 from showtell.evaluation.world import share_moments
 from showtell.evaluation.world_photos import BATCH, images_of, rows_at_once
 from showtell.models.adapters import PrefixConfig, add_prefix
 from showtell.models.checkpoint import save_model
-from showtell.models.share_chance import share_chances
+from showtell.models.decoder import Decoder
+from showtell.models.gold import read_gold, share_chances
+from showtell.models.respond import Responder
 from showtell.papers import (
     DivterConfig,
     DvtmConfig,
@@ -203,7 +204,7 @@ def test_answers_on_another_device_are_those_of_the_cpu(tokenizers, system):
 
     def replies(model):
         images = [images_of(context) for context in contexts]
-        return model.respond_all(contexts, images=images, seeds=[0, 1])
+        return Responder(Decoder(model)).respond_all(contexts, images=images, seeds=[0, 1])
 
     wanted = replies(copy.deepcopy(model))
     with accelerator():
@@ -224,7 +225,7 @@ def test_gold_dialogues_are_read_on_another_device_as_on_the_cpu(tokenizers):
         captions = dataclasses.replace(model.renderer.config, perceive="caption")
         renderer = Renderer(model.language.tokenizer, captions)
         rows = [renderer.render(dialogue) for dialogue in dialogues]
-        return read_dialogues(model, dialogues).perplexity, share_chances(model, rows)
+        return read_gold(model, dialogues).perplexity, share_chances(model, rows)
 
     perplexity, chances = read(copy.deepcopy(model))
     with accelerator():

@@ -11,10 +11,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Decoder": "showtell.models.decoder",
     "Dialogue": "showtell.dialogue",
     "Photo": "showtell.dialogue",
     "PhotoDialogueModel": "showtell.models.dialogue_model",
-    "Reply": "showtell.models.dialogue_model",
+    "Reply": "showtell.models.respond",
+    "Responder": "showtell.models.respond",
     "Session": "showtell.agent.session",
     "ShowtellError": "showtell.errors",
     "Turn": "showtell.dialogue",
@@ -25,10 +27,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Decoder",
     "Dialogue",
     "Photo",
     "PhotoDialogueModel",
     "Reply",
+    "Responder",
     "Session",
     "ShowtellError",
     "Turn",

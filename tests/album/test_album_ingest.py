@@ -169,15 +169,15 @@ def test_a_forgotten_photo_is_gone_from_the_disk(folder, tmp_path):
     assert left == {f"{photo.id}.png" for photo in kept}
 
 
-def test_a_model_embeds_square_pixels_through_features_and_keys(tmp_path):
+def test_a_model_embeds_square_pixels_by_the_bridges_keys(tmp_path):
     paint(tmp_path / "in/a.png", RED, size=(12, 6))
     seen = []
 
     def features(pixels_P3HW):
         seen.append(pixels_P3HW.shape)
-        return pixels_P3HW.mean((2, 3))
+        return 2 * pixels_P3HW.mean((2, 3))
 
-    embed = embed_with(features, lambda features_NF: features_NF * 2, size=4)
+    embed = embed_with(features, size=4)
     done = ingest(tmp_path / "in", tmp_path / "album", embed=embed)
     assert seen == [(1, 3, 4, 4)]
     want = torch.tensor(RED).float()

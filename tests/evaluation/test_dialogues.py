@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from conftest import build_model, collated, dialogues_with_photos
+from conftest import build_model, collated, dialogues_with_photos, responder_of
 from showtell.data.pack import pack
 from showtell.data.photos import has_pixels, photo_image
 from showtell.data.sources import open_data
@@ -18,44 +18,48 @@ from showtell.errors import ConfigError, DataError
 from showtell.evaluation import Encoders, evaluate
 from showtell.evaluation.dialogues import BATCH, answer_dialogues
 from showtell.evaluation.judge import export_page
-from showtell.evaluation.reading import read_dialogues, seen_images
 from showtell.metrics import score
+from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import share_logit
+from showtell.models.gold import read_gold, seen_images
 from showtell.papers.forms import form_named
 
 
 def test_one_pass_gives_the_chances_and_the_loss_that_the_model_gives(tiny_end_to_end):
     model = tiny_end_to_end
     dialogues = [form_named("dialogue")(d)[0] for d in dialogues_with_photos(2)]
-    read = read_dialogues(model, dialogues, batch_size=2)
-    for (b, k), chance in list(read.p_share.items())[:4]:
+    read = read_gold(model, dialogues, batch_size=2)
+    moments = zip(read.dialogue_M, read.turn_M, read.shared_M, read.p_share_M, strict=True)
+    for b, k, shared, chance in [each for each in moments if each[1]][:4]:
         context = dialogues[b].turns[:k]
-        writing, _ = model.read(context, seen_images(model, context))
-        model.open_turn(writing)
-        alone = share_logit(writing.logits_V[None], model.renderer.img).sigmoid()
+        writing, _ = Decoder(model).read_all([context], [seen_images(model, context)])
+        Decoder(model).open_turn(writing)
+        alone = share_logit(writing.logits_BV, model.renderer.img).sigmoid()
         assert chance == pytest.approx(float(alone), rel=1e-3)
-        assert read.shared[b, k] == bool(dialogues[b].turns[k].photos)
+        assert shared == bool(dialogues[b].turns[k].photos)
     model.painter = None
     with torch.no_grad():
         loss = model(collated(model, dialogues), generator=torch.Generator())["t"]
     assert read.perplexity == pytest.approx(math.exp(float(loss)), rel=1e-4)
-    assert set(read.nll) == {key for key, shared in read.shared.items() if not shared}
+    told = ~read.shared_M
+    places = zip(read.dialogue_M[told].tolist(), read.turn_M[told].tolist(), strict=True)
+    assert set(read.turn_nll()) == set(places)
 
 
 def test_texts_are_those_of_answering_alone_and_many_are_written_at_once(
     tiny_model, tmp_path, monkeypatch
 ):
     model = tiny_model
-    read, sizes = model.read_all, []
+    read, sizes = Decoder.read_all, []
 
-    def watched(contexts, images):
+    def watched(self, contexts, images):
         sizes.append(len(contexts))
-        return read(contexts, images)
+        return read(self, contexts, images)
 
     dialogues = [form_named("dialogue")(d)[0] for d in dialogues_with_photos(5)]
     model.painter = None
     with monkeypatch.context() as patch:
-        patch.setattr(model, "read_all", watched)
+        patch.setattr(Decoder, "read_all", watched)
         found = answer_dialogues(
             model, dialogues, folder=tmp_path, seed=3, turns=True, whole=False, most=BATCH + 2,
             told=lambda *progress: None,
@@ -64,9 +68,8 @@ def test_texts_are_those_of_answering_alone_and_many_are_written_at_once(
     alone = []
     for said, _ in found.texts:
         context = found.contexts[said["id"]]
-        writing, _ = model.read(context, seen_images(model, context))
-        model.open_turn(writing)
-        alone.append(model.write_text(writing, generator=torch.Generator()))
+        decoder = responder_of(model, temperature=0.0).decoder
+        alone += decoder.texts_after([context], [seen_images(model, context)], [0])
     assert [said["elements"] for said, _ in found.texts] == [[text] for text in alone]
     assert len(set(alone)) > 1
 
@@ -85,7 +88,8 @@ def test_a_photo_that_a_captioner_cannot_see_keeps_its_caption(tokenizers, tmp_p
         told=lambda *progress: None,
     )  # fmt: skip
     assert found.texts and found.whole
-    told = model.describe(dialogue.turns, seen_images(model, dialogue.turns))
+    images = seen_images(model, dialogue.turns)
+    (told,) = responder_of(model).describe_all([dialogue.turns], [images])
     assert told[0] == before and told != dialogue.turns
 
 

@@ -17,6 +17,8 @@ from showtell.errors import CheckpointError, ConfigError
 from showtell.models.adapters import LoraConfig, PrefixConfig, add_lora, add_prefix
 from showtell.models.checkpoint import save_model
 from showtell.models.cross_attention import attended_photos, seen_on, with_cross_attention
+from showtell.models.decoder import Decoder
+from showtell.models.respond import Responder
 from showtell.papers import (
     DivterConfig,
     DvtmConfig,
@@ -163,14 +165,14 @@ def test_answering_reads_with_a_cache_what_training_reads_at_once(open_model, di
     k = next(i for i, t in enumerate(dialogue.turns) if t.photos and t.speaker == AGENT)
     context, photo = dialogue.turns[:k], dialogue.turns[k].photos[0]
     images = {p.id: photo_pixels(p) for t in context for p in t.photos}
-    writing, _ = open_model.read(context, images)
-    open_model.open_turn(writing)
+    writing, _ = Decoder(open_model).read_all([context], [images])
+    Decoder(open_model).open_turn(writing)
     open_model._push(writing, open_model.renderer.caption_span(photo.caption))
     open_model._push_photos(writing, [photo_pixels(photo)], writing.all_rows_B)
     open_model._push(writing, [open_model.renderer.end])
     whole = dataclasses.replace(dialogue, turns=dialogue.turns[: k + 1])
     want = hidden_of(open_model, [whole])[0, -1]
-    torch.testing.assert_close(writing.hidden_D, want, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(writing.hidden_BD[0], want, rtol=1e-4, atol=1e-5)
 
 
 def test_answers_of_a_batch_are_those_of_one_by_one(open_model, dialogues):
@@ -180,9 +182,11 @@ def test_answers_of_a_batch_are_those_of_one_by_one(open_model, dialogues):
     contexts = [d.turns[: n + 1] for n, d in enumerate(dialogues)]
     contexts.append((Turn(speaker=USER, elements=("hi",)),))
     images = [{p.id: photo_pixels(p) for t in c for p in t.photos} for c in contexts]
-    batch = open_model.respond_all(contexts, images=images, seeds=[1, 2, 3, 4])
+    batch = Responder(Decoder(open_model)).respond_all(contexts, images=images, seeds=[1, 2, 3, 4])
     for number, reply in enumerate(batch):
-        alone = open_model.respond(contexts[number], images=images[number], seed=number + 1)
+        alone = Responder(Decoder(open_model)).respond(
+            contexts[number], images=images[number], seed=number + 1
+        )
         assert alone.turns == reply.turns
         assert alone.p_share == pytest.approx(reply.p_share, rel=1e-4)
 
@@ -225,5 +229,7 @@ def test_what_the_agent_tells_depends_on_the_photo_that_it_sees(open_model):
     states = []
     for photo in shown:
         turn = Turn(speaker=USER, elements=(photo,))
-        states.append(open_model.read((turn,), {"it": photo_pixels(photo)})[0].hidden_D)
+        states.append(
+            Decoder(open_model).read_all([(turn,)], [{"it": photo_pixels(photo)}])[0].hidden_BD[0]
+        )
     assert (states[0] - states[1]).abs().max() > 1e-4

@@ -7,13 +7,13 @@ import dataclasses
 import pytest
 import torch
 
-from conftest import build_model, dialogues_with_photos
+from conftest import build_model, dialogues_with_photos, responder_of
 from papers.voken_models import voken_model
 from photoworld.drawing import photo_pixels
 from showtell.dialogue import USER, Turn
 from showtell.errors import GenerationError
 from showtell.models.adapters import PrefixConfig, add_prefix
-from showtell.models.decoder import write_texts
+from showtell.models.decoder import Decoder
 
 
 def contexts_and_images():
@@ -36,29 +36,25 @@ def model(request, tokenizers):
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_texts_of_a_batch_are_those_of_one_by_one(model, temperature):
-    model.decoding = dataclasses.replace(model.decoding, temperature=temperature)
+    decoder = responder_of(model, temperature=temperature).decoder
     contexts, images = contexts_and_images()
-    together = write_texts(model, contexts, images, seeds=range(6))
-    alone = []
-    for seed, (context, own) in enumerate(zip(contexts, images, strict=True)):
-        writing, _ = model.read(context, own)
-        model.open_turn(writing)
-        alone.append(model.write_text(writing, generator=torch.Generator().manual_seed(seed)))
-    assert together == alone
+    together = decoder.texts_after(contexts, images, range(6))
+    alone = [decoder.texts_after(contexts[n : n + 1], images[n : n + 1], [n]) for n in range(6)]
+    assert together == [text for (text,) in alone]
     assert len(set(together)) > 1 or temperature == 0
 
 
 def test_whole_answers_of_a_batch_are_those_of_one_by_one(model):
     """Some rows share while others tell; some go on while others have given the turn away."""
     contexts, images = (each[1:5] for each in contexts_and_images())
-    firsts = [model.respond(c, images=i, seed=0) for c, i in zip(contexts, images, strict=True)]
-    middle = sorted(reply.p_share[0] for reply in firsts)[2]
-    model.decoding = dataclasses.replace(model.decoding, share_threshold=middle)
-    together = model.respond_all(contexts, images=images, seeds=range(4))
+    firsts = responder_of(model).respond_all(contexts, images=images, seeds=[0] * 4)
+    middle = sorted(reply.p_share[0] for reply in firsts)[2] - 1e-6
+    responder = responder_of(model, share_threshold=middle)
+    together = responder.respond_all(contexts, images=images, seeds=range(4))
     shares = {bool(reply.images) for reply in together}
     assert shares == {True, False}
     for seed, reply in enumerate(together):
-        alone = model.respond(contexts[seed], images=images[seed], seed=seed)
+        alone = responder.respond(contexts[seed], images=images[seed], seed=seed)
         assert reply.turns == alone.turns
         assert reply.p_share == pytest.approx(alone.p_share, rel=1e-3)
         for name, image in alone.images.items():
@@ -68,23 +64,24 @@ def test_whole_answers_of_a_batch_are_those_of_one_by_one(model):
 
 def test_what_announces_a_photo_is_the_same_in_a_batch(model):
     contexts, images = contexts_and_images()
-    writing, _ = model.read_all(contexts, images)
-    model.open_turn(writing)
-    chances = model.p_share(writing)
-    tokens = bool(model.renderer.span_ids)
-    said = model.write_span(writing) if tokens else model.write_captions(writing)
+    decoder = Decoder(model)
+    writing, _ = decoder.read_all(contexts, images)
+    decoder.open_turn(writing)
+    chances = decoder.p_share(writing)
+    said = decoder.announce(writing)
     for number, (context, own) in enumerate(zip(contexts, images, strict=True)):
-        one, _ = model.read(context, own)
-        model.open_turn(one)
-        torch.testing.assert_close(model.p_share(one)[0], chances[number], rtol=1e-4, atol=1e-7)
-        if tokens:
-            span = model.write_span(one)
-            for name in ("before_NKD", "after_NKD", "logits_NKV"):
-                want, got = getattr(span, name)[0], getattr(said, name)[number]
-                torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-5)
-        else:
-            assert model.write_caption(one) == said[number]
-        torch.testing.assert_close(one.hidden_D, writing.hidden_BD[number], rtol=1e-3, atol=1e-5)
+        one, _ = decoder.read_all([context], [own])
+        decoder.open_turn(one)
+        torch.testing.assert_close(decoder.p_share(one)[0], chances[number], rtol=1e-4, atol=1e-7)
+        span = decoder.announce(one)
+        assert span.captions[0] == said.captions[number]
+        length = int(span.mask_NK.sum())
+        for name in ("before_NKD", "after_NKD", "logits_NKV"):
+            want, got = getattr(span, name)[0], getattr(said, name)[number, :length]
+            torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(
+            one.hidden_BD[0], writing.hidden_BD[number], rtol=1e-3, atol=1e-5
+        )
 
 
 def test_dialogues_of_like_length_stay_in_their_order(tiny_end_to_end):
@@ -92,39 +89,40 @@ def test_dialogues_of_like_length_stay_in_their_order(tiny_end_to_end):
     contexts = [(Turn(speaker=USER, elements=(f"{each} and to all the rest",)),) for each in words]
     lengths = [len(tiny_end_to_end.renderer.render_turns(each).ids) for each in contexts]
     assert lengths == sorted(set(lengths)) and lengths[0] >= 0.7 * lengths[-1]  # one group
-    writing, _ = tiny_end_to_end.read_all(contexts, [{}] * len(contexts))
-    for number, context in enumerate(contexts):
-        alone, _ = tiny_end_to_end.read(context, {})
-        torch.testing.assert_close(writing.hidden_BD[number], alone.hidden_D, rtol=1e-4, atol=1e-5)
+    decoder = Decoder(tiny_end_to_end)
+    writing, _ = decoder.read_all(contexts, [{}] * len(contexts))
+    for got_D, context in zip(writing.hidden_BD, contexts, strict=True):
+        alone, _ = decoder.read_all([context], [{}])
+        torch.testing.assert_close(got_D, alone.hidden_BD[0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_row_that_waits_keeps_its_state(tiny_end_to_end):
     contexts, images = contexts_and_images()
-    writing, _ = tiny_end_to_end.read_all(contexts[:2], images[:2])
+    decoder = Decoder(tiny_end_to_end)
+    writing, _ = decoder.read_all(contexts[:2], images[:2])
     before = writing.hidden_BD.clone()
     rows_B = torch.tensor([True, False])
     generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
-    said = tiny_end_to_end.write_texts(writing, generators=generators, rows_B=rows_B)
+    said = decoder.write_texts(writing, generators=generators, rows_B=rows_B)
     assert said[0] and said[1] == ""
     assert torch.equal(writing.hidden_BD[1], before[1])
     assert not torch.equal(writing.hidden_BD[0], before[0])
     # what it reads next follows on what it had read
-    tiny_end_to_end.open_turn(writing)
-    one, _ = tiny_end_to_end.read(contexts[1], images[1])
-    tiny_end_to_end.open_turn(one)
-    torch.testing.assert_close(writing.hidden_BD[1], one.hidden_D, rtol=1e-4, atol=1e-5)
+    decoder.open_turn(writing)
+    one, _ = decoder.read_all(contexts[1:2], images[1:2])
+    decoder.open_turn(one)
+    torch.testing.assert_close(writing.hidden_BD[1], one.hidden_BD[0], rtol=1e-4, atol=1e-5)
 
 
 def test_each_dialogue_is_told_its_own_words(tiny_end_to_end):
-    model = tiny_end_to_end
-    model.decoding = dataclasses.replace(model.decoding, share_threshold=1.1, max_turns=1)
+    responder = responder_of(tiny_end_to_end, share_threshold=1.1, max_turns=1)
     heard = ["", ""]
 
     def told(number: int, piece: str) -> None:
         heard[number] += piece
 
     contexts, images = contexts_and_images()
-    replies = model.respond_all(contexts[:2], images=images[:2], seeds=[4, 5], on_text=told)
+    replies = responder.respond_all(contexts[:2], images=images[:2], seeds=[4, 5], on_text=told)
     for text, reply in zip(heard, replies, strict=True):
         assert text.strip() and reply.turns[0].text.startswith(text.strip().rstrip("\ufffd"))
 
@@ -133,4 +131,4 @@ def test_a_damaged_model_is_named_and_not_traced_back(tiny_end_to_end):
     model = tiny_end_to_end
     model.language.model.model.norm.weight.data.fill_(torch.nan)
     with pytest.raises(GenerationError, match='"tiny" gave logits that are not numbers'):
-        model.respond((Turn(speaker=USER, elements=("hi",)),), images={}, seed=0)
+        responder_of(model).respond((Turn(speaker=USER, elements=("hi",)),), images={}, seed=0)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
-from conftest import build_model, collated, dialogues_with_photos
+from conftest import build_model, collated, dialogues_with_photos, responder_of
 from photoworld.drawing import photo_pixels
+from showtell.batch import to_image, to_pixels
 from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.models import respond as answering
-from showtell.models.dialogue_model import share_logit, to_image, to_pixels
+from showtell.models.dialogue_model import share_logit
 from showtell.models.parts import Conditioning
 
 
@@ -88,7 +87,7 @@ def test_answering_reads_the_dialogue_as_training_does(tiny_model):
     k = next(i for i, t in enumerate(dialogue.turns) if i and t.speaker == AGENT)
     context = dialogue.turns[:k]
     images = {p.id: photo_pixels(p) for t in context for p in t.photos}
-    reply = tiny_model.respond(context, images=images, seed=0)
+    reply = responder_of(tiny_model).respond(context, images=images, seed=0)
     batch = collated(tiny_model, [dialogue])
     with torch.no_grad():
         shares = tiny_model.share_logits(tiny_model.states(batch), batch).sigmoid()
@@ -98,9 +97,9 @@ def test_answering_reads_the_dialogue_as_training_does(tiny_model):
 
 
 def test_the_same_seed_gives_the_same_answer_and_a_share_gives_a_photo(tiny_model):
-    tiny_model.decoding = dataclasses.replace(tiny_model.decoding, share_threshold=0.0)
+    responder = responder_of(tiny_model, share_threshold=0.0)
     turns = (Turn(speaker=USER, elements=("show me a dog",)),)
-    one, two = (tiny_model.respond(turns, images={}, seed=5) for _ in range(2))
+    one, two = (responder.respond(turns, images={}, seed=5) for _ in range(2))
     assert one.turns == two.turns and one.p_share == two.p_share
     assert len(one.p_share) == len(one.turns)
     (photo,) = [p for t in one.turns for p in t.photos]
@@ -109,10 +108,10 @@ def test_the_same_seed_gives_the_same_answer_and_a_share_gives_a_photo(tiny_mode
 
 
 def test_text_is_told_while_it_is_written(tiny_model):
-    tiny_model.decoding = dataclasses.replace(tiny_model.decoding, share_threshold=1.1, max_turns=1)
+    responder = responder_of(tiny_model, share_threshold=1.1, max_turns=1)
     pieces: list[str] = []
     turns = (Turn(speaker=USER, elements=("hi",)),)
-    reply = tiny_model.respond(turns, images={}, seed=1, on_text=pieces.append)
+    reply = responder.respond(turns, images={}, seed=1, on_text=pieces.append)
     told, text = "".join(pieces[:-1]).strip(), reply.turns[0].text
     assert pieces[-1] == "\n"
     assert text.startswith(told) and told
@@ -121,26 +120,22 @@ def test_text_is_told_while_it_is_written(tiny_model):
 
 def test_painting_in_a_batch_paints_what_single_calls_paint(tiny_model):
     captions = ["a red dog at the beach", "two cats"]
-    both = tiny_model.paint_captions(captions, seeds=[3, 4])
-    one = tiny_model.paint_captions(captions[1:], seeds=[4])
+    both = responder_of(tiny_model).paint_captions(captions, seeds=[3, 4])
+    one = responder_of(tiny_model).paint_captions(captions[1:], seeds=[4])
     torch.testing.assert_close(both[1:], one, atol=2e-3, rtol=0)
 
 
 def test_painting_by_bfloat16_products_is_asked_for_and_near(tiny_model, monkeypatch):
     captions, painter = ["a red dog at the beach", "two cats"], tiny_model.painter
-    exact = tiny_model.paint_captions(captions, seeds=[3, 4])
+    exact = responder_of(tiny_model).paint_captions(captions, seeds=[3, 4])
     monkeypatch.setattr("showtell.runtime.multiplies_bfloat16", lambda device: True)
-    torch.testing.assert_close(
-        tiny_model.paint_captions(captions, seeds=[3, 4]), exact, atol=0, rtol=0
-    )
+    assert torch.equal(responder_of(tiny_model).paint_captions(captions, seeds=[3, 4]), exact)
     monkeypatch.setattr(painter, "bfloat16_products", True)
-    near = tiny_model.paint_captions(captions, seeds=[3, 4])
+    near = responder_of(tiny_model).paint_captions(captions, seeds=[3, 4])
     assert near.dtype == exact.dtype and not torch.equal(near, exact)
     assert float((near - exact).abs().mean()) < 0.01
     monkeypatch.setattr("showtell.runtime.multiplies_bfloat16", lambda device: False)
-    torch.testing.assert_close(
-        tiny_model.paint_captions(captions, seeds=[3, 4]), exact, atol=0, rtol=0
-    )
+    assert torch.equal(responder_of(tiny_model).paint_captions(captions, seeds=[3, 4]), exact)
 
 
 def test_guidance_of_one_is_the_conditional_model_alone(tiny_end_to_end):
@@ -169,10 +164,12 @@ def test_a_captioner_speaks_for_the_users_photos_only(tokenizers):
     own = Photo(id="own", caption="kept", origin="painted", labels=photo.labels)
     turns = (Turn(speaker=USER, elements=(photo,)), Turn(speaker=AGENT, elements=(own,)))
     images = {photo.id: photo_pixels(photo), own.id: photo_pixels(photo)}
-    told = model.describe(turns, images)
-    assert told[0].photos[0].caption == eyes.caption(photo, images[photo.id])
+    (told,) = responder_of(model).describe_all([turns], [images])
+    assert [told[0].photos[0].caption] == responder_of(eyes).captions([photo], [images[photo.id]])
     assert told[1].photos[0].caption == "kept"
-    assert model.describe(turns, {}) == turns  # nothing of it is there to see
+    assert responder_of(model).describe_all([turns], [{}]) == [
+        turns
+    ]  # nothing of it is there to see
 
 
 def test_photos_of_many_dialogues_are_described_as_each_alone(tokenizers, monkeypatch):
@@ -181,11 +178,12 @@ def test_photos_of_many_dialogues_are_described_as_each_alone(tokenizers, monkey
     contexts = [d.turns for d in dialogues_with_photos(4)]
     contexts.append(contexts[0] + contexts[1])  # several photos in one, whose ids come again
     images = [{p.id: photo_pixels(p) for turn in c for p in turn.photos} for c in contexts]
-    alone = [model.describe(*each) for each in zip(contexts, images, strict=True)]
+    responder = responder_of(model)
+    alone = [responder.describe_all(contexts[n : n + 1], images[n : n + 1])[0] for n in range(5)]
     monkeypatch.setattr(answering, "CAPTIONS_AT_ONCE", 3)  # so that there are several batches
-    assert model.describe_all(contexts, images) == alone
+    assert responder.describe_all(contexts, images) == alone
     said = [p.caption for c in alone for t in c for p in t.photos if p.origin == "user"]
     gold = [p.caption for c in contexts for t in c for p in t.photos if p.origin == "user"]
     assert len(said) > 3 and said != gold
     model.captioner = None
-    assert model.describe_all(contexts, images) == contexts
+    assert responder.describe_all(contexts, images) == contexts

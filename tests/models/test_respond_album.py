@@ -8,12 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import build_model
+from conftest import build_model, responder_of
 from showtell.album.index import Album, AlbumPhoto, empty_album
 from showtell.dialogue import USER, Turn
 from showtell.errors import ConfigError, DataError
-from showtell.models.parts import Conditioning
+from showtell.models.decoder import Decoder
+from showtell.models.respond import open_album
 from showtell.papers import GillConfig
+from showtell.papers.gill_decision import DecisionHead
 from showtell.recipes.bridged import with_bridge
 
 HELLO = (Turn(speaker=USER, elements=("show me a dog",)),)
@@ -34,9 +36,7 @@ def model(tokenizers):
 @pytest.fixture
 def folder(model, tmp_path):
     """Two photos: "red" is where the model's query for HELLO points, "blue" opposite."""
-    writing, _ = model.read(HELLO, {})
-    model.open_turn(writing)
-    (query_E,) = model.bridge.query(model.write_span(writing).after_NKD).detach()
+    (query_E,) = query(model, HELLO)
     photos = []
     for name, colour in COLOURS.items():
         Image.new("RGB", (50, 30), colour).save(tmp_path / f"{name}.png")
@@ -45,96 +45,107 @@ def folder(model, tmp_path):
     return tmp_path
 
 
+def query(model, context):
+    """(1, E)"""
+    decoder = Decoder(model)
+    writing, _ = decoder.read_all([context], [{}])
+    decoder.open_turn(writing)
+    return model.bridge.query(decoder.announce(writing)).detach()
+
+
+def answered(model, folder, **decoding):
+    """The photo that is shared as an answer to HELLO, and its image."""
+    responder = responder_of(model, album=open_album(model, folder), **decoding)
+    return shared(responder.respond(HELLO, images={}, seed=0))
+
+
+def decide(model, chance):
+    """Make the bridge's decision ``chance`` whatever the state."""
+    model.bridge.decision = DecisionHead(model.language.width).eval()
+    model.bridge.decision.linear.weight.data.zero_()
+    model.bridge.decision.linear.bias.data = torch.tensor([0.0, torch.tensor(chance).logit()])
+
+
 def shared(reply):
     (photo,) = [photo for turn in reply.turns for photo in turn.photos]
     return photo, reply.images[photo.id]
 
 
-def test_the_nearest_photo_is_shared_and_seen(model, folder):
-    model.open_album(folder)
-    pushed = []
-    push = model._push_photos
-    model._push_photos = lambda writing, shown, rows: (
-        pushed.extend(shown),
-        push(writing, shown, rows),
+def test_the_nearest_photo_is_shared_and_seen(model, folder, monkeypatch):
+    pushed, push = [], Decoder.push_photos
+    monkeypatch.setattr(
+        Decoder,
+        "push_photos",
+        lambda self, writing, shown, rows_B: (
+            pushed.extend(shown),
+            push(self, writing, shown, rows_B),
+        ),
     )
-    photo, image = shared(model.respond(HELLO, images={}, seed=0))
+    photo, image = answered(model, folder)
     assert (photo.id, photo.origin, photo.caption) == ("red", "album", "it is red")
     assert image.size == (64, 64) and image.getpixel((32, 32)) == COLOURS["red"]
     assert pushed == [image]
 
 
 def test_what_is_not_near_enough_is_painted(model, folder):
-    model.open_album(folder)
-    plain = model.respond(HELLO, images={}, seed=0)
-    assert shared(plain)[0].origin == "album"
-    model.decoding = dataclasses.replace(model.decoding, album_cut_off=1.1)
-    photo, _ = shared(model.respond(HELLO, images={}, seed=0))
-    assert photo.origin == "painted"
-    assert photo.seed == 0
+    assert answered(model, folder)[0].origin == "album"
+    photo, _ = answered(model, folder, album_cut_off=1.1)
+    assert photo.origin == "painted" and photo.seed == 0
 
 
 def test_the_bridges_decision_comes_first(model, folder):
-    model.open_album(folder)
     for chance, origin in ((0.4, "painted"), (0.6, "album")):
-        model.bridge.decide = lambda states_ND, chance=chance: torch.full((len(states_ND),), chance)
-        assert shared(model.respond(HELLO, images={}, seed=0))[0].origin == origin
+        decide(model, chance)
+        assert answered(model, folder)[0].origin == origin
 
 
 def test_a_photo_that_was_shown_gives_way_to_another_unless_there_is_none(model, folder):
-    model.open_album(folder)
-    model.decoding = dataclasses.replace(model.decoding, album_cut_off=-2.0)
-    conditioning = Conditioning(
-        cond_NSC=torch.zeros(1, 1, 1), query_NE=Album.load(folder).embeddings_ME[:1]
-    )
+    album, query_1E = open_album(model, folder), Album.load(folder).embeddings_ME[:1]
     for seen, want in (((), "red"), (("red",), "blue"), (("red", "blue"), "red")):
-        ((photo, _),) = model.found_in_album(None, conditioning, [set(seen)])
+        photo, _ = album.nearest(query_1E, cut_off=-2.0, without=set(seen))
         assert photo.id == want
 
 
 def test_an_album_is_all_that_a_model_without_a_painter_has(model, folder):
     model.painter = None
-    model.open_album(folder)
-    model.bridge.decide = lambda states_ND: torch.zeros(len(states_ND))
-    model.decoding = dataclasses.replace(model.decoding, album_cut_off=1.1)
-    assert shared(model.respond(HELLO, images={}, seed=0))[0].id == "red"
+    decide(model, 0.01)
+    assert answered(model, folder, album_cut_off=1.1)[0].id == "red"
+
+
+def test_an_album_belongs_to_a_responder_and_not_to_its_model(model, folder):
+    assert answered(model, folder)[0].origin == "album"
+    photo, _ = shared(responder_of(model).respond(HELLO, images={}, seed=0))
+    assert photo.origin == "painted"
 
 
 def test_rows_of_a_batch_find_and_paint_as_alone(model, folder):
-    model.open_album(folder)
     contexts = [HELLO, (Turn(speaker=USER, elements=("what is it like at the beach?",)),)]
-    scores = []
-    for context in contexts:
-        writing, _ = model.read(context, {})
-        model.open_turn(writing)
-        query_1E = model.bridge.query(model.write_span(writing).after_NKD).detach()
-        scores.append(float((query_1E @ Album.load(folder).embeddings_ME[0])[0]))
+    key_E = Album.load(folder).embeddings_ME[0]
+    scores = [float((query(model, context) @ key_E)[0]) for context in contexts]
     assert scores[0] > scores[1]
-    model.decoding = dataclasses.replace(model.decoding, album_cut_off=sum(scores) / 2)
-    both = model.respond_all(contexts, images=[{}, {}], seeds=[3, 4])
+    album = open_album(model, folder)
+    responder = responder_of(model, album=album, album_cut_off=sum(scores) / 2)
+    both = responder.respond_all(contexts, images=[{}, {}], seeds=[3, 4])
     assert [shared(reply)[0].origin for reply in both] == ["album", "painted"]
-    alone = model.respond(contexts[1], images={}, seed=4)
+    alone = responder.respond(contexts[1], images={}, seed=4)
     assert alone.turns == both[1].turns
 
 
 def test_an_album_of_zero_photos_leaves_painting_as_it_was(model, tmp_path):
     empty_album(width=8).save(tmp_path)
-    model.open_album(tmp_path)
-    assert shared(model.respond(HELLO, images={}, seed=0))[0].origin == "painted"
+    assert answered(model, tmp_path)[0].origin == "painted"
     model.painter = None
     with pytest.raises(DataError, match='has no photos and "tiny" cannot paint.*add photos'):
-        model.open_album(tmp_path)
+        open_album(model, tmp_path)
 
 
 def test_albums_that_cannot_be_asked_are_refused(model, folder, tmp_path, tiny_end_to_end):
     with pytest.raises(ConfigError, match="Dvtm, makes no query"):
-        tiny_end_to_end.open_album(folder)
+        open_album(tiny_end_to_end, folder)
     empty_album(width=5, made_by="another").save(tmp_path / "other")
     with pytest.raises(DataError, match='width 5 .made by another. and "tiny" asks with 8'):
-        model.open_album(tmp_path / "other")
+        open_album(model, tmp_path / "other")
     photo = AlbumPhoto(id="lost", path=None)
     Album([photo], torch.ones(1, 8)).save(tmp_path / "vectors")
-    model.decoding = dataclasses.replace(model.decoding, album_cut_off=-1.0)
-    model.open_album(tmp_path / "vectors")
     with pytest.raises(DataError, match='"lost" by its vector alone; wanted its file'):
-        model.respond(HELLO, images={}, seed=0)
+        answered(model, tmp_path / "vectors", album_cut_off=-1.0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
-from showtell.models.share_chance import exchanged, share_chances
+from showtell.models.gold import exchanged, share_chances
 from showtell.recipes import small
 from showtell.recipes.photochat import PhotochatSmall, new_language, new_model
 from showtell.recipes.photochat_task import rendered_moments

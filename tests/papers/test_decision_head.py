@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
+from conftest import build_model
 from showtell.errors import CheckpointError, DataError
+from showtell.models.checkpoint import save_model
+from showtell.papers.gill import GillConfig
 from showtell.papers.gill_decision import (
     GENERATE,
     RETRIEVE,
@@ -14,6 +18,8 @@ from showtell.papers.gill_decision import (
     DecisionTraining,
     train_decision,
 )
+from showtell.recipes.bridged import with_bridge
+from showtell.recipes.world_dialogue import load_folder
 
 QUICK = DecisionTraining(steps=200, learning_rate=1e-2)
 
@@ -78,14 +84,22 @@ def test_the_same_seed_gives_the_same_head_and_leaves_all_other_dice():
     assert not torch.equal(one.linear.weight, other.linear.weight)
 
 
-def test_a_folder_gives_the_same_head_back(tmp_path):
-    head = train_decision(*states(), QUICK)
-    head.save_pretrained(tmp_path / "decision")
-    again = DecisionHead.from_pretrained(tmp_path / "decision")
-    states_ND, _ = states(seed=3)
+def test_a_checkpoint_gives_the_same_head_back(tokenizers, tmp_path):
+    """It stands in a file of its own, decision.safetensors."""
+    base = build_model(tokenizers, bridge="pipeline")
+    config = GillConfig(num_tokens=2, num_layers=1, num_heads=2, width=16, album_width=8)
+    model = with_bridge(base, config, seed=0)
+    model.bridge.decision = head = train_decision(*states(width=32), QUICK)
+    save_model(model, tmp_path / "model", recipe={})
+    kept = load_file(tmp_path / "model" / "decision.safetensors")
+    assert set(kept) == {"weight", "bias"}
+    assert not [k for k in load_file(tmp_path / "model" / "bridge.safetensors") if "decision" in k]
+    again = load_folder(tmp_path / "model").bridge.decision
+    states_ND, _ = states(width=32, seed=3)
     assert torch.equal(again.p_retrieve(states_ND), head.p_retrieve(states_ND))
-    with pytest.raises(CheckpointError, match="wanted decision.safetensors"):
-        DecisionHead.from_pretrained(tmp_path)
+    (tmp_path / "model" / "decision.safetensors").write_bytes(b"?")
+    with pytest.raises(CheckpointError, match="the bridge in .* cannot be read"):
+        load_folder(tmp_path / "model")
 
 
 def test_examples_that_teach_nothing_are_refused():

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from showtell.errors import CheckpointError, ConfigError, DataError
-from showtell.models.parts import PhotoSpans, PhotoTargets
+from showtell.models.parts import PartSizes, PhotoSpans, PhotoTargets
 from showtell.models.photo_encoder import LinearPhotoEncoder
 from showtell.models.vocabulary import NewTokens
-from showtell.papers import gill
+from showtell.papers import gill, gill_decision
 from showtell.papers.gill import PRESETS, Gill, GillConfig, info_nce
 
 from .fakes import CAPTIONS, FakePainter, FakeTower, llm_tokenizer
@@ -168,7 +168,8 @@ def test_query_is_of_all_tokens_in_the_paper_and_of_the_first_as_released(
         bridge.query_head.bias.zero_()
     states_NKD = torch.tensor([[[3.0, -1, 0, 0, 9, 9], [1.0, 2, 0, 0, 9, 9]]])
     want_E = torch.tensor(by_hand)
-    torch.testing.assert_close(bridge.query(states_NKD)[0], want_E / want_E.norm())
+    spans = replace(spans_of(), after_NKD=states_NKD, embeds_NKD=states_NKD)
+    torch.testing.assert_close(bridge.query(spans)[0], want_E / want_E.norm())
 
 
 def test_old_rows_stand_still_where_the_released_way_shrinks_them():
@@ -285,9 +286,8 @@ def test_the_state_that_has_read_a_token_counts_not_the_one_that_predicts_it(tok
 
 
 def test_a_configuration_takes_the_sizes_of_the_parts(painter):
-    config = GillConfig(mapper="linear", width=128).fitted(
-        language_width=6, photo_width=3, tower=painter.text
-    )
+    sizes = PartSizes(model="it", language_width=6, photo_width=3, tower=painter.text)
+    config = GillConfig(mapper="linear", width=128).fitted(sizes)
     assert (config.language_width, config.photo_width) == (6, 3)
     assert (config.painter_length, config.painter_width) == (8, 5)
     assert (config.mapper, config.width) == ("linear", 128)
@@ -347,7 +347,7 @@ def test_widths_of_the_ablation(tokenizer, width):
 def test_numbers_of_tokens_of_the_ablation(tokenizer, painter, num_tokens):
     bridge = bridge_of(tokenizer, num_tokens=num_tokens)
     assert bridge.span_tokens == tuple(f"[IMG{k}]" for k in range(1, num_tokens + 1))
-    assert bridge.new_tokens == bridge.span_tokens and bridge.span_trained == (0,)
+    assert bridge.config.tokens == bridge.span_tokens and bridge.span_trained == (0,)
     spans = spans_of(tokens=num_tokens)
     assert bridge(spans, painter, generator=torch.Generator()).cond_NSC.shape == (3, 8, 5)
 
@@ -410,9 +410,9 @@ def test_no_gradient_reaches_the_text_encoder_that_is_imitated(tokenizer):
 def test_the_decision_is_made_on_the_state_at_the_first_token(tokenizer, painter):
     bridge, spans = bridge_of(tokenizer), spans_of()
     assert bridge(spans, painter, generator=torch.Generator()).retrieve_N is None
-    bridge.decide = lambda states_ND: states_ND.sum(-1).sigmoid()
+    bridge.decision = gill_decision.DecisionHead(bridge.config.language_width)
     chance_N = bridge(spans, painter, generator=torch.Generator()).retrieve_N
-    torch.testing.assert_close(chance_N, spans.after_NKD[:, 0].sum(-1).sigmoid())
+    torch.testing.assert_close(chance_N, bridge.decision.p_retrieve(spans.after_NKD[:, 0]))
 
 
 def test_a_few_steps_teach_both_losses(tokenizer, painter):

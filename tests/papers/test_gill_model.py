@@ -11,8 +11,11 @@ from transformers import ViTConfig, ViTModel
 
 from conftest import build_model, collated, dialogues_with_photos
 from showtell.dialogue import AGENT, USER, Dialogue, Turn
+from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
+from showtell.models.parts import PartSizes
 from showtell.models.photo_encoder import LinearPhotoEncoder
+from showtell.models.respond import Responder
 from showtell.papers.gill import Gill, GillConfig
 from showtell.prompt import IGNORED, Renderer, RendererConfig
 
@@ -44,9 +47,12 @@ def gill_model(tokenizers, *, freeze: bool = True, **choices) -> PhotoDialogueMo
     config = GillConfig(
         num_tokens=NUM_TOKENS, album_width=8, width=16, num_layers=1, num_heads=2, **choices
     ).fitted(
-        language_width=language.width,
-        photo_width=photo_encoder.feature_width,
-        tower=painter.text,
+        PartSizes(
+            model="tiny",
+            language_width=language.width,
+            photo_width=photo_encoder.feature_width,
+            tower=painter.text,
+        )
     )
     if freeze:
         for part in (language, painter):
@@ -198,9 +204,9 @@ def test_an_answer_conditions_the_painter_as_training_does(tokenizers, dialogues
     """respond() reads with a cache what the batch reads at once."""
     model = gill_model(tokenizers)
     turns = (Turn(speaker=USER, elements=("show me a dog",)),)
-    writing, _ = model.read(turns, {})
-    model.open_turn(writing)
-    said = model.write_span(writing)
+    writing, _ = Decoder(model).read_all([turns], [{}])
+    Decoder(model).open_turn(writing)
+    said = Decoder(model).write_span(writing)
     rendered = model.renderer.render_turns(
         (*turns, Turn(speaker=AGENT, elements=(next(p for d in dialogues for p in d.photos),))),
         has_pixels=lambda photo: False,
@@ -218,6 +224,6 @@ def test_a_share_gives_a_photo(tokenizers):
     model = gill_model(tokenizers)
     model.decoding = Decoding(num_steps=2, max_new_tokens=6, share_threshold=0.0)
     turns = (Turn(speaker=USER, elements=("show me a dog",)),)
-    reply = model.respond(turns, images={}, seed=5)
+    reply = Responder(Decoder(model)).respond(turns, images={}, seed=5)
     (photo,) = [p for t in reply.turns for p in t.photos]
     assert reply.images[photo.id].size == (64, 64)

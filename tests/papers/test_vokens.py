@@ -13,7 +13,7 @@ from diffusers import DDPMScheduler
 
 from showtell.errors import CheckpointError, ConfigError, DataError
 from showtell.models.painter import LatentDiffusionPainter
-from showtell.models.parts import Conditioning, PhotoSpans, PhotoTargets
+from showtell.models.parts import Conditioning, PartSizes, PhotoSpans, PhotoTargets
 from showtell.papers import minigpt5 as vokens
 from showtell.papers.minigpt5 import (
     PAPER,
@@ -392,9 +392,8 @@ def test_states_of_another_size_are_refused(painter):
 
 
 def test_sizes_can_be_taken_from_the_parts(painter):
-    fitted = replace(SMALL, painter_width=8, painter_length=9).fitted(
-        language_width=7, tower=painter.text
-    )
+    sizes = PartSizes(model="it", language_width=7, photo_width=None, tower=painter.text)
+    fitted = replace(SMALL, painter_width=8, painter_length=9).fitted(sizes)
     sizes = (fitted.language_width, fitted.painter_width, fitted.painter_length)
     assert sizes == (7, 4, 5)
 

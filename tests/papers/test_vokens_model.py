@@ -12,7 +12,9 @@ from photoworld.drawing import photo_pixels
 from showtell.dialogue import AGENT, USER, Turn
 from showtell.errors import ConfigError, GenerationError
 from showtell.models.adapters import LoraConfig, PrefixConfig, add_lora, add_prefix
+from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel, share_logit
+from showtell.models.respond import Responder
 from showtell.prompt import IGNORED, Renderer, RendererConfig
 
 from .voken_models import batched, dice, voken_model
@@ -210,10 +212,10 @@ def test_vokens_in_an_answer_have_the_states_of_training(tokenizers, talks, adap
     k = next(i for i, t in enumerate(dialogue.turns) if t.speaker == AGENT and t.photos)
     context = dialogue.turns[:k]
     images = {p.id: photo_pixels(p) for t in context for p in t.photos}
-    writing, _ = model.read(context, images)
-    model.open_turn(writing)
-    p_share = share_logit(writing.logits_V[None], model.renderer.img)
-    said = model.write_span(writing)
+    writing, _ = Decoder(model).read_all([context], [images])
+    Decoder(model).open_turn(writing)
+    p_share = share_logit(writing.logits_BV, model.renderer.img)
+    said = Decoder(model).write_span(writing)
 
     batch = batched(model, [replace(dialogue, turns=dialogue.turns[: k + 1])])
     with torch.no_grad():
@@ -232,26 +234,26 @@ def test_an_answer_shares_a_photo_without_words_and_never_says_a_voken_in_a_text
     model = voken_model(tokenizers)
     turns = (Turn(speaker=USER, elements=("show me a dog",)),)
     model.decoding = replace(model.decoding, share_threshold=0.0)
-    one, two = (model.respond(turns, images={}, seed=5) for _ in range(2))
+    one, two = (Responder(Decoder(model)).respond(turns, images={}, seed=5) for _ in range(2))
     (photo,) = [p for t in one.turns for p in t.photos]
     assert photo.caption == "" and one.images[photo.id].size == (64, 64)
     assert one.images[photo.id].tobytes() == two.images[photo.id].tobytes()
     # vokens so likely that they would be said at once if they could
-    writing, _ = model.read(turns, {})
-    model.open_turn(writing)
+    writing, _ = Decoder(model).read_all([turns], [{}])
+    Decoder(model).open_turn(writing)
     with torch.no_grad():
-        model.language.new_tokens.input_nD.copy_(writing.hidden_D.expand(3, -1))
-    model.open_turn(opened := model.read(turns, {})[0])
+        model.language.new_tokens.input_nD.copy_(writing.hidden_BD[0].expand(3, -1))
+    Decoder(model).open_turn(opened := Decoder(model).read_all([turns], [{}])[0])
     assert int(opened.logits_V.argmax()) in model.renderer.span_ids
     model.decoding = replace(model.decoding, share_threshold=1.1, max_turns=1)
-    said = model.respond(turns, images={}, seed=5).turns[0].text
+    said = Responder(Decoder(model)).respond(turns, images={}, seed=5).turns[0].text
     assert "[IMG" not in said
 
 
 def test_a_told_caption_is_painted_through_the_vokens(model):
     captions = ["a red dog at the beach", "two cats"]
-    both = model.paint_captions(captions, seeds=[3, 4])
-    one = model.paint_captions(captions[1:], seeds=[4])
+    both = Responder(Decoder(model)).paint_captions(captions, seeds=[3, 4])
+    one = Responder(Decoder(model)).paint_captions(captions[1:], seeds=[4])
     torch.testing.assert_close(both[1:], one, atol=2e-3, rtol=0)
     spans = model.spoken_spans(captions)
     assert spans.ids_NK.tolist() == [list(model.renderer.span_ids)] * 2
@@ -259,6 +261,6 @@ def test_a_told_caption_is_painted_through_the_vokens(model):
 
 
 def test_there_is_no_caption_to_write(model):
-    writing, _ = model.read((Turn(speaker=USER, elements=("hi",)),), {})
+    writing, _ = Decoder(model).read_all([(Turn(speaker=USER, elements=("hi",)),)], [{}])
     with pytest.raises(GenerationError, match="no caption to write"):
-        model.write_caption(writing)
+        Decoder(model).write_captions(writing)[0]

@@ -16,8 +16,10 @@ from data import natives
 from showtell.data.sources import open_data
 from showtell.dialogue import USER, Turn
 from showtell.errors import ConfigError, DataError
+from showtell.models.decoder import Decoder
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.ranker import ClipRanker
+from showtell.models.respond import Responder
 from showtell.models.vq_painter import VqPainter
 from showtell.papers import Divter, load_model
 from showtell.recipes import codes_tasks, run_recipe
@@ -186,7 +188,9 @@ def test_a_run_trains_g_and_f_and_its_model_answers_and_paints(
     assert model.photo_encoder is None and model.captioner is not None
     assert isinstance(model.painter.rank, ClipRanker) and model.painter.num_samples == 2
     model.decoding = replace(model.decoding, share_threshold=0.0, num_steps=2, max_new_tokens=3)
-    reply = model.respond((Turn(speaker=USER, elements=("show me a dog",)),), images={}, seed=0)
+    reply = Responder(Decoder(model)).respond(
+        (Turn(speaker=USER, elements=("show me a dog",)),), images={}, seed=0
+    )
     (shared,) = (photo for turn in reply.turns for photo in turn.photos)
     assert shared.caption and reply.images[shared.id].size == (64, 64)
 

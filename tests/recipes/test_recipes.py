@@ -9,6 +9,8 @@ import torch
 
 from showtell.dialogue import USER, Turn
 from showtell.errors import CheckpointError, ConfigError
+from showtell.models.decoder import Decoder
+from showtell.models.respond import Responder
 from showtell.papers import load_model
 from showtell.recipes import RECIPES, run_recipe
 from showtell.recipes.tasks import DialogueTask, captioning_example, world_pixels
@@ -69,7 +71,9 @@ def test_from_nothing_to_an_answer(tmp_path):
         model = load_model(str(out))
         assert (model.captioner is not None) is (name == "world_pipeline")
         assert list((tmp_path / name).rglob("loss.png"))
-        reply = model.respond((Turn(speaker=USER, elements=("hi",)),), images={}, seed=0)
+        reply = Responder(Decoder(model)).respond(
+            (Turn(speaker=USER, elements=("hi",)),), images={}, seed=0
+        )
         assert reply.turns
     settings += ["stage.evaluate_every=1", "validation_dialogues=4"]
     run_recipe("world_paper", overrides=settings, out=tmp_path / "paper", resume=False)

@@ -18,7 +18,9 @@ from photoworld.drawing import draw
 from showtell.dialogue import USER, Photo, Turn
 from showtell.errors import ConfigError
 from showtell.models.checkpoint import save_model
+from showtell.models.decoder import Decoder
 from showtell.models.photo_encoder import LinearPhotoEncoder
+from showtell.models.respond import Responder
 from showtell.models.vq_painter import VqPainter
 from showtell.papers import DivterConfig, load_model
 from showtell.recipes import run_recipe
@@ -158,7 +160,7 @@ def test_a_saved_run_reads_captions_shares_and_paints_the_best_of_two(divter):
     steps = []
     photo = Photo(id="mine", origin="user")
     shown = (*HELLO, Turn(speaker=USER, elements=(photo,)))
-    reply = model.respond(
+    reply = Responder(Decoder(model)).respond(
         shown,
         images={"mine": draw(photo_scene(0))},
         seed=0,
@@ -167,10 +169,13 @@ def test_a_saved_run_reads_captions_shares_and_paints_the_best_of_two(divter):
     (shared,) = (photo for turn in reply.turns for photo in turn.photos)
     assert shared.caption and reply.images[shared.id].size == (64, 64)
     assert steps == [(step, 4) for step in range(1, 5)]
-    best = model.paint_captions([shared.caption], seeds=[0])
+    best = Responder(Decoder(model)).paint_captions([shared.caption], seeds=[0])
     model.painter.num_samples = 1
     samples = torch.cat(
-        [model.paint_captions([shared.caption], seeds=[s * 1_000_003]) for s in range(2)]
+        [
+            Responder(Decoder(model)).paint_captions([shared.caption], seeds=[s * 1_000_003])
+            for s in range(2)
+        ]
     )
     chosen = int(model.painter.rank(samples, [shared.caption] * 2).argmax())
     torch.testing.assert_close(best[0], samples[chosen])

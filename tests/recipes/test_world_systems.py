@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 
 from conftest import build_model, collated, dialogues_with_photos
 from showtell.album.index import Album
-from showtell.album.retrieval import retrieve
+from showtell.batch import to_pixels
 from showtell.dialogue import AGENT, USER, Turn
 from showtell.errors import ConfigError, MissingDependency
 from showtell.models import adapters
 from showtell.models.checkpoint import save_model
-from showtell.models.dialogue_model import to_pixels
+from showtell.models.decoder import Decoder
+from showtell.models.respond import Responder
 from showtell.papers import BRIDGE_CONFIGS, GillConfig, VokensConfig, load_model
 from showtell.papers.minigpt5_stages import ABLATIONS, undescribed
 from showtell.recipes import RECIPES, run_recipe
@@ -70,11 +71,11 @@ def test_a_run_leaves_a_model_that_answers_and_shares_by_its_own_tokens(run):
     model = load_model(str(out))
     assert model.name == name and 0 <= model.decoding.share_threshold <= 1
     model.decoding = replace(model.decoding, share_threshold=0.0, num_steps=1, max_new_tokens=3)
-    reply = model.respond(HELLO, images={}, seed=0)
+    reply = Responder(Decoder(model)).respond(HELLO, images={}, seed=0)
     photo, *_ = (photo for turn in reply.turns for photo in turn.photos)
     assert bool(photo.caption) is (name == "world_text")  # the others' spans have no words
     assert (photo.id in reply.images) is (name not in ("world_text", "world_retrieval"))
-    assert model.can_paint is (photo.id in reply.images)
+    assert (model.painter is not None) is (photo.id in reply.images)
     if name == "world_text":
         assert not model.renderer.config.own_pixels and model.photo_encoder is not None
 
@@ -126,24 +127,24 @@ def test_gill_and_retrieval_leave_an_album_of_training_photos(run):
     assert len(album) == 200 and album.made_by == name and model.bridge.features is not None
     for number, photo in list(enumerate(album.photos))[:3]:
         image = Image.open(out / "album" / photo.path)
-        key_1E = model.bridge.photo_keys(model.bridge.features(to_pixels(image)[None]))
+        key_1E = model.bridge.photo_keys(to_pixels(image)[None])
         torch.testing.assert_close(key_1E[0].detach(), album.embeddings_ME[number])
         assert photo.id == f"photo-{number}" and photo_scene(number).place in photo.caption
     # what the agent says finds photos; the nearest by the query, whatever else is in the batch
-    writing, _ = model.read(HELLO, {})
-    model.open_turn(writing)
-    (hits,) = retrieve(model, model.write_span(writing), album, top_k=2)
+    decoder = Decoder(model)
+    writing, _ = decoder.read_all([HELLO], [{}])
+    decoder.open_turn(writing)
+    (hits,) = album.search(model.bridge.query(decoder.announce(writing)).detach(), top_k=2)
     assert len(hits) == 2 and hits[0].score >= hits[1].score
-    (other,) = retrieve(
-        model, model.spoken_spans(["a dog"]), album, without={hits[0].photo.id}, top_k=300
-    )
+    query_1E = model.bridge.query(model.spoken_spans(["a dog"])).detach()
+    (other,) = album.search(query_1E, without={hits[0].photo.id}, top_k=300)
     assert hits[0].photo.id not in {hit.photo.id for hit in other} and len(other) == 199
 
 
 def test_a_gill_that_paints_decides_and_keeps_its_head_when_saved_again(run, tmp_path):
     name, out = run
     model = load_model(str(out))
-    assert (getattr(model.bridge, "decide", None) is not None) is (name == "world_gill")
+    assert (getattr(model.bridge, "decision", None) is not None) is (name == "world_gill")
     if name != "world_gill":
         return
     spans = model.spoken_spans(["a dog"])
@@ -324,9 +325,8 @@ def test_a_model_without_painter_or_eyes_is_named(tokenizers):
 
 
 def test_a_bridge_that_makes_no_query_is_named(tiny_end_to_end):
-    album = Album((), torch.zeros(0, 8))
     with pytest.raises(ConfigError, match="Dvtm, makes no query"):
-        retrieve(tiny_end_to_end, tiny_end_to_end.spoken_spans(["a dog"]), album)
+        _ = tiny_end_to_end.album_width
 
 
 def test_a_missing_adapter_library_is_told_before_anything_is_trained(base, tmp_path, monkeypatch):

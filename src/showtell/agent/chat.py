@@ -21,7 +21,7 @@ from showtell.dialogue import AGENT, Photo
 from showtell.errors import ShowtellError, UsageError
 
 if TYPE_CHECKING:
-    from showtell.models.dialogue_model import Reply
+    from showtell.models.respond import Reply
 
 HELP = """\
   /photo FILE [TEXT]  show a photo of yours (with words beside it)

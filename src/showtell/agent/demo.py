@@ -212,11 +212,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def action() -> None:
+        from showtell.models.decoder import Decoder
+        from showtell.models.respond import Responder
         from showtell.papers import load_model
 
         print("Loading the model ...", file=sys.stderr, flush=True)
         run_demo(
-            load_model(arguments.model),
+            Responder(Decoder(load_model(arguments.model))),
             seed=arguments.seed,
             out=arguments.out,
             screen=screen_of(sys.stdout),

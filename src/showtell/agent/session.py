@@ -21,7 +21,7 @@ from showtell.errors import StorageError, UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from showtell.models.dialogue_model import Reply
+    from showtell.models.respond import Reply
 
 MAX_CHARACTERS = 20_000
 PHOTO_SIZE = 64
@@ -36,7 +36,7 @@ _XMP = (
 
 
 class ChatModel(Protocol):
-    """What a session needs of a model; PhotoDialogueModel is one, tests bring fakes.
+    """What a session needs of what answers it; a Responder is one, tests bring fakes.
 
     ``card["limits"]`` says what it knows, ``card["openings"]`` how one could begin, and
     ``card["words"]`` which words it was trained on: a list, or "world" for the photo world's.
@@ -85,7 +85,7 @@ def checked_text(text: str) -> str:
 class Session:
     """Turns and images so far, and the model that answers.
 
-    >>> session = Session(load_model("mini"), seed=0)             # doctest: +SKIP
+    >>> session = Session(Responder(Decoder(load_model("mini"))))   # doctest: +SKIP
     >>> session.say("Can you send me a photo of your dog?").turns   # doctest: +SKIP
     """
 

@@ -18,16 +18,17 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.album.index import DESCRIPTION, Album, AlbumPhoto, empty_album
+from showtell.batch import to_pixels
 from showtell.data.photos import load_photo, save_photo, square
 from showtell.errors import DataError, PhotoError
-from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
-from showtell.models.finding import SIDE
+from showtell.models.dialogue_model import PhotoDialogueModel
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 PHOTOS = "photos"
 MAX_SIDE = 1024
 BATCH = 16
 SAVE_SECONDS = 30.0
+SIDE = 64  # of photos for a model that does not say
 
 Embed = Callable[[Sequence[Image.Image]], Tensor]
 
@@ -141,8 +142,7 @@ def index_photos(
                 f'{album.width}; "{model.name}" asks with {width}, and one album has the vectors '
                 "of one model; name another folder, or that model"
             )
-    bridge = model.bridge
-    embed = embed_with(bridge.features, bridge.photo_keys, size=model.seen_side or SIDE)  # type: ignore[arg-type]
+    embed = embed_with(model.bridge.photo_keys, size=model.seen_side or SIDE)
     return ingest_folder(folder, into=into, album=album, embed=embed, skip_bad=skip_bad, told=told)
 
 
@@ -196,17 +196,12 @@ def forget(folder: str | Path, ids: Sequence[str]) -> Album:
     return album
 
 
-def embed_with(
-    features: Callable[[Tensor], Tensor], keys: Callable[[Tensor], Tensor], *, size: int
-) -> Embed:
-    """``embed`` of a model: square pixels -> the vision encoder's features -> album vectors.
-
-    For GILL: ``embed_with(photo_encoder.features, gill.photo_keys, size=224)``.
-    """
+def embed_with(keys: Callable[[Tensor], Tensor], *, size: int) -> Embed:
+    """``embed`` of a model: square pixels -> album vectors, by the bridge's ``photo_keys``."""
 
     @torch.no_grad()
     def embed(images: Sequence[Image.Image]) -> Tensor:
         pixels_P3HW = torch.stack([to_pixels(square(image, size)) for image in images])
-        return keys(features(pixels_P3HW)).cpu()
+        return keys(pixels_P3HW).cpu()
 
     return embed

@@ -90,16 +90,18 @@ def chat(
 
     photos = photo or []
     check_lines(say or [], photos)
+    from showtell.models.decoder import Decoder
+    from showtell.models.respond import Responder, open_album
     from showtell.papers import load_model
     from showtell.runtime import on_device
 
     with on_device(device):
         loaded = load_model(model)
-        if album is not None:
-            loaded.open_album(album)
+        opened = None if album is None else open_album(loaded, album)
+        responder = Responder(Decoder(loaded), album=opened)
     if say or json:
         answer_lines(
-            loaded,
+            responder,
             say or (line.rstrip("\r\n") for line in sys.stdin if line.strip()),
             photos=photos,
             seed=seed,
@@ -109,7 +111,7 @@ def chat(
         )
         return
     conversation = TerminalChat(
-        loaded, seed=seed, photos_dir=photos_dir, out=sys.stdout, screen=screen_of(sys.stdout)
+        responder, seed=seed, photos_dir=photos_dir, out=sys.stdout, screen=screen_of(sys.stdout)
     )
     if sys.stdin.isatty():
         conversation.greet()

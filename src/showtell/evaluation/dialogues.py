@@ -28,18 +28,20 @@ from typing import Any
 import torch
 from PIL import Image
 
+from showtell.batch import to_image
 from showtell.data.photos import has_pixels, save_photo
 from showtell.dialogue import AGENT, Dialogue, Turn
 from showtell.errors import DataError
 from showtell.evaluation.predictions import Answers, gold_path
-from showtell.evaluation.reading import read_dialogues, seen_images
 from showtell.metrics.perplexity import perplexity_value
 from showtell.metrics.protocols import protocol_named
 from showtell.metrics.records import Matched, Record, read_records
 from showtell.metrics.report import Value
 from showtell.metrics.score_rows import Rows, Told
-from showtell.models.decoder import write_texts
-from showtell.models.dialogue_model import PhotoDialogueModel, to_image
+from showtell.models.decoder import Decoder
+from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.gold import described, read_gold, seen_images
+from showtell.models.respond import Responder
 
 REPLIES = 1000
 BATCH = 16  # contexts that are answered at once
@@ -78,16 +80,16 @@ def answer_dialogues(
     """Everything that the protocols score; texts and photos are the first ``most`` of each kind in
     an order that is the same for every model (None: all)."""
     answers = Answers(folder=folder)
-    model.decoding = replace(model.decoding, temperature=0.0)
+    responder = Responder(Decoder(model, decoding=replace(model.decoding, temperature=0.0)))
     if turns:
-        _answer_turns(model, dialogues, answers, seed=seed, most=most, told=told)
+        _answer_turns(responder, dialogues, answers, seed=seed, most=most, told=told)
     if whole:
-        _answer_whole(model, dialogues, answers, seed=seed, most=most, told=told)
+        _answer_whole(responder, dialogues, answers, seed=seed, most=most, told=told)
     return answers
 
 
 def _answer_turns(
-    model: PhotoDialogueModel,
+    responder: Responder,
     dialogues: Sequence[Dialogue],
     answers: Answers,
     *,
@@ -95,18 +97,22 @@ def _answer_turns(
     most: int | None,
     told: Told,
 ) -> None:
-    read = read_dialogues(model, dialogues)
+    model = responder.model
+    read = read_gold(model, described(model, dialogues))
     answers.counts["turns dropped, the oldest of dialogues too long"] = read.dropped_turns
-    for (b, k), chance in read.p_share.items():
-        chances = {"elements": [], "p_share": chance}
-        gold = {"elements": [], "share": read.shared[b, k]}
+    later = read.later_M
+    places = list(zip(read.dialogue_M[later].tolist(), read.turn_M[later].tolist(), strict=True))
+    shared, p_share = read.shared_M[later].tolist(), read.p_share_M[later].tolist()
+    for (b, k), share, chance in zip(places, shared, p_share, strict=True):
+        chances, gold = {"elements": [], "p_share": chance}, {"elements": [], "share": share}
         answers.moments.append(answers.pair(dialogues[b], k, chances, gold))
-    answers.nll = [(dialogues[b].id, nll) for (b, _), nll in read.nll.items()]
-    cases = [(b, k) for b, k in read.p_share if dialogues[b].turns[k].text.strip()]
+    nll_of = {place: nll for place, nll in read.turn_nll().items() if place[1]}
+    answers.nll = [(dialogues[b].id, nll) for (b, _), nll in nll_of.items()]
+    cases = [(b, k) for b, k in places if dialogues[b].turns[k].text.strip()]
     sampled = _sampled(cases, most)
-    texts = _texts(model, [dialogues[b].turns[:k] for b, k in sampled], seed=seed)
+    texts = _texts(responder, [dialogues[b].turns[:k] for b, k in sampled], seed=seed)
     for number, ((b, k), text) in enumerate(zip(sampled, texts, strict=True)):
-        nll, tokens = read.nll.get((b, k), (None, None))
+        nll, tokens = nll_of.get((b, k), (None, None))
         said: dict[str, Any] = {"elements": [text]} | (
             {"nll": nll, "tokens": tokens} if tokens else {}
         )
@@ -116,12 +122,12 @@ def _answer_turns(
         told("replies", number + 1, len(sampled))
     if model.painter is None:
         return
-    found = [(b, k) for b, k in read.p_share if dialogues[b].turns[k].photos]
+    found = [(b, k) for b, k in places if dialogues[b].turns[k].photos]
     cases = [(b, k) for b, k in found if has_pixels(dialogues[b].turns[k].photos[0])]
     answers.counts["photos to compare with that are missing"] = len(found) - len(cases)
     for number, (b, k) in enumerate(_sampled(cases, most)):
         photo = dialogues[b].turns[k].photos[0]
-        painted = _own_photo(model, dialogues[b].turns[:k], seed=seed + number)
+        painted = _own_photo(responder, dialogues[b].turns[:k], seed=seed + number)
         path = save_photo(painted, answers.folder / "photos" / f"{number:06}.png")
         true = gold_path(photo, answers.folder / "references" / f"{number:06}.png")
         elements: list[Any] = [photo.caption] if photo.caption.strip() else []
@@ -135,7 +141,7 @@ def _answer_turns(
 
 
 def _answer_whole(
-    model: PhotoDialogueModel,
+    responder: Responder,
     dialogues: Sequence[Dialogue],
     answers: Answers,
     *,
@@ -161,7 +167,8 @@ def _answer_whole(
             else:
                 answers.counts["photos to compare with that are missing"] += 1
         context = turns[:start]
-        reply = model.respond(context, images=seen_images(model, context), seed=seed + number)
+        images = seen_images(responder.model, context)
+        reply = responder.respond(context, images=images, seed=seed + number)
         answers.counts["turns dropped, the oldest of dialogues too long"] += reply.dropped_turns
         said: list[Any] = []
         for element in (element for turn in reply.turns for element in turn.elements):
@@ -194,26 +201,23 @@ def _sampled(cases: list, most: int | None) -> list:
 
 
 def _texts(
-    model: PhotoDialogueModel, contexts: Sequence[tuple[Turn, ...]], *, seed: int
+    responder: Responder, contexts: Sequence[tuple[Turn, ...]], *, seed: int
 ) -> Iterator[str]:
     """The model's own text turn after each context, whether or not it would rather share a photo;
     the n-th by seed + n."""
     for start in range(0, len(contexts), BATCH):
         part = contexts[start : start + BATCH]
-        images = [seen_images(model, context) for context in part]
+        images = [seen_images(responder.model, context) for context in part]
         seeds = range(seed + start, seed + start + len(part))
-        yield from write_texts(model, model.describe_all(part, images), images, seeds)
+        told = responder.describe_all(part, images)
+        yield from responder.decoder.texts_after(told, images, seeds)
 
 
-def _own_photo(model: PhotoDialogueModel, context: tuple[Turn, ...], *, seed: int) -> Image.Image:
-    images = seen_images(model, context)
-    writing, _ = model.read(model.describe(context, images), images)
-    model.open_turn(writing)
-    if model.renderer.span_ids:
-        spans = model.write_span(writing)
-    else:
-        spans = model.spoken_spans([model.write_caption(writing)])
-    return to_image(model.paint_spans(spans, seeds=[seed])[0])
+def _own_photo(responder: Responder, context: tuple[Turn, ...], *, seed: int) -> Image.Image:
+    decoder, images = responder.decoder, [seen_images(responder.model, context)]
+    writing, _ = decoder.read_all(responder.describe_all([context], images), images)
+    decoder.open_turn(writing)
+    return to_image(responder.paint_spans(decoder.announce(writing), seeds=[seed])[0])
 
 
 # ------------------------------------------------------------------------------------ the whole

@@ -30,20 +30,23 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from showtell.batch import to_pixels
 from showtell.data.storage import write_atomically
 from showtell.dialogue import AGENT, Dialogue, Photo
 from showtell.errors import DataError
 from showtell.evaluation.world import comments, first_texts, share_moments, text_turns
 from showtell.evaluation.world_photos import (
     Told,
-    described,
     gold_photos,
     images_of,
     quiet,
     spoken_photos,
 )
 from showtell.metrics.retrieval import ranks
-from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
+from showtell.models.decoder import Decoder
+from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.gold import described
+from showtell.models.respond import OpenAlbum, Responder
 from showtell.training.loop import parameter_count
 
 FORMAT = 1
@@ -135,10 +138,12 @@ def outputs_of(
     seed: int,
     most_replies: int = 400,
     most_answers: int = 150,
+    album: OpenAlbum | None = None,
     told: Told = quiet,
 ) -> Outputs:
     """Let a model speak and paint at every place (see the top of the file); a model without a
-    painter shows the photos of its open album."""
+    painter shows the photos of ``album``."""
+    responder = Responder(Decoder(model), album=album)
     began = time.perf_counter()
     told("moments", 0, 1)
     read = described(model, dialogues)  # once: a captioner takes its time
@@ -146,12 +151,14 @@ def outputs_of(
     texts = text_turns(dialogues, seed=seed, most=most_replies)
     contexts = [read[n].turns[:k] for n, k in texts]
     images = list(map(images_of, contexts))
-    replies = first_texts(model, contexts, images, seed=seed, told=told)
+    replies = first_texts(Decoder(model), contexts, images, seed=seed, told=told)
     contexts = [read[case.dialogue].turns[: len(case.context)] for case in comments(dialogues)]
     images = list(map(images_of, contexts))
-    said_of_photos = first_texts(model, contexts, images, seed=seed, what="comments", told=told)
-    own = spoken_photos(model, dialogues, read=read, seed=seed, told=told)
-    answers, shown = answers_to(model, dialogues, seed=seed, most=most_answers, told=told)
+    said_of_photos = first_texts(
+        Decoder(model), contexts, images, seed=seed, what="comments", told=told
+    )
+    own = spoken_photos(model, dialogues, read=read, seed=seed, album=album, told=told)
+    answers, shown = answers_to(responder, dialogues, seed=seed, most=most_answers, told=told)
     return Outputs(
         data=data,
         num_dialogues=len(dialogues),
@@ -211,7 +218,7 @@ def gold_answer(dialogue: Dialogue, start: int) -> tuple[str | Photo, ...]:
 
 
 def answers_to(
-    model: PhotoDialogueModel, dialogues: Sequence[Dialogue], *, seed: int, most: int, told: Told
+    responder: Responder, dialogues: Sequence[Dialogue], *, seed: int, most: int, told: Told
 ) -> tuple[list[Answer], list[Tensor]]:
     """Whole answers at ``answer_places``, and the photos in them, each (3, H, W)."""
     answers: list[Answer] = []
@@ -220,7 +227,7 @@ def answers_to(
     for number, k in places:
         context = dialogues[number].turns[:k]
         began = time.perf_counter()
-        reply = model.respond(context, images=images_of(context), seed=seed + number)
+        reply = responder.respond(context, images=images_of(context), seed=seed + number)
         seconds = time.perf_counter() - began
         elements: list[str | int] = []
         for element in (e for turn in reply.turns for e in turn.elements):
@@ -264,9 +271,6 @@ def gold_ranks(
         return None
     bridge = model.bridge
     keys_NE = torch.cat(
-        [
-            bridge.photo_keys(bridge.features(part_N3HW))  # type: ignore[operator]
-            for part_N3HW in gold_photos(dialogues).split(64)
-        ]
+        [bridge.photo_keys(part_N3HW) for part_N3HW in gold_photos(dialogues).split(64)]
     )
     return ranks((query_NE @ keys_NE.mT).cpu(), range(len(keys_NE))).tolist()

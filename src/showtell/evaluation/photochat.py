@@ -38,7 +38,7 @@ from showtell.metrics.moment import (
 )
 from showtell.metrics.report import Reported, Value
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.models.share_chance import share_chances
+from showtell.models.gold import share_chances
 from showtell.recipes.photochat_task import calibrated, rendered_moments
 
 REPLIES = 1000

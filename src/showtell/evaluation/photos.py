@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from showtell.batch import to_image
 from showtell.data.photos import load_photo, square
 from showtell.dialogue import Photo
 from showtell.errors import DataError
@@ -21,9 +22,11 @@ from showtell.metrics.encoders import ClipEncoder
 from showtell.metrics.report import Value, mean_value
 from showtell.metrics.retrieval import ranks, retrieval_values
 from showtell.metrics.text import text_values
-from showtell.models.dialogue_model import PhotoDialogueModel, to_image
+from showtell.models.decoder import Decoder
+from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Conditioning
+from showtell.models.respond import Responder
 
 Told = Callable[[int, int], None]
 
@@ -74,9 +77,10 @@ def write_captions(
     model: PhotoDialogueModel, photos: Sequence[Photo], *, side: int, told: Told
 ) -> list[str]:
     """What the model sees in each photo, greedy."""
-    said = []
+    said: list[str] = []
+    responder = Responder(Decoder(model))
     for n, photo in enumerate(photos):
-        said.append(model.caption(photo, square(load_photo(photo.path or ""), side)))
+        said += responder.captions([photo], [square(load_photo(photo.path or ""), side)])
         told(n + 1, len(photos))
     return said
 

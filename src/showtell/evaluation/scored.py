@@ -16,6 +16,7 @@ from torch import Tensor
 from photoworld.oracle import NUM_FEATURES, AttributeReader
 from photoworld.scenes import ATTRIBUTES
 from photoworld.talk import world_dialogue
+from showtell.batch import to_image, to_pixels
 from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, Dialogue
 from showtell.errors import DataError
@@ -29,7 +30,6 @@ from showtell.metrics.report import Value
 from showtell.metrics.similarity import cosines, mmdialog_relevance, sentence_similarity
 from showtell.metrics.text import psdg_counts, rouge_l_f1
 from showtell.metrics.text_meteor import meteor, meteor_exact_stem
-from showtell.models.dialogue_model import to_image, to_pixels
 
 FEW_PHOTOS = 2000  # below it FID and IS are left out
 OTHER_SEEDS = 150_000  # test dialogues whose photos stand for "other real photos"

@@ -9,22 +9,26 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from showtell.batch import to_image
 from showtell.data.missing import MissingPhotos, Paint
 from showtell.data.photos import save_photo
 from showtell.dialogue import Dialogue, Photo
+from showtell.models.decoder import Decoder
+from showtell.models.respond import Responder
 from showtell.papers import load_model
 
 
 def caption_painter(model: str, folder: Path) -> Paint:
     """Paints a photo's caption into ``folder``; the same photo every time, and only once."""
-    painter = load_model(model)
+    responder = Responder(Decoder(load_model(model)))
 
     def paint(photo: Photo, dialogue: Dialogue) -> str:
         digest = hashlib.sha256(f"{photo.id}\n{photo.caption}".encode()).hexdigest()[:16]
         path = folder / f"{digest}.png"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            save_photo(painter.paint_caption(photo.caption, seed=int(digest[:7], 16)), path)
+            (painted,) = responder.paint_captions([photo.caption], seeds=[int(digest[:7], 16)])
+            save_photo(to_image(painted), path)
         return str(path)
 
     return paint

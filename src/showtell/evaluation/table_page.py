@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from showtell.batch import to_image
 from showtell.data.photos import save_photo
 from showtell.data.storage import write_atomically
 from showtell.errors import DataError, MissingDependency
@@ -21,7 +22,6 @@ from showtell.evaluation.table import COLUMNS, NO_SYSTEM, NOT_RUN, Cell, Column,
 from showtell.metrics.paired import Difference
 from showtell.metrics.pictures import contact_sheet
 from showtell.metrics.report import Value
-from showtell.models.dialogue_model import to_image
 
 _HEAD = """\
 Better is higher where the arrow points up (↑), lower where down (↓). In brackets stands the 95%

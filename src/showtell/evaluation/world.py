@@ -14,19 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from photoworld.oracle import NUM_FEATURES, AttributeReader
 from photoworld.scenes import DEV_SEEDS
 from photoworld.talk import named_attributes, world_dialogue
-from showtell.data.photos import photo_image
+from showtell.batch import to_image
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
-from showtell.evaluation.reading import read_gold
 from showtell.evaluation.world_photos import (
     Told,
     attribute_values,
     ceilings,
-    described,
     gold_photos,
     images_of,
     paint_orders,
@@ -39,9 +36,10 @@ from showtell.metrics.moment import best_threshold, keyword_score, moment_values
 from showtell.metrics.photos import frechet_distance
 from showtell.metrics.report import Value, mean_value
 from showtell.metrics.text import distinct_n, text_values
-from showtell.models.decoder import write_texts
-from showtell.models.dialogue_model import PhotoDialogueModel, to_image, to_pixels
-from showtell.prompt import IGNORED, Rendered, Renderer
+from showtell.models.decoder import Decoder
+from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.gold import described, read_gold
+from showtell.prompt import Renderer
 
 # ---------------------------------------------------------------------------------- the moment
 
@@ -77,53 +75,24 @@ def share_moments(
 
     ``read``: the dialogues as ``described`` has them for this model; None: they are described here.
     """
-    read = described(model, dialogues) if read is None else read
-    columns: dict[str, list] = {k: [] for k in ("shared", "p", "star", "dialogue", "unseen")}
-    total, count = 0.0, 0
-    word_nll, words = [], []
-    batch_size = batch_size or rows_at_once(model, on_cpu=32)
-    for start in range(0, len(dialogues), batch_size):
-        part = dialogues[start : start + batch_size]
-        rows = [model.renderer.render(d) for d in read[start : start + batch_size]]
-        pixels = (lambda photo: to_pixels(photo_image(photo))) if model.photo_encoder else None
-        gold = read_gold(model, rows, pixels_of=pixels)
-        columns["p"] += gold.p_share_M
-        for number, (row, dialogue) in enumerate(zip(rows, part, strict=True)):
-            for moment in row.moments:
-                turn = dialogue.turns[moment.turn]
-                before = dialogue.turns[moment.turn - 1].labels if moment.turn else {}
-                columns["shared"].append(moment.shared)
-                columns["star"].append(turn.labels.get("p_share", np.nan))
-                columns["dialogue"].append(start + number)
-                columns["unseen"].append(bool(before.get("unseen", False)))
-        total += float(gold.nll_G.sum())
-        count += len(gold.nll_G)
-        is_word_BT = _words_of_turns(model.renderer, rows, gold.labels_BT)
-        is_word_G = is_word_BT[gold.row_G, gold.at_G]
-        zeros_B = torch.zeros(len(part))
-        word_nll += zeros_B.index_add(0, gold.row_G, gold.nll_G * is_word_G).tolist()
-        words += zeros_B.index_add(0, gold.row_G, is_word_G.float()).tolist()
+    if read is None:
+        read = described(model, dialogues)
+    gold = read_gold(model, read, batch_size=batch_size or rows_at_once(model, on_cpu=32))
+    places = list(zip(gold.dialogue_M.tolist(), gold.turn_M.tolist(), strict=True))
+    turns = [dialogues[b].turns[k] for b, k in places]
+    before = [dialogues[b].turns[k - 1].labels if k else {} for b, k in places]
+    word_nll_B, words_B = gold.word_nll()
     return Moments(
-        shared_M=np.array(columns["shared"], dtype=bool),
-        p_share_M=np.array(columns["p"]),
-        p_star_M=np.array(columns["star"]),
-        dialogue_M=np.array(columns["dialogue"]),
-        unseen_M=np.array(columns["unseen"], dtype=bool),
-        token_nll=total / max(1, count),
-        num_tokens=count,
-        word_nll_B=np.array(word_nll),
-        words_B=np.array(words),
+        shared_M=gold.shared_M,
+        p_share_M=gold.p_share_M,
+        p_star_M=np.array([turn.labels.get("p_share", np.nan) for turn in turns]),
+        dialogue_M=gold.dialogue_M,
+        unseen_M=np.array([bool(labels.get("unseen", False)) for labels in before], dtype=bool),
+        token_nll=gold.total_nll / max(1, gold.num_tokens),
+        num_tokens=gold.num_tokens,
+        word_nll_B=word_nll_B,
+        words_B=words_B,
     )
-
-
-def _words_of_turns(renderer: Renderer, rows: Sequence[Rendered], labels_BT: Tensor) -> Tensor:
-    """(B, T) bool: trained words, but no mark of ours and nothing of what announces a photo."""
-    special = torch.tensor([IGNORED, *renderer.special])
-    words_BT = ~torch.isin(labels_BT, special)
-    for b, row in enumerate(rows):
-        for place in row.spans:
-            words_BT[b, place.start : place.stop] = False
-    return words_BT
 
 
 def moment_report(
@@ -261,19 +230,18 @@ def seeing_report(
     cases = comments(dialogues)
     images = [images_of(case.context) for case in cases]
     contexts = [read[case.dialogue].turns[: len(case.context)] for case in cases]
-    replies = first_texts(model, contexts, images, seed=seed, told=told)
+    replies = first_texts(Decoder(model), contexts, images, seed=seed, told=told)
     blind = []
     if model.photo_encoder is not None:
         grey = Image.new("RGB", (64, 64), (128, 128, 128))
         unseen = [{**i, case.photo.id: grey} for i, case in zip(images, cases, strict=True)]
-        blind = first_texts(model, contexts, unseen, seed=seed, what="blind replies", told=told)
-    renderer = model.renderer
-    model.renderer = Renderer(
-        model.language.tokenizer, dataclasses.replace(renderer.config, perceive="caption")
-    )
+        blind = first_texts(
+            Decoder(model), contexts, unseen, seed=seed, what="blind replies", told=told
+        )
+    reads_captions = dataclasses.replace(model.renderer.config, perceive="caption")
+    by_caption = Decoder(model, renderer=Renderer(model.language.tokenizer, reads_captions))
     gold = [case.context for case in cases]
-    captioned = first_texts(model, gold, images, seed=seed, what="from captions", told=told)
-    model.renderer = renderer
+    captioned = first_texts(by_caption, gold, images, seed=seed, what="from captions", told=told)
     rng = random.Random(seed)
     others = [rng.choice(cases).photo.labels["scene"] for _ in cases]
     scenes = [case.photo.labels["scene"] for case in cases]
@@ -298,7 +266,7 @@ def seeing_report(
 
 
 def first_texts(
-    model: PhotoDialogueModel,
+    decoder: Decoder,
     contexts: Sequence[tuple[Turn, ...]],
     images: Sequence[Mapping[str, Image.Image]],
     *,
@@ -309,11 +277,11 @@ def first_texts(
     """The model's next text turn in each dialogue, whether or not it would rather share a photo;
     the n-th by seed + n."""
     said: list[str] = []
-    size = rows_at_once(model)
+    size = rows_at_once(decoder.model)
     for start in range(0, len(contexts), size):
         part = slice(start, start + size)
         seeds = range(seed + start, seed + start + len(contexts[part]))
-        said += write_texts(model, contexts[part], images[part], list(seeds))
+        said += decoder.texts_after(contexts[part], images[part], list(seeds))
         told(what, len(said), len(contexts))
     return said
 
@@ -345,7 +313,7 @@ def reply_report(
     cases = text_turns(dialogues, seed=seed, most=most)
     contexts = [read[number].turns[:k] for number, k in cases]
     images = list(map(images_of, contexts))
-    said = first_texts(model, contexts, images, seed=seed, what="text", told=told)
+    said = first_texts(Decoder(model), contexts, images, seed=seed, what="text", told=told)
     gold = [dialogues[number].turns[k].text for number, k in cases]
     values: dict[str, Value] = {}
     for protocol in ("psdg", "standard"):

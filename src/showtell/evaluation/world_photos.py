@@ -6,7 +6,6 @@ filters them.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,11 +16,14 @@ from torch import Tensor
 
 from photoworld.oracle import AttributeReader
 from photoworld.scenes import ATTRIBUTES
-from showtell.album.retrieval import retrieve
-from showtell.data.photos import load_photo, photo_image, square
+from showtell.batch import to_pixels
+from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, Dialogue, Turn
 from showtell.metrics.report import Value, mean_value
-from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
+from showtell.models.decoder import Decoder
+from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.gold import described
+from showtell.models.respond import OpenAlbum, Responder
 
 Told = Callable[[str, int, int], None]
 BATCH, BATCH_ON_GPU = 16, 128  # dialogues that are answered at once
@@ -35,18 +37,6 @@ def rows_at_once(model: PhotoDialogueModel, *, on_cpu: int = BATCH) -> int:
 
 def quiet(what: str, done: int, total: int) -> None:
     """No progress."""
-
-
-def described(model: PhotoDialogueModel, dialogues: Sequence[Dialogue]) -> list[Dialogue]:
-    """For a model that reads captions: the user's photos as its own captioner describes them."""
-    if model.captioner is None:
-        return list(dialogues)
-    contexts = [dialogue.turns for dialogue in dialogues]
-    told = model.describe_all(contexts, list(map(images_of, contexts)))
-    return [
-        dataclasses.replace(dialogue, turns=turns)
-        for dialogue, turns in zip(dialogues, told, strict=True)
-    ]
 
 
 def images_of(turns: Sequence[Turn]) -> dict[str, Image.Image]:
@@ -109,10 +99,10 @@ def paint_orders(
     model: PhotoDialogueModel, orders: Sequence[Order], *, told: Told = quiet
 ) -> Tensor:
     """The painted photos, (N, 3, H, W); each from its own seed."""
-    parts, size = [], rows_at_once(model, on_cpu=32)
+    responder, parts, size = Responder(Decoder(model)), [], rows_at_once(model, on_cpu=32)
     for start in range(0, len(orders), size):
         part = orders[start : start + size]
-        painted = model.paint_captions([o.caption for o in part], seeds=[o.seed for o in part])
+        painted = responder.paint_captions([o.caption for o in part], seeds=[o.seed for o in part])
         parts.append(painted.cpu())
         told("painting", min(start + size, len(orders)), len(orders))
     return torch.cat(parts)
@@ -207,16 +197,17 @@ def spoken_photos(
     seed: int,
     read: Sequence[Dialogue] | None = None,
     batch_size: int | None = None,
+    album: OpenAlbum | None = None,
     told: Told = quiet,
 ) -> SpokenPhotos:
     """At gold photo moments and gold contexts, what the model itself describes and paints, or,
-    without a painter, the nearest photo of its open album.
+    without a painter, the nearest photo of ``album``.
 
     ``read``: the dialogues as ``described`` has them for this model; None: they are described here.
     """
     read = described(model, dialogues) if read is None else read
     batch_size = batch_size or rows_at_once(model)
-    orders: list[Order] = []
+    decoder, orders = Decoder(model), []
     photos, queries = [], []
     gold = [
         (number, k)
@@ -227,15 +218,13 @@ def spoken_photos(
     for start in range(0, len(gold), batch_size):
         part = gold[start : start + batch_size]
         contexts = [read[number].turns[:k] for number, k in part]
-        writing, _ = model.read_all(contexts, [images_of(context) for context in contexts])
-        model.open_turn(writing)
-        if model.renderer.span_ids:
-            said, captions = model.write_span(writing), [""] * len(part)
-        else:
-            captions = model.write_captions(writing)
-            said = model.spoken_spans(captions)
+        writing, _ = decoder.read_all(contexts, [images_of(context) for context in contexts])
+        decoder.open_turn(writing)
+        said = decoder.announce(writing)
         seeds = list(range(seed + start, seed + start + len(part)))
-        for (number, k), context, caption, own in zip(part, contexts, captions, seeds, strict=True):
+        for (number, k), context, caption, own in zip(
+            part, contexts, said.captions, seeds, strict=True
+        ):
             photo = dialogues[number].turns[k].photos[0]
             orders.append(
                 Order(
@@ -247,14 +236,13 @@ def spoken_photos(
                     dialogue=number,
                 )
             )
-        if hasattr(model.bridge, "query"):
-            queries.append(model.bridge.query(said.after_NKD))  # type: ignore[operator]
+        if model.bridge.query_width is not None:
+            queries.append(model.bridge.query(said))
         if model.painter is not None:
-            photos.append(model.paint_spans(said, seeds=seeds).cpu())
-        elif (opened := model.open_photos) is not None:
-            nearest = [hits[0].photo.path for hits in retrieve(model, said, opened.album)]
-            found = [square(load_photo(opened.folder / str(p)), opened.photo_size) for p in nearest]
-            photos.append(torch.stack([to_pixels(image) for image in found]))
+            photos.append(Responder(decoder).paint_spans(said, seeds=seeds).cpu())
+        elif album is not None:
+            found = [album.nearest(each[None], cut_off=-2.0) for each in queries[-1]]
+            photos.append(torch.stack([to_pixels(image) for _, image in filter(None, found)]))
         told("own photos", len(orders), len(gold))
     return SpokenPhotos(
         orders=orders,

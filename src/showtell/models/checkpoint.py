@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from showtell.config import from_plain, to_plain
 from showtell.errors import CheckpointError, StorageError, did_you_mean
@@ -45,7 +46,6 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
 
     Raises StorageError; what existed before is then unharmed.
     """
-    from showtell.papers.gill_decision import head_of
 
     fresh = folder.with_name(folder.name + ".new")
     try:
@@ -57,10 +57,7 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
         if isinstance(model.painter, LatentDiffusionPainter | VqPainter):
             model.painter.save_pretrained(fresh / "painter")
         if any(True for _ in model.bridge.parameters()):
-            state = model.bridge.state_dict()
-            save_file({n: value.contiguous().cpu() for n, value in state.items()}, fresh / BRIDGE)
-        if (head := head_of(getattr(model.bridge, "decide", None))) is not None:
-            head.save_pretrained(fresh)
+            _save_bridge(model.bridge, fresh)
         if model.captioner is not None:
             save_model(model.captioner, fresh / "captioner", recipe=recipe)
         description = {
@@ -69,7 +66,7 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
             "card": model.card,
             "decoding": to_plain(model.decoding),
             "renderer": to_plain(model.renderer.config),
-            "bridge": to_plain(getattr(model.bridge, "config", None)),
+            "bridge": to_plain(model.bridge.config),
             "recipe": recipe,
         }
         (fresh / "showtell.json").write_text(json.dumps(description, indent=2) + "\n")
@@ -110,6 +107,18 @@ def model_folder(name_or_path: str) -> Path:
     )
 
 
+def _save_bridge(bridge: Bridge, folder: Path) -> None:
+    """What it has learnt, and in files of their own what it keeps ``apart``."""
+    files = {"": BRIDGE, **bridge.apart}
+    states: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in files}
+    for name, value in bridge.state_dict().items():
+        prefix = max((each for each in files if name.startswith(each)), key=len)
+        states[prefix][name.removeprefix(prefix)] = value.contiguous().cpu()
+    for prefix, state in states.items():
+        if state:
+            save_file(state, folder / files[prefix])
+
+
 def read_description(folder: Path) -> dict[str, Any]:
     """showtell.json of a model folder. Raises CheckpointError."""
     path = folder / "showtell.json"
@@ -147,7 +156,6 @@ def load_model_folder(
 
     Raises CheckpointError if a part is missing, broken or does not fit the others.
     """
-    from showtell.papers.gill_decision import DecisionHead
 
     description = read_description(folder)
     language = LanguageModel.from_pretrained(folder / "language_model", dtype=dtype)
@@ -181,7 +189,12 @@ def load_model_folder(
     bridge = bridge_of(description["bridge"], language)
     if any(True for _ in bridge.parameters()):
         try:
-            bridge.load_state_dict(load_file(folder / BRIDGE))
+            state = load_file(folder / BRIDGE)
+            for prefix, file in bridge.apart.items():
+                if (folder / file).is_file():
+                    rest = load_file(folder / file)
+                    state |= {prefix + name: value for name, value in rest.items()}
+            bridge.load_state_dict(state)
         except (OSError, SafetensorError, RuntimeError) as error:
             raise CheckpointError(
                 f'the bridge in "{folder}" cannot be read ({type(error).__name__}: {error}); '
@@ -192,12 +205,6 @@ def load_model_folder(
         if (folder / "captioner").is_dir()
         else None
     )
-    seer = photo_encoder or (captioner.photo_encoder if captioner is not None else None)
-    if hasattr(bridge, "features") and hasattr(seer, "features"):
-        # GILL compares its query with what the vision encoder sees.
-        bridge.features = seer.features  # type: ignore[union-attr, assignment]
-    if hasattr(bridge, "decide") and (folder / DECISION).is_file():
-        bridge.decide = DecisionHead.from_pretrained(folder).p_retrieve  # type: ignore[assignment]
     return PhotoDialogueModel(
         captioner=captioner,
         language=language,

@@ -189,6 +189,11 @@ class CrossAttentionPhotoEncoder(nn.Module):
         return self.project.out_features
 
     @property
+    def image_size(self) -> int:
+        """Pixels a side of the photos that it was made for."""
+        return int(self.vision.config.image_size)
+
+    @property
     def feature_width(self) -> int:
         """F, of ``features``."""
         return int(self.vision.config.hidden_size)

@@ -1,44 +1,179 @@
-"""What the LLM writes, B dialogues at once: texts, captions, the bridge's own tokens.
+"""Decoder: what the LLM reads and writes, B dialogues at once, each with its own photos.
 
-Rows end at different words, and wait for the others; a row's words are what it would say alone.
+Rows end at different words, and wait for the others: a row that has nothing to read meanwhile reads
+padding, which a mask hides from then on, and so is what makes up for several lengths. So a row
+stands where it would stand alone, and says what it would say alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.dialogue import Turn
+from showtell.batch import to_pixels
+from showtell.data.photos import square
+from showtell.dialogue import AGENT, Turn
 from showtell.errors import GenerationError
+from showtell.models.cross_attention import AttendedPhotos, seen_on
+from showtell.models.dialogue_model import Decoding, PhotoDialogueModel, share_logit
 from showtell.models.parts import PhotoSpans
-from showtell.models.reading import Reader, Writing
-
-if TYPE_CHECKING:
-    from showtell.models.respond import Decoding
+from showtell.models.writing import Writing
+from showtell.prompt import Rendered, Renderer
 
 ToldRow = Callable[[int, str], None]
+Images = Mapping[str, Image.Image]  # of a dialogue's photos, by their ids
 
 
-class Writer(Reader):
-    """The part of ``PhotoDialogueModel`` that writes."""
+class Decoder:
+    """A model with the settings it writes by; its own, unless others are given."""
 
-    decoding: Decoding
-    name: str
+    def __init__(
+        self,
+        model: PhotoDialogueModel,
+        *,
+        decoding: Decoding | None = None,
+        renderer: Renderer | None = None,
+    ) -> None:
+        self.model = model
+        self.language = model.language
+        self.decoding = decoding or model.decoding
+        self.renderer = renderer or model.renderer
 
-    def write_text(
+    # ---------------------------------------------------------------------------------- reading
+
+    @torch.no_grad()
+    def read_all(
+        self, contexts: Sequence[Sequence[Turn]], images: Sequence[Images]
+    ) -> tuple[Writing, list[int]]:
+        """The LLM's state after each context, and how many of its oldest turns did not fit."""
+        sees = self.model.photo_encoder is not None
+        rows = [
+            self.renderer.render_turns(
+                turns, has_pixels=lambda photo, own=own: sees and photo.id in own
+            )  # type: ignore[misc]
+            for turns, own in zip(contexts, images, strict=True)
+        ]
+        groups = _alike([len(row.ids) for row in rows])
+        parts = [
+            (group, self._read_rows([rows[n] for n in group], [images[n] for n in group]))
+            for group in groups
+        ]
+        writing = parts[0][1]
+        if len(parts) > 1:
+            writing.become(parts)
+        return writing, [row.dropped_turns for row in rows]
+
+    def _read_rows(self, rows: Sequence[Rendered], images: Sequence[Images]) -> Writing:
+        """Dialogues of about the same length, padded on the left to the longest."""
+        num_rows, length = len(rows), max(len(row.ids) for row in rows)
+        pads = [length - len(row.ids) for row in rows]
+        pad_id = self.language.tokenizer.pad_token_id
+        column = self.language.column
+        ids_BT = column([[pad_id] * pad + row.ids for pad, row in zip(pads, rows, strict=True)])
+        seen = [(b, place) for b, row in enumerate(rows) for place in row.seen]
+        embeds_BTD, photos = self.language.embed(ids_BT), None
+        if seen:
+            embeds_BTD, photos = self.model.put_photos(
+                embeds_BTD,
+                self._perceive([images[b][place.photo.id] for b, place in seen]),
+                row_P=column([b for b, _ in seen]),
+                start_P=column([pads[b] + place.start for b, place in seen]),
+            )
+        writing = Writing(
+            cache=self.language.new_cache(num_rows),
+            mask_BT=ids_BT.new_zeros((num_rows, 0), dtype=torch.bool),
+            hidden_BD=embeds_BTD[:, -1],
+            logits_BV=embeds_BTD.new_empty((num_rows, 0), dtype=torch.float32),
+        )
+        mask_BT = torch.arange(length, device=ids_BT.device) >= column(pads)[:, None]
+        self._push_embeds(writing, embeds_BTD, mask_BT=mask_BT, photos=photos)
+        return writing
+
+    def open_turn(self, writing: Writing, rows_B: Tensor | None = None) -> None:
+        """It is the agent's turn; the next logits say [IMG] or a word."""
+        self.push(writing, [self.renderer.roles[AGENT]], rows_B)
+
+    def p_share(self, writing: Writing) -> Tensor:
+        """P([IMG]) in each row, (B,)."""
+        return share_logit(writing.logits_BV, self.renderer.img).sigmoid()
+
+    def push(
+        self, writing: Writing, ids: Sequence[int], rows_B: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Read the same tokens in each of ``rows_B``; the tokens' embeddings and states."""
+        rows_B = writing.all_rows_B if rows_B is None else rows_B
+        return self._push_ids(writing, self.language.column([list(ids)] * len(rows_B)), rows_B)
+
+    @torch.no_grad()
+    def push_photos(self, writing: Writing, shown: Sequence[Image.Image], rows_B: Tensor) -> None:
+        """The photos that ``rows_B`` have shared, one each, as they see them from now on."""
+        num_tokens = self.renderer.config.num_photo_tokens
+        ids_BQ = self.language.column([[self.renderer.photo] * num_tokens] * len(rows_B))
+        embeds_BQD = self.language.embed(ids_BQ)
+        row_P = rows_B.nonzero()[:, 0]
+        embeds_BQD, photos = self.model.put_photos(
+            embeds_BQD, self._perceive(shown), row_P=row_P, start_P=torch.zeros_like(row_P)
+        )
+        mask_BQ = rows_B[:, None].expand(ids_BQ.shape)
+        self._push_embeds(writing, embeds_BQD, mask_BT=mask_BQ, photos=photos)
+
+    def _push_ids(self, writing: Writing, ids_BT: Tensor, rows_B: Tensor) -> tuple[Tensor, Tensor]:
+        embeds_BTD = self.language.embed(ids_BT)
+        mask_BT = rows_B[:, None].expand(ids_BT.shape)
+        return embeds_BTD, self._push_embeds(writing, embeds_BTD, mask_BT=mask_BT)
+
+    @torch.no_grad()
+    def _push_embeds(
         self,
         writing: Writing,
+        embeds_BTD: Tensor,
         *,
-        generator: torch.Generator,
-        on_text: Callable[[str], None] | None = None,
-    ) -> str:
-        """Sample a text turn until <|end|>; the state ends after it."""
-        on_row = (lambda row, piece: on_text(piece)) if on_text else None
-        return self.write_texts(writing, generators=[generator], on_text=on_row)[0]
+        mask_BT: Tensor,
+        photos: AttendedPhotos | None = None,
+    ) -> Tensor:
+        """Read on; the states (B, T, D). A row whose mask ends with False keeps its own."""
+        read_B = writing.mask_BT.sum(1)
+        writing.mask_BT = torch.cat([writing.mask_BT, mask_BT], dim=1)
+        if writing.slots_BS is not None or photos is not None:
+            photos, writing.slots_BS = seen_on(writing.slots_BS, photos, length=mask_BT.shape[1])
+        padded = not bool(writing.mask_BT.all())
+        states_BTD = self.language.read(
+            embeds_BTD,
+            writing.cache,
+            mask_BT=writing.mask_BT if padded else None,
+            positions_BT=(read_B[:, None] + mask_BT.cumsum(1) - 1).clamp_min(0) if padded else None,
+            photos=photos,
+        )
+        real_B = mask_BT[:, -1:]
+        writing.hidden_BD = states_BTD[:, -1].where(real_B, writing.hidden_BD)
+        writing.logits_BV = self.language.head(writing.hidden_BD).float()
+        return states_BTD
+
+    def _perceive(self, shown: Sequence[Image.Image]) -> Tensor:
+        """Photos of any size, squared to the side that the photo encoder was made for."""
+        encoder = self.model.photo_encoder
+        assert encoder is not None
+        size = (encoder.image_size, encoder.image_size)
+        squares = [each if each.size == size else square(each, size[0]) for each in shown]
+        return encoder(torch.stack([to_pixels(each) for each in squares]))
+
+    # ---------------------------------------------------------------------------------- writing
+
+    def texts_after(
+        self,
+        contexts: Sequence[Sequence[Turn]],
+        images: Sequence[Images],
+        seeds: Sequence[int],
+    ) -> list[str]:
+        """The agent's next text turn in each dialogue, whether or not it would rather share a
+        photo; each by its own seed."""
+        writing, _ = self.read_all(contexts, images)
+        self.open_turn(writing)
+        dice = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return self.write_texts(writing, generators=dice)
 
     @torch.no_grad()
     def write_texts(
@@ -49,34 +184,31 @@ class Writer(Reader):
         rows_B: Tensor | None = None,
         on_text: ToldRow | None = None,
     ) -> list[str]:
-        """The same for each row, or for those of ``rows_B`` (bool; "" for the others)."""
-        settings = self.decoding
+        """Sample a text turn until <|end|> in each row, or in those of ``rows_B`` (bool; "" for the
+        others); the state ends after it. ``on_text`` hears a row's number with each piece."""
         return self._write(
             writing,
             stop=self.renderer.end,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
+            temperature=self.decoding.temperature,
+            top_p=self.decoding.top_p,
             generators=generators,
             rows_B=rows_B,
             on_text=on_text,
         )
 
-    def write_caption(self, writing: Writing) -> str:
-        """The words between [IMG] and [/IMG]; the state ends after [/IMG].
+    @torch.no_grad()
+    def write_captions(self, writing: Writing, *, rows_B: Tensor | None = None) -> list[str]:
+        """The words between [IMG] and [/IMG] in each row, or in those of ``rows_B`` (bool; "" for
+        the others); the state ends after [/IMG].
 
         Raises GenerationError where the bridge has its own tokens: there are no words then.
         """
-        return self.write_captions(writing)[0]
-
-    @torch.no_grad()
-    def write_captions(self, writing: Writing, *, rows_B: Tensor | None = None) -> list[str]:
-        """The same for each row, or for those of ``rows_B`` (bool; "" for the others)."""
         if self.renderer.span_ids:
             raise GenerationError(
-                f'"{self.name}" announces photos by tokens without words, so it has no caption to '
-                "write; use a model whose bridge reads captions"
+                f'"{self.model.name}" announces photos by tokens without words, so it has no '
+                "caption to write; use a model whose bridge reads captions"
             )
-        self._push(writing, [self.renderer.img], rows_B)
+        self.push(writing, [self.renderer.img], rows_B)
         return self._write(
             writing,
             stop=self.renderer.close,
@@ -96,9 +228,9 @@ class Writer(Reader):
         rows_B = writing.all_rows_B if rows_B is None else rows_B
         before_BD = writing.hidden_BD
         # they are known beforehand, so the LLM reads them in one go
-        embeds_BKD, after_BKD = self._push(writing, list(self.renderer.span_ids), rows_B)
+        embeds_BKD, after_BKD = self.push(writing, self.renderer.span_ids, rows_B)
         before_BKD = torch.cat([before_BD[:, None], after_BKD[:, :-1]], dim=1)
-        ids_NK = self._column([list(self.renderer.span_ids)] * int(rows_B.sum()))
+        ids_NK = self.language.column([list(self.renderer.span_ids)] * int(rows_B.sum()))
         return PhotoSpans(
             ids_NK=ids_NK,
             mask_NK=torch.ones_like(ids_NK).bool(),
@@ -110,6 +242,15 @@ class Writer(Reader):
         )
 
     @torch.no_grad()
+    def announce(self, writing: Writing, *, rows_B: Tensor | None = None) -> PhotoSpans:
+        """A photo announced in each row, or in those of ``rows_B`` (bool), in the bridge's way:
+        by its tokens, whose captions are "", or by a caption of the LLM's own."""
+        if self.renderer.span_ids:
+            return self.write_span(writing, rows_B=rows_B)
+        chosen_B = writing.all_rows_B if rows_B is None else rows_B
+        captions = self.write_captions(writing, rows_B=rows_B)
+        return self.model.spoken_spans([captions[b] for b in chosen_B.nonzero()[:, 0].tolist()])
+
     def _write(
         self,
         writing: Writing,
@@ -164,7 +305,7 @@ class Writer(Reader):
             self._push_ids(now, tokens_B[:, None], going_B)
         if parts:
             writing.become([*parts, (numbers, now)])
-        self._push(writing, [stop], rows_B)
+        self.push(writing, [stop], rows_B)
         return [decode(row).strip() for row in ids]
 
     def _choose(
@@ -185,26 +326,20 @@ class Writer(Reader):
         for b in rows_B.nonzero()[:, 0].tolist():
             if not bool(torch.isfinite(p_BV[b]).all()):
                 raise GenerationError(
-                    f'"{self.name}" gave logits that are not numbers; its weights are damaged; '
-                    "copy or train it again"
+                    f'"{self.model.name}" gave logits that are not numbers; its weights are '
+                    "damaged; copy or train it again"
                 )
             place = torch.multinomial(p_BV[b], 1, generator=generators[b])
             chosen_B[b] = order_BV[b, int(place)]
         return chosen_B
 
 
-def write_texts(
-    model: Writer,
-    contexts: Sequence[tuple[Turn, ...]],
-    images: Sequence[Mapping[str, Image.Image]],
-    seeds: Sequence[int],
-) -> list[str]:
-    """The agent's next text turn in each dialogue, whether or not it would rather share a photo.
-
-    What ``read``, ``open_turn`` and ``write_text`` write one by one with a generator of each seed.
-    """
-    writing, _ = model.read_all(contexts, images)
-    model.open_turn(writing)
-    return model.write_texts(
-        writing, generators=[torch.Generator().manual_seed(seed) for seed in seeds]
-    )
+def _alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Numbers of dialogues to read together: little of what is read is padding. Each group keeps
+    the order of the dialogues."""
+    groups: list[list[int]] = []
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        if not groups or lengths[number] < 0.7 * lengths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(number)
+    return [sorted(group) for group in groups]

@@ -1,5 +1,5 @@
 """PhotoDialogueModel: the parts composed. ``forward`` is the papers' figure (2408.08650, Fig. 2);
-``respond`` walks the same line word by word (``answering.py``, and below it ``writing.py``)."""
+a Responder (``respond.py``) walks the same line word by word."""
 
 from __future__ import annotations
 
@@ -9,28 +9,35 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from showtell.batch import Batch, collate
 from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.errors import ConfigError
-from showtell.models.cross_attention import has_cross_attention
+from showtell.models.cross_attention import AttendedPhotos, attended_photos, has_cross_attention
 from showtell.models.language import LanguageModel
 from showtell.models.parts import Bridge, Painter, PhotoEncoder, PhotoSpans, PhotoTargets
-from showtell.models.pixels import to_image, to_pixels
-from showtell.models.reading import share_logit
-from showtell.models.respond import Answerer, Decoding, Reply
 from showtell.prompt import IGNORED, Renderer
 
-__all__ = [
-    "Decoding",
-    "LanguageStates",
-    "PhotoDialogueModel",
-    "Reply",
-    "share_logit",
-    "to_image",
-    "to_pixels",
-]
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How an answer is written and painted. ``share_threshold`` is set on held-out dialogues.
+
+    With an album: its nearest photo is shared where the bridge's decision, if it has one, is at
+    least ``retrieve_threshold`` and the cosine at least ``album_cut_off``; else one is painted.
+    """
+
+    temperature: float = 0.7
+    top_p: float = 0.9
+    caption_temperature: float = 0.0
+    max_new_tokens: int = 60
+    max_turns: int = 3
+    share_threshold: float = 0.5
+    num_steps: int = 20
+    guidance: float = 3.0
+    retrieve_threshold: float = 0.5
+    album_cut_off: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +48,12 @@ class LanguageStates:
     hidden_BTD: Tensor
 
 
-class PhotoDialogueModel(Answerer):
-    """Perceive, splice, run the LLM once, gather spans, bridge, losses."""
+class PhotoDialogueModel(nn.Module):
+    """Perceive, splice, run the LLM once, gather spans, bridge, losses.
+
+    ``decoding`` is what it answers by unless another is given; ``captioner`` the pipeline's third
+    model, which tells in words what a photo shows.
+    """
 
     def __init__(
         self,
@@ -66,7 +77,9 @@ class PhotoDialogueModel(Answerer):
         self.name = name
         self.card = dict(card or {})
         self.decoding = decoding or Decoding()
-        self.captioner = captioner  # the pipeline's third model: tells in words what a photo shows
+        self.captioner = captioner
+        if (seer := self.seer) is not None:
+            bridge.see_by(seer)
         for key in ("span_tokens", "span_trained"):
             wanted, said = getattr(bridge, key), getattr(renderer.config, key)
             if wanted != said:
@@ -84,6 +97,31 @@ class PhotoDialogueModel(Answerer):
                 f"{type(photo_encoder).__name__} needs; "
                 "give it some with models.cross_attention.with_cross_attention"
             )
+
+    @property
+    def device(self) -> torch.device:
+        return self.language.device
+
+    @property
+    def seer(self) -> PhotoEncoder | None:
+        """What sees photos: the photo encoder, or the captioner's where captions are read."""
+        captioner = self.captioner
+        return self.photo_encoder or (None if captioner is None else captioner.photo_encoder)
+
+    @property
+    def seen_side(self) -> int | None:
+        """Pixels a side of a photo, as what sees it was made for; None where nothing sees."""
+        return None if self.seer is None else self.seer.image_size
+
+    @property
+    def album_width(self) -> int:
+        """E, of what the bridge asks an album with. Raises ConfigError where it asks nothing."""
+        if self.bridge.query_width is None:
+            raise ConfigError(
+                f'the bridge of "{self.name}", {type(self.bridge).__name__}, makes no query for an '
+                'album; wanted Gill; use a model that "showtell train world_gill" wrote'
+            )
+        return self.bridge.query_width
 
     def forward(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """The losses by the papers' names: ``t`` (Eq. 2), ``v`` (Eq. 12); ``moment``, ``caption``.
@@ -144,6 +182,19 @@ class PhotoDialogueModel(Answerer):
             hidden_BTD=self.language.hidden(embeds_BTD, None, photos=photos),
         )
 
+    def put_photos(
+        self, embeds_BTD: Tensor, seen_PQD: Tensor, *, row_P: Tensor, start_P: Tensor
+    ) -> tuple[Tensor, AttendedPhotos | None]:
+        """Photos where the LLM sees them: in their places, or beside the text for its
+        cross-attention layers."""
+        seen_PQD = seen_PQD.to(embeds_BTD.dtype)
+        if self.photo_encoder is not None and self.photo_encoder.attended:
+            shape = (embeds_BTD.shape[0], embeds_BTD.shape[1])
+            return embeds_BTD, attended_photos(seen_PQD, row_P=row_P, start_P=start_P, shape=shape)
+        offsets_Q = torch.arange(seen_PQD.shape[1], device=seen_PQD.device)
+        places = (row_P[:, None], start_P[:, None] + offsets_Q)
+        return embeds_BTD.index_put(places, seen_PQD), None
+
     def share_logits(self, states: LanguageStates, batch: Batch) -> Tensor:
         """log P([IMG]) - log P(anything else) at each share moment, (M,)."""
         batch = batch.to(self.device)
@@ -191,8 +242,10 @@ class PhotoDialogueModel(Answerer):
         rows = [self.renderer.words(caption) for caption in captions]
         length = max(len(row) for row in rows)
         pad = self.language.tokenizer.pad_token_id
-        ids_NK = self._column([row + [pad] * (length - len(row)) for row in rows])
-        mask_NK = self._column([[1] * len(r) + [0] * (length - len(r)) for r in rows]).bool()
+        ids_NK = self.language.column([row + [pad] * (length - len(row)) for row in rows])
+        mask_NK = self.language.column(
+            [[1] * len(r) + [0] * (length - len(r)) for r in rows]
+        ).bool()
         embeds_NKD = self.language.embed(ids_NK)
         one_hot_NKV = F.one_hot(ids_NK, len(self.language.tokenizer)).float()
         return PhotoSpans(
@@ -213,3 +266,9 @@ def _inside_spans(batch: Batch) -> Tensor:
     for row, start, stop in zip(*(place.tolist() for place in places), strict=True):
         inside_BT[row, start : stop + 1] = True
     return inside_BT
+
+
+def share_logit(logits_MV: Tensor, img: int) -> Tensor:
+    """log P([IMG]) - log(1 - P([IMG])) for each row of logits."""
+    others = torch.cat([logits_MV[:, :img], logits_MV[:, img + 1 :]], dim=1)
+    return logits_MV[:, img] - others.logsumexp(-1)

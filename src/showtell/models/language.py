@@ -55,6 +55,10 @@ class LanguageModel(nn.Module):
     def device(self) -> torch.device:
         return self.model.device
 
+    def column(self, values: Sequence[int] | Sequence[list[int]]) -> Tensor:
+        """Whole numbers where the LLM is."""
+        return torch.tensor(values, dtype=torch.long, device=self.device)
+
     # ----------------------------------------------------------------------------- vocabulary
 
     def grow_vocabulary(self, tokens: Sequence[str], *, seed: int, noise: float = 0.1) -> list[int]:

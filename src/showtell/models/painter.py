@@ -129,6 +129,7 @@ class LatentDiffusionPainter(nn.Module):
     fast on such a CPU, and off by some thousandths of a photo's range.
     """
 
+    denoises = True
     bfloat16_products = False
 
     def __init__(

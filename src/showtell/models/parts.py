@@ -17,14 +17,14 @@ Letters, once for the whole package; tensor names wear them (``hidden_BTD``):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, ConfigError
 
 Dice = torch.Generator | list[torch.Generator]  # for all photos, or one for each
 
@@ -112,10 +112,15 @@ def caption_conditioning(captions: Sequence[str], tower: TextTower) -> Condition
 
 
 class Painter(Protocol):
-    """Latent diffusion: conditioning -> photo."""
+    """Conditioning -> photo. ``denoises``: by latent diffusion, whose conditioning a bridge may
+    make of anything; else it reads the caption's own words."""
+
+    denoises: bool
 
     @property
     def text(self) -> TextTower: ...
+    @property
+    def image_size(self) -> int: ...
     def loss(
         self,
         cond_NSC: Tensor,
@@ -135,16 +140,51 @@ class Painter(Protocol):
     ) -> Tensor: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class PartSizes:
+    """What a bridge that has weights must fit: the sizes of the other parts of ``model``."""
+
+    model: str
+    language_width: int
+    photo_width: int | None  # F, of what sees photos; None: nothing does
+    tower: TextTower | None  # of a painter that denoises; None: there is none
+
+    @property
+    def conditioning(self) -> tuple[int, int]:
+        """(C, S) of what the painter's text encoder gives. Raises ConfigError without one."""
+        if self.tower is None:
+            raise ConfigError(
+                f'"{self.model}" has no latent diffusion painter, whose conditioning this bridge '
+                "makes; give a base model that paints"
+            )
+        return painter_sizes(self.tower)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BridgeConfig:
+    """What the settings of every bridge answer; here for one that has no tokens and no weights."""
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """What the LLM's vocabulary must gain."""
+        return ()
+
+    def fitted(self, sizes: PartSizes) -> Self:
+        """The same choices at the sizes of these parts. Raises ConfigError if one is missing."""
+        return self
+
+
 class Bridge(nn.Module, ABC):
     """Photo spans -> conditioning. One paper, one file; loss weights belong to the Stage."""
 
-    new_tokens: tuple[str, ...] = ("[IMG]", "[/IMG]")
+    config: BridgeConfig
     # The tokens of this bridge that announce a photo; None: its caption between [IMG] and [/IMG].
     # The first is the decision to share; it forces the others.
     span_tokens: tuple[str, ...] | None = None
     span_trained: tuple[int, ...] | None = None  # which of them are learnt as text; None: all
     loss_names: tuple[str, ...] = ("v",)  # of ``losses``; each is a mean over the N photos
     query_width: int | None = None  # E of ``query``, which searches an album; None: it cannot
+    apart: Mapping[str, str] = {}  # weights with a file of their own: their prefix -> its name
 
     @abstractmethod
     def forward(
@@ -171,17 +211,36 @@ class Bridge(nn.Module, ABC):
     def advance(self, epoch: float) -> None:  # noqa: B027 (not every bridge has a schedule)
         """Told before each step how many epochs have passed; annealing schedules listen."""
 
+    def see_by(self, encoder: PhotoEncoder) -> None:  # noqa: B027 (most look at no photo)
+        """Told which encoder sees the photos of this model."""
+
+    def query(self, spans: PhotoSpans) -> Tensor:
+        """What to search an album for: unit vectors (N, E). Only where ``query_width`` is set."""
+        raise ConfigError(f"the bridge {type(self).__name__} makes no query for an album")
+
+    def photo_keys(self, pixels_N3HW: Tensor) -> Tensor:
+        """What an album keeps of photos: unit vectors (N, E). Only where ``query_width`` is set."""
+        raise ConfigError(f"the bridge {type(self).__name__} makes no query for an album")
+
 
 class PhotoEncoder(Protocol):
     """Photos -> Q embeddings each, of LLM width.
 
     In the text a photo takes ``num_tokens`` places. The embeddings stand in these (Q of them), or,
     where they are ``attended``, beside the text for the LLM's cross-attention layers.
+    ``image_size``: pixels a side of the photos that it was made for. ``features``: one vector a
+    photo, (P, F), without a gradient; F is ``feature_width``.
     """
 
     attended: bool
     num_tokens: int
+    language_width: int
 
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def feature_width(self) -> int: ...
+    def features(self, pixels_P3HW: Tensor) -> Tensor: ...
     def __call__(self, pixels_P3HW: Tensor) -> Tensor: ...
 
 

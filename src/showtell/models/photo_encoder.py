@@ -51,6 +51,11 @@ class QFormerPhotoEncoder(nn.Module):
         return self.project.out_features
 
     @property
+    def image_size(self) -> int:
+        """Pixels a side of the photos that it was made for."""
+        return int(self.vision.config.image_size)
+
+    @property
     def feature_width(self) -> int:
         """F, of ``features``."""
         return int(self.vision.config.hidden_size)
@@ -143,6 +148,11 @@ class LinearPhotoEncoder(nn.Module):
         self.project = nn.Linear(self.feature_width, num_tokens * language_width)
         self.register_buffer("mean_3", torch.tensor(mean), persistent=False)
         self.register_buffer("std_3", torch.tensor(std), persistent=False)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side of the photos that it was made for."""
+        return int(self.vision.config.image_size)
 
     @property
     def feature_width(self) -> int:

@@ -1,52 +1,38 @@
-"""Answering: the line of 2408.08650, Fig. 2, walked word by word, for B dialogues at once.
+"""Responder: the line of 2408.08650, Fig. 2, walked word by word, for B dialogues at once.
 
 The agent's turn opens; P([IMG]) says whether it is a photo; a photo is announced, then painted or
 found in the album, and seen; words are written; the roles' logits say whose turn it is.
+
+    responder = Responder(Decoder(model), album=open_album(model, "album"))
+    reply = responder.respond(turns, images={}, seed=0)
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeGuard
+from pathlib import Path
+from typing import Any, TypeGuard
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from showtell.album.index import Album
+from showtell.batch import to_image
+from showtell.data.photos import load_photo, square
 from showtell.dialogue import AGENT, USER, Photo, Turn
-from showtell.errors import GenerationError
-from showtell.models.decoder import ToldRow
-from showtell.models.finding import Finder
+from showtell.errors import DataError, GenerationError
+from showtell.models.decoder import Decoder, Images, ToldRow
+from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.parts import Conditioning, PhotoSpans
-from showtell.models.pixels import to_image
-from showtell.models.reading import Writing
-
-if TYPE_CHECKING:
-    pass
+from showtell.models.writing import Writing
 
 CAPTIONS_AT_ONCE = 64
+SIDE = 64  # of an album's photos for a model that sees none
 
-
-@dataclass(frozen=True, kw_only=True)
-class Decoding:
-    """How an answer is written and painted. ``share_threshold`` is set on held-out dialogues.
-
-    With an album: its nearest photo is shared where the bridge's decision, if it has one, is at
-    least ``retrieve_threshold`` and the cosine at least ``album_cut_off``; else one is painted.
-    """
-
-    temperature: float = 0.7
-    top_p: float = 0.9
-    caption_temperature: float = 0.0
-    max_new_tokens: int = 60
-    max_turns: int = 3
-    share_threshold: float = 0.5
-    num_steps: int = 20
-    guidance: float = 3.0
-    retrieve_threshold: float = 0.5
-    album_cut_off: float = 0.0
+ToldStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,20 +64,25 @@ class _Row:
         return {photo.id for turn in (*self.turns, *self.out) for photo in turn.photos}
 
 
-def _to_describe(element: str | Photo, images: Mapping[str, Image.Image]) -> TypeGuard[Photo]:
-    """Whether it is a photo of the user's, and there to see: the agent knows what its own show."""
-    return not isinstance(element, str) and element.origin == "user" and element.id in images
+class Responder:
+    """A decoder that answers, and the album it may share photos of."""
 
+    def __init__(self, decoder: Decoder, *, album: OpenAlbum | None = None) -> None:
+        self.decoder = decoder
+        self.model = decoder.model
+        self.album = album
 
-class Answerer(Finder):
-    """The part of ``PhotoDialogueModel`` that answers."""
+    @property
+    def name(self) -> str:
+        return self.model.name
 
-    def spoken_spans(self, captions: list[str]) -> PhotoSpans:
-        raise NotImplementedError  # dialogue_model.py
+    @property
+    def card(self) -> dict[str, Any]:
+        return self.model.card
 
     @property
     def can_paint(self) -> bool:
-        return self.painter is not None
+        return self.model.painter is not None
 
     # -------------------------------------------------------------------------------- answers
 
@@ -99,10 +90,10 @@ class Answerer(Finder):
         self,
         turns: tuple[Turn, ...],
         *,
-        images: Mapping[str, Image.Image],
+        images: Images,
         seed: int,
         on_text: Callable[[str], None] | None = None,
-        on_photo_step: Callable[[int, int], None] | None = None,
+        on_photo_step: ToldStep | None = None,
     ) -> Reply:
         """Answer the dialogue so far: texts and photos until the agent gives the turn away.
 
@@ -123,19 +114,21 @@ class Answerer(Finder):
         self,
         contexts: Sequence[tuple[Turn, ...]],
         *,
-        images: Sequence[Mapping[str, Image.Image]],
+        images: Sequence[Images],
         seeds: Sequence[int],
         on_text: ToldRow | None = None,
-        on_photo_step: Callable[[int, int], None] | None = None,
+        on_photo_step: ToldStep | None = None,
     ) -> list[Reply]:
         """Answer B dialogues at once; each gets what ``respond`` would answer it alone.
 
         ``on_text`` hears the dialogue's number with each piece.
         """
         began = time.perf_counter()
-        writing, dropped = self.read_all(self.describe_all(contexts, images), images)
+        decoder, decoding = self.decoder, self.decoder.decoding
+        writing, dropped = decoder.read_all(self.describe_all(contexts, images), images)
         rows = [_Row(turns=each, seed=seed) for each, seed in zip(contexts, seeds, strict=True)]
         generators = [torch.Generator().manual_seed(row.seed) for row in rows]
+        column = self.model.language.column
 
         def told(number: int, piece: str) -> None:
             if rows[number].first_word is None:
@@ -145,10 +138,10 @@ class Answerer(Finder):
 
         going_B = writing.all_rows_B
         while bool(going_B.any()):
-            self.open_turn(writing, going_B)
-            p_share_B = self.p_share(writing)
-            unpainted_B = self._column([not row.images for row in rows]).bool()
-            shares_B = going_B & unpainted_B & (p_share_B >= self.decoding.share_threshold)
+            decoder.open_turn(writing, going_B)
+            p_share_B = decoder.p_share(writing)
+            unpainted_B = column([not row.images for row in rows]).bool()
+            shares_B = going_B & unpainted_B & (p_share_B >= decoding.share_threshold)
             tells_B = going_B & ~shares_B
             for number in going_B.nonzero()[:, 0].tolist():
                 rows[number].p_share.append(float(p_share_B[number]))
@@ -157,7 +150,7 @@ class Answerer(Finder):
                 for number in shares_B.nonzero()[:, 0].tolist():
                     rows[number].photo_time = time.perf_counter() - began
             if bool(tells_B.any()):
-                texts = self.write_texts(
+                texts = decoder.write_texts(
                     writing, generators=generators, rows_B=tells_B, on_text=told
                 )
                 for number in tells_B.nonzero()[:, 0].tolist():
@@ -165,9 +158,9 @@ class Answerer(Finder):
                         on_text(number, "\n")
                     rows[number].out.append(Turn(speaker=AGENT, elements=(texts[number],)))
             again_B, over_B = (
-                writing.logits_BV[:, self.renderer.roles[role]] for role in (AGENT, USER)
+                writing.logits_BV[:, decoder.renderer.roles[role]] for role in (AGENT, USER)
             )
-            full_B = self._column([len(row.out) >= self.decoding.max_turns for row in rows]).bool()
+            full_B = column([len(row.out) >= decoding.max_turns for row in rows]).bool()
             going_B = going_B & (over_B < again_B) & ~full_B
         return [
             Reply(
@@ -182,21 +175,12 @@ class Answerer(Finder):
         ]
 
     @torch.no_grad()
-    def describe(
-        self, turns: tuple[Turn, ...], images: Mapping[str, Image.Image]
-    ) -> tuple[Turn, ...]:
-        """The turns with the user's photos captioned, for a model that reads captions only."""
-        return self.describe_all([turns], [images])[0]
-
-    @torch.no_grad()
     def describe_all(
-        self,
-        contexts: Sequence[tuple[Turn, ...]],
-        images: Sequence[Mapping[str, Image.Image]],
+        self, contexts: Sequence[tuple[Turn, ...]], images: Sequence[Images]
     ) -> list[tuple[Turn, ...]]:
-        """The same for B dialogues, each with the images of its own photos by id; a photo without
-        one keeps the caption it has."""
-        if self.captioner is None:
+        """The turns with the user's photos as the captioner tells them, for a model that reads
+        captions only; a photo without an image keeps the caption it has."""
+        if self.model.captioner is None:
             return list(contexts)
         shown = [
             (element, own[element.id])
@@ -205,9 +189,10 @@ class Answerer(Finder):
             for element in turn.elements
             if _to_describe(element, own)
         ]
-        captions = iter(self.captioner.captions([p for p, _ in shown], [i for _, i in shown]))
+        eyes = Responder(Decoder(self.model.captioner))
+        captions = iter(eyes.captions([p for p, _ in shown], [i for _, i in shown]))
 
-        def told(turn: Turn, own: Mapping[str, Image.Image]) -> Turn:
+        def told(turn: Turn, own: Images) -> Turn:
             elements = (
                 replace(e, caption=next(captions)) if _to_describe(e, own) else e
                 for e in turn.elements
@@ -219,10 +204,6 @@ class Answerer(Finder):
             for turns, own in zip(contexts, images, strict=True)
         ]
 
-    def caption(self, photo: Photo, image: Image.Image) -> str:
-        """What this model sees in a photo, in words."""
-        return self.captions([photo], [image])[0]
-
     @torch.no_grad()
     def captions(self, photos: Sequence[Photo], images: Sequence[Image.Image]) -> list[str]:
         """What it sees in each of the photos, in words."""
@@ -230,70 +211,48 @@ class Answerer(Finder):
         for start in range(0, len(photos), CAPTIONS_AT_ONCE):
             part = photos[start : start + CAPTIONS_AT_ONCE]
             theirs = images[start : start + CAPTIONS_AT_ONCE]
-            writing, _ = self.read_all(
+            writing, _ = self.decoder.read_all(
                 [(Turn(speaker=USER, elements=(photo,)),) for photo in part],
                 [{photo.id: image} for photo, image in zip(part, theirs, strict=True)],
             )
-            self.open_turn(writing)
-            said += self.write_captions(writing)
+            self.decoder.open_turn(writing)
+            said += self.decoder.write_captions(writing)
         return said
 
     # --------------------------------------------------------------------------------- photos
 
-    def paint_caption(
-        self,
-        caption: str,
-        *,
-        seed: int,
-        on_step: Callable[[int, int], None] | None = None,
-    ) -> Image.Image:
-        """A caption -> a photo, through the bridge, as a spoken caption is."""
-        pixels = self.paint_captions([caption], seeds=[seed], on_step=on_step)
-        return to_image(pixels[0])
-
     @torch.no_grad()
     def paint_captions(
-        self,
-        captions: list[str],
-        *,
-        seeds: list[int],
-        on_step: Callable[[int, int], None] | None = None,
+        self, captions: Sequence[str], *, seeds: Sequence[int], on_step: ToldStep | None = None
     ) -> Tensor:
         """Captions -> (N, 3, H, W). Each photo has its own seed, so batches do not matter."""
-        return self.paint_spans(self.spoken_spans(captions), seeds=seeds, on_step=on_step)
+        spans = self.model.spoken_spans(list(captions))
+        return self.paint_spans(spans, seeds=seeds, on_step=on_step)
 
     @torch.no_grad()
     def paint_spans(
-        self,
-        spans: PhotoSpans,
-        *,
-        seeds: list[int],
-        on_step: Callable[[int, int], None] | None = None,
+        self, spans: PhotoSpans, *, seeds: Sequence[int], on_step: ToldStep | None = None
     ) -> Tensor:
         """What was said of N photos -> (N, 3, H, W). Raises GenerationError without a painter."""
         return self._paint(self._conditioning(spans, seeds), seeds=seeds, on_step=on_step)
 
     def _conditioning(self, spans: PhotoSpans, seeds: Sequence[int]) -> Conditioning:
-        if self.painter is None:
+        if self.model.painter is None:
             raise GenerationError(
                 f'"{self.name}" has no painter; it can only describe a photo; use a model with one'
             )
         generator = torch.Generator().manual_seed(seeds[0])
-        return self.bridge(spans, self.painter, generator=generator)
+        return self.model.bridge(spans, self.model.painter, generator=generator)
 
     def _paint(
-        self,
-        conditioning: Conditioning,
-        *,
-        seeds: list[int],
-        on_step: Callable[[int, int], None] | None = None,
+        self, conditioning: Conditioning, *, seeds: Sequence[int], on_step: ToldStep | None
     ) -> Tensor:
-        assert self.painter is not None
-        steps = self.decoding.num_steps
-        return self.painter.paint(
+        assert self.model.painter is not None
+        steps = self.decoder.decoding.num_steps
+        return self.model.painter.paint(
             conditioning,
             num_steps=steps,
-            guidance=self.decoding.guidance,
+            guidance=self.decoder.decoding.guidance,
             seeds=seeds,
             callback=(lambda step, latents: on_step(step, steps)) if on_step else None,
         )
@@ -304,19 +263,13 @@ class Answerer(Finder):
         rows_B: Tensor,
         rows: Sequence[_Row],
         *,
-        on_step: Callable[[int, int], None] | None,
+        on_step: ToldStep | None,
     ) -> None:
         """A photo turn in each of ``rows_B``: announced, painted or found, seen."""
+        decoder = self.decoder
         numbers = rows_B.nonzero()[:, 0].tolist()
         sharing = [rows[number] for number in numbers]
-        # A bridge with its own tokens has no words for the photo.
-        if self.renderer.span_ids:
-            captions = [""] * len(sharing)
-            spans = self.write_span(writing, rows_B=rows_B)
-        else:
-            told = self.write_captions(writing, rows_B=rows_B)
-            captions = [told[number] for number in numbers]
-            spans = self.spoken_spans(captions)
+        spans = decoder.announce(writing, rows_B=rows_B)
         photos = [
             Photo(
                 id=f"painted-{row.seed}-{len(row.turns) + len(row.out)}",
@@ -324,15 +277,13 @@ class Answerer(Finder):
                 origin="painted",
                 seed=row.seed,
             )
-            for row, caption in zip(sharing, captions, strict=True)
+            for row, caption in zip(sharing, spans.captions, strict=True)
         ]
         images: list[Image.Image | None] = [None] * len(sharing)
         conditioning = None
-        if self.painter is not None:
+        if self.model.painter is not None:
             conditioning = self._conditioning(spans, [row.seed for row in sharing])
-        for n, found in enumerate(
-            self.found_in_album(spans, conditioning, [row.shown for row in sharing])
-        ):
+        for n, found in enumerate(self._found(spans, conditioning, [row.shown for row in sharing])):
             if found is not None:
                 photos[n], images[n] = found
         to_paint = [n for n, image in enumerate(images) if image is None]
@@ -351,9 +302,41 @@ class Answerer(Finder):
                 row.images[photo.id] = image
                 seen_B[number] = True
         shown = [image for image in images if image is not None]
-        if shown and self.photo_encoder is not None and self.renderer.config.own_pixels:
-            self._push_photos(writing, shown, seen_B)
-        self._push(writing, [self.renderer.end], rows_B)
+        if shown and self.model.photo_encoder is not None and decoder.renderer.config.own_pixels:
+            decoder.push_photos(writing, shown, seen_B)
+        decoder.push(writing, [decoder.renderer.end], rows_B)
+
+    def _found(
+        self,
+        spans: PhotoSpans,
+        conditioning: Conditioning | None,
+        shown: Sequence[Collection[str]],
+    ) -> list[tuple[Photo, Image.Image] | None]:
+        """For each span the album's photo, if one is to be shared instead of a painted one.
+
+        Photos of the dialogue come second to those not yet shown, and without a painter neither
+        cut-off nor decision counts: there is nothing else to share.
+        """
+        if self.album is None:
+            return [None] * len(shown)
+        decoding = self.decoder.decoding
+        query_NE = conditioning.query_NE if conditioning is not None else None
+        if query_NE is None:
+            query_NE = self.model.bridge.query(spans)
+        retrieve_N = conditioning.retrieve_N if conditioning is not None else None
+        cut_off = decoding.album_cut_off if self.can_paint else -2.0  # below any cosine
+        found: list[tuple[Photo, Image.Image] | None] = []
+        for n, seen in enumerate(shown):
+            if retrieve_N is not None and float(retrieve_N[n]) < decoding.retrieve_threshold:
+                found.append(None)
+                continue
+            found.append(self.album.nearest(query_NE[n : n + 1], cut_off=cut_off, without=seen))
+        return found
+
+
+def _to_describe(element: str | Photo, images: Images) -> TypeGuard[Photo]:
+    """Whether it is a photo of the user's, and there to see: the agent knows what its own show."""
+    return not isinstance(element, str) and element.origin == "user" and element.id in images
 
 
 def _rows(conditioning: Conditioning, numbers: Sequence[int]) -> Conditioning:
@@ -364,3 +347,58 @@ def _rows(conditioning: Conditioning, numbers: Sequence[int]) -> Conditioning:
         if isinstance(value, Tensor)
     }
     return replace(conditioning, **parts)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------- the album
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAlbum:
+    """An album that answers look in; its photos are shared as squares of ``side`` pixels."""
+
+    album: Album
+    folder: Path
+    side: int
+
+    def nearest(
+        self, query_1E: Tensor, *, cut_off: float, without: Collection[str] = ()
+    ) -> tuple[Photo, Image.Image] | None:
+        """The nearest photo, one ``without`` these if there is any; None below ``cut_off``."""
+        (hits,) = self.album.search(query_1E, top_k=1, cut_off=cut_off, without=without)
+        if not hits:
+            (hits,) = self.album.search(query_1E, top_k=1, cut_off=cut_off)
+        if not hits:
+            return None
+        photo = self.album.photo(hits[0], folder=self.folder)
+        if photo.path is None:
+            raise DataError(
+                f'the album in "{self.folder}" knows the photo "{photo.id}" by its vector '
+                "alone; wanted its file; index the photos again"
+            )
+        return photo, square(load_photo(photo.path), self.side)
+
+
+def open_album(
+    model: PhotoDialogueModel, folder: str | Path, *, side: int | None = None
+) -> OpenAlbum:
+    """The album in ``folder`` for a responder of this model, its photos as squares of ``side``
+    pixels (what the model sees, unless said).
+
+    An album of zero photos changes nothing for a model that paints. Raises DataError for a folder
+    without an album, of another width, or without photos for a model that cannot paint;
+    ConfigError for a bridge that makes no query.
+    """
+    width = model.album_width
+    album = Album.load(folder)
+    if album.width != width:
+        raise DataError(
+            f'the album in "{folder}" has vectors of width {album.width} (made by '
+            f'{album.made_by or "an unnamed model"}) and "{model.name}" asks with '
+            f"{width}; index the photos with the model that asks"
+        )
+    if not album.photos and model.painter is None:
+        raise DataError(
+            f'the album in "{folder}" has no photos and "{model.name}" cannot paint, so it has '
+            "none to share; add photos to the album, or use a model with a painter"
+        )
+    return OpenAlbum(album=album, folder=Path(folder), side=side or model.seen_side or SIDE)

@@ -93,6 +93,8 @@ class VqPainter(nn.Module):
     Raises ConfigError where the translator's vocabulary is not words, SEP and the codebook.
     """
 
+    denoises = False
+
     def __init__(
         self,
         *,

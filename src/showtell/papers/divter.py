@@ -23,6 +23,7 @@ from torch import Tensor
 
 from showtell.models.parts import (
     Bridge,
+    BridgeConfig,
     Conditioning,
     Painter,
     PhotoSpans,
@@ -33,7 +34,7 @@ from showtell.models.parts import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class DivterConfig:
+class DivterConfig(BridgeConfig):
     """``drop_stock_captions``: as published, a description that PhotoChat's annotators' form wrote
     ("The photo has your * #...") trains nothing of F."""
 

@@ -31,6 +31,7 @@ from torch import Tensor
 from showtell.errors import ConfigError, did_you_mean
 from showtell.models.parts import (
     Bridge,
+    BridgeConfig,
     Conditioning,
     Painter,
     PainterTokens,
@@ -73,7 +74,7 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {"average": average, "sum": to
 
 
 @dataclass(frozen=True, kw_only=True)
-class DvtmConfig:
+class DvtmConfig(BridgeConfig):
     """Which matrix M, which caption, and how the temperature falls.
 
     ``vocabulary``: "none" (no matrix: the painter learns from the caption and the LLM hears

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,17 +32,19 @@ from torch import Tensor, nn
 from showtell.errors import ConfigError, DataError, did_you_mean
 from showtell.models.parts import (
     Bridge,
+    BridgeConfig,
     Conditioning,
     Painter,
+    PartSizes,
+    PhotoEncoder,
     PhotoSpans,
     PhotoTargets,
-    TextTower,
     Tokenizer,
     encoder_decoder,
-    painter_sizes,
     require_tokens,
     standardize,
 )
+from showtell.papers.gill_decision import DecisionHead
 from showtell.runtime import small_attention
 
 
@@ -73,7 +76,7 @@ QUERY_TOKENS: dict[str, Callable[[Tensor], Tensor]] = {"all": all_tokens, "first
 
 
 @dataclass(frozen=True, kw_only=True)
-class GillConfig:
+class GillConfig(BridgeConfig):
     """Sizes (the paper's: OPT-6.7B, CLIP ViT-L/14, Stable Diffusion 1.5) and choices.
 
     ``num_tokens`` is r. ``mapper``: "transformer" (GILLMapper, of ``width``) or "linear".
@@ -127,13 +130,17 @@ class GillConfig:
         """[IMG1] ... [IMGr]: what the LLM's vocabulary must gain (as released, from [IMG0] on)."""
         return tuple(f"[IMG{number}]" for number in range(1, self.num_tokens + 1))
 
-    def fitted(self, *, language_width: int, photo_width: int, tower: TextTower) -> GillConfig:
-        """The same choices at the sizes of an LLM, a vision encoder and a painter's text tower."""
-        width, length = painter_sizes(tower)
+    def fitted(self, sizes: PartSizes) -> GillConfig:
+        width, length = sizes.conditioning
+        if sizes.photo_width is None:
+            raise ConfigError(
+                f'"{sizes.model}" has no vision encoder, and GILL compares its query with what one '
+                "sees; give a base model with a photo encoder"
+            )
         return replace(
             self,
-            language_width=language_width,
-            photo_width=photo_width,
+            language_width=sizes.language_width,
+            photo_width=sizes.photo_width,
             painter_width=width,
             painter_length=length,
         )
@@ -210,14 +217,16 @@ def info_nce(query_NE: Tensor, photo_NE: Tensor, *, scale: Tensor) -> Tensor:
 
 
 class Gill(Bridge):
-    """Photo spans -> conditioning and album query, from one run of the LLM.
+    """Photo spans -> conditioning, album query and decision, from one run of the LLM.
 
     ``features``: pixels (N, 3, H, W) -> the frozen vision encoder's (N, F); the photo encoder's own
-    function, so that its weights stay in one place. ``decide``: the state at [IMG1] (N, D) -> the
-    probability that retrieving beats painting, (N,). Neither is stored with the bridge.
+    function (``see_by``), so that its weights stay in one place. ``decision``: from the state at
+    [IMG1], whether retrieving beats painting; None until it is trained (``train_decision``).
     ``tokenizer`` is the LLM's, and has the r tokens (``LanguageModel.grow_vocabulary``); raises
     CheckpointError if it lacks them.
     """
+
+    apart = {"decision.linear.": "decision.safetensors"}
 
     def __init__(
         self,
@@ -225,14 +234,12 @@ class Gill(Bridge):
         *,
         tokenizer: Tokenizer,
         features: Callable[[Tensor], Tensor] | None = None,
-        decide: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config: GillConfig = config
         self.features = features
-        self.decide = decide
+        self.decision: DecisionHead | None = None
         require_tokens(tokenizer, config.tokens, bridge="GILL")
-        self.new_tokens = config.tokens
         # they announce a photo; [IMG1] alone is learnt as text, and the rest follow it
         self.span_tokens: tuple[str, ...] | None = config.tokens
         self.span_trained: tuple[int, ...] | None = (0,)
@@ -243,6 +250,14 @@ class Gill(Bridge):
         self.photo_head = nn.Linear(config.photo_width, config.album_width)
         # log(1 / tau), as in CLIP; not clamped
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature_start)))
+
+    def see_by(self, encoder: PhotoEncoder) -> None:
+        self.features = encoder.features
+
+    def load_state_dict(self, state: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+        if "decision.linear.weight" in state and self.decision is None:
+            self.decision = DecisionHead(self.config.language_width).eval().requires_grad_(False)
+        return super().load_state_dict(state, *args, **options)
 
     def start(self, spans: PhotoSpans, cond_NSC: Tensor) -> None:
         self.mapper.start(self._read(*self._tokens(spans)), cond_NSC)
@@ -257,8 +272,10 @@ class Gill(Bridge):
         states_NKD, embeds_NKD = self._tokens(spans)
         return Conditioning(
             cond_NSC=self.mapper(self._read(states_NKD, embeds_NKD)),
-            query_NE=self.query(states_NKD),
-            retrieve_N=None if self.decide is None else self.decide(states_NKD[:, 0]),
+            query_NE=self._query(states_NKD),
+            retrieve_N=None
+            if self.decision is None
+            else self.decision.p_retrieve(states_NKD[:, 0]),
         )
 
     def losses(
@@ -287,7 +304,7 @@ class Gill(Bridge):
         distance = GENERATION_LOSSES[self.config.generation_loss]
         generation = distance(conditioning.cond_NSC, target_NSC)  # Eq. 3
         assert conditioning.query_NE is not None
-        photo_NE = self.photo_keys(self._features(targets.pixels_N3HW))
+        photo_NE = self.photo_keys(targets.pixels_N3HW)
         scale = self.log_scale.exp()
         retrieval = info_nce(conditioning.query_NE, photo_NE, scale=scale)  # Eq. 4
         losses = {"g": generation, "r": retrieval}
@@ -296,14 +313,17 @@ class Gill(Bridge):
             losses["v"] = painter.loss(conditioning.cond_NSC, pixels_N3HW, generator=generator)
         return losses
 
-    def query(self, states_NKD: Tensor) -> Tensor:
-        """What to search an album for: unit vectors (N, E) from the states at the r tokens."""
+    def query(self, spans: PhotoSpans) -> Tensor:
+        """Unit vectors (N, E) from the states at the r tokens."""
+        return self._query(self._tokens(spans)[0])
+
+    def photo_keys(self, pixels_N3HW: Tensor) -> Tensor:
+        """Unit vectors (N, E) from the vision encoder's features."""
+        return F.normalize(self.photo_head(self._features(pixels_N3HW)), dim=-1)
+
+    def _query(self, states_NKD: Tensor) -> Tensor:
         pool = QUERY_TOKENS[self.config.query_tokens]
         return F.normalize(pool(self.query_head(states_NKD)), dim=-1)
-
-    def photo_keys(self, features_NF: Tensor) -> Tensor:
-        """What an album keeps of photos: unit vectors (N, E) from the vision encoder's features."""
-        return F.normalize(self.photo_head(features_NF), dim=-1)
 
     def _read(self, states_NKD: Tensor, embeds_NKD: Tensor) -> Tensor:
         """What the mapper reads."""
@@ -321,7 +341,7 @@ class Gill(Bridge):
         if found_K < count:
             raise ConfigError(
                 f"a span of {found_K} tokens was handed to a bridge of {count}; render dialogues "
-                f"with this bridge's span ({self.new_tokens[0]} ... {self.new_tokens[-1]})"
+                f"with this bridge's span ({self.config.tokens[0]} ... {self.config.tokens[-1]})"
             )
         dtype = self.log_scale.dtype
         return spans.after_NKD[:, :count].to(dtype), spans.embeds_NKD[:, :count].to(dtype)

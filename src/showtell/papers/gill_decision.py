@@ -11,18 +11,14 @@ Beside the letters of ``models/parts.py``: N prompts, D width of a state or of a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from showtell.errors import CheckpointError, DataError
+from showtell.errors import DataError
 
 GENERATE, RETRIEVE = 0, 1  # columns of the logits, in the released order
-FILE = "decision.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,31 +47,6 @@ class DecisionHead(nn.Module):
     def p_retrieve(self, states_ND: Tensor) -> Tensor:
         """The probability that retrieving beats generating, (N,); never with dropout."""
         return self.linear(states_ND.to(self.linear.weight.device)).softmax(-1)[:, RETRIEVE]
-
-    def save_pretrained(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {n: value.contiguous().cpu() for n, value in self.linear.state_dict().items()}
-        save_file(weights, folder / FILE)
-
-    @classmethod
-    def from_pretrained(cls, folder: Path) -> DecisionHead:
-        """Read from this machine. Raises CheckpointError."""
-        try:
-            weights = load_file(folder / FILE)
-            head = cls(weights["weight"].shape[1])
-            head.linear.load_state_dict(weights)
-        except (OSError, SafetensorError, KeyError, IndexError, RuntimeError) as error:
-            raise CheckpointError(
-                f'the decision head in "{folder}" cannot be read ({type(error).__name__}: '
-                f"{error}); wanted {FILE} with a weight of 2 rows and a bias; train it again"
-            ) from error
-        return head.eval()
-
-
-def head_of(decide: object) -> DecisionHead | None:
-    """The head whose ``p_retrieve`` a bridge decides by, if it is one."""
-    owner = getattr(decide, "__self__", None)
-    return owner if isinstance(owner, DecisionHead) else None
 
 
 def train_decision(
@@ -107,4 +78,4 @@ def train_decision(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return head.eval()
+    return head.eval().requires_grad_(False)

@@ -34,15 +34,16 @@ from torch import Tensor, nn
 from showtell.errors import ConfigError, DataError, did_you_mean
 from showtell.models.parts import (
     Bridge,
+    BridgeConfig,
     Conditioning,
     Dice,
     Painter,
+    PartSizes,
     PhotoSpans,
     PhotoTargets,
     TextTower,
     Tokenizer,
     encoder_decoder,
-    painter_sizes,
     require_tokens,
     standardize,
 )
@@ -80,7 +81,7 @@ NEGATIVES = ("zero", "empty")
 
 
 @dataclass(frozen=True, kw_only=True)
-class VokensConfig:
+class VokensConfig(BridgeConfig):
     """Sizes (the paper's: Vicuna-7B and Stable Diffusion 2.1) and choices.
 
     ``states``: "after" or "before" (release). ``supervised``: the vokens that L_text learns, "all"
@@ -134,11 +135,10 @@ class VokensConfig:
         """V_img: what the LLM's vocabulary must gain."""
         return tuple(f"[IMG{number}]" for number in range(1, self.num_vokens + 1))
 
-    def fitted(self, *, language_width: int, tower: TextTower) -> VokensConfig:
-        """The same choices at the sizes of an LLM and a painter's text encoder."""
-        width, length = painter_sizes(tower)
+    def fitted(self, sizes: PartSizes) -> VokensConfig:
+        width, length = sizes.conditioning
         return replace(
-            self, language_width=language_width, painter_width=width, painter_length=length
+            self, language_width=sizes.language_width, painter_width=width, painter_length=length
         )
 
 
@@ -198,7 +198,6 @@ class Vokens(Bridge):
     def __init__(self, config: VokensConfig, *, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.config = config
-        self.new_tokens = config.tokens
         self.span_tokens: tuple[str, ...] | None = config.tokens
         self.span_trained: tuple[int, ...] | None = SUPERVISED[config.supervised](config.num_vokens)
         require_tokens(tokenizer, config.tokens, bridge="vokens")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from showtell.models.parts import (
     Bridge,
+    BridgeConfig,
     Conditioning,
     Painter,
     PhotoSpans,
@@ -24,7 +25,7 @@ from showtell.models.parts import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineConfig:
+class PipelineConfig(BridgeConfig):
     """Nothing to choose: its type says which bridge to build."""
 
 

@@ -13,23 +13,10 @@ from showtell.errors import ConfigError
 from showtell.models.cross_attention import CrossAttentionPhotoEncoder, with_cross_attention
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
-from showtell.models.painter import LatentDiffusionPainter
-from showtell.models.parts import Bridge, PhotoEncoder
+from showtell.models.parts import Bridge, BridgeConfig, PartSizes, PhotoEncoder
 from showtell.models.photo_encoder import AnyPhotoEncoder, LinearPhotoEncoder
-from showtell.papers import (
-    BRIDGE_CONFIGS,
-    BRIDGES,
-    DivterConfig,
-    DvtmConfig,
-    Gill,
-    GillConfig,
-    PipelineConfig,
-    Vokens,
-    VokensConfig,
-)
+from showtell.papers import BRIDGE_CONFIGS, BRIDGES
 from showtell.prompt import Renderer
-
-BridgeConfig = DvtmConfig | PipelineConfig | DivterConfig | VokensConfig | GillConfig
 
 
 def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) -> PhotoDialogueModel:
@@ -40,21 +27,26 @@ def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) ->
     already, trained before, stays as it is. Raises ConfigError where a part that the bridge needs
     is missing, or the trained bridge is of other settings.
     """
-    language = base.language
-    config = _fitted(config, base)
-    if isinstance(config, VokensConfig | GillConfig):
-        if isinstance(base.bridge, Vokens | Gill) and type(base.bridge.config) is type(config):
+    language, painter, seer = base.language, base.painter, base.seer
+    config = config.fitted(
+        PartSizes(
+            model=base.name,
+            language_width=language.width,
+            photo_width=None if seer is None else seer.feature_width,
+            tower=painter.text if painter is not None and painter.denoises else None,
+        )
+    )
+    if config.tokens:
+        if type(base.bridge.config) is type(config):
             _require_equal(base.bridge.config, config, base=base.name)
-            if isinstance(base.bridge, Gill):  # what sees may be another one now
-                base.bridge.features = vision_of(base).features
+            if seer is not None:  # what sees may be another one now
+                base.bridge.see_by(seer)
             return base
         language.grow_vocabulary(config.tokens, seed=seed)
     kinds = {BRIDGE_CONFIGS[name]: BRIDGES[name] for name in BRIDGES}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         bridge: Bridge = kinds[type(config)](config, tokenizer=language.tokenizer)  # type: ignore[call-arg]
-    if isinstance(bridge, Gill):
-        bridge.features = vision_of(base).features
     return _rebuilt(
         base,
         language=language,
@@ -74,7 +66,8 @@ def start_bridge(model: PhotoDialogueModel, captions: Sequence[str], *, seed: in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         spans = model.spoken_spans(list(captions))
-        model.bridge.start(spans, model.painter.encode_text(list(captions)))  # type: ignore[attr-defined]
+        tower = model.painter.text
+        model.bridge.start(spans, tower(tower.tokenize(list(captions)).ids_NS))
 
 
 def _require_equal(trained: BridgeConfig, wanted: BridgeConfig, *, base: str) -> None:
@@ -87,31 +80,13 @@ def _require_equal(trained: BridgeConfig, wanted: BridgeConfig, *, base: str) ->
             )
 
 
-def _fitted(config: BridgeConfig, base: PhotoDialogueModel) -> BridgeConfig:
-    """The configuration at the sizes of the base's LLM, vision encoder and painter."""
-    if not isinstance(config, VokensConfig | GillConfig):
-        return config
-    if not isinstance(base.painter, LatentDiffusionPainter):
-        raise ConfigError(
-            f'"{base.name}" has no latent diffusion painter, whose conditioning this bridge makes; '
-            "give a base model that paints"
-        )
-    width, tower = base.language.width, base.painter.text
-    if isinstance(config, VokensConfig):
-        return config.fitted(language_width=width, tower=tower)
-    photo_width = vision_of(base).feature_width
-    return config.fitted(language_width=width, photo_width=photo_width, tower=tower)
-
-
 def vision_of(model: PhotoDialogueModel) -> AnyPhotoEncoder:
     """What sees photos for an album: the photo encoder, or the captioner's where captions are read.
 
     Raises ConfigError if nothing does.
     """
-    captioner = model.captioner
-    for photo_encoder in (model.photo_encoder, captioner.photo_encoder if captioner else None):
-        if hasattr(photo_encoder, "features"):
-            return photo_encoder  # type: ignore[return-value]
+    if model.seer is not None:
+        return model.seer  # type: ignore[return-value]
     raise ConfigError(
         f'"{model.name}" has no vision encoder, and GILL compares its query with what one sees; '
         "give a base model with a photo encoder"

@@ -34,6 +34,7 @@ from showtell.models.adapters import (
 )
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.gold import described, read_gold
 from showtell.papers import DivterConfig, DvtmConfig, GillConfig, PipelineConfig
 from showtell.papers.forms import form_named
 from showtell.papers.gill_stages import gill_stages
@@ -301,18 +302,15 @@ def dialogue_task(
 
 def held_out_measures(model: PhotoDialogueModel, held: list[Dialogue]) -> dict[str, float]:
     """``perplexity`` of the held-out dialogues, while a model is trained."""
-    from showtell.evaluation.reading import read_dialogues
-
-    return {"perplexity": read_dialogues(model, held).perplexity} if held else {}
+    return {"perplexity": read_gold(model, described(model, held)).perplexity} if held else {}
 
 
 def calibrate(model: PhotoDialogueModel, held: list[Dialogue]) -> None:
     """Set the threshold on P(share) where held-out dialogues have photos to share and others."""
-    from showtell.evaluation.reading import read_dialogues
-
     if not held:
         return
-    shared_M, p_share_M = read_dialogues(model, held).moments()
+    read = read_gold(model, described(model, held))
+    shared_M, p_share_M = read.shared_M[read.later_M], read.p_share_M[read.later_M]
     if any(shared_M) and not all(shared_M):
         threshold = best_threshold(shared_M, p_share_M).threshold
         model.decoding = dataclasses.replace(model.decoding, share_threshold=threshold)

@@ -22,8 +22,8 @@ from showtell.errors import ConfigError
 from showtell.metrics.moment import average_precision, best_threshold
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
+from showtell.models.gold import share_chances
 from showtell.models.language import LanguageModel
-from showtell.models.share_chance import share_chances
 from showtell.papers import Pipeline, PipelineConfig
 from showtell.prompt import Rendered, Renderer, RendererConfig
 from showtell.recipes import small

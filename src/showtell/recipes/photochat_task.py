@@ -24,8 +24,8 @@ from showtell.metrics.moment import (
     tfidf_moment_scores,
 )
 from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.gold import exchanged, share_chances
 from showtell.models.language import LanguageModel
-from showtell.models.share_chance import exchanged, share_chances
 from showtell.prompt import IGNORED, Rendered, Renderer
 from showtell.recipes.tasks import words_dropped
 

@@ -16,10 +16,10 @@ from transformers import ViTModel
 
 from photoworld.oracle import label_scenes
 from photoworld.scenes import ATTRIBUTES, Scene
-from showtell.batch import Batch, collate
+from showtell.batch import Batch, collate, to_pixels
 from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, USER, Dialogue, Photo
-from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
+from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.photo_encoder import QFormerPhotoEncoder
 from showtell.papers.forms import caption_dialogue, swap_speakers

@@ -21,6 +21,7 @@ from showtell.batch import collate
 from showtell.dialogue import Dialogue, Photo
 from showtell.errors import DataError
 from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.gold import described
 from showtell.papers.gill_decision import DecisionHead, train_decision
 from showtell.recipes.tasks import world_pixels
 from showtell.training.features import photo_scene
@@ -60,8 +61,6 @@ def share_states(
 ) -> tuple[Tensor, list[Photo]]:
     """The states that have read the bridge's tokens, (N, K, D), at each photo that the agent
     shares, and these photos; gold context, one pass over each dialogue."""
-    from showtell.evaluation.world_photos import described
-
     states, photos = [], []
     for start in range(0, len(dialogues), batch_size):
         part = dialogues[start : start + batch_size]

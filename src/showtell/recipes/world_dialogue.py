@@ -20,6 +20,7 @@ from showtell.metrics.moment import best_threshold
 from showtell.models.checkpoint import save_model
 from showtell.models.cross_attention import has_cross_attention
 from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.gold import described, read_gold
 from showtell.models.photo_encoder import LinearPhotoEncoder
 from showtell.models.vocabulary import part_twins
 from showtell.papers import DvtmConfig, PipelineConfig, load_folder
@@ -269,8 +270,6 @@ def share_threshold(
     dialogue: Callable[[int], Dialogue] = world_dialogue,
 ) -> float:
     """The threshold on P(share) with the best F1 on dev dialogues."""
-    from showtell.evaluation.world import share_moments
-
     dialogues = [dialogue(seed) for seed in DEV_SEEDS[:count]]
-    moments = share_moments(model, dialogues)
-    return best_threshold(moments.shared_M, moments.p_share_M).threshold
+    read = read_gold(model, described(model, dialogues), batch_size=32)
+    return best_threshold(read.shared_M, read.p_share_M).threshold

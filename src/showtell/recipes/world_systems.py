@@ -33,7 +33,7 @@ from showtell.models.adapters import (
     require_peft,
 )
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.papers import Gill, GillConfig, PipelineConfig, VokensConfig
+from showtell.papers import GillConfig, PipelineConfig, VokensConfig
 from showtell.papers.gill_stages import FROZEN, WEIGHTS, gill_stages
 from showtell.papers.minigpt5_stages import (
     MLS,
@@ -217,7 +217,7 @@ def run_world_gill(
         if config.paints and config.decision_dialogues:
             # the last of the training seeds, which the dialogues of the stage do not reach
             seeds = TRAIN_SEEDS[-config.decision_dialogues :]
-            model.bridge.decide = world_head(model, album, seeds).p_retrieve  # type: ignore[assignment]
+            model.bridge.decision = world_head(model, album, seeds)
     return finish_model(model, config, out=out)
 
 
@@ -227,10 +227,8 @@ def world_album(
 ) -> Album:
     """Drawn photos with a GILL model's keys, written to ``folder``; "photo-7" shows
     ``photo_scene(7)``."""
-    bridge = model.bridge
-    assert isinstance(bridge, Gill) and bridge.features is not None
-    embed = embed_with(bridge.features, bridge.photo_keys, size=IMAGE_SIZE)
-    album = empty_album(width=bridge.config.album_width, made_by=model.name)
+    embed = embed_with(model.bridge.photo_keys, size=IMAGE_SIZE)
+    album = empty_album(width=model.album_width, made_by=model.name)
     for start in range(0, len(seeds), batch_size):
         photos, images = [], []
         for seed in seeds[start : start + batch_size]:

@@ -17,12 +17,13 @@ from itertools import groupby
 
 from torch import Tensor
 
+from showtell.batch import to_pixels
 from showtell.data.photos import has_pixels, photo_image, square
 from showtell.data.sources import DataSource
 from showtell.data.unpack import Shards
 from showtell.dialogue import AGENT, Dialogue, Photo
 from showtell.errors import ConfigError, DataError, ShowtellError
-from showtell.models.dialogue_model import PhotoDialogueModel, to_pixels
+from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.prompt import IGNORED, Renderer
 
 Told = Callable[[str, int, int], None]

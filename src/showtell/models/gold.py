@@ -1,0 +1,290 @@
+"""Gold dialogues read by a model, one pass over each: P(share), and -log p of what was said.
+
+    read = read_gold(model, described(model, dialogues))
+    read.p_share_M, read.shared_M                      # at every start of an agent's turn
+    read.turn_nll()[dialogue, turn]                    # (sum of -log p, tokens) of a text turn
+
+``read_gold`` is told who speaks next. Where that is not given (PhotoChat),
+
+    P(share | U) = sum over speakers s of P(s | U) P([IMG] | U, s)
+
+is ``share_chances``. One pass over a dialogue scores every position: the speaker who did not speak
+next stands behind the dialogue as a token that sees what came before it and nothing else.
+
+Letters: B dialogues, T tokens, M share moments, G gold tokens that are trained on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from showtell.batch import collate, to_pixels
+from showtell.data.photos import has_pixels, photo_image, square
+from showtell.dialogue import Dialogue, Photo, Turn
+from showtell.models.decoder import Decoder
+from showtell.models.dialogue_model import PhotoDialogueModel, share_logit
+from showtell.models.respond import Responder
+from showtell.prompt import IGNORED, Rendered, Renderer
+
+DESCRIBED_AT_ONCE = 32  # dialogues
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldRead:
+    """What a model makes of gold dialogues; the moments stand in their order, row by row."""
+
+    rows: tuple[Rendered, ...]
+    nll_T: tuple[Tensor, ...]  # of each row: -log p of its trained tokens, 0 at the others
+    p_share_M: np.ndarray
+    shared_M: np.ndarray
+    dialogue_M: np.ndarray
+    turn_M: np.ndarray
+    total_nll: float
+    num_tokens: int
+    end: int  # the token that ends a turn
+    special: frozenset[int]
+
+    @property
+    def perplexity(self) -> float:
+        """Of all trained tokens."""
+        return math.exp(self.total_nll / max(1, self.num_tokens))
+
+    @property
+    def dropped_turns(self) -> int:
+        return sum(row.dropped_turns for row in self.rows)
+
+    @property
+    def later_M(self) -> np.ndarray:
+        """Which moments have something said before them: all but a dialogue's first turn."""
+        return self.turn_M > 0
+
+    def turn_nll(self) -> dict[tuple[int, int], tuple[float, int]]:
+        """Of each text turn of the agent, by (dialogue, turn): sum of -log p, number of tokens."""
+        found = {}
+        for b, (row, nll_T) in enumerate(zip(self.rows, self.nll_T, strict=True)):
+            for place in row.moments:
+                if not place.shared:
+                    stop = row.ids.index(self.end, place.index) + 1
+                    words_T = nll_T[place.index + 1 : stop]
+                    found[b, place.turn] = (float(words_T.sum()), len(words_T))
+        return found
+
+    def word_nll(self) -> tuple[np.ndarray, np.ndarray]:
+        """(-log p of the trained words of each dialogue, their number): no mark of ours, and
+        nothing of what announces a photo, so that every system has the same words."""
+        sums, counts = [], []
+        skip = torch.tensor([IGNORED, *self.special])
+        for row, nll_T in zip(self.rows, self.nll_T, strict=True):
+            is_word_T = ~torch.isin(torch.tensor(row.labels), skip)
+            for place in row.spans:
+                is_word_T[place.start : place.stop] = False
+            sums.append(float(nll_T[is_word_T].sum()))
+            counts.append(int(is_word_T.sum()))
+        return np.array(sums), np.array(counts)
+
+
+@torch.no_grad()
+def read_gold(
+    model: PhotoDialogueModel,
+    dialogues: Sequence[Dialogue],
+    *,
+    renderer: Renderer | None = None,
+    batch_size: int = 8,
+) -> GoldRead:
+    """One pass over each dialogue, whole. For a model that reads captions they are those that the
+    dialogues have; ``described`` puts its own captioner's in their place."""
+    renderer = renderer or model.renderer
+    rows: list[Rendered] = []
+    nll: list[Tensor] = []
+    p_share: list[float] = []
+    total, count = 0.0, 0
+    for start in range(0, len(dialogues), batch_size):
+        part = [renderer.render(each) for each in dialogues[start : start + batch_size]]
+        batch = collate(
+            part,
+            pad_id=model.language.tokenizer.pad_token_id,
+            pixels_of=_seen_pixels(model),
+            paint=False,
+        )
+        states = model.states(batch)
+        row_G, before_G = (batch.labels_BT[:, 1:] != IGNORED).nonzero(as_tuple=True)
+        logits_GV = model.language.head(states.hidden_BTD[row_G, before_G]).float()
+        gold_G = batch.labels_BT[row_G, before_G + 1].to(logits_GV.device)
+        nll_G = cross_entropy(logits_GV, gold_G, reduction="none").cpu()
+        nll_BT = torch.zeros(batch.labels_BT.shape).index_put((row_G, before_G + 1), nll_G)
+        p_share += model.share_logits(states, batch).sigmoid().tolist()
+        total += float(nll_G.sum())
+        count += len(nll_G)
+        rows += part
+        nll += [nll_T[: len(row.ids)] for row, nll_T in zip(part, nll_BT, strict=True)]
+    moments = [(b, place) for b, row in enumerate(rows) for place in row.moments]
+    return GoldRead(
+        rows=tuple(rows),
+        nll_T=tuple(nll),
+        p_share_M=np.array(p_share),
+        shared_M=np.array([place.shared for _, place in moments], dtype=bool),
+        dialogue_M=np.array([b for b, _ in moments], dtype=int),
+        turn_M=np.array([place.turn for _, place in moments], dtype=int),
+        total_nll=total,
+        num_tokens=count,
+        end=renderer.end,
+        special=frozenset(renderer.special),
+    )
+
+
+def described(model: PhotoDialogueModel, dialogues: Sequence[Dialogue]) -> list[Dialogue]:
+    """For a model that reads captions: the user's photos as its own captioner describes them."""
+    if model.captioner is None:
+        return list(dialogues)
+    responder, told = Responder(Decoder(model)), []
+    for start in range(0, len(dialogues), DESCRIBED_AT_ONCE):
+        contexts = [each.turns for each in dialogues[start : start + DESCRIBED_AT_ONCE]]
+        told += responder.describe_all(contexts, [seen_images(model, each) for each in contexts])
+    return [replace(each, turns=turns) for each, turns in zip(dialogues, told, strict=True)]
+
+
+def seen_images(model: PhotoDialogueModel, turns: Sequence[Turn]) -> dict[str, Image.Image]:
+    """The photos of a context that can be seen, by id, at the size that the model sees."""
+    if (side := model.seen_side) is None:
+        return {}
+    photos = (photo for turn in turns for photo in turn.photos if has_pixels(photo))
+    return {photo.id: square(photo_image(photo), side) for photo in photos}
+
+
+def _seen_pixels(model: PhotoDialogueModel) -> Callable[[Photo], Tensor] | None:
+    if model.photo_encoder is None:
+        return None
+    side = model.photo_encoder.image_size
+    return lambda photo: to_pixels(square(photo_image(photo), side))
+
+
+# ------------------------------------------------------------------- who speaks next is not given
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShareChances:
+    """One row for each moment of the dialogues, in their order.
+
+    ``marginal_M`` is the sum above, ``spoken_M`` is P([IMG]) once the next speaker is named.
+    ``token_nll`` is the mean negative log-likelihood of the ``num_tokens`` trained tokens.
+    """
+
+    marginal_M: np.ndarray
+    spoken_M: np.ndarray
+    shared_M: np.ndarray
+    row_M: np.ndarray  # which dialogue
+    token_nll: float
+    num_tokens: int
+
+
+@torch.no_grad()
+def share_chances(
+    model: PhotoDialogueModel, rows: Sequence[Rendered], *, batch_size: int = 16
+) -> ShareChances:
+    """The chances at every ``MomentPlace`` of ``rows``.
+
+    Both namings of the speakers are read and averaged, since neither is the agent. The longest
+    dialogues go together, so that little is padded; the answer does not depend on that.
+    """
+    marginal: list[np.ndarray] = [np.zeros(0)] * len(rows)
+    spoken: list[np.ndarray] = [np.zeros(0)] * len(rows)
+    total, count = 0.0, 0
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        part = [rows[index] for index in chosen]
+        namings = [
+            _one_naming(model, part),
+            _one_naming(model, [exchanged(model, row) for row in part]),
+        ]
+        sizes = np.cumsum([len(row.moments) for row in part])[:-1]
+        for found, name in ((marginal, "marginal_M"), (spoken, "spoken_M")):
+            mean_M = sum(getattr(naming, name) for naming in namings) / len(namings)
+            for index, values in zip(chosen, np.split(mean_M, sizes), strict=True):
+                found[index] = values
+        total += sum(naming.token_nll * naming.num_tokens for naming in namings) / len(namings)
+        count += namings[0].num_tokens
+    moments = [(index, place) for index, row in enumerate(rows) for place in row.moments]
+    return ShareChances(
+        marginal_M=np.concatenate(marginal),
+        spoken_M=np.concatenate(spoken),
+        shared_M=np.array([place.shared for _, place in moments], dtype=bool),
+        row_M=np.array([index for index, _ in moments], dtype=int),
+        token_nll=total / max(1, count),
+        num_tokens=count,
+    )
+
+
+def exchanged(model: PhotoDialogueModel, row: Rendered) -> Rendered:
+    """The same rendered dialogue with the names of its speakers exchanged."""
+    user, agent = model.renderer.roles["user"], model.renderer.roles["agent"]
+    other = {user: agent, agent: user}
+    return Rendered(
+        ids=[other.get(token, token) for token in row.ids],
+        labels=[other.get(token, token) for token in row.labels],
+        seen=row.seen,
+        spans=row.spans,
+        moments=row.moments,
+        dropped_turns=row.dropped_turns,
+    )
+
+
+def _one_naming(model: PhotoDialogueModel, rows: Sequence[Rendered]) -> ShareChances:
+    """One naming. T tokens of dialogue are followed by J moments' other speakers."""
+    renderer, language = model.renderer, model.language
+    user, agent = renderer.roles["user"], renderer.roles["agent"]
+    length = max(len(row.ids) for row in rows)
+    extra = max(len(row.moments) for row in rows)
+    pad = language.tokenizer.pad_token_id
+    ids_BT = torch.full((len(rows), length + extra), pad)
+    labels_BT = torch.full((len(rows), length), IGNORED)
+    positions_BT = torch.arange(length + extra).clamp(max=length - 1).repeat(len(rows), 1)
+    sees_BTT = torch.eye(length + extra, dtype=torch.bool).repeat(len(rows), 1, 1)
+    sees_BTT[:, :length, :length] = torch.ones(length, length).tril().bool()
+    places = []
+    for b, row in enumerate(rows):
+        ids_BT[b, : len(row.ids)] = torch.tensor(row.ids)
+        labels_BT[b, : len(row.labels)] = torch.tensor(row.labels)
+        for j, place in enumerate(row.moments):
+            said = row.ids[place.index]
+            ids_BT[b, length + j] = user if said == agent else agent
+            positions_BT[b, length + j] = place.index
+            sees_BTT[b, length + j, : place.index] = True
+            places.append((b, place.index, length + j, int(said == agent), place.shared))
+    ids_BT, labels_BT, positions_BT, sees_BTT = (
+        each.to(language.device) for each in (ids_BT, labels_BT, positions_BT, sees_BTT)
+    )
+    hidden_BTD = language.hidden(language.embed(ids_BT), sees_BTT[:, None], positions_BT)
+
+    rows_N, at_N = (labels_BT[:, 1:] != IGNORED).nonzero(as_tuple=True)
+    logits_NV = language.head(hidden_BTD[rows_N, at_N]).float()
+    gold_N = labels_BT[rows_N, at_N + 1]
+    nll = cross_entropy(logits_NV, gold_N)
+
+    columns = torch.tensor([place[:4] for place in places], dtype=torch.long).reshape(-1, 4)
+    row_M, at_M, other_M, is_agent_M = columns.to(language.device).unbind(1)
+    before_M2 = language.head(hidden_BTD[row_M, at_M - 1]).float()[:, [user, agent]]
+    speaks_M2 = before_M2.softmax(-1)
+
+    def chance(place_M: Tensor) -> Tensor:
+        logits_MV = language.head(hidden_BTD[row_M, place_M]).float()
+        return share_logit(logits_MV, renderer.img).sigmoid()
+
+    spoken_M, unspoken_M = chance(at_M), chance(other_M)
+    gold_M = speaks_M2.gather(1, is_agent_M[:, None])[:, 0]
+    return ShareChances(
+        marginal_M=(gold_M * spoken_M + (1 - gold_M) * unspoken_M).cpu().double().numpy(),
+        spoken_M=spoken_M.cpu().double().numpy(),
+        shared_M=np.array([place[4] for place in places], dtype=bool),
+        row_M=row_M.cpu().numpy(),
+        token_nll=float(nll),
+        num_tokens=len(gold_N),
+    )
