@@ -49,12 +49,12 @@ def test_every_title_names_the_subject_of_its_opening():
 
 
 def test_the_command_fails_without_a_traceback(tmp_path, monkeypatch, capsys):
-    import showtell.recipes
+    import showtell.papers
     from showtell.errors import CheckpointError
 
     def missing(name):
         raise CheckpointError(f"{name} is not there; train it")
 
-    monkeypatch.setattr(showtell.recipes, "load_model", missing, raising=False)
+    monkeypatch.setattr(showtell.papers, "load_model", missing, raising=False)
     assert main(["--out", str(tmp_path / "demo")]) == 1
     assert "Traceback" not in capsys.readouterr().err and not (tmp_path / "demo").exists()

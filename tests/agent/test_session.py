@@ -95,5 +95,5 @@ def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path):
 
 
 def test_the_fake_reply_has_the_fields_of_the_real_one():
-    real = pytest.importorskip("showtell.models.dialogue_model", reason="no model yet").Reply
+    real = pytest.importorskip("showtell.models.respond", reason="no model yet").Reply
     assert set(FakeReply.__dataclass_fields__) == set(real.__dataclass_fields__)

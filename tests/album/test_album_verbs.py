@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import showtell.recipes
+import showtell.papers
 from conftest import build_model
 from showtell.album.index import Album, empty_album
 from showtell.cli import main
@@ -26,7 +26,7 @@ def model(tokenizers, monkeypatch):
     model.decoding = dataclasses.replace(
         model.decoding, num_steps=1, max_new_tokens=2, share_threshold=0.0, album_cut_off=-2.0
     )
-    monkeypatch.setattr(showtell.recipes, "load_model", lambda name: model)
+    monkeypatch.setattr(showtell.papers, "load_model", lambda name: model)
     return model
 
 
@@ -80,7 +80,7 @@ def test_an_album_of_another_model_is_left_as_it_is(model, photos, tmp_path, cap
 
 def test_a_model_that_asks_no_album_says_so(tokenizers, monkeypatch, photos, tmp_path, capsys):
     plain = build_model(tokenizers, bridge="pipeline")
-    monkeypatch.setattr(showtell.recipes, "load_model", lambda name: plain)
+    monkeypatch.setattr(showtell.papers, "load_model", lambda name: plain)
     into = tmp_path / "album"
     for verb in (
         ["album", "add", str(photos), "--into", str(into), "--model", "plain"],

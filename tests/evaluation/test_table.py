@@ -27,6 +27,7 @@ from showtell.evaluation.world import share_moments
 from showtell.evaluation.world_photos import spoken_photos
 from showtell.metrics.paired import Difference
 from showtell.models.checkpoint import save_model
+from showtell.models.respond import Responder
 from showtell.runtime import device_label
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments"))
@@ -257,13 +258,13 @@ def test_a_captioner_sees_each_photo_once(tokenizers, monkeypatch):
     model, eyes = (build_model(tokenizers, bridge="pipeline") for _ in range(2))
     model.captioner, model.photo_encoder = eyes, None
     model.decoding = dataclasses.replace(model.decoding, max_new_tokens=3, num_steps=1)
-    dialogues, captions, asked = dialogues_with_photos(3), eyes.captions, []
+    dialogues, captions, asked = dialogues_with_photos(3), Responder.captions, []
 
-    def counted(photos, images):
+    def counted(self, photos, images):
         asked.extend(photo.id for photo in photos)
-        return captions(photos, images)
+        return captions(self, photos, images)
 
-    monkeypatch.setattr(eyes, "captions", counted)
+    monkeypatch.setattr(Responder, "captions", counted)
     found = said.outputs_of(model, dialogues, data="tiny", seed=0, most_answers=0)
     shown = [p.id for d in dialogues for p in d.photos if p.origin == "user"]
     assert shown and asked == shown

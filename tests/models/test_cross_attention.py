@@ -165,11 +165,12 @@ def test_answering_reads_with_a_cache_what_training_reads_at_once(open_model, di
     k = next(i for i, t in enumerate(dialogue.turns) if t.photos and t.speaker == AGENT)
     context, photo = dialogue.turns[:k], dialogue.turns[k].photos[0]
     images = {p.id: photo_pixels(p) for t in context for p in t.photos}
-    writing, _ = Decoder(open_model).read_all([context], [images])
-    Decoder(open_model).open_turn(writing)
-    open_model._push(writing, open_model.renderer.caption_span(photo.caption))
-    open_model._push_photos(writing, [photo_pixels(photo)], writing.all_rows_B)
-    open_model._push(writing, [open_model.renderer.end])
+    decoder = Decoder(open_model)
+    writing, _ = decoder.read_all([context], [images])
+    decoder.open_turn(writing)
+    decoder.push(writing, open_model.renderer.caption_span(photo.caption))
+    decoder.push_photos(writing, [photo_pixels(photo)], writing.all_rows_B)
+    decoder.push(writing, [open_model.renderer.end])
     whole = dataclasses.replace(dialogue, turns=dialogue.turns[: k + 1])
     want = hidden_of(open_model, [whole])[0, -1]
     torch.testing.assert_close(writing.hidden_BD[0], want, rtol=1e-4, atol=1e-5)

@@ -244,7 +244,7 @@ def test_an_answer_shares_a_photo_without_words_and_never_says_a_voken_in_a_text
     with torch.no_grad():
         model.language.new_tokens.input_nD.copy_(writing.hidden_BD[0].expand(3, -1))
     Decoder(model).open_turn(opened := Decoder(model).read_all([turns], [{}])[0])
-    assert int(opened.logits_V.argmax()) in model.renderer.span_ids
+    assert int(opened.logits_BV[0].argmax()) in model.renderer.span_ids
     model.decoding = replace(model.decoding, share_threshold=1.1, max_turns=1)
     said = Responder(Decoder(model)).respond(turns, images={}, seed=5).turns[0].text
     assert "[IMG" not in said

@@ -165,7 +165,7 @@ def test_the_recipe_writes_a_model_that_knows_its_thresholds_and_resumes_to_the_
     assert settings["positions"] == sum(len(moment_positions(dialogue)) for dialogue in held)
     assert 0 < model.decoding.share_threshold < 1
     assert "CC BY 4.0" in model.card["licence"] and len(model.card["openings"]) == 3
-    assert not model.can_paint
+    assert model.painter is None
     weights = model.language.state_dict()
     again = run_photochat_small(config, out=tmp_path / "run", resume=True)
     for name, value in load_model(str(again)).language.state_dict().items():

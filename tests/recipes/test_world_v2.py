@@ -57,7 +57,7 @@ def run(base, tmp_path_factory):
 
 def test_a_run_leaves_a_model_that_attends_to_photos(run):
     model = load_model(str(run[0]))
-    assert model.name == "world_v2" and model.photo_encoder.attended and model.can_paint
+    assert model.name == "world_v2" and model.photo_encoder.attended and model.painter is not None
     model.decoding = replace(model.decoding, share_threshold=0.0, num_steps=1, max_new_tokens=3)
     photo = replace(next(p for d in dialogues_with_photos(1) for p in d.photos), origin="user")
     turns = (Turn(speaker=USER, elements=(photo,)),)
