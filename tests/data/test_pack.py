@@ -11,9 +11,8 @@ import pytest
 from torch.utils.data import DataLoader
 
 from showtell.data.missing import MissingCounts, MissingPhotos
-from showtell.data.pack import pack
+from showtell.data.shards import Shards, pack
 from showtell.data.sources import open_data
-from showtell.data.unpack import Shards
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, PhotoError, StorageError, UsageError
 from showtell.training.loop import batch_indices

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from showtell.data.jsonl import MAX_LINE_BYTES
 from showtell.data.photochat import (
-    MAX_LINE_BYTES,
     moment_positions,
     read_photochat,
     split_held_out,

@@ -15,10 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from showtell.data.captions import read_cc3m, read_folder
-from showtell.data.dialogcc import ChooseOne, photo_id, read_dialogcc
-from showtell.data.formats import FORMATS
+from showtell.data.dialogcc import photo_id, read_dialogcc
 from showtell.data.mmdialog import read_mmdialog
-from showtell.data.sources import open_data, open_splits
+from showtell.data.sources import FORMATS, open_data, open_splits
 from showtell.data.visdial import read_visdial
 from showtell.data.vist import read_vist
 from showtell.dialogue import AGENT, USER, Dialogue, Photo
@@ -106,13 +105,11 @@ def test_dialogcc_chooses_one_of_the_candidates_by_the_seed_whatever_was_read_be
     path = write(tmp_path / "train.json", records)
     tail = write(tmp_path / "tail.json", records[150:])
 
-    def chosen(file, **options):
-        return [d.photos[0].labels["chosen"] for d in read_dialogcc(file, **options)]
+    def chosen(file):
+        return [d.photos[0].labels["chosen"] for d in read_dialogcc(file)]
 
     first = chosen(path)
     assert chosen(path) == first and chosen(tail) == first[150:]
-    assert chosen(path, choose=ChooseOne(seed=1)) != first
-    assert set(chosen(path, choose=ChooseOne(by="first"))) == {0}
     # each of four is drawn 50 times of 200 in the mean, with a deviation of 6
     assert all(20 < first.count(k) < 80 for k in range(4))
     photo = next(iter(read_dialogcc(path))).photos[0]
@@ -273,7 +270,7 @@ def test_a_path_that_climbs_out_of_the_folder_is_refused(tmp_path, kind, name):
     natives.write_photo(tmp_path / "secret.jpg.png").rename(tmp_path / "secret.jpg")
     path = natives.write_lines(tmp_path / "in/data.jsonl", [PHOTO_RECORDS[kind](name)])
     with pytest.raises(DataError, match=r"in/data\.jsonl"):
-        list(FORMATS[kind].read(path))
+        list(FORMATS[kind](path))
 
 
 def test_symbolic_links_are_refused_whether_file_or_folder(tmp_path):
@@ -308,7 +305,7 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path, kind):
     if kind == "cc3m":
         path.write_bytes(data[: data.rindex(b"\t")])
     with pytest.raises(DataError, match=path.name.replace(".", r"\.")):
-        list(FORMATS[kind].read(path))
+        list(FORMATS[kind](path))
 
 
 @pytest.mark.parametrize("kind", sorted(FORMATS))
@@ -330,7 +327,7 @@ def test_wrong_encodings_and_what_is_no_file_are_errors_that_name_it(tmp_path, k
             }[form]
         )
     with pytest.raises(DataError, match=path.name.replace(".", r"\.")):
-        list(FORMATS[kind].read(path))
+        list(FORMATS[kind](path))
 
 
 @pytest.mark.parametrize("kind", ["dialogcc", "mmdialog", "photochat", "showtell", "folder"])
@@ -341,7 +338,7 @@ def test_an_id_that_was_there_already_is_a_counted_skip(tmp_path, kind):
     else:
         path.write_text(path.read_text() * 2)
     with pytest.raises(DataError, match="was there already"):
-        list(FORMATS[kind].read(path))
+        list(FORMATS[kind](path))
     source = open_data(f"{kind}:{path}", skip_bad=True)
     assert len(list(source)) == 2 and len(source.skipped) == 2
     assert all(path.name in str(error) for error in source.skipped[:3])
@@ -442,7 +439,7 @@ def test_mutated_input_gives_dialogues_or_an_error_of_ours(kind, data, originals
         for skip_bad in (False, True):
             errors: list[DataError] = []
             try:
-                read = list(FORMATS[kind].read(path, skip_bad=skip_bad, on_skip=errors.append))
+                read = list(FORMATS[kind](path, skip_bad=skip_bad, on_skip=errors.append))
             except ShowtellError as error:
                 assert len(str(error)) < 2000
             else:

@@ -9,8 +9,8 @@ from PIL import Image
 from photoworld.scenes import sample_scene
 from showtell.data.doctor import examine
 from showtell.data.export import export_world
-from showtell.data.pack import pack
 from showtell.data.photos import has_pixels, photo_image
+from showtell.data.shards import pack
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, PhotoError, StorageError, UsageError

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from conftest import build_model, collated, dialogues_with_photos, responder_of
-from showtell.data.pack import pack
+from showtell.data.shards import pack
 from showtell.data.photos import has_pixels, photo_image
+from showtell.data.shards import pack
 from showtell.data.sources import open_data
 from showtell.dialogue import USER, Photo, Turn
 from showtell.errors import ConfigError, DataError

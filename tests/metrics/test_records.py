@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from showtell.data import jsonl
 from showtell.errors import DataError
 from showtell.metrics import records
 from showtell.metrics.records import match, read_records
@@ -61,7 +62,7 @@ def test_a_record_is_text_and_photos_or_ordered_elements(tmp_path):
         ('{"id": "1", "p_share": 1.5}', "wanted a probability"),
         ('{"id": "1", "share": 1}', "wanted true or false"),
         ('{"id": "1", "rank": 0}', "wanted 1, 2, 3"),
-        ('{"id": "1", "nll": NaN, "tokens": 3}', "nats"),
+        ('{"id": "1", "nll": NaN, "tokens": 3}', "NaN is no JSON"),
         ('{"id": "1", "decision": ""}', "wanted a word"),
         (b'{"id": "1", "text": "\xe9"}', "not UTF-8"),
         ("[" * 100_000, "cannot be parsed"),
@@ -92,7 +93,7 @@ def test_a_byte_order_mark_utf_16_and_an_empty_or_absent_file_are_said(tmp_path)
 
 
 def test_a_huge_line_is_stepped_over_in_bounded_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 1000)
     path = write(tmp_path / "p.jsonl", '{"id": "0", "text": "' + "x" * 5000 + '"}', GOOD)
     with pytest.raises(DataError, match="line 1: longer than"):
         read(path)

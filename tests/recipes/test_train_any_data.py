@@ -13,7 +13,7 @@ import torch
 from conftest import build_model
 from data import natives
 from showtell.data.export import export_world
-from showtell.data.pack import pack
+from showtell.data.shards import pack
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import ConfigError, DataError

@@ -16,8 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from showtell.data.pack import pack
-from showtell.data.unpack import Shards
+from showtell.data.shards import Shards, pack
 from showtell.dialogue import AGENT, USER, Dialogue, Turn
 from showtell.errors import ConfigError
 from showtell.runtime import processes, told_by

@@ -17,16 +17,11 @@ Render = Callable[[Dialogue], list[tuple[str, bool]]]
 
 def dialogue_at(source: DataSource, index: int) -> Dialogue:
     """The dialogue with that index, counted from 0."""
-    if source.world is not None and index < len(source.world):
-        return source.world[index]
-    count = 0
-    for dialogue in source:
-        if count == index:
-            return dialogue
-        count += 1
+    if index < len(source):
+        return source[index]
     raise UsageError(
-        f"{source.name} has {count or len(source):,} dialogues, the last has the index "
-        f"{(count or len(source)) - 1}; there is no {index}"
+        f"{source.name} has {len(source):,} dialogues, the last has the index "
+        f"{len(source) - 1}; there is no {index}"
     )
 
 

@@ -149,7 +149,7 @@ def data_pack(
     """Write dialogues and photos as WebDataset shards, for training at scale."""
     import dataclasses
 
-    from showtell.data.pack import pack
+    from showtell.data.shards import pack
     from showtell.data.sources import open_data
     from showtell.evaluation.substitutes import missing_photos as policy_of
 

@@ -12,30 +12,19 @@
 
 What becomes of a pair: a dialogue of two turns. The user says the caption and the agent shares the
 photo, as MiniGPT-5 has it; without a caption, the photo alone. All captions are in the photo's
-``labels["captions"]``.
+``labels["captions"]``. A dialogue's id is the number of its line in a table, and in a folder the
+photo's file name, which may come once; other fields of a record become labels of the photo there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from showtell.data.dialogcc import photo_id
+from showtell.data.jsonl import SKIP, Parsed, Record, parse_json_lines, parse_lines
 from showtell.data.photos import PhotoFolder
-from showtell.data.records import (
-    SKIP,
-    OnSkip,
-    Parsed,
-    Record,
-    as_object,
-    field,
-    parse_json_lines,
-    parse_lines,
-    read_dialogues,
-    text_field,
-    text_of,
-)
+from showtell.data.readers import Reader, as_object, field, text_field, texts_of
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import DataError
 
@@ -46,35 +35,6 @@ _LINES = 'Wanted: one JSON a line, {"file": "images/a.jpg", "captions": ["..."]}
 _HEADS = {"caption", "title", "text"}
 _SCHEMES = ("http://", "https://")
 _KNOWN = {"file", "file_name", "captions", "caption", "text", "split", "licence", "license"}
-
-
-def read_cc3m(
-    path: str | Path, *, skip_bad: bool = False, on_skip: OnSkip | None = None
-) -> Iterator[Dialogue]:
-    """The pairs of a table, in order, one by one; a dialogue's id is the number of its line.
-
-    Raises DataError (``read_dialogues``).
-    """
-    path = Path(path)
-    folder = PhotoFolder(path.parent)
-    fetched = PhotoFolder(path.parent, ("images",))
-
-    def build(value: Any, where: str) -> Dialogue:
-        number, caption, photo = value
-        if photo.startswith(_SCHEMES):
-            name, labels = photo_id(photo), {"url": photo}
-            found = fetched.find(name, where, endings=(".jpg", ".png"))
-        else:
-            name, found, labels = photo, folder.find(photo, where), {}
-        return _pair(
-            Photo(id=name, caption=caption, path=found, labels=labels),
-            name=number,
-            labels={"licence": CC3M_LICENCE},
-        )
-
-    yield from read_dialogues(
-        path, parse=_rows, build=build, wanted=_TABLE, skip_bad=skip_bad, on_skip=on_skip
-    )
 
 
 def _rows(file: BinaryIO, name: str) -> Parsed:
@@ -92,64 +52,73 @@ def _rows(file: BinaryIO, name: str) -> Parsed:
             yield Record((number, cells[0], cells[1].strip()), where)
 
 
-def read_folder(
-    path: str | Path, *, skip_bad: bool = False, on_skip: OnSkip | None = None
-) -> Iterator[Dialogue]:
-    """The photos of a folder that its captions.jsonl (or metadata.jsonl) names, one by one.
+def _row(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
+    number, caption, name = value
+    labels = {}
+    if name.startswith(_SCHEMES):
+        name, labels = photo_id(name), {"url": name}
+        found = folder.find(f"images/{name}", where, endings=(".jpg", ".png"))
+    else:
+        found = folder.find(name, where)
+    photo = Photo(id=name, caption=caption, path=found, labels=labels)
+    return _pair(photo, name=number, labels={"licence": CC3M_LICENCE})
 
-    ``path`` is the folder or the JSONL. A dialogue's id is the photo's file name, which may come
-    once. Other fields of a record become labels of the photo. Raises DataError
-    (``read_dialogues``).
-    """
-    path = Path(path)
-    if path.is_dir():
-        found = [path / name for name in FOLDER_FILES if (path / name).is_file()]
-        if not found:
-            raise DataError(
-                f"{path} is a folder without {' or '.join(FOLDER_FILES)}. {_LINES} "
-                "Write one, or name the file itself."
-            )
-        path = found[0]
-    folder = PhotoFolder(path.parent)
 
-    def build(value: Any, where: str) -> Dialogue:
-        record = as_object(value, where, _LINES)
-        key = "file" if "file" in record else "file_name"
-        name = text_field(record, key, where)
-        captions = _captions(record, where)
-        licence = text_field(record, "licence", where, optional=True)
-        licence = licence or text_field(record, "license", where, optional=True)
-        labels = {"licence": licence or "not stated"}
-        if split := text_field(record, "split", where, optional=True):
-            labels["split"] = split
-        rest = {key: value for key, value in record.items() if key not in _KNOWN}
-        photo = Photo(
-            id=name,
-            caption=captions[0] if captions else "",
-            path=folder.find(name, where),
-            labels={**rest, "captions": tuple(captions), "licence": labels["licence"]},
+def _file_of_folder(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = [path / name for name in FOLDER_FILES if (path / name).is_file()]
+    if not found:
+        raise DataError(
+            f"{path} is a folder without {' or '.join(FOLDER_FILES)}. {_LINES} "
+            "Write one, or name the file itself."
         )
-        return _pair(photo, name=name, labels=labels)
-
-    yield from read_dialogues(
-        path, parse=parse_json_lines, build=build, wanted=_LINES, skip_bad=skip_bad, on_skip=on_skip
-    )
+    return found[:1]
 
 
-def _captions(record: dict[str, Any], where: str) -> list[str]:
+def _photo(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
+    record = as_object(value, where, _LINES)
+    name = text_field(record, "file" if "file" in record else "file_name", where)
     if "captions" in record:
-        captions = field(record, "captions", (list,), where)
-        if not all(isinstance(caption, str) for caption in captions):
-            raise DataError(f'{where}: "captions" wants texts. {SKIP}')
-        return [text_of(caption, "captions", where) for caption in captions]
-    key = "caption" if "caption" in record else "text"
-    return [text_field(record, key, where)]
+        captions = texts_of(field(record, "captions", (list,), where), "captions", where)
+    else:
+        captions = (text_field(record, "caption" if "caption" in record else "text", where),)
+    licences = (text_field(record, key, where, optional=True) for key in ("licence", "license"))
+    labels = {"licence": next(filter(None, licences), "not stated")}
+    if split := text_field(record, "split", where, optional=True):
+        labels["split"] = split
+    rest = {key: value for key, value in record.items() if key not in _KNOWN}
+    photo = Photo(
+        id=name,
+        caption=captions[0] if captions else "",
+        path=folder.find(name, where),
+        labels={**rest, "captions": captions, "licence": labels["licence"]},
+    )
+    return _pair(photo, name=name, labels=labels)
 
 
 def _pair(photo: Photo, *, name: str, labels: dict[str, Any]) -> Dialogue:
-    shared = Turn(speaker=AGENT, elements=(photo,))
-    if not photo.caption.strip():
-        return Dialogue(id=name, turns=(shared,), labels=labels)
-    return Dialogue(
-        id=name, turns=(Turn(speaker=USER, elements=(photo.caption,)), shared), labels=labels
-    )
+    turns = [Turn(speaker=AGENT, elements=(photo,))]
+    if photo.caption.strip():
+        turns.insert(0, Turn(speaker=USER, elements=(photo.caption,)))
+    return Dialogue(id=name, turns=tuple(turns), labels=labels)
+
+
+read_cc3m = Reader(
+    title="CC3M-style captions",
+    licence=CC3M_LICENCE,
+    wanted=_TABLE,
+    parse=_rows,
+    build=_row,
+    places=("",),
+    files=("*.tsv",),
+)
+read_folder = Reader(
+    title="a folder of photos with captions",
+    licence="as each record states",
+    wanted=_LINES,
+    parse=parse_json_lines,
+    build=_photo,
+    files_of=_file_of_folder,
+    places=("",),
+)

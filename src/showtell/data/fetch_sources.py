@@ -14,7 +14,7 @@ from showtell.data.archives import Unpack
 from showtell.data.dialogcc import photo_id
 from showtell.data.download import disk
 from showtell.data.fetch import FetchSource, RemoteFile, photo_file
-from showtell.data.records import parse_json_records
+from showtell.data.jsonl import parse_json_records
 from showtell.errors import DataError, UsageError, did_you_mean
 
 _GITHUB = "https://raw.githubusercontent.com"

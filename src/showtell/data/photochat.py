@@ -20,38 +20,17 @@ What becomes of it:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from showtell.data.jsonl import SKIP
 from showtell.data.photos import PhotoFolder
-from showtell.data.records import (
-    MAX_LINE_BYTES,
-    SKIP,
-    OnSkip,
-    as_object,
-    field,
-    named_object,
-    parse_json_records,
-    read_dialogues,
-    text_field,
-)
-from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
+from showtell.data.readers import Reader, as_object, field, named_object, text_field
+from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
 from showtell.errors import DataError
 
-__all__ = [
-    "HELD_OUT",
-    "LICENCE",
-    "MAX_LINE_BYTES",
-    "MomentPosition",
-    "PhotoChatSummary",
-    "moment_positions",
-    "read_photochat",
-    "split_held_out",
-    "summarise",
-]
 HELD_OUT = 1000
 LICENCE = "text CC BY 4.0; photos: Open Images, each under its own licence"
 _FORMAT = (
@@ -60,33 +39,13 @@ _FORMAT = (
 )
 
 
-def read_photochat(
-    path: str | Path, *, skip_bad: bool = False, on_skip: OnSkip | None = None
-) -> Iterator[Dialogue]:
-    """The dialogues of a file, or of all ``*.json`` files of a folder, in order, one by one.
-
-    A bad record raises DataError, which names file and line (in an array: the record). With
-    ``skip_bad`` it is handed to ``on_skip`` instead and the rest goes on; a file of which nothing
-    is left is an error all the same.
-    """
-    path = Path(path)
+def _files_of(path: Path) -> list[Path]:
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
         raise DataError(
             f"{path} is a folder without any *.json file. {_FORMAT} Name the file itself."
         )
-    for file in files:
-        yield from read_dialogues(
-            file,
-            parse=parse_json_records,
-            build=partial(_dialogue, folder=PhotoFolder(file.parent, ("images",))),
-            wanted=_FORMAT,
-            skip_bad=skip_bad,
-            on_skip=on_skip,
-        )
-
-
-# ------------------------------------------------------------------------- record -> Dialogue
+    return files
 
 
 def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
@@ -98,8 +57,7 @@ def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
     shares = []
     for index, turn in enumerate(turns):
         at = f"{where}, turn {index + 1}"
-        as_object(turn, at, SKIP)
-        text_field(turn, "message", at)
+        text_field(as_object(turn, at), "message", at)
         if field(turn, "user_id", (int,), at) not in (0, 1):
             raise DataError(f'{at}: "user_id" is {turn["user_id"]}, wanted 0 or 1. {SKIP}')
         if field(turn, "share_photo", (bool,), at):
@@ -119,24 +77,22 @@ def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
         # "photo_url" is PhotoChat's own name of it, "url" that of all readers
         labels={"photo_url": url, "url": url},
     )
+
+    def elements(turn: dict[str, Any]) -> tuple[Element, ...]:
+        said = (turn["message"],)
+        if not turn["share_photo"]:
+            return said
+        return (*said, photo) if turn["message"].strip() else (photo,)
+
     first = turns[0]["user_id"]
     return Dialogue(
         id=name,
         turns=tuple(
-            Turn(
-                speaker=USER if turn["user_id"] == first else AGENT,
-                elements=_elements(turn["message"], photo if turn["share_photo"] else None),
-            )
+            Turn(speaker=USER if turn["user_id"] == first else AGENT, elements=elements(turn))
             for turn in turns
         ),
         labels={"licence": LICENCE},
     )
-
-
-def _elements(message: str, photo: Photo | None) -> tuple[str | Photo, ...]:
-    if photo is None:
-        return (message,)
-    return (message, photo) if message.strip() else (photo,)
 
 
 def _photo_id(record: dict[str, Any], url: str, description: str, where: str) -> str:
@@ -148,6 +104,17 @@ def _photo_id(record: dict[str, Any], url: str, description: str, where: str) ->
         return name
     name = url.split("?")[0].rstrip("/").rpartition("/")[2].rpartition(".")[0]
     return name or "sha-" + hashlib.sha256(description.encode()).hexdigest()[:16]
+
+
+read_photochat = Reader(
+    title="PhotoChat",
+    licence=LICENCE,
+    wanted=_FORMAT,
+    build=_dialogue,
+    files_of=_files_of,
+    files=("*.json", "train.jsonl", "dev.jsonl", "test.jsonl"),
+    symmetric=True,
+)
 
 
 # ------------------------------------------------------------------ counts, moments, held-out
@@ -169,26 +136,18 @@ class PhotoChatSummary:
 
 def summarise(dialogues: Iterable[Dialogue], *, skipped: int = 0) -> PhotoChatSummary:
     """Counts over the dialogues; ``skipped`` is how many records the reader left out."""
-    num_dialogues = num_turns = num_photos = num_missing = num_positions = num_positive = 0
-    ids: set[str] = set()
-    for dialogue in dialogues:
-        num_dialogues += 1
-        num_turns += len(dialogue.turns)
-        num_photos += len(dialogue.photos)
-        num_missing += sum(photo.path is None for photo in dialogue.photos)
-        ids.update(photo.id for photo in dialogue.photos)
-        positions = moment_positions(dialogue)
-        num_positions += len(positions)
-        num_positive += sum(position.shares for position in positions)
+    dialogues = list(dialogues)
+    photos = [photo for dialogue in dialogues for photo in dialogue.photos]
+    positions = [position for dialogue in dialogues for position in moment_positions(dialogue)]
     return PhotoChatSummary(
-        dialogues=num_dialogues,
-        turns=num_turns,
-        photos=num_photos,
-        distinct_photos=len(ids),
-        missing_photos=num_missing,
+        dialogues=len(dialogues),
+        turns=sum(len(dialogue.turns) for dialogue in dialogues),
+        photos=len(photos),
+        distinct_photos=len({photo.id for photo in photos}),
+        missing_photos=sum(photo.path is None for photo in photos),
         skipped=skipped,
-        positions=num_positions,
-        positive_positions=num_positive,
+        positions=len(positions),
+        positive_positions=sum(position.shares for position in positions),
     )
 
 

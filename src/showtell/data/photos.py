@@ -6,6 +6,7 @@ whatever is wrong with it is one PhotoError. What comes out is upright RGB witho
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -13,9 +14,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-from showtell.data.records import SKIP
+from showtell.data.jsonl import SKIP
 from showtell.data.storage import write_atomically
 from showtell.data.world import draw_photo
 from showtell.dialogue import Photo
@@ -42,6 +44,19 @@ def load_photo(path: str | Path) -> Image.Image:
     return _decoded(path, path)
 
 
+def kind_of_file(path: str | Path) -> str:
+    """What the file is by its first bytes: "photo" (one of FORMATS), "HEIC", or ""."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+    if head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+        return "photo"
+    return "HEIC" if head[4:8] == b"ftyp" and head[8:12] in _HEIC else ""
+
+
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_HEIC = (b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1", b"avif")
+
+
 def photo_from_bytes(data: bytes, *, name: str) -> Image.Image:
     """The same for a photo in memory, which errors call ``name``."""
     if not data or len(data) > MAX_BYTES:
@@ -52,16 +67,23 @@ def photo_from_bytes(data: bytes, *, name: str) -> Image.Image:
     return _decoded(io.BytesIO(data), Path(name))
 
 
+def file_bytes(path: Path) -> bytes:
+    """The bytes of a file that may be a photo. Raises PhotoError for one that cannot be."""
+    _check_file(path)
+    return path.read_bytes()
+
+
 def _decoded(file: Path | io.BytesIO, path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # what a decoder warns of (a truncated tag, an odd palette) is not for the terminal;
             # where pixels are lost it raises as well
             warnings.simplefilter("ignore")
-            with _open(file, path) as image:
+            with _open(_without_texts(file), path) as image:
                 _check_header(image, path)
+                clear = _clear_sample(image)
                 image.load()
-                return _rgb(_upright(image), path)
+                return _rgb(_upright(image), path, clear)
     except PhotoError:
         raise
     except MemoryError as error:
@@ -148,8 +170,14 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _rgb(image: Image.Image, path: Path) -> Image.Image:
+def _rgb(image: Image.Image, path: Path, clear: _Sample) -> Image.Image:
     """A new 8-bit RGB image: new, so that no metadata comes along in ``image.info``."""
+    mask = None
+    if clear is not None:
+        # at its full depth, where Pillow keeps it; of deep colours it has kept eight bits
+        samples_HWC = np.atleast_3d(np.asarray(image.convert("L") if image.mode == "1" else image))
+        mask = Image.fromarray((samples_HWC != np.array(clear)).any(-1))
+        image.info.pop("transparency", None)
     if image.mode.startswith("I"):
         image = _eight_bits(image, path)
     elif image.mode == "F":
@@ -158,12 +186,51 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
         )
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
-        clean = Image.new("RGB", image.size, _WHITE)
-        clean.paste(image, mask=image.getchannel("A"))
-        return clean
-    clean = Image.new("RGB", image.size)
-    clean.paste(image.convert("RGB"))
+        mask = image.getchannel("A")
+    clean = Image.new("RGB", image.size, _WHITE)
+    clean.paste(image.convert("RGB"), mask=mask)
     return clean
+
+
+def _clear_sample(image: ImageFile.ImageFile) -> _Sample:
+    """The grey or colour of a PNG that is transparent (tRNS), as its pixels will have it, or None.
+
+    Call it before the pixels are loaded. Pillow gives the sample as the file has it, but spreads
+    pixels of fewer bits over 0 to 255, and keeps the upper eight bits of deep colours.
+    """
+    sample = image.info.get("transparency")
+    if image.format != "PNG" or image.mode == "P" or not isinstance(sample, int | tuple):
+        return None
+    layout = image.tile[0][3]
+    depth = _DEPTHS.get(layout if isinstance(layout, str) else layout[0], 8)
+    most = (1 << depth) - 1
+    values = sample if isinstance(sample, tuple) else (sample,)
+    if image.mode == "RGB":
+        return tuple((value & most) >> (depth - 8) for value in values)
+    if depth < 8:
+        return tuple((value & most) * 255 // most for value in values)
+    return tuple(value & most for value in values)
+
+
+_Sample = tuple[int, ...] | None
+_DEPTHS = {"1": 1, "L;2": 2, "L;4": 4, "I;16B": 16, "RGB;16B": 16}
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+
+
+def _without_texts(file: Path | io.BytesIO) -> Path | io.BytesIO:
+    """A PNG less its texts and profile, which Pillow limits and the format does not."""
+    with open(file, "rb") if isinstance(file, Path) else contextlib.nullcontext(file) as stream:
+        if stream.read(len(_PNG)) != _PNG:
+            stream.seek(0)
+            return file
+        kept = [_PNG]
+        while len(head := stream.read(8)) == 8:
+            length = int.from_bytes(head[:4], "big") + 4
+            body = stream.read(length)
+            if head[4:] not in _TEXTS or len(body) < length:
+                kept += [head, body]
+        return io.BytesIO(b"".join([*kept, head]))
 
 
 def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
@@ -209,7 +276,7 @@ def has_pixels(photo: Photo) -> bool:
     """Whether there is something to look at: a file that is there, or a scene to draw."""
     if photo.path is None:
         return "scene" in photo.labels
-    from showtell.data.unpack import is_packed
+    from showtell.data.shards import is_packed
 
     return is_packed(photo.path) or os.path.isfile(photo.path)
 
@@ -223,7 +290,7 @@ def photo_image(photo: Photo) -> Image.Image:
                 "leave such dialogues out with --missing-photos=skip."
             )
         return draw_photo(photo)
-    from showtell.data.unpack import is_packed, packed_photo
+    from showtell.data.shards import is_packed, packed_photo
 
     return packed_photo(Path(photo.path)) if is_packed(photo.path) else load_photo(photo.path)
 

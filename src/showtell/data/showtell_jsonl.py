@@ -1,59 +1,24 @@
 """showtell's own JSONL, as ``showtell data world`` writes it: the inverse of ``dialogue_as_dict``.
 
-One dialogue a line, photos as files below the folder of the JSONL. docs/showtell.schema.json says
-what a line is; it is generated from the dataclasses of ``showtell.dialogue``
-(``data/schema.py``), and what it allows is what this reader takes.
+One dialogue a line, photos as files below the folder of the JSONL; a photo that is not there has
+the path None. docs/showtell.schema.json says what a line is, and this reader takes what it allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
+import typing
 from typing import Any, Protocol
 
 from showtell.data.export import FILE_NAME
-from showtell.data.photos import PhotoFolder
-from showtell.data.records import (
-    SKIP,
-    OnSkip,
-    as_object,
-    field,
-    kind_of,
-    parse_json_lines,
-    read_dialogues,
-    text_field,
-    text_of,
-)
-from showtell.data.schema import ORIGINS, SPEAKERS
-from showtell.dialogue import Dialogue, Element, Photo, Turn
+from showtell.data.jsonl import SKIP, parse_json_lines
+from showtell.data.readers import Reader, as_object, field, text_field
+from showtell.dialogue import Dialogue, Element, Origin, Photo, Speaker, Turn
 from showtell.errors import DataError
 
 _FORMAT = (
     'Wanted: showtell\'s JSONL, one dialogue a line ({"id": ..., "turns": [...], "labels": {}}); '
     "see docs/showtell.schema.json."
 )
-
-
-def read_showtell(
-    path: str | Path, *, skip_bad: bool = False, on_skip: OnSkip | None = None
-) -> Iterator[Dialogue]:
-    """The dialogues of a file, or of the dialogues.jsonl of a folder, one by one.
-
-    Paths of photos are relative to the file's folder; a photo that is not there has the path None.
-    Raises DataError (``read_dialogues``).
-    """
-    path = Path(path)
-    if path.is_dir():
-        path = path / FILE_NAME
-    yield from read_dialogues(
-        path,
-        parse=parse_json_lines,
-        build=partial(dialogue_of, folder=PhotoFolder(path.parent)),
-        wanted=_FORMAT,
-        skip_bad=skip_bad,
-        on_skip=on_skip,
-    )
 
 
 class Photos(Protocol):
@@ -65,9 +30,7 @@ class Photos(Protocol):
 def dialogue_of(value: Any, where: str, folder: Photos) -> Dialogue:
     """The dialogue of a JSON value."""
     record = _exact(value, ("id", "turns", "labels"), where)
-    name = text_field(record, "id", where)
-    if not name:
-        raise DataError(f'{where}: "id" is empty, wanted a name. {SKIP}')
+    name = _id(record, where)
     where = f"{where} (dialogue {name[:40]})"
     turns = []
     for number, item in enumerate(field(record, "turns", (list,), where), start=1):
@@ -76,7 +39,7 @@ def dialogue_of(value: Any, where: str, folder: Photos) -> Dialogue:
         elements = field(turn, "elements", (list,), at)
         turns.append(
             Turn(
-                speaker=_one_of(turn, "speaker", SPEAKERS, at),
+                speaker=_one_of(turn, "speaker", Speaker, at),
                 elements=tuple(_element(element, at, folder) for element in elements),
                 labels=field(turn, "labels", (dict,), at),
             )
@@ -92,39 +55,51 @@ def _element(value: Any, where: str, folder: Photos) -> Element:
         raise DataError(f'{where}: an element whose "type" is neither text nor photo. {SKIP}')
     keys = ("type", "id", "path", "origin", "caption", "seed", "labels")
     record = _exact(value, keys, where)
-    name = text_field(record, "id", where)
-    if not name:
-        raise DataError(f'{where}: the "id" of a photo is empty, wanted a name. {SKIP}')
+    name = _id(record, f"{where}, photo")
     path = field(record, "path", (str, type(None)), where)
     if path is not None:
-        path = folder.find(text_of(path, "path", where), where)
+        path = folder.find(path, where)
     return Photo(
         id=name,
         caption=text_field(record, "caption", where),
         path=path,
-        origin=_one_of(record, "origin", ORIGINS, where),
+        origin=_one_of(record, "origin", Origin, where),
         seed=field(record, "seed", (int, type(None)), where),
         labels=field(record, "labels", (dict,), where),
     )
 
 
-def _one_of(record: dict[str, Any], key: str, choices: tuple[str, ...], where: str) -> Any:
-    value = text_field(record, key, where)
+def _id(record: dict[str, Any], where: str) -> str:
+    if not (name := text_field(record, "id", where)):
+        raise DataError(f'{where}: "id" is empty, wanted a name. {SKIP}')
+    return name
+
+
+def _one_of(record: dict[str, Any], key: str, kind: Any, where: str) -> Any:
+    value, choices = text_field(record, key, where), typing.get_args(kind)
     if value not in choices:
         raise DataError(
-            f'{where}: "{key}" is "{value[:40]}", wanted {", ".join(choices[:-1])} or '
-            f"{choices[-1]}. {SKIP}"
+            f'{where}: "{key}" is "{value[:40]}", wanted {" or ".join(choices)}. {SKIP}'
         )
     return value
 
 
 def _exact(value: Any, keys: tuple[str, ...], where: str) -> dict[str, Any]:
     """The object, if it has exactly these fields: a misspelt one would be lost without a word."""
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: a JSON {kind_of(value)}, wanted an object. {_FORMAT}")
-    for key in value:
+    for key in as_object(value, where, _FORMAT):
         if key not in keys:
             raise DataError(
                 f'{where}: an unknown field "{key[:40]}", wanted {", ".join(keys)}. {SKIP}'
             )
     return value
+
+
+read_showtell = Reader(
+    title="showtell's JSONL",
+    licence="as the dialogues state",
+    wanted=_FORMAT,
+    parse=parse_json_lines,
+    build=dialogue_of,
+    files_of=lambda path: (path / FILE_NAME if path.is_dir() else path,),
+    places=("",),
+)

@@ -12,17 +12,34 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from showtell.data.formats import FORMATS, split_of_name
+from showtell.data.captions import read_cc3m, read_folder
+from showtell.data.dialogcc import read_dialogcc
 from showtell.data.missing import MissingCounts, MissingPhotos, Paint
-from showtell.data.unpack import Shards, read_shards
+from showtell.data.mmdialog import read_mmdialog
+from showtell.data.photochat import read_photochat
+from showtell.data.readers import Reader, split_of_name
+from showtell.data.shards import Shards
+from showtell.data.showtell_jsonl import read_showtell
+from showtell.data.visdial import read_visdial
+from showtell.data.vist import read_vist
 from showtell.data.world import WANTED, WorldData, open_world
 from showtell.dialogue import Dialogue
 from showtell.errors import DataError, UsageError, did_you_mean
 
+FORMATS: dict[str, Reader] = {
+    "photochat": read_photochat,
+    "dialogcc": read_dialogcc,
+    "mmdialog": read_mmdialog,
+    "vist": read_vist,
+    "visdial": read_visdial,
+    "cc3m": read_cc3m,
+    "folder": read_folder,
+    "showtell": read_showtell,
+}
 _FORMS = f"{WANTED}, shards:DIR, or KIND:PATH with KIND one of " + ", ".join(FORMATS)
 
 
@@ -40,10 +57,6 @@ class Skipped:
         if len(self.first) < self.KEPT:
             self.first.append(error)
 
-    def clear(self) -> None:
-        self.count = 0
-        self.first.clear()
-
     def __len__(self) -> int:
         return self.count
 
@@ -51,44 +64,47 @@ class Skipped:
         return self.first[index]
 
 
-@dataclass(kw_only=True)
-class DataSource:
-    """Dialogues under a name. Iterating reads them anew; ``skipped`` then lists what was left out.
+@dataclass(kw_only=True, eq=False)
+class DataSource(Sequence[Dialogue]):
+    """Dialogues under a name, one by one or by their number.
 
-    ``len()`` and single dialogues are known for the photo world only (``world``): a file has to be
-    read to be counted. ``path`` is
-    the one file, or None; ``files`` are all, in order. ``split`` is what the names of the files
-    tell, "" if they tell none. Where a policy for ``missing`` photos is given, iterating applies it
-    (``paint`` paints substitutes), and ``missing_counts`` then tell what was met.
+    Iterating reads them anew, in bounded memory; ``skipped`` then lists what was left out. By
+    number, those of the photo world and of shards are made or read when they are asked for; files
+    are read whole first, once. ``files`` are all, in order; ``split`` is what their names tell, ""
+    if they tell none. Where a policy for ``missing`` photos is given, reading applies it (``paint``
+    paints substitutes), and ``missing_counts`` then tell what was met.
     """
 
     name: str
+    kind: str
     skip_bad: bool = False
-    kind: str = "world"
     world: WorldData | None = None
+    shards: Shards | None = None
     files: tuple[Path, ...] = ()
     split: str = ""
     skipped: Skipped = field(default_factory=Skipped)
     missing: MissingPhotos | None = None
     paint: Paint | None = None
     missing_counts: MissingCounts = field(default_factory=MissingCounts)
+    _whole: Sequence[Dialogue] | None = None
 
     @property
     def path(self) -> Path | None:
+        """The one file, or None."""
         return self.files[0] if len(self.files) == 1 else None
 
     @property
     def licence(self) -> str:
-        if self.kind == "shards":
+        if self.shards is not None:
             return "as the dialogues state"
         return FORMATS[self.kind].licence if self.files else "MIT (made by showtell)"
 
     @property
     def origin(self) -> str:
         """The kind of data; of shards, that which they were packed from."""
-        if self.kind != "shards":
+        if self.shards is None:
             return self.kind
-        return str(Shards(self.files[0]).index.get("source", "")).partition(":")[0]
+        return str(self.shards.index.get("source", "")).partition(":")[0]
 
     @property
     def symmetric(self) -> bool:
@@ -110,31 +126,40 @@ class DataSource:
                     total.update(hashlib.file_digest(file, "sha256").digest())
         return total.hexdigest()[:16]
 
-    def __len__(self) -> int:
-        if self.world is None:
-            raise TypeError(f"the length of {self.name} is not known before it is read")
-        return len(self.world)
-
     @property
     def notes(self) -> tuple[str, ...]:
         """What a report's passport must say of the photos that were missing when it was read."""
         return self.missing_counts.notes(self.missing) if self.missing else ()
 
+    def __len__(self) -> int:
+        return len(self._by_number())
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        return self._by_number()[index]
+
+    def _by_number(self) -> Sequence[Dialogue]:
+        if self._whole is None:
+            made = self.world if self.world is not None else self.shards
+            plain = made is not None and self.missing is None and not self.skip_bad
+            self._whole = made if plain else list(self)
+        return self._whole  # type: ignore[return-value]
+
     def __iter__(self) -> Iterator[Dialogue]:
-        self.skipped.clear()
+        self.skipped = Skipped()
         self.missing_counts = MissingCounts()
         if self.missing is None:
-            yield from self._read()
-        else:
-            yield from self.missing.apply(
-                self._read(), counts=self.missing_counts, paint=self.paint
-            )
+            return self._read()
+        return self.missing.apply(self._read(), counts=self.missing_counts, paint=self.paint)
 
     def _read(self) -> Iterator[Dialogue]:
-        for path in self.files:
-            read = read_shards if self.kind == "shards" else FORMATS[self.kind].read
-            yield from read(path, skip_bad=self.skip_bad, on_skip=self.skipped.append)
-        yield from self.world or ()
+        if self.world is not None:
+            yield from self.world
+        elif self.shards is not None:
+            yield from self.shards.read(skip_bad=self.skip_bad, on_skip=self.skipped.append)
+        else:
+            read = FORMATS[self.kind]
+            for path in self.files:
+                yield from read(path, skip_bad=self.skip_bad, on_skip=self.skipped.append)
 
 
 def open_data(
@@ -153,17 +178,16 @@ def open_data(
     """
     splits = open_splits(name, skip_bad=skip_bad)
     if len(splits) > 1:
-        names = " or ".join(_named(source) for source in splits.values())
+        names = " or ".join(
+            f"{source.kind}:{source.files[0]}" + (" ..." if len(source.files) > 1 else "")
+            for source in splits.values()
+        )
         raise UsageError(
             f'"{name}" holds the splits {", ".join(splits)}; wanted one of them: {names}'
         )
     source = next(iter(splits.values()))
     source.missing, source.paint = missing, paint
     return source
-
-
-def _named(source: DataSource) -> str:
-    return f"{source.kind}:{source.files[0]}" + (" ..." if len(source.files) > 1 else "")
 
 
 def open_splits(name: str, *, skip_bad: bool = False) -> dict[str, DataSource]:
@@ -194,7 +218,8 @@ def open_splits(name: str, *, skip_bad: bool = False) -> dict[str, DataSource]:
         }
     if kind == "shards" and rest:
         shards = Shards(Path(rest).expanduser())
-        return {"": DataSource(name=name, kind=kind, files=(shards.folder,), skip_bad=skip_bad)}
+        files = (shards.folder,)
+        return {"": DataSource(name=name, kind=kind, shards=shards, files=files, skip_bad=skip_bad)}
     if kind in ("world", "shards") or kind in FORMATS:
         raise UsageError(f'the data name "{name}" says no more than its kind; wanted {_FORMS}')
     hint = did_you_mean(kind, ("world", "shards", *FORMATS)) if colon else f"; wanted {_FORMS}"

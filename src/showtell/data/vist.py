@@ -9,30 +9,19 @@ Reads {train,val,test}.story-in-sequence.json, one large JSON object each, strea
 What becomes of it: a story is a Dialogue that the agent tells alone, one turn a step in the
 worker's order: its text, then its photo. The text is the tokenised one, with people's names
 replaced by [male] and the like, on which published figures are computed; the turn's
-``labels["original_text"]`` has the other. Addresses and licences of the photos are read in a first
+``labels["original_text"]`` has the other. A story that has not five different steps is a bad
+record. Photos are looked for beside the file, in ``images`` and in a folder named as the split, as
+ID.jpg or ID.png. Addresses and licences of the photos are read in a first
 pass and kept (a few tens of MB for all of VIST); the stories are streamed in a second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO
 
-from showtell.data.json_stream import parse_json_items
+from showtell.data.jsonl import SKIP, Parsed, Record, parse_json_items
 from showtell.data.photos import PhotoFolder
-from showtell.data.records import (
-    SKIP,
-    OnSkip,
-    Parsed,
-    Record,
-    as_object,
-    field,
-    name_field,
-    read_dialogues,
-    text_field,
-)
+from showtell.data.readers import Reader, as_object, field, name_field, text_field
 from showtell.dialogue import AGENT, Dialogue, Photo, Turn
 from showtell.errors import DataError
 
@@ -42,57 +31,32 @@ _FORMAT = (
     "Wanted: VIST's stories of images in sequence, one JSON object with "
     '"images" and "annotations" (train.story-in-sequence.json).'
 )
+_Images = dict[str, tuple[str, str]]  # id -> (address, licence)
 
 
-def read_vist(
-    path: str | Path, *, skip_bad: bool = False, on_skip: OnSkip | None = None
-) -> Iterator[Dialogue]:
-    """The stories of a file, in order, one by one.
-
-    Photos are looked for beside the file, in ``images`` and in a folder named as the split, as
-    ID.jpg or ID.png. A story that has not five different steps is a bad record. Raises DataError
-    (``read_dialogues``).
-    """
-    path = Path(path)
-    split = path.name.partition(".")[0]
-    folder = PhotoFolder(path.parent, ("images", f"images/{split}", split, ""))
-    images: dict[str, tuple[str, str]] = {}  # id -> (address, licence)
-
-    def parse(file: BinaryIO, name: str) -> Parsed:
-        for item in parse_json_items(file, name):
-            if item.path == "images":
-                known = _image(item.value, f"{name}, image {item.number}")
-                if isinstance(known, DataError):
-                    yield known
-                else:
-                    images[known[0]] = known[1:]
-        file.seek(0)
-        yield from _stories(file, name)
-
-    yield from read_dialogues(
-        path,
-        parse=parse,
-        build=partial(_dialogue, images=images, folder=folder),
-        wanted=_FORMAT,
-        skip_bad=skip_bad,
-        on_skip=on_skip,
-    )
+def _parse(file: BinaryIO, name: str) -> Parsed:
+    images: _Images = {}
+    for item in parse_json_items(file, name):
+        if item.path == "images":
+            try:
+                _note_image(item.value, f"{name}, image {item.number}", images)
+            except DataError as error:
+                yield error
+    file.seek(0)
+    yield from _stories(file, name, images)
 
 
-def _image(value: Any, where: str) -> tuple[str, str, str] | DataError:
-    """(id, address, licence)"""
-    try:
-        image = as_object(value, where, SKIP)
-        name = name_field(image, "id", where)
-        address = text_field(image, "url_o", where, optional=True)
-        address = address or text_field(image, "url_m", where, optional=True)
-        licence = image.get("license")
-        return name, address, "" if licence is None else name_field(image, "license", where)
-    except DataError as error:
-        return error
+def _note_image(value: Any, where: str, images: _Images) -> None:
+    if isinstance(value, DataError):
+        raise value
+    image = as_object(value, where)
+    address = text_field(image, "url_o", where, optional=True)
+    address = address or text_field(image, "url_m", where, optional=True)
+    licence = "" if image.get("license") is None else name_field(image, "license", where)
+    images[name_field(image, "id", where)] = address, licence
 
 
-def _stories(file: BinaryIO, name: str) -> Parsed:
+def _stories(file: BinaryIO, name: str, images: _Images) -> Parsed:
     """The annotations of a story, which stand one after the other, as one record."""
     story: list[dict[str, Any]] = []
     current, first = "", 0
@@ -102,29 +66,27 @@ def _stories(file: BinaryIO, name: str) -> Parsed:
         where = f"{name}, annotation {item.number}"
         value = item.value
         try:
+            if isinstance(value, DataError):
+                raise value
             if not isinstance(value, list) or len(value) != 1:
                 raise DataError(f"{where}: wanted an array that holds one object. {SKIP}")
-            step = as_object(value[0], where, SKIP)
+            step = as_object(value[0], where)
             key = name_field(step, "story_id", where)
         except DataError as error:
             yield error
             continue
         if story and (key != current or len(story) > STEPS):
-            yield Record(story, f"{name}, annotation {first} (story {current[:40]})")
+            yield Record((story, images), f"{name}, annotation {first} (story {current[:40]})")
             story = []
         if not story:
             current, first = key, item.number or 0
         story.append(step)
     if story:
-        yield Record(story, f"{name}, annotation {first} (story {current[:40]})")
+        yield Record((story, images), f"{name}, annotation {first} (story {current[:40]})")
 
 
-def _dialogue(
-    story: list[dict[str, Any]],
-    where: str,
-    images: dict[str, tuple[str, str]],
-    folder: PhotoFolder,
-) -> Dialogue:
+def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
+    story, images = value
     by_order: dict[int, Turn] = {}
     for step in story:
         order = field(step, "worker_arranged_photo_order", (int, str), where)
@@ -158,3 +120,14 @@ def _dialogue(
         turns=tuple(by_order[place] for place in sorted(by_order)),
         labels={"licence": LICENCE},
     )
+
+
+read_vist = Reader(
+    title="VIST",
+    licence=LICENCE,
+    wanted=_FORMAT,
+    parse=_parse,
+    build=_dialogue,
+    places=("images", "images/{split}", "{split}", ""),
+    files=("*.story-in-sequence.json",),
+)

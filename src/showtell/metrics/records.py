@@ -14,7 +14,6 @@ A relative path of a photo is one inside the folder of its file; it may not clim
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,16 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from showtell.data.jsonl import SKIP as _SKIP
+from showtell.data.jsonl import OnSkip, opened, parse_json_lines, short_name
 from showtell.errors import DataError
 
-MAX_LINE_BYTES = 10_000_000
 FIELDS = (
     *("id", "text", "photos", "elements", "dialogue"),
     *("p_share", "share", "rank", "decision", "nll", "tokens"),
 )
 Source = str | Path | Iterable[Mapping[str, Any]]
-OnSkip = Callable[[DataError], None]
-_SKIP = "Correct it, or pass --skip-bad to go on without it."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,59 +152,15 @@ def read_records(
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
     """(where, value or DataError) of each line that is not empty, in bounded memory."""
-    name = "/".join(path.parts[-2:])
+    name = short_name(path)
     wanted = 'Wanted JSON lines in UTF-8, such as {"id": "1", "text": "Hello"}.'
-    try:
-        with open(path, "rb") as file:
-            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-                raise DataError(
-                    f"{name} is UTF-16 text, wanted UTF-8. Convert it: iconv -f UTF-16 -t UTF-8."
-                )
-            file.seek(0)
-            number = 0
-            while line := file.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                where = f"{name}, line {number}"
-                if len(line) > MAX_LINE_BYTES:
-                    while line and not line.endswith(b"\n"):  # step over its rest
-                        line = file.readline(MAX_LINE_BYTES)
-                    yield (
-                        where,
-                        DataError(
-                            f"{where}: longer than {MAX_LINE_BYTES // 1_000_000} MB. {wanted} "
-                            f"{_SKIP}"
-                        ),
-                    )
-                elif line.strip():
-                    yield where, _parsed(line, where, wanted)
-            if not number:
-                raise DataError(f"{name} is empty. {wanted}")
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is not there. {wanted} Check the path.") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. {wanted}") from error
-
-
-def _parsed(line: bytes, where: str, wanted: str) -> Any:
-    if line.startswith(b"\xef\xbb\xbf"):
-        # refused and not stripped: the readers of the data sets refuse it as well
-        return DataError(
-            f"{where}: a byte order mark stands before the JSON; wanted plain UTF-8. Remove it: "
-            "sed -i '1s/^\\xEF\\xBB\\xBF//' FILE."
-        )
-    try:
-        return json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return DataError(
-            f"{where}: byte {error.start + 1} is not UTF-8 ({line[error.start]:#04x}). Convert the "
-            f"file (iconv -t UTF-8). {_SKIP}"
-        )
-    except json.JSONDecodeError as error:
-        return DataError(
-            f"{where}: broken JSON at column {error.colno} ({error.msg}). {wanted} {_SKIP}"
-        )
-    except (ValueError, RecursionError) as error:
-        return DataError(f"{where}: JSON that cannot be parsed ({error}). {_SKIP}")
+    with opened(path, wanted=wanted) as file:
+        empty = True
+        for line in parse_json_lines(file, name):
+            empty = False
+            yield (name, line) if isinstance(line, DataError) else (line.where, line.value)
+        if empty:
+            raise DataError(f"{name} is empty. {wanted}")
 
 
 # ------------------------------------------------------------------------------ value -> Record

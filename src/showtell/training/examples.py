@@ -19,8 +19,8 @@ from torch import Tensor
 
 from showtell.batch import to_pixels
 from showtell.data.photos import has_pixels, photo_image, square
+from showtell.data.shards import Shards
 from showtell.data.sources import DataSource
-from showtell.data.unpack import Shards
 from showtell.dialogue import AGENT, Dialogue, Photo
 from showtell.errors import ConfigError, DataError, ShowtellError
 from showtell.models.dialogue_model import PhotoDialogueModel
@@ -152,31 +152,15 @@ def read_examples(
     ]
 
 
-class _Packed(Sequence[Dialogue]):
-    """The dialogues of shards, without their photos, read when they are asked for."""
-
-    def __init__(self, shards: Shards) -> None:
-        self.shards = shards
-
-    def __len__(self) -> int:
-        return len(self.shards)
-
-    def __getitem__(self, number):  # type: ignore[no-untyped-def]
-        if number >= len(self.shards):
-            raise IndexError(number)
-        return self.shards.dialogue(number)
-
-
 def _opened(source: DataSource) -> tuple[Sequence[Dialogue], Shards | None]:
-    if source.kind != "shards":
+    if source.shards is None:
         return list(source), None
     if source.missing is not None and source.missing.policy == "paint":
         raise ConfigError(
             f"{source.name} is packed already; wanted substitutes in the shards themselves: "
             'name the painter to "showtell data pack --missing-photos=paint:MODEL"'
         )
-    shards = Shards(source.files[0])
-    return _Packed(shards), shards
+    return source.shards, source.shards
 
 
 def _runs(values: Sequence[int]) -> list[range]:

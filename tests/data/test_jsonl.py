@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from showtell.data import json_stream
-from showtell.data.json_stream import parse_json_items
+from showtell.data import jsonl
+from showtell.data.jsonl import parse_json_items
 from showtell.errors import DataError
 
 JSON_VALUES = st.recursive(
@@ -35,8 +35,7 @@ def items(text: str) -> list[tuple]:
 def test_an_array_gives_its_elements_whatever_the_window(values, window, indent):
     text = json.dumps(values, indent=indent, ensure_ascii=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_stream, "WINDOW", window)
-        patch.setattr(json_stream._Text.more, "__defaults__", (window,))
+        patch.setattr(jsonl, "WINDOW", window)
         found = items(text)
     assert found == [("", k, value) for k, value in enumerate(json.loads(text), start=1)]
 
@@ -76,7 +75,7 @@ def test_what_is_broken_is_named_by_its_line(text, says):
 
 
 def test_a_record_without_end_is_given_up_in_bounded_memory(monkeypatch):
-    monkeypatch.setattr(json_stream, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 1000)
     with pytest.raises(DataError, match="line 1: a record that is broken"):
         items('["' + "x" * 3_000_000)
 

@@ -1,0 +1,339 @@
+"""Dialogues and their photos in tar shards, written once and read at scale.
+
+The layout is WebDataset's: the files of an example stand together and share their name up to the
+first dot, so that its library and others read the shards, too:
+
+    shard-000000.tar:  000000000.json  000000000.0.jpg  000000000.1.jpg  000000001.json ...
+
+The JSON is showtell's (docs/showtell.schema.json); the ``path`` of a photo is the rest of its
+file's name, "0.jpg". ``index.json`` says where every example begins, so that any is read by its
+number. In which order, and by which rank, is the loop's to settle: with ``blocks``, the numbers
+that lie in one shard, ``training/loop.batch_indices`` gives an order that a run may go on with at
+the exact example, on other numbers of ranks, too.
+
+Standard tarfile, not the webdataset library: that loads torch, which data must not; can unpickle
+what it reads; and knows no example by its number.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import hashlib
+import io
+import itertools
+import json
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from showtell.data.export import dialogue_as_dict, photo_elements
+from showtell.data.jsonl import OnSkip
+from showtell.data.photos import file_bytes, photo_from_bytes, photo_image
+from showtell.data.showtell_jsonl import dialogue_of
+from showtell.data.storage import new_folder
+from showtell.dialogue import Dialogue, Photo
+from showtell.errors import DataError, PhotoError
+
+INDEX_NAME = "index.json"
+INDEX_FORMAT = {"format": "showtell-shards", "version": 1}
+MAX_SHARD_BYTES = 256_000_000
+_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_BLOCK = tarfile.BLOCKSIZE
+_DAMAGE = (OSError, tarfile.TarError, ValueError, KeyError, RecursionError)
+
+
+# ----------------------------------------------------------------------------------------- writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What was written where."""
+
+    path: Path
+    shards: int
+    dialogues: int
+    photos: int
+    missing_photos: int
+    bytes: int
+
+
+def pack(
+    dialogues: Iterable[Dialogue],
+    out: Path,
+    *,
+    source: str,
+    shard_bytes: int = MAX_SHARD_BYTES,
+    on_dialogue: Callable[[int], None] | None = None,
+) -> Packed:
+    """Write ``out/shard-*.tar`` and ``out/index.json``; ``out`` must be new or empty.
+
+    Photos are packed as they are, after a look that they can be read (PhotoError if not); those of
+    the photo world are drawn. A photo that is missing has no file in the shard and the path null;
+    it is counted. The same dialogues give the same bytes. An interrupted run leaves nothing behind,
+    and what a killed one left the next clears.
+    """
+    shards: list[dict[str, Any]] = []
+    number = num_photos = num_missing = 0
+    with new_folder(out) as part:
+        file: BinaryIO | None = None
+        try:
+            for number, dialogue in enumerate(dialogues, start=1):
+                members, num_seen, num_found = _members(dialogue, f"{number - 1:09}")
+                num_photos += num_seen
+                num_missing += num_seen - num_found
+                if file is None or file.tell() + len(members) > shard_bytes:
+                    if file is not None:
+                        shards[-1] |= _ended(file)
+                    file = open(part / f"shard-{len(shards):06}.tar", "wb")  # noqa: SIM115
+                    shards.append({"file": Path(file.name).name, "offsets": []})
+                shards[-1]["offsets"].append(file.tell())
+                file.write(members)
+                if on_dialogue:
+                    on_dialogue(number)
+            if file is None:
+                raise DataError(
+                    f"{source} gave no dialogue; wanted something to pack. Where broken records or "
+                    'missing photos took them all, "showtell data doctor" says why.'
+                )
+            shards[-1] |= _ended(file)
+        finally:
+            if file is not None:
+                file.close()
+        index = {**INDEX_FORMAT, "source": source, "shards": shards}
+        (part / INDEX_NAME).write_text(json.dumps(index) + "\n", encoding="utf-8")
+    return Packed(
+        path=out,
+        shards=len(shards),
+        dialogues=number,
+        photos=num_photos,
+        missing_photos=num_missing,
+        bytes=sum(shard["bytes"] for shard in shards),
+    )
+
+
+def _ended(file: BinaryIO) -> dict[str, Any]:
+    """End the shard; its size and digest."""
+    file.write(b"\0" * 2 * _BLOCK)
+    file.close()
+    with open(file.name, "rb") as written:
+        digest = hashlib.file_digest(written, "sha256").hexdigest()
+        return {"bytes": written.tell(), "sha256": digest}
+
+
+def _members(dialogue: Dialogue, key: str) -> tuple[bytes, int, int]:
+    """(the example's files as they stand in a tar, how many photos it has, how many are there)"""
+    record = dialogue_as_dict(dialogue)
+    files: list[tuple[str, bytes]] = []
+    for number, (photo, element) in enumerate(
+        zip(dialogue.photos, photo_elements(record), strict=True)
+    ):
+        try:
+            found = _pixels(photo)
+        except PhotoError as error:
+            raise PhotoError(
+                f"dialogue {dialogue.id[:60]}: {error} Or pass --missing-photos=skip."
+            ) from error
+        element["path"] = found and f"{number}{found[0]}"
+        if found:
+            files.append((f"{key}.{number}{found[0]}", found[1]))
+    try:  # ASCII, since a label may hold what UTF-8 cannot
+        data = json.dumps(record, allow_nan=False).encode("ascii")
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"dialogue {dialogue.id[:60]}: a label that JSON cannot hold ({error}); wanted texts, "
+            "numbers, lists and objects. Leave the label out."
+        ) from error
+    written = bytearray()
+    for name, content in ((f"{key}.json", data), *files):
+        header = tarfile.TarInfo(name)
+        header.size = len(content)
+        written += header.tobuf(format=tarfile.USTAR_FORMAT)
+        written += content + b"\0" * (-len(content) % _BLOCK)
+    return bytes(written), len(dialogue.photos), len(files)
+
+
+def _pixels(photo: Photo) -> tuple[str, bytes] | None:
+    """(ending, bytes of the file); None if the photo is missing."""
+    if photo.path is None:
+        if "scene" not in photo.labels:
+            return None
+        buffer = io.BytesIO()
+        photo_image(photo).save(buffer, format="PNG")
+        return ".png", buffer.getvalue()
+    path = Path(photo.path)
+    data = packed_bytes(path) if is_packed(photo.path) else file_bytes(path)
+    photo_from_bytes(data, name=str(path))
+    ending = path.suffix.lower()
+    return (ending if ending in _ENDINGS else ".jpg"), data
+
+
+# ----------------------------------------------------------------------------------------- reading
+
+
+class Shards(Sequence[Dialogue]):
+    """A folder that ``pack`` wrote: dialogues by their number, without the bytes of their photos.
+
+    The ``path`` of a packed photo is that of its shard and its name in it,
+    "DIR/shard-000000.tar/000000012.0.jpg"; ``packed_photo`` reads it.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Raises DataError if it is no such folder, or a shard is not as long as it was written."""
+        self.folder = Path(folder)
+        self.index = _index(self.folder)
+        self.shards: list[dict[str, Any]] = self.index["shards"]
+        for shard in self.shards:
+            path = self.folder / shard["file"]
+            size = path.stat().st_size if path.is_file() else None
+            if size != shard["bytes"]:
+                met = "is not there" if size is None else f"has {size:,} bytes"
+                raise DataError(
+                    f"{path} {met}, wanted {shard['bytes']:,} bytes by {INDEX_NAME}. Pack the data "
+                    "again, or copy the shard anew."
+                )
+        self.ends = list(itertools.accumulate(len(shard["offsets"]) for shard in self.shards))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, number):  # type: ignore[no-untyped-def]
+        """The dialogue with that number, 0 to ``len() - 1``."""
+        shard, inside = self._place(number)
+        name, key = shard["file"], f"{number:09}"
+        try:
+            value = json.loads(self._file(shard, inside, f"{key}.json").decode("ascii"))
+        except _DAMAGE as error:
+            raise self._damaged(shard, inside, error) from error
+        photos = _PackedPhotos(f"{self.folder / name}/{key}")
+        return dialogue_of(value, f"{name}, example {inside}", photos)
+
+    def read(self, *, skip_bad: bool = False, on_skip: OnSkip | None = None) -> Iterator[Dialogue]:
+        """All dialogues, in the order in which they were packed."""
+        for number in range(len(self)):
+            try:
+                dialogue = self[number]
+            except DataError as error:
+                if not skip_bad:
+                    raise
+                if on_skip:
+                    on_skip(error)
+            else:
+                yield dialogue
+
+    def photo(self, number: int, name: str) -> bytes:
+        """The file of a photo of an example, by its name in the shard."""
+        shard, inside = self._place(number)
+        try:
+            return self._file(shard, inside, name)
+        except _DAMAGE as error:
+            raise self._damaged(shard, inside, error) from error
+
+    @property
+    def blocks(self) -> list[range]:
+        """The numbers of each shard's examples."""
+        return [range(start, end) for start, end in itertools.pairwise((0, *self.ends))]
+
+    def verify(self) -> None:
+        """Read every byte; DataError for a shard that is not what was written."""
+        for shard in self.shards:
+            with open(self.folder / shard["file"], "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != shard.get("sha256"):
+                    raise DataError(
+                        f"{self.folder / shard['file']}: its SHA-256 is not that of {INDEX_NAME}. "
+                        "Copy the shard anew, or pack the data again."
+                    )
+
+    def _place(self, number: int) -> tuple[dict[str, Any], int]:
+        if not 0 <= number < len(self):
+            raise IndexError(f"{self.folder} has {len(self):,} examples, there is no {number}")
+        place = bisect.bisect_right(self.ends, number)
+        shard = self.shards[place]
+        return shard, number - (self.ends[place] - len(shard["offsets"]))
+
+    def _file(self, shard: dict[str, Any], inside: int, name: str) -> bytes:
+        """One of the files that stand together from the example's offset on."""
+        with open(self.folder / shard["file"], "rb") as file:
+            file.seek(shard["offsets"][inside])
+            key = name.partition(".")[0]
+            while (header := _header(file)).name.partition(".")[0] == key:
+                if header.name == name:
+                    return file.read(header.size)
+                file.seek(header.size + -header.size % _BLOCK, io.SEEK_CUR)
+        raise KeyError(f"{name} is not in it")
+
+    def _damaged(self, shard: dict[str, Any], inside: int, error: Exception) -> DataError:
+        return DataError(
+            f"{shard['file']}, example {inside}: the shard is damaged ({type(error).__name__}: "
+            f"{error}); wanted what {INDEX_NAME} tells of. Pack the data again."
+        )
+
+
+def _header(file: BinaryIO) -> tarfile.TarInfo:
+    return tarfile.TarInfo.frombuf(file.read(_BLOCK), "ascii", "strict")
+
+
+@dataclass(frozen=True)
+class _PackedPhotos:
+    """What ``dialogue_of`` asks for the paths of an example's photos."""
+
+    start: str
+
+    def find(self, name: str, where: str) -> str:
+        return f"{self.start}.{name}"
+
+
+def is_packed(path: str) -> bool:
+    """Whether the path is that of a photo inside a shard."""
+    shard = Path(path).parent
+    return shard.suffix == ".tar" and shard.is_file()
+
+
+def packed_bytes(path: Path) -> bytes:
+    """The file of the photo at a path inside a shard. Raises DataError and PhotoError."""
+    number = path.name.partition(".")[0]
+    if not number.isdecimal():
+        raise PhotoError(f"{path} names no photo of a shard; wanted SHARD.tar/NUMBER.PLACE.jpg.")
+    return _opened(path.parent.parent).photo(int(number), path.name)
+
+
+def packed_photo(path: Path) -> Image.Image:
+    """The photo at a path inside a shard. Raises DataError and PhotoError."""
+    return photo_from_bytes(packed_bytes(path), name=str(path))
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(folder: Path) -> Shards:
+    return Shards(folder)
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    path = folder / INDEX_NAME
+    wanted = 'Wanted a folder that "showtell data pack" wrote.'
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}). {wanted}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON ({error}). {wanted}") from error
+    known = isinstance(index, dict) and all(index.get(k) == v for k, v in INDEX_FORMAT.items())
+    shards = index.get("shards") if known else None
+    if not isinstance(shards, list) or not shards or not all(map(_well_formed, shards)):
+        raise DataError(f"{path} is no index of shards of version 1. {wanted}")
+    return index
+
+
+def _well_formed(shard: Any) -> bool:
+    return (
+        isinstance(shard, dict)
+        and isinstance(shard.get("file"), str)
+        and "/" not in shard["file"]
+        and isinstance(shard.get("bytes"), int)
+        and isinstance(shard.get("offsets"), list)
+        and bool(shard["offsets"])
+        and all(isinstance(n, int) and 0 <= n < shard["bytes"] for n in shard["offsets"])
+    )
