@@ -66,11 +66,11 @@ class Toy:
         return len(self.shards)
 
     def prefetch(self, indices):
-        self.coming |= {n: self.pool.submit(self.shards.dialogue, n) for n in indices}
+        self.coming |= {n: self.pool.submit(self.shards.__getitem__, n) for n in indices}
 
     def number(self, index):
         coming = self.coming.pop(index, None)
-        dialogue = coming.result() if coming else self.shards.dialogue(index)
+        dialogue = coming.result() if coming else self.shards[index]
         return int(dialogue.id.removeprefix("d"))
 
     def losses(self, indices, *, generator, epoch):

@@ -201,8 +201,8 @@ def _clear_sample(image: ImageFile.ImageFile) -> _Sample:
     sample = image.info.get("transparency")
     if image.format != "PNG" or image.mode == "P" or not isinstance(sample, int | tuple):
         return None
-    layout = image.tile[0][3]
-    depth = _DEPTHS.get(layout if isinstance(layout, str) else layout[0], 8)
+    layout = image.tile[0].args
+    depth = _DEPTHS.get(layout if isinstance(layout, str) else layout[0], 8)  # type: ignore[index]
     most = (1 << depth) - 1
     values = sample if isinstance(sample, tuple) else (sample,)
     if image.mode == "RGB":

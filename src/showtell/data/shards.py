@@ -185,8 +185,8 @@ class Shards(Sequence[Dialogue]):
     def __init__(self, folder: str | Path) -> None:
         """Raises DataError if it is no such folder, or a shard is not as long as it was written."""
         self.folder = Path(folder)
-        self.index = _index(self.folder)
-        self.shards: list[dict[str, Any]] = self.index["shards"]
+        self.about = _index(self.folder)
+        self.shards: list[dict[str, Any]] = self.about["shards"]
         for shard in self.shards:
             path = self.folder / shard["file"]
             size = path.stat().st_size if path.is_file() else None
@@ -201,7 +201,7 @@ class Shards(Sequence[Dialogue]):
     def __len__(self) -> int:
         return self.ends[-1]
 
-    def __getitem__(self, number):  # type: ignore[no-untyped-def]
+    def __getitem__(self, number: int) -> Dialogue:  # type: ignore[override]
         """The dialogue with that number, 0 to ``len() - 1``."""
         shard, inside = self._place(number)
         name, key = shard["file"], f"{number:09}"

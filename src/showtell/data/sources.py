@@ -68,9 +68,9 @@ class Skipped:
 class DataSource(Sequence[Dialogue]):
     """Dialogues under a name, one by one or by their number.
 
-    Iterating reads them anew, in bounded memory; ``skipped`` then lists what was left out. By
-    number, those of the photo world and of shards are made or read when they are asked for; files
-    are read whole first, once. ``files`` are all, in order; ``split`` is what their names tell, ""
+    Iterating reads them in bounded memory; ``skipped`` then lists what was left out. By number,
+    those of the photo world and of shards are made or read when they are asked for; files are read
+    whole first, once. ``files`` are all, in order; ``split`` is what their names tell, ""
     if they tell none. Where a policy for ``missing`` photos is given, reading applies it (``paint``
     paints substitutes), and ``missing_counts`` then tell what was met.
     """
@@ -104,7 +104,7 @@ class DataSource(Sequence[Dialogue]):
         """The kind of data; of shards, that which they were packed from."""
         if self.shards is None:
             return self.kind
-        return str(self.shards.index.get("source", "")).partition(":")[0]
+        return str(self.shards.about.get("source", "")).partition(":")[0]
 
     @property
     def symmetric(self) -> bool:
@@ -134,22 +134,28 @@ class DataSource(Sequence[Dialogue]):
     def __len__(self) -> int:
         return len(self._by_number())
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    def __getitem__(self, index: int) -> Dialogue:  # type: ignore[override]
         return self._by_number()[index]
 
     def _by_number(self) -> Sequence[Dialogue]:
-        if self._whole is None:
-            made = self.world if self.world is not None else self.shards
-            plain = made is not None and self.missing is None and not self.skip_bad
-            self._whole = made if plain else list(self)
-        return self._whole  # type: ignore[return-value]
+        if self._whole is not None:
+            return self._whole
+        made = self.world if self.world is not None else self.shards
+        if made is None or self.missing is not None or self.skip_bad:
+            made = [dialogue for dialogue in self]
+        self._whole = made
+        return made
 
     def __iter__(self) -> Iterator[Dialogue]:
+        if self._whole is not None:  # list() asks for the length before the first of them
+            yield from self._whole
+            return
         self.skipped = Skipped()
         self.missing_counts = MissingCounts()
-        if self.missing is None:
-            return self._read()
-        return self.missing.apply(self._read(), counts=self.missing_counts, paint=self.paint)
+        read = self._read()
+        if self.missing is not None:
+            read = self.missing.apply(read, counts=self.missing_counts, paint=self.paint)
+        yield from read
 
     def _read(self) -> Iterator[Dialogue]:
         if self.world is not None:

@@ -11,6 +11,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from showtell.data.missing import MissingCounts, MissingPhotos
+from showtell.data.photos import has_pixels, photo_image
 from showtell.data.shards import Shards, pack
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
@@ -53,14 +54,11 @@ def test_every_example_comes_back_with_its_photos(shards, dialogues):
     shards.verify()
     assert len(shards) == NUM
     for number, dialogue in enumerate(dialogues):
-        example = shards[number]
-        assert example.number == number and example.dialogue.id == dialogue.id
-        assert example.dialogue.turns[0] == dialogue.turns[0]
-        assert example.dialogue.photos[1].labels == {"n": number}
-        assert list(example.files) == [1]
-        assert example.image(1).getpixel((3, 3)) == (number * 4, 0, 90)
-        with pytest.raises(PhotoError, match="was missing when"):
-            example.image(0)
+        read = shards[number]
+        assert read.id == dialogue.id and read.turns[0] == dialogue.turns[0]
+        assert read.photos[1].labels == {"n": number} and not has_pixels(read.photos[0])
+        assert has_pixels(read.photos[1])
+        assert photo_image(read.photos[1]).getpixel((3, 3)) == (number * 4, 0, 90)
     for number in (-1, NUM):
         with pytest.raises(IndexError):
             shards[number]
@@ -72,7 +70,7 @@ def test_ranks_share_epochs_without_gap_or_overlap_and_go_on_with_other_numbers_
         numbers = batch_indices(NUM, batch, step, 5, blocks=shards.blocks)
         ranks = 2 if step < 20 else 3
         for rank in range(ranks):
-            read += [shards[number].number for number in numbers[rank::ranks]]
+            read += [int(shards[number].id[1:]) for number in numbers[rank::ranks]]
         visits += numbers
     assert Counter(read) == dict.fromkeys(range(NUM), batch)
     shard_of = {number: k for k, block in enumerate(shards.blocks) for number in block}
@@ -82,7 +80,7 @@ def test_ranks_share_epochs_without_gap_or_overlap_and_go_on_with_other_numbers_
 
 def test_torchs_loader_takes_shards_as_they_are(shards):
     loader = DataLoader(shards, batch_size=8, shuffle=True, collate_fn=list)
-    assert sorted(example.number for batch in loader for example in batch) == list(range(NUM))
+    assert sorted(int(d.id[1:]) for batch in loader for d in batch) == list(range(NUM))
 
 
 def test_the_same_dialogues_give_the_same_bytes(shards, dialogues, tmp_path):
@@ -109,19 +107,18 @@ def test_the_webdataset_library_reads_the_shards(shards):
     assert [sample["__key__"] for sample in read] == [f"{n:09}" for n in range(NUM)]
     for number, sample in enumerate(read):
         assert json.loads(sample["json"])["id"] == f"d{number}"
-        assert sample["1.png"] == shards[number].files[1]
+        assert sample["1.png"] == shards.photo(number, f"{number:09}.1.png")
 
 
 def test_the_photo_world_is_packed_with_its_drawings(tmp_path):
-    from photoworld.drawing import photo_pixels
-
     source = open_data("world:0-4")
     packed = pack(source, tmp_path / "world", source=source.name)
     assert packed.missing_photos == 0 and packed.photos == sum(len(d.photos) for d in source)
     shards = Shards(tmp_path / "world")
     for number, dialogue in enumerate(source):
         for place, photo in enumerate(dialogue.photos):
-            assert shards[number].image(place).tobytes() == photo_pixels(photo).tobytes()
+            packed = photo_image(shards[number].photos[place])
+            assert packed.tobytes() == photo_image(photo).tobytes()
 
 
 def test_packing_leaves_nothing_behind_when_it_fails(dialogues, tmp_path):
