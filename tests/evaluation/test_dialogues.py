@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from conftest import build_model, collated, dialogues_with_photos, responder_of
-from showtell.data.shards import pack
 from showtell.data.photos import has_pixels, photo_image
 from showtell.data.shards import pack
 from showtell.data.sources import open_data

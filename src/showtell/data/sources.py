@@ -140,7 +140,7 @@ class DataSource(Sequence[Dialogue]):
     def _by_number(self) -> Sequence[Dialogue]:
         if self._whole is not None:
             return self._whole
-        made = self.world if self.world is not None else self.shards
+        made: Sequence[Dialogue] | None = self.shards if self.world is None else self.world
         if made is None or self.missing is not None or self.skip_bad:
             made = [dialogue for dialogue in self]
         self._whole = made
