@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,49 +18,39 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import (
-    PretrainedConfig,
-    PreTrainedModel,
-    ResNetConfig,
-    ResNetModel,
-)
+from transformers import ResNetConfig, ResNetModel
 
-from photoworld.degradation import blur, shift
 from photoworld.drawing import draw
 from photoworld.scenes import ATTRIBUTES, Scene, sample_scene
-from showtell.errors import CheckpointError, ConfigError, did_you_mean
-from showtell.runtime import the_device
 
 INPUT_SIZE = 64
 NUM_FEATURES = 64
-BACKBONES: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel]]] = {
-    "resnet": (ResNetConfig, ResNetModel),
-}
-READERS: dict[str, PretrainedConfig] = {
-    "oracle": ResNetConfig(
-        embedding_size=32,
-        hidden_sizes=[32, 64, 96, NUM_FEATURES],
-        depths=[1, 1, 1, 1],
+
+
+def _resnet(*, width: int, widths: list[int], depths: list[int]) -> ResNetConfig:
+    return ResNetConfig(
+        embedding_size=width,
+        hidden_sizes=[*widths, NUM_FEATURES],
+        depths=depths,
         layer_type="basic",
-    ),
+    )
+
+
+READERS: dict[str, ResNetConfig] = {
+    "oracle": _resnet(width=32, widths=[32, 64, 96], depths=[1, 1, 1, 1]),
     # other widths and depths, another seed, other photos: a small ViT and a small ConvNeXt were
     # still confusing subjects after the training in which this one learns them
-    "encoder": ResNetConfig(
-        embedding_size=24,
-        hidden_sizes=[24, 48, 112, NUM_FEATURES],
-        depths=[2, 1, 1, 1],
-        layer_type="basic",
-    ),
+    "encoder": _resnet(width=24, widths=[24, 48, 112], depths=[2, 1, 1, 1]),
 }
 
 
 class AttributeReader(nn.Module):
-    """A backbone of the transformers library and one linear head for each attribute."""
+    """A ResNet of the transformers library and one linear head for each attribute."""
 
-    def __init__(self, config: PretrainedConfig) -> None:
+    def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = BACKBONES[config.model_type][1](config)
+        self.backbone = ResNetModel(config)
         self.heads = nn.ModuleDict(
             {name: nn.Linear(NUM_FEATURES, len(options)) for name, options in ATTRIBUTES.items()}
         )
@@ -113,52 +103,39 @@ class AttributeReader(nn.Module):
         save_file(state, directory / "model.safetensors")
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> AttributeReader:
-        """Reads what ``save_pretrained`` wrote, to ``the_device()``; the weights become float32."""
+    def from_pretrained(
+        cls, directory: str | Path, *, device: torch.device | str = "cpu"
+    ) -> AttributeReader:
+        """Reads what ``save_pretrained`` wrote; the weights become float32. Raises ValueError."""
         directory = Path(directory)
-        remedy = 'give a directory written by "showtell train world_oracle"'
+        remedy = 'give a directory written by "python -m photoworld.train_oracle"'
+        config, weights = directory / "config.json", directory / "model.safetensors"
         try:
-            values = json.loads((directory / "config.json").read_text())
-            config_class = BACKBONES[values["backbone"]["model_type"]][0]
-            config = config_class.from_dict(values["backbone"])
+            values = json.loads(config.read_text())
+            reader = cls(ResNetConfig.from_dict(values["backbone"]))
             attributes = {name: tuple(options) for name, options in values["attributes"].items()}
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{directory} has no config.json; {remedy}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(
-                f"{directory / 'config.json'} does not describe a reader of attributes "
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{config} is missing or does not describe a reader of attributes "
                 f"({type(error).__name__}: {error}); {remedy}"
             ) from error
         if attributes != ATTRIBUTES:
             wrong = [name for name in ATTRIBUTES if attributes.get(name) != ATTRIBUTES[name]]
-            raise CheckpointError(
+            raise ValueError(
                 f"{directory} reads other attributes than this world has "
                 f"({', '.join(wrong) or 'more of them'}); {remedy} of this version"
             )
-        reader = cls(config)
         try:
-            state = load_file(directory / "model.safetensors")
+            state = load_file(weights)
             reader.load_state_dict(
                 {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
             )
-        except (FileNotFoundError, SafetensorError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{directory / 'model.safetensors'} is missing, cut short or of another model "
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise ValueError(
+                f"{weights} is missing, cut short or of another model "
                 f"({str(error).splitlines()[0]}); {remedy}"
             ) from error
-        return reader.eval().to(the_device())
-
-
-def build_reader(kind: str, *, seed: int) -> AttributeReader:
-    """An untrained reader of a kind of ``READERS``."""
-    if kind not in READERS:
-        raise ConfigError(f'unknown reader "{kind}"{did_you_mean(kind, READERS)}')
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return AttributeReader(READERS[kind])
-
-
-# ------------------------------------------------------------------------------------ photos
+        return reader.eval().to(device)
 
 
 def scenes_of(seeds: Sequence[int], *, novel_every: int = 6) -> list[Scene]:
@@ -187,43 +164,3 @@ def label_scenes(scenes: Sequence[Scene]) -> Tensor:
 def as_pixels(photos_N3HW: np.ndarray | Tensor) -> Tensor:
     """uint8 -> float32 in [0, 1]."""
     return torch.as_tensor(photos_N3HW).float().div(255)
-
-
-# ------------------------------------------------------------------------------- measurement
-
-
-def accuracy(reader: AttributeReader, pixels_N3HW: Tensor, labels_NA: Tensor) -> dict[str, float]:
-    """The share of photos in which each attribute is read right."""
-    probabilities = reader.probabilities(pixels_N3HW)
-    return {
-        name: (probabilities[name].argmax(-1) == labels_NA[:, a]).float().mean().item()
-        for a, name in enumerate(ATTRIBUTES)
-    }
-
-
-def excess_confidence(reader: AttributeReader, pixels_N3HW: Tensor) -> dict[str, float]:
-    """Mean top probability less chance, for each attribute."""
-    return {
-        name: p_NO.max(-1).values.mean().item() - 1 / p_NO.shape[1]
-        for name, p_NO in reader.probabilities(pixels_N3HW).items()
-    }
-
-
-def measure_reader(
-    reader: AttributeReader, *, seeds: Sequence[int], generator: torch.Generator
-) -> dict[str, Mapping[str, float]]:
-    """Accuracy under each condition, and ``noise_*``: confidence above chance."""
-    scenes = scenes_of(seeds)
-    labels_NA = label_scenes(scenes)
-    pixels_N3HW = as_pixels(draw_photos(scenes))
-    two_N = torch.randint(0, 2, (2, len(scenes)), generator=generator) * 4 - 2
-    noise_N3HW = torch.rand(pixels_N3HW[:512].shape, generator=generator)
-    gauss_N3HW = 0.5 + 0.25 * torch.randn(noise_N3HW.shape, generator=generator)
-    return {
-        "clean": accuracy(reader, pixels_N3HW, labels_NA),
-        "blur_0.6": accuracy(reader, blur(pixels_N3HW, radius=0.6), labels_NA),
-        "blur_1.0": accuracy(reader, blur(pixels_N3HW, radius=1.0), labels_NA),
-        "shift_2": accuracy(reader, shift(pixels_N3HW, dx_N=two_N[0], dy_N=two_N[1]), labels_NA),
-        "noise_uniform": excess_confidence(reader, noise_N3HW),
-        "noise_gaussian": excess_confidence(reader, gauss_N3HW.clamp(0, 1)),
-    }

@@ -1,13 +1,17 @@
-"""A pen that draws outlined cartoon shapes in its own small coordinate system.
+"""A pen that draws shapes given as data, in their own small coordinate system.
 
-Coordinates of a sprite: x to the right of its middle, y upwards from its feet, in hundredths of its
-height. The pen moves, scales, mirrors and tilts them onto the canvas.
+``drawings.json`` holds the shapes of all sprites and places. The pen moves, scales, mirrors and
+tilts them onto the canvas; x goes to the right and y up.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
 
 from PIL import ImageDraw
 
@@ -15,6 +19,15 @@ RGB = tuple[int, int, int]
 Point = tuple[float, float]
 
 OUTLINE: RGB = (44, 30, 46)
+WHITE: RGB = (255, 255, 255)
+
+
+@cache
+def load_drawings() -> dict[str, Any]:
+    """What ``drawings.json`` holds: ``paints``, ``sprites`` and ``places``."""
+    source = json.loads(files("photoworld").joinpath("drawings.json").read_text("utf-8"))
+    assert isinstance(source, dict)
+    return source
 
 
 def mix(a: RGB, b: RGB, share: float) -> RGB:
@@ -26,7 +39,28 @@ def multiply(a: RGB, by: tuple[float, float, float]) -> RGB:
     return tuple(min(255, round(x * m)) for x, m in zip(a, by, strict=True))  # type: ignore[return-value]
 
 
+Shape = tuple[str, RGB, tuple[float, ...], dict[str, Any]]  # a method of Pen and its arguments
+
+
+def read_shapes(rows: Iterable[Sequence[Any]], paint: Callable[[Any], RGB]) -> list[Shape]:
+    """The shapes of rows of ``drawings.json``, ``[kind, colour, numbers..., options]``.
+
+    ``paint`` finds a colour. "flat" shapes have no outline, "both" are drawn mirrored first.
+    """
+    shapes: list[Shape] = []
+    for words, colour, *numbers in rows:
+        *manner, kind = words.split()
+        options = numbers.pop() if isinstance(numbers[-1], dict) else {}
+        if "flat" in manner:
+            options = {**options, "flat": True}
+        if "both" in manner:
+            shapes.append((kind, paint(colour), tuple(numbers), {**options, "side": -1}))
+        shapes.append((kind, paint(colour), tuple(numbers), options))
+    return shapes
+
+
 _CIRCLE = tuple((math.cos(2 * math.pi * k / 20), math.sin(2 * math.pi * k / 20)) for k in range(20))
+_SMILE = ((-1, 0.5), (-0.6, -0.25), (0, -0.5), (0.6, -0.25), (1, 0.5))
 
 
 class Pen:
@@ -48,74 +82,86 @@ class Pen:
         self.cos, self.sin = math.cos(tilt), math.sin(tilt)
         self.line_width = max(4, round(4.6 * self.scale))
 
+    def draw(self, shapes: Iterable[Shape]) -> None:
+        for kind, fill, numbers, options in shapes:
+            getattr(self, kind)(fill, *numbers, **options)
+
     def at(self, x: float, y: float) -> Point:
         x *= self.mirror * self.scale
         y *= self.scale
         return (self.x + x * self.cos - y * self.sin, self.y - y * self.cos - x * self.sin)
 
-    def polygon(self, points: Sequence[Point], fill: RGB, *, edge: RGB | None = OUTLINE) -> None:
-        xy = [self.at(*p) for p in points]
-        self.canvas.polygon(xy, fill=fill)
-        if edge is not None:
-            self.canvas.line([*xy, xy[0], xy[1]], fill=edge, width=self.line_width)
+    def shape(self, fill: RGB, *xy: float, flat: bool = False, side: int = 1) -> None:
+        points = [self.at(side * x, y) for x, y in zip(xy[::2], xy[1::2], strict=True)]
+        self.canvas.polygon(points, fill=fill)
+        if not flat:
+            self.canvas.line([*points, *points[:2]], fill=OUTLINE, width=self.line_width)
 
-    def ellipse(
+    def box(
         self,
+        fill: RGB,
+        x0: float,
+        y0: float,
+        x1: float,
+        y1: float,
+        *,
+        side: int = 1,
+        **options: Any,
+    ) -> None:
+        x0, x1 = sorted((side * x0, side * x1))
+        self.shape(fill, x0, y0, x1, y0, x1, y1, x0, y1, **options)
+
+    def grid(self, fill: RGB, x: float, y: float, *numbers: float, **options: Any) -> None:
+        """Boxes: ``numbers`` are the steps right and up, columns and rows, width and height."""
+        dx, dy, columns, rows, width, height = numbers
+        for row in range(int(rows)):
+            for column in range(int(columns)):
+                left, foot = x + column * dx, y + row * dy
+                self.box(fill, left, foot, left + width, foot + height, **options)
+
+    def oval(
+        self,
+        fill: RGB,
         x: float,
         y: float,
         rx: float,
         ry: float,
-        fill: RGB,
         *,
         turn: float = 0.0,
-        edge: RGB | None = OUTLINE,
+        flat: bool = False,
+        side: int = 1,
     ) -> None:
         """``turn`` in degrees, counter-clockwise."""
+        x, turn = side * x, math.radians(side * turn)
         if turn:
-            c, s = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+            c, s = math.cos(turn), math.sin(turn)
             points = [
                 (x + rx * u * c - ry * v * s, y + rx * u * s + ry * v * c) for u, v in _CIRCLE
             ]
-            self.polygon(points, fill, edge=edge)
+            self.shape(fill, *(number for point in points for number in point), flat=flat)
             return
-        # the tilt of a sprite is small, so an upright ellipse at the tilted place looks the same
-        cx, cy = self.at(x, y)
-        rx, ry = rx * self.scale, ry * self.scale
-        box = (cx - rx, cy - ry, cx + rx, cy + ry)
-        if edge is None:
-            self.canvas.ellipse(box, fill=fill)
-        else:
-            self.canvas.ellipse(box, fill=fill, outline=edge, width=self.line_width)
+        # the tilt of a sprite is small, so an upright oval at the tilted place looks the same
+        (cx, cy), rx, ry = self.at(x, y), rx * self.scale, ry * self.scale
+        edge = {} if flat else {"outline": OUTLINE, "width": self.line_width}
+        self.canvas.ellipse((cx - rx, cy - ry, cx + rx, cy + ry), fill=fill, **edge)
 
-    def box(
-        self, x0: float, y0: float, x1: float, y1: float, fill: RGB, *, edge: RGB | None = OUTLINE
-    ) -> None:
-        self.polygon(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), fill, edge=edge)
-
-    def stroke(self, points: Sequence[Point], colour: RGB = OUTLINE, *, width: float = 0) -> None:
-        """``width`` in hundredths of the sprite's height; 0 is the width of the outline."""
+    def line(self, fill: RGB, width: float, *xy: float, joint: str | None = None) -> None:
+        """``width`` in the units of the points; 0 is the width of the outline."""
+        points = [self.at(x, y) for x, y in zip(xy[::2], xy[1::2], strict=True)]
         pixels = round(width * self.scale) if width else self.line_width
-        xy = [self.at(*p) for p in points]
-        self.canvas.line(xy, fill=colour, width=pixels, joint="curve" if width else None)
+        self.canvas.line(points, fill=fill, width=pixels, joint=joint)
 
-    def eyes(self, x: float, y: float, *, apart: float, size: float = 4.5) -> None:
+    def eyes(self, fill: RGB, x: float, y: float, apart: float, size: float) -> None:
         for side in (-1, 1):
-            self.ellipse(x + side * apart / 2, y, size, size * 1.2, OUTLINE, edge=None)
-            self.ellipse(
-                x + side * apart / 2 + size * 0.3,
-                y + size * 0.4,
-                size * 0.42,
-                size * 0.42,
-                (255, 255, 255),
-                edge=None,
-            )
+            eye, shine = x + side * apart / 2, size * 0.42
+            self.oval(fill, eye, y, size, size * 1.2, flat=True)
+            self.oval(WHITE, eye + size * 0.3, y + size * 0.4, shine, shine, flat=True)
 
-    def smile(self, x: float, y: float, *, width: float, colour: RGB = OUTLINE) -> None:
-        w = width / 2
-        curve = ((-1, 0.5), (-0.6, -0.25), (0, -0.5), (0.6, -0.25), (1, 0.5))
-        points = [(x + u * w, y + v * w) for u, v in curve]
-        self.stroke(points, colour, width=4.4)
-
-    def cheeks(self, x: float, y: float, *, apart: float, size: float = 4.5) -> None:
+    def cheeks(self, fill: RGB, x: float, y: float, apart: float) -> None:
         for side in (-1, 1):
-            self.ellipse(x + side * apart / 2, y, size, size * 0.7, (255, 130, 140), edge=None)
+            self.oval(fill, x + side * apart / 2, y, 4.5, 3.15, flat=True)
+
+    def smile(self, fill: RGB, x: float, y: float, width: float) -> None:
+        half = width / 2
+        curve = (number for u, v in _SMILE for number in (x + u * half, y + v * half))
+        self.line(fill, 4.4, *curve, joint="curve")
