@@ -25,9 +25,9 @@ import torch
 from PIL import Image
 from transformers import LlamaForCausalLM
 
-from photoworld.drawing import photo_pixels
 from photoworld.scenes import DEV_SEEDS
 from photoworld.talk import world_dialogue
+from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, Turn
 from showtell.metrics.report import current_commit
 from showtell.models.decoder import Decoder
@@ -49,7 +49,7 @@ def world_contexts(count: int) -> tuple[list[tuple[Turn, ...]], list[Images]]:
         turns = world_dialogue(seed).turns
         agents = [k for k, turn in enumerate(turns) if k and turn.speaker == AGENT]
         contexts.append(turns[: agents[number % len(agents)]])
-    return contexts, [{p.id: photo_pixels(p) for t in c for p in t.photos} for c in contexts]
+    return contexts, [{p.id: photo_image(p) for t in c for p in t.photos} for c in contexts]
 
 
 def one_by_one(

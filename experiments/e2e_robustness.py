@@ -32,12 +32,13 @@ from photoworld.oracle import AttributeReader
 from photoworld.scenes import ATTRIBUTES
 from photoworld.words import world_words
 from showtell.agent.exits import exit_code_of
+from showtell.data.world import load_oracle
 from showtell.errors import UsageError
 from showtell.evaluation.table import Cell, Column
 from showtell.evaluation.world_photos import Order, paint_orders, photo_orders
 from showtell.metrics.paired import Scores, difference, run_value, scores
 from showtell.metrics.report import model_digest
-from showtell.models.checkpoint import SHIPPED, model_folder
+from showtell.models.checkpoint import model_folder
 from showtell.papers import load_model
 
 WORDS = range(5)
@@ -106,7 +107,7 @@ def measured(
     checkpoints: Mapping[str, str], orders: Sequence[Order], options: argparse.Namespace
 ) -> dict[str, list[np.ndarray]]:
     """For each checkpoint and number of wrong words, what was right, (N, A); kept in --runs."""
-    oracle = AttributeReader.from_pretrained(SHIPPED / "oracle")
+    oracle = load_oracle("oracle")
     found: dict[str, list[np.ndarray]] = {}
     for name, path in checkpoints.items():
         digest = model_digest(model_folder(path))

@@ -12,15 +12,14 @@ from pathlib import Path
 from _rows import Row, trained
 from jobs import slug
 
-from photoworld.oracle import AttributeReader
 from photoworld.scenes import TEST_SEEDS
 from photoworld.talk import world_dialogue
+from showtell.data.world import load_oracle
 from showtell.dialogue import Dialogue, Photo
 from showtell.evaluation.outputs import OUTPUTS, Outputs, outputs_of
 from showtell.evaluation.scored import Gold, Instruments
 from showtell.evaluation.table import COLUMNS, Cell, Column, Run, Table, table_of
 from showtell.metrics.paired import Scores, difference, run_value
-from showtell.models.checkpoint import SHIPPED
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.papers import DvtmConfig, load_model
@@ -46,8 +45,8 @@ def columns_of(*names: str) -> tuple[Column, ...]:
 def instruments() -> Instruments:
     """The shipped readers; no CLIP, which would have to be trained first."""
     return Instruments(
-        oracle=AttributeReader.from_pretrained(SHIPPED / "oracle"),
-        encoder=AttributeReader.from_pretrained(SHIPPED / "encoder"),
+        oracle=load_oracle("oracle"),
+        encoder=load_oracle("encoder"),
         clip=None,
     )
 

@@ -13,11 +13,10 @@ import sys
 import torch
 
 from photoworld.drawing import draw
-from photoworld.oracle import AttributeReader
 from photoworld.scenes import DEV_SEEDS, write_caption
 from showtell.batch import to_pixels
+from showtell.data.world import load_oracle
 from showtell.evaluation.world_photos import Order, attribute_values
-from showtell.models.checkpoint import SHIPPED
 from showtell.models.parts import Conditioning
 from showtell.papers import load_model
 from showtell.training.features import photo_scene
@@ -33,7 +32,7 @@ def main() -> None:
     model = load_model(options.model)
     if model.painter is None:
         sys.exit(f'"{options.model}" has no painter, so there is nothing to guide; name another')
-    reader = AttributeReader.from_pretrained(SHIPPED / "encoder")
+    reader = load_oracle("encoder")
     rng = random.Random(options.seed)
     scenes = [photo_scene(seed) for seed in DEV_SEEDS[: options.photos]]
     orders = []

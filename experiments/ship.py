@@ -1,7 +1,7 @@
 """Put a trained model among the shipped ones: bf16 safetensors in shards of at most 15 MB.
 
     python experiments/ship.py runs/world_mini/model mini
-    python experiments/ship.py runs/world_oracle oracle        (a reader of attributes)
+    python experiments/ship.py runs/oracle oracle              (photoworld/train_oracle.py)
 
 Ends with the sizes of everything shipped, and fails if they pass 40 MB together or 15 MB a file.
 """

@@ -43,11 +43,11 @@ from jobs import (
 from rich.console import Console
 from safetensors import safe_open
 
-from photoworld.oracle import AttributeReader
 from showtell.cli import main as showtell
 from showtell.config import override
 from showtell.data.photos import save_photo
 from showtell.data.sources import open_data
+from showtell.data.world import load_oracle
 from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError, UsageError, did_you_mean
 from showtell.evaluation.outputs import OUTPUTS, Outputs, outputs_of
@@ -57,7 +57,7 @@ from showtell.evaluation.table_page import examples, write_table
 from showtell.metrics.encoders import load_clip
 from showtell.metrics.report import RESAMPLES, current_commit, installed_versions, model_digest
 from showtell.metrics.text_meteor import open_wordnet
-from showtell.models.checkpoint import SHIPPED, model_folder
+from showtell.models.checkpoint import model_folder
 from showtell.models.respond import open_album
 from showtell.papers import load_model
 from showtell.papers.minigpt5_stages import ABLATIONS
@@ -355,8 +355,8 @@ def table(
 ) -> Table:
     """Score what was said, compare, and write all files to ``out``."""
     instruments = Instruments(
-        oracle=AttributeReader.from_pretrained(SHIPPED / "oracle"),
-        encoder=AttributeReader.from_pretrained(SHIPPED / "encoder"),
+        oracle=load_oracle("oracle"),
+        encoder=load_oracle("encoder"),
         clip=load_clip(runs / "contrastive" / "model"),
         wordnet=open_wordnet(wordnet) if wordnet else None,
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
@@ -17,8 +16,6 @@ from photoworld.backdrops import draw_backdrop, ground_colour
 from photoworld.pen import OUTLINE, RGB, WHITE, Pen, mix, multiply
 from photoworld.scenes import COUNTS, Scene
 from photoworld.sprites import sprite_of, width_of
-from showtell.dialogue import Photo
-from showtell.errors import PhotoError
 
 CANVAS = 256
 _TIMBER: RGB = (150, 88, 40)
@@ -58,17 +55,6 @@ def draw(scene: Scene, *, size: int = 64) -> Image.Image:
     if CANVAS % size == 0:
         return image.reduce(CANVAS // size)
     return image.resize((size, size), Image.Resampling.LANCZOS)
-
-
-def photo_pixels(photo: Photo) -> Image.Image:
-    """Draws the scene that a photo of the world carries in its labels."""
-    values = photo.labels.get("scene")
-    if not isinstance(values, Mapping):
-        raise PhotoError(
-            f'photo "{photo.id}" has no scene in its labels, so it cannot be drawn; '
-            "give a photo of the world, or one whose path names an image file"
-        )
-    return draw(Scene.from_dict(values))
 
 
 def _spots(scene: Scene, *, side: int, level: float, rng: random.Random) -> list[_Spot]:

@@ -47,6 +47,8 @@ READERS: dict[str, ResNetConfig] = {
 class AttributeReader(nn.Module):
     """A ResNet of the transformers library and one linear head for each attribute."""
 
+    num_features = NUM_FEATURES
+
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         self.config = config

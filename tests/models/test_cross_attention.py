@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from conftest import build_model, collated, dialogues_with_photos
-from photoworld.drawing import photo_pixels
+from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models.adapters import LoraConfig, PrefixConfig, add_lora, add_prefix
@@ -164,12 +164,12 @@ def test_answering_reads_with_a_cache_what_training_reads_at_once(open_model, di
     (dialogue,) = dialogues[:1]
     k = next(i for i, t in enumerate(dialogue.turns) if t.photos and t.speaker == AGENT)
     context, photo = dialogue.turns[:k], dialogue.turns[k].photos[0]
-    images = {p.id: photo_pixels(p) for t in context for p in t.photos}
+    images = {p.id: photo_image(p) for t in context for p in t.photos}
     decoder = Decoder(open_model)
     writing, _ = decoder.read_all([context], [images])
     decoder.open_turn(writing)
     decoder.push(writing, open_model.renderer.caption_span(photo.caption))
-    decoder.push_photos(writing, [photo_pixels(photo)], writing.all_rows_B)
+    decoder.push_photos(writing, [photo_image(photo)], writing.all_rows_B)
     decoder.push(writing, [open_model.renderer.end])
     whole = dataclasses.replace(dialogue, turns=dialogue.turns[: k + 1])
     want = hidden_of(open_model, [whole])[0, -1]
@@ -182,7 +182,7 @@ def test_answers_of_a_batch_are_those_of_one_by_one(open_model, dialogues):
     )
     contexts = [d.turns[: n + 1] for n, d in enumerate(dialogues)]
     contexts.append((Turn(speaker=USER, elements=("hi",)),))
-    images = [{p.id: photo_pixels(p) for t in c for p in t.photos} for c in contexts]
+    images = [{p.id: photo_image(p) for t in c for p in t.photos} for c in contexts]
     batch = Responder(Decoder(open_model)).respond_all(contexts, images=images, seeds=[1, 2, 3, 4])
     for number, reply in enumerate(batch):
         alone = Responder(Decoder(open_model)).respond(
@@ -231,6 +231,6 @@ def test_what_the_agent_tells_depends_on_the_photo_that_it_sees(open_model):
     for photo in shown:
         turn = Turn(speaker=USER, elements=(photo,))
         states.append(
-            Decoder(open_model).read_all([(turn,)], [{"it": photo_pixels(photo)}])[0].hidden_BD[0]
+            Decoder(open_model).read_all([(turn,)], [{"it": photo_image(photo)}])[0].hidden_BD[0]
         )
     assert (states[0] - states[1]).abs().max() > 1e-4

@@ -9,7 +9,7 @@ import torch
 
 from conftest import build_model, dialogues_with_photos, responder_of
 from papers.voken_models import voken_model
-from photoworld.drawing import photo_pixels
+from showtell.data.photos import photo_image
 from showtell.dialogue import USER, Turn
 from showtell.errors import GenerationError
 from showtell.models.adapters import PrefixConfig, add_prefix
@@ -19,7 +19,7 @@ from showtell.models.decoder import Decoder
 def contexts_and_images():
     """Six beginnings of several lengths, with and without photos."""
     contexts = [d.turns[:length] for d in dialogues_with_photos(2) for length in (1, 4, 7)]
-    return contexts, [{p.id: photo_pixels(p) for t in c for p in t.photos} for c in contexts]
+    return contexts, [{p.id: photo_image(p) for t in c for p in t.photos} for c in contexts]
 
 
 @pytest.fixture(params=["dvtm", "vokens", "prefix"])

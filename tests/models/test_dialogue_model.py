@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from conftest import build_model, collated, dialogues_with_photos, responder_of
-from photoworld.drawing import photo_pixels
 from showtell.batch import to_image, to_pixels
+from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.models import respond as answering
 from showtell.models.dialogue_model import share_logit
@@ -86,7 +86,7 @@ def test_answering_reads_the_dialogue_as_training_does(tiny_model):
     dialogue = dialogues_with_photos(1)[0]
     k = next(i for i, t in enumerate(dialogue.turns) if i and t.speaker == AGENT)
     context = dialogue.turns[:k]
-    images = {p.id: photo_pixels(p) for t in context for p in t.photos}
+    images = {p.id: photo_image(p) for t in context for p in t.photos}
     reply = responder_of(tiny_model).respond(context, images=images, seed=0)
     batch = collated(tiny_model, [dialogue])
     with torch.no_grad():
@@ -163,7 +163,7 @@ def test_a_captioner_speaks_for_the_users_photos_only(tokenizers):
     )
     own = Photo(id="own", caption="kept", origin="painted", labels=photo.labels)
     turns = (Turn(speaker=USER, elements=(photo,)), Turn(speaker=AGENT, elements=(own,)))
-    images = {photo.id: photo_pixels(photo), own.id: photo_pixels(photo)}
+    images = {photo.id: photo_image(photo), own.id: photo_image(photo)}
     (told,) = responder_of(model).describe_all([turns], [images])
     assert [told[0].photos[0].caption] == responder_of(eyes).captions([photo], [images[photo.id]])
     assert told[1].photos[0].caption == "kept"
@@ -177,7 +177,7 @@ def test_photos_of_many_dialogues_are_described_as_each_alone(tokenizers, monkey
     model.captioner = eyes
     contexts = [d.turns for d in dialogues_with_photos(4)]
     contexts.append(contexts[0] + contexts[1])  # several photos in one, whose ids come again
-    images = [{p.id: photo_pixels(p) for turn in c for p in turn.photos} for c in contexts]
+    images = [{p.id: photo_image(p) for turn in c for p in turn.photos} for c in contexts]
     responder = responder_of(model)
     alone = [responder.describe_all(contexts[n : n + 1], images[n : n + 1])[0] for n in range(5)]
     monkeypatch.setattr(answering, "CAPTIONS_AT_ONCE", 3)  # so that there are several batches

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from conftest import dialogues_with_photos
-from photoworld.drawing import photo_pixels
+from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, USER, Turn
 from showtell.errors import ConfigError, GenerationError
 from showtell.models.adapters import LoraConfig, PrefixConfig, add_lora, add_prefix
@@ -211,7 +211,7 @@ def test_vokens_in_an_answer_have_the_states_of_training(tokenizers, talks, adap
     dialogue = talks[0]
     k = next(i for i, t in enumerate(dialogue.turns) if t.speaker == AGENT and t.photos)
     context = dialogue.turns[:k]
-    images = {p.id: photo_pixels(p) for t in context for p in t.photos}
+    images = {p.id: photo_image(p) for t in context for p in t.photos}
     writing, _ = Decoder(model).read_all([context], [images])
     Decoder(model).open_turn(writing)
     p_share = share_logit(writing.logits_BV, model.renderer.img)

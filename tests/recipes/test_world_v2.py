@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest import build_model, dialogues_with_photos
-from photoworld.drawing import photo_pixels
+from showtell.data.photos import photo_image
 from showtell.dialogue import USER, Turn
 from showtell.models.checkpoint import save_model
 from showtell.models.decoder import Decoder
@@ -61,7 +61,7 @@ def test_a_run_leaves_a_model_that_attends_to_photos(run):
     model.decoding = replace(model.decoding, share_threshold=0.0, num_steps=1, max_new_tokens=3)
     photo = replace(next(p for d in dialogues_with_photos(1) for p in d.photos), origin="user")
     turns = (Turn(speaker=USER, elements=(photo,)),)
-    reply = Responder(Decoder(model)).respond(turns, images={photo.id: photo_pixels(photo)}, seed=0)
+    reply = Responder(Decoder(model)).respond(turns, images={photo.id: photo_image(photo)}, seed=0)
     assert len(reply.images) == 1
 
 

@@ -1,4 +1,4 @@
-"""The photo world as data: the door through which all but its oracle is reached.
+"""The photo world as data: the door through which it is reached.
 
 world:SPAN            dialogues                  world:rounds:SPAN     questions about a photo
 world:photos:SPAN     captioned photos           world:long:SPAN       dialogues of 20 to 80 turns
@@ -18,7 +18,8 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import overload
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
 from PIL import Image
 
@@ -29,7 +30,10 @@ from photoworld.scenes import ATTRIBUTES, Scene, sample_scene, split_of, write_c
 from photoworld.stories import world_story
 from photoworld.talk import world_dialogue, world_exercise
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
-from showtell.errors import PhotoError, UsageError, did_you_mean
+from showtell.errors import CheckpointError, PhotoError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from photoworld.oracle import AttributeReader
 
 SPANS = {
     "train": range(0, 100_000),
@@ -154,3 +158,16 @@ def draw_photo(photo: Photo) -> Image.Image:
 def rewrite_caption(photo: Photo, rng: random.Random) -> str:
     """Another caption of a photo of the world: what it states and how is drawn anew."""
     return write_caption(scene_of(photo), rng)[0]
+
+
+def load_oracle(name: str) -> AttributeReader:
+    """The shipped reader of attributes of that name, "oracle" or "encoder", on the device of this
+    run: for measures only. Raises CheckpointError."""
+    from photoworld.oracle import AttributeReader
+    from showtell.runtime import the_device
+
+    folder = Path(__file__).parents[1] / "shipped" / name
+    try:
+        return AttributeReader.from_pretrained(folder, device=the_device())
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error

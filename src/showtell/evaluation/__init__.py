@@ -20,7 +20,7 @@ from showtell.evaluation.reported import reported_rows
 from showtell.evaluation.substitutes import missing_photos as policy_of
 from showtell.metrics.pictures import contact_sheet
 from showtell.metrics.report import Report, Reported, model_digest
-from showtell.models.checkpoint import SHIPPED, model_folder, read_description
+from showtell.models.checkpoint import model_folder, read_description
 from showtell.papers import load_model
 from showtell.papers.forms import form_named, swap_speakers
 
@@ -64,7 +64,7 @@ def evaluate(
     used: dict[str, str] = {}
     named = bool(protocols or form)
     if source.kind == "world" and not named:
-        from photoworld.oracle import AttributeReader
+        from showtell.data.world import load_oracle
         from showtell.evaluation.world import dropped_turns, measure_world
 
         dialogues = list(islice(source, limit))
@@ -75,8 +75,8 @@ def evaluate(
         measures = measure_world(
             model,
             dialogues,
-            oracle=AttributeReader.from_pretrained(SHIPPED / "oracle"),
-            encoder=AttributeReader.from_pretrained(SHIPPED / "encoder"),
+            oracle=load_oracle("oracle"),
+            encoder=load_oracle("encoder"),
             seed=seed,
             told=told,
         )

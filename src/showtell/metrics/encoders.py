@@ -24,7 +24,6 @@ from showtell.runtime import the_device
 PixelEncoder = Callable[[Tensor], Tensor]  # N3HW in [0, 1] -> NE
 BATCH = 32
 PHOTO_BATCH = 8  # photos are opened at their full size
-_SHIPPED = Path(__file__).parents[1] / "shipped"
 WORLD_READERS = ("oracle", "encoder")
 CLIP_FILES = "config.json, model.safetensors, preprocessor_config.json and the tokenizer's files"
 SENTENCE_FILES = "config.json, model.safetensors, the tokenizer's files and 1_Pooling/config.json"
@@ -221,14 +220,14 @@ def _tokens(tokenizer: Any, texts: Sequence[str], most: int) -> tuple[Any, int]:
 
 def load_world_reader(name: str) -> tuple[PixelEncoder, int]:
     """(features, how many) of one of the photo world's own readers: for use offline."""
-    from photoworld.oracle import NUM_FEATURES, AttributeReader
+    from showtell.data.world import load_oracle
 
     if name not in WORLD_READERS:
         raise DataError(
             f'no features "{name}" in the photo world; wanted {" or ".join(WORLD_READERS)}'
         )
-    reader = AttributeReader.from_pretrained(_SHIPPED / name)
-    return reader.features, NUM_FEATURES
+    reader = load_oracle(name)
+    return reader.features, reader.num_features
 
 
 def square_pixels(photos: Sequence[Any], *, size: int = 64) -> Tensor:

@@ -1,6 +1,5 @@
 """Recipes: one function returns a complete experiment; and the models by name.
 
-world_oracle, world_encoder   the instruments that read photos
 world_contrastive             the instrument that holds photos against words
 world_base                    what the papers take as pretrained
 world_mini                    the end-to-end model (2408.08650) from world_base: shipped as "mini"
@@ -75,24 +74,9 @@ def _named(place: str) -> Any:
 
 
 _DIALOGUE = "world_dialogue:run_world_dialogue"
-_READER = "world_readers:run_world_reader"
 _VOKENS, _GILL = "world_systems:run_world_vokens", "world_systems:run_world_gill"
 _STORIES, _ANY = "world_experiments:SETTINGS", "dialogues:VARIANTS"
 _TABLE = (
-    Recipe(
-        "world_oracle",
-        "0.3",
-        "world_readers:ORACLE",
-        _READER,
-        "the classifier that reads a photo's attributes, for measurement only",
-    ),
-    Recipe(
-        "world_encoder",
-        "0.3",
-        "world_readers:ENCODER",
-        _READER,
-        "a second, independent reader of attributes",
-    ),
     Recipe(
         "world_contrastive",
         "0.4",

@@ -10,10 +10,10 @@ from typing import Literal
 
 import torch
 
-from photoworld.oracle import AttributeReader
 from photoworld.scenes import DEV_SEEDS, TRAIN_SEEDS
 from photoworld.talk import OPENINGS, world_dialogue, world_exercise
 from showtell.config import to_plain
+from showtell.data.world import load_oracle
 from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError
 from showtell.metrics.moment import best_threshold
@@ -253,12 +253,11 @@ def finish_model(
 
 def _dev_measures(model: PhotoDialogueModel, config: WorldDialogue) -> dict[str, float]:
     from showtell.evaluation.world import dev_measures
-    from showtell.models.checkpoint import SHIPPED
 
     return dev_measures(
         model,
         count=config.validation_dialogues,
-        encoder=AttributeReader.from_pretrained(SHIPPED / "encoder"),
+        encoder=load_oracle("encoder"),
         seed=config.seed,
     )
 
