@@ -8,7 +8,7 @@ in a place is in ``drawings.json``.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -45,18 +45,19 @@ def _paint_of(place: str, time: str, weather: str) -> Callable[[Any], RGB]:
     there is one, the share of snow on snowy days."""
     snowy = weather == "snowy" and place not in INDOORS
 
-    def lit(red: int, green: int, blue: int, snow: float = 0.0) -> RGB:
+    def lit(rgb: Sequence[int], snow: float = 0.0) -> RGB:
+        red, green, blue = rgb
         return multiply(mix((red, green, blue), _SNOW, snow if snowy else 0.0), _LIGHT[time])
 
-    ground = lit(*load_drawings()["places"][place]["ground"], 0.72)
+    ground = lit(load_drawings()["places"][place]["ground"], snow=0.72)
     named = {
         "ground": ground,
         "dune": mix(ground, WHITE, 0.14),
         "hollow": mix(ground, (160, 80, 40), 0.16),
-        "glow": lit(206, 232, 250) if time == "day" else (255, 222, 110),
+        "glow": lit((206, 232, 250)) if time == "day" else (255, 222, 110),
         "lamp": (255, 244, 206) if time == "day" else (255, 236, 140),
     }
-    return lambda colour: named[colour] if isinstance(colour, str) else lit(*colour)
+    return lambda colour: named[colour] if isinstance(colour, str) else lit(colour[:3], *colour[3:])
 
 
 @cache
@@ -92,14 +93,14 @@ def _sky(size: tuple[int, int], time: str, weather: str, sun: tuple[int, int]) -
         ],
     }
     if weather == "clear":
-        for x, y, r, colour in discs[time]:
-            draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+        for u, v, r, colour in discs[time]:
+            draw.ellipse((u - r, v - r, u + r, v + r), fill=colour)
     elif weather in ("cloudy", "rainy"):
         light = mix(grey, WHITE, 0.22)
         for colour, drop in ((mix(grey, (30, 30, 50), 0.15), 8), (grey, 0), (light, -12)):
             for k in range(0, width + 40, 40):
-                y = height * 0.10 + (10 if (k // 40) % 2 else 0) + drop
-                draw.ellipse((k - 36, y - 34, k + 36, y + 28), fill=colour)
+                middle_y = height * 0.10 + (10 if (k // 40) % 2 else 0) + drop
+                draw.ellipse((k - 36, middle_y - 34, k + 36, middle_y + 28), fill=colour)
     return sky
 
 

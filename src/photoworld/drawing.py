@@ -112,9 +112,6 @@ def _draw_anchor(canvas: ImageDraw.ImageDraw, scene: Scene, *, side: int, level:
     cap = (left, top - 4, right, top + 9)
     canvas.rectangle(cap, fill=mix(colour, WHITE, 0.3), outline=OUTLINE, width=4)
     for k in (3, 6, 10, 13):
-        x, y = arch[k]
-        end = (
-            middle + (x - middle) * (1.0 + 14 / span),
-            foot + (y - foot) * (1.0 + 14 / max(rise, 20)),
-        )
-        canvas.line([(x, y), end], fill=mix(colour, OUTLINE, 0.6), width=4)
+        dx, dy = arch[k][0] - middle, arch[k][1] - foot
+        end = (middle + dx * (1.0 + 14 / span), foot + dy * (1.0 + 14 / max(rise, 20)))
+        canvas.line([arch[k], end], fill=mix(colour, OUTLINE, 0.6), width=4)

@@ -142,8 +142,9 @@ class Pen:
             return
         # the tilt of a sprite is small, so an upright oval at the tilted place looks the same
         (cx, cy), rx, ry = self.at(x, y), rx * self.scale, ry * self.scale
-        edge = {} if flat else {"outline": OUTLINE, "width": self.line_width}
-        self.canvas.ellipse((cx - rx, cy - ry, cx + rx, cy + ry), fill=fill, **edge)
+        edge = None if flat else OUTLINE
+        box = (cx - rx, cy - ry, cx + rx, cy + ry)
+        self.canvas.ellipse(box, fill=fill, outline=edge, width=self.line_width)
 
     def line(self, fill: RGB, width: float, *xy: float, joint: str | None = None) -> None:
         """``width`` in the units of the points; 0 is the width of the outline."""

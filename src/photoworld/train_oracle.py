@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -126,7 +126,7 @@ def excess_confidence(reader: AttributeReader, pixels_N3HW: Tensor) -> dict[str,
 
 def measure_reader(
     reader: AttributeReader, *, seeds: Sequence[int], generator: torch.Generator
-) -> dict[str, Mapping[str, float]]:
+) -> dict[str, dict[str, float]]:
     """Accuracy under each condition, and ``noise_*``: confidence above chance."""
     scenes = scenes_of(seeds)
     labels_NA = label_scenes(scenes)
