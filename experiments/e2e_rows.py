@@ -23,7 +23,7 @@ from showtell.metrics.paired import Scores, difference, run_value
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.papers import DvtmConfig, load_model
-from showtell.papers.minigpt5_stages import alignment_dialogue
+from showtell.papers.minigpt5 import alignment_dialogue
 from showtell.recipes import RECIPES, run_recipe
 from showtell.training.features import captioned_scene
 

@@ -4,7 +4,7 @@
         [--language NAME=BASE ...]
 
 In the first table every row is GILL on captioned photos, as published, with one thing changed
-(``ABLATIONS`` in ``papers/gill_stages.py``): linear or transformer mapper, its width, r
+(``ABLATIONS`` in ``papers/gill.py``): linear or transformer mapper, its width, r
 tokens, no input embeddings, the released losses, a painter that trains too; and other language
 models, each a base of its own (--language small=BASE, of "showtell train world_base --set
 start=mini --set language_layers=2 --set language_width=128", and no steps in its other stages, so
@@ -44,7 +44,7 @@ from showtell.metrics.paired import Scores, scores
 from showtell.metrics.report import model_digest
 from showtell.metrics.retrieval import ranks
 from showtell.models.checkpoint import model_folder
-from showtell.papers.gill_stages import ABLATIONS
+from showtell.papers.gill import ABLATIONS
 
 NAME, TOKENS = "gill_checks", "gill_tokens"
 GILL, ON_DIALOGUES = "GILL", "GILL, on dialogues"

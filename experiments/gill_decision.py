@@ -52,7 +52,7 @@ from showtell.metrics.decision import MacroF1, coin_macro_f1, macro_f1, macro_f1
 from showtell.metrics.report import Report, Value, digest
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.papers import load_model
-from showtell.papers.gill_decision import DecisionTraining, train_decision
+from showtell.papers.gill import DecisionTraining, train_decision
 from showtell.recipes.world_decision import world_shares
 
 # (training prompts, whether to retrieve, prompts) -> P(retrieve) of the latter

@@ -41,7 +41,7 @@ from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Gold
 from showtell.evaluation.table import Column
 from showtell.papers.forms import form_named, newest_first, steps_of
-from showtell.papers.minigpt5_stages import ABLATIONS
+from showtell.papers.minigpt5 import ABLATIONS
 
 NAME, RUNS = "minigpt5_table1", "minigpt5_stories"  # the runs serve tables 2 and 3 too
 CONTEXTS = {

@@ -57,7 +57,7 @@ from showtell.evaluation.scored import Gold, text_scores
 from showtell.evaluation.table import Column
 from showtell.metrics.paired import Scores, scores
 from showtell.papers.forms import newest_first, steps_of
-from showtell.papers.minigpt5_stages import Step
+from showtell.papers.minigpt5 import Step
 
 NAME = "minigpt5_table4"
 TWO_STAGES = "two stages: LLM, then painter"

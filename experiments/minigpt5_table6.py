@@ -36,7 +36,7 @@ from torch import Tensor
 from showtell.agent.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Gold
-from showtell.papers.minigpt5_stages import ABLATIONS
+from showtell.papers.minigpt5 import ABLATIONS
 
 NAME, GUIDANCE = "minigpt5_table6", "minigpt5_guidance"
 VOKENS = "vokens"

@@ -60,7 +60,7 @@ from showtell.metrics.text_meteor import open_wordnet
 from showtell.models.checkpoint import model_folder
 from showtell.models.respond import open_album
 from showtell.papers import load_model
-from showtell.papers.minigpt5_stages import ABLATIONS
+from showtell.papers.minigpt5 import ABLATIONS
 from showtell.recipes import RECIPES
 
 # ------------------------------------------------------------------------------- what is compared

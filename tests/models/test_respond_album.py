@@ -15,7 +15,7 @@ from showtell.errors import ConfigError, DataError
 from showtell.models.decoder import Decoder
 from showtell.models.respond import open_album
 from showtell.papers import GillConfig
-from showtell.papers.gill_decision import DecisionHead
+from showtell.papers.gill import DecisionHead
 from showtell.recipes.bridged import with_bridge
 
 HELLO = (Turn(speaker=USER, elements=("show me a dog",)),)

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from conftest import build_model
 from showtell.errors import CheckpointError, DataError
 from showtell.models.checkpoint import save_model
-from showtell.papers.gill import GillConfig
-from showtell.papers.gill_decision import (
+from showtell.papers.gill import (
     GENERATE,
     RETRIEVE,
     DecisionHead,
     DecisionTraining,
+    GillConfig,
     train_decision,
 )
 from showtell.recipes.bridged import with_bridge

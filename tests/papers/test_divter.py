@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from pathlib import Path
 
 import torch
 
@@ -52,16 +50,3 @@ def test_stock_descriptions_train_nothing_of_f_as_published():
     assert bridge.losses(spans, conditioning, all_stock, painter, generator=dice()) == {}
     keep = Divter(DivterConfig(drop_stock_captions=False), tokenizer=llm_tokenizer())
     assert list(keep.losses(spans, conditioning, all_stock, painter, generator=dice())) == ["v"]
-
-
-def test_the_paper_page_lists_every_equation_with_its_file():
-    source = Path(__file__).parents[2] / "src" / "showtell"
-    files = [source / "bridges" / "divter.py", source / "recipes" / "world_divter.py"]
-    tagged = [
-        (number, f"src/showtell/{path.relative_to(source).as_posix()}")
-        for path in files
-        for number in re.findall(r"# Eq\. (\d+)\b", path.read_text(encoding="utf-8"))
-    ]
-    page = (source.parents[1] / "docs" / "papers" / "divter.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| (\d+) \|.*`(src/\S+\.py)` \|$", page, re.MULTILINE)
-    assert sorted(tagged) == listed and [number for number, _ in listed] == ["1", "2", "3"]

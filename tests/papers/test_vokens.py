@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +11,6 @@ from diffusers import DDPMScheduler
 from showtell.errors import CheckpointError, ConfigError, DataError
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Conditioning, PartSizes, PhotoSpans, PhotoTargets
-from showtell.papers import minigpt5 as vokens
 from showtell.papers.minigpt5 import (
     PAPER,
     PRESETS,
@@ -376,7 +372,7 @@ def test_a_vocabulary_without_the_vokens_is_refused():
         ({"supervised": "none"}, "choose from all, ends"),
         ({"negative": "nothing"}, "choose from empty, zero"),
         ({"drop": 1.5}, "a share of the photos"),
-        ({"num_vokens": 0}, "at least 1: MiniGPT-5 has 8"),
+        ({"num_vokens": 0}, "above 0: choose for example 8"),
         ({"num_heads": 3}, "not a multiple of num_heads 3"),
         ({"snr_gamma": 0.0}, "choose 5"),
     ],
@@ -396,22 +392,3 @@ def test_sizes_can_be_taken_from_the_parts(painter):
     fitted = replace(SMALL, painter_width=8, painter_length=9).fitted(sizes)
     sizes = (fitted.language_width, fitted.painter_width, fitted.painter_length)
     assert sizes == (7, 4, 5)
-
-
-# ------------------------------------------------------------------------------- the paper's page
-
-
-def test_every_equation_is_tagged_once_and_listed_where_it_stands():
-    source = Path(vokens.__file__).read_text(encoding="utf-8")
-    functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
-    tagged = {}
-    for number, line in enumerate(source.splitlines(), start=1):
-        for equation in re.findall(r"# Eq\. (\d+)\b", line):
-            around = [f for f in functions if f.lineno <= number <= f.end_lineno]
-            assert int(equation) not in tagged
-            tagged[int(equation)] = max(around, key=lambda f: f.lineno).name
-    assert sorted(tagged) == [1, 2, 3, 4, 5]
-    page = Path(__file__).parents[2] / "docs" / "papers" / "vokens.md"
-    row = re.compile(r"^\| (\d+) \|.*\| `([\w.]+)` \| `src/\S+/vokens.py` \|$", re.MULTILINE)
-    listed = row.findall(page.read_text(encoding="utf-8"))
-    assert {int(n): symbol.rpartition(".")[2] for n, symbol in listed} == tagged

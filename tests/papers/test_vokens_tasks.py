@@ -12,20 +12,20 @@ from showtell.config import override
 from showtell.dialogue import AGENT, USER, Photo
 from showtell.errors import ConfigError, DataError
 from showtell.models.adapters import LoraConfig, add_lora
-from showtell.papers.minigpt5 import PRESETS
-from showtell.papers.minigpt5_stages import (
+from showtell.papers.minigpt5 import (
     ABLATIONS,
     INSTRUCTIONS,
     MLS,
+    PRESETS,
     SYSTEM,
     TASKS,
     UAS,
-    adapted,
     alignment_dialogues,
     story_dialogues,
     story_task,
 )
 from showtell.prompt import IGNORED
+from showtell.recipes.bridged import adapted
 from showtell.recipes.world_systems import WorldVokens
 
 from .voken_models import batched, story, voken_model, world_photo

@@ -12,8 +12,7 @@ from photoworld.scenes import sample_scene, write_caption
 from showtell.batch import Batch, collate
 from showtell.dialogue import Dialogue, Photo
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.papers.minigpt5 import VokensConfig
-from showtell.papers.minigpt5_stages import Step
+from showtell.papers.minigpt5 import Step, VokensConfig
 from showtell.recipes.bridged import with_bridge
 from showtell.recipes.tasks import world_pixels
 

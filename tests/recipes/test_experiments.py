@@ -27,7 +27,7 @@ from showtell.metrics.report import Value
 from showtell.models.checkpoint import save_model
 from showtell.models.parts import painter_sizes
 from showtell.papers.forms import steps_of
-from showtell.papers.minigpt5_stages import SYSTEM, undescribed
+from showtell.papers.minigpt5 import SYSTEM, undescribed
 from showtell.recipes.world_experiments import (
     SETTINGS,
     caption_example,

@@ -8,8 +8,7 @@ import pytest
 
 from showtell.config import override
 from showtell.errors import ConfigError
-from showtell.papers.gill import PRESETS
-from showtell.papers.gill_stages import ABLATIONS, gill_stages
+from showtell.papers.gill import ABLATIONS, PRESETS, gill_stages
 from showtell.recipes.world_systems import WorldGill
 
 

@@ -21,7 +21,7 @@ from showtell.models.checkpoint import save_model
 from showtell.models.decoder import Decoder
 from showtell.models.respond import Responder
 from showtell.papers import BRIDGE_CONFIGS, GillConfig, VokensConfig, load_model
-from showtell.papers.minigpt5_stages import ABLATIONS, undescribed
+from showtell.papers.minigpt5 import ABLATIONS, undescribed
 from showtell.recipes import RECIPES, run_recipe
 from showtell.recipes.bridged import with_bridge
 from showtell.recipes.world_dialogue import WorldDialogue, start_model

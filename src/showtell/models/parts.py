@@ -17,14 +17,15 @@ Letters, once for the whole package; tensor names wear them (``hidden_BTD``):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
-from showtell.errors import CheckpointError, ConfigError
+from showtell.errors import CheckpointError, ConfigError, did_you_mean
+from showtell.runtime import small_attention
 
 Dice = torch.Generator | list[torch.Generator]  # for all photos, or one for each
 
@@ -173,6 +174,18 @@ class BridgeConfig:
         """The same choices at the sizes of these parts. Raises ConfigError if one is missing."""
         return self
 
+    def require(self, *, positive: Sequence[str] = (), **choices: Collection[str]) -> None:
+        """Raises ConfigError for a name that is not among its choices, or a number not above 0."""
+        for key, known in choices.items():
+            if (name := getattr(self, key)) not in known:
+                raise ConfigError(f'unknown {key} "{name}"{did_you_mean(name, known)}')
+        for key in positive:
+            if not (value := getattr(self, key)) > 0:
+                raise ConfigError(
+                    f"{key} is {value}; it must be above 0: choose for example "
+                    f"{getattr(type(self), key)}"
+                )
+
 
 class Bridge(nn.Module, ABC):
     """Photo spans -> conditioning. One paper, one file; loss weights belong to the Stage."""
@@ -255,27 +268,33 @@ def require_tokens(tokenizer: Tokenizer, tokens: Sequence[str], *, bridge: str) 
         )
 
 
-def encoder_decoder(width: int, *, num_heads: int, num_layers: int) -> nn.Transformer:
+class EncoderDecoder(nn.Transformer):
     """The library's encoder-decoder as the published mappers have it: pre-norm, ReLU, no dropout.
 
     Called with (N, K, width) states and (N, S, width) queries, without masks and positions.
     """
-    layer = nn.TransformerEncoderLayer(
-        width, num_heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
-    )
-    return nn.Transformer(
-        d_model=width,
-        nhead=num_heads,
-        num_decoder_layers=num_layers,
-        dim_feedforward=4 * width,
-        dropout=0.0,
-        batch_first=True,
-        norm_first=True,
-        # the encoder that nn.Transformer would build, less a warning about nested tensors
-        custom_encoder=nn.TransformerEncoder(
-            layer, num_layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
-        ),
-    )
+
+    def __init__(self, width: int, *, num_heads: int, num_layers: int) -> None:
+        layer = nn.TransformerEncoderLayer(
+            width, num_heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
+        )
+        super().__init__(
+            d_model=width,
+            nhead=num_heads,
+            num_decoder_layers=num_layers,
+            dim_feedforward=4 * width,
+            dropout=0.0,
+            batch_first=True,
+            norm_first=True,
+            # the encoder that nn.Transformer would build, less a warning about nested tensors
+            custom_encoder=nn.TransformerEncoder(
+                layer, num_layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
+            ),
+        )
+
+    def forward(self, states_NKW: Tensor, queries_NSW: Tensor) -> Tensor:  # type: ignore[override]
+        with small_attention(states_NKW, length=queries_NSW.shape[1]):
+            return super().forward(states_NKW, queries_NSW)
 
 
 @torch.no_grad()

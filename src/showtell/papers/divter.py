@@ -3,12 +3,12 @@ between them.
 
     G   the LLM: context, with each photo in it as its description -> response, or the marker [DST]
         and a description c of a photo
-    F   the translator: c -> image tokens z          (models/code_painter.py)
-    V   the image tokenizer: z <-> photo             (models/code_painter.py)
+    F   the translator: c -> image tokens z          (models/vq_painter.py)
+    V   the image tokenizer: z <-> photo             (models/vq_painter.py)
 
 G's loss is the dialogue model's own:  L_G = - sum log p(response or [DST] c | context)   (its "t")
 F's loss is here:                      L_F = - sum log p(z | c)                           ("v")
-together (recipes/world_divter.py)     L = L_G + lambda L_F, lambda = 0.2: the Stage's weight of "v"
+together (``WEIGHTS``)                 L = L_G + lambda L_F, lambda = 0.2: the Stage's weight of "v"
 
 [DST] is this project's [IMG]: the same marker, at the same place. Only strings pass from G to F, so
 "joint" learning is a sum of losses and L_F trains neither the LLM nor the photo encoder.
@@ -78,3 +78,8 @@ class Divter(Bridge):
             conditioning.cond_NSC[kept], targets.pixels_N3HW[kept], generator=generator
         )
         return {"v": loss}
+
+
+# What moves, and the weights of its losses, in a Stage: F learns, V stands still, G is the LLM's.
+RATES = {"painter": 0.0, "painter.translator": 1.0, "captioner": 0.0}
+WEIGHTS = {"t": 1.0, "v": 0.2}  # Eq. 3: L = L_G + lambda L_F

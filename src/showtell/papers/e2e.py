@@ -21,14 +21,17 @@ Letters as in ``models/parts.py``, and B blocks of M, J tokens read in a caption
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from showtell.errors import ConfigError, did_you_mean
+from showtell.errors import ConfigError, DataError
 from showtell.models.parts import (
     Bridge,
     BridgeConfig,
@@ -38,17 +41,24 @@ from showtell.models.parts import (
     PhotoSpans,
     PhotoTargets,
     TextTower,
+    Tokenizer,
     caption_conditioning,
 )
-from showtell.papers.e2e_blocks import BLOCKS, DynamicMatrices, bag_rows, dynamic_matrices
-from showtell.papers.e2e_kernel import token_probabilities
-from showtell.papers.e2e_tokens import (
-    CaptionTokenizer,
-    matching_strings,
-    pieces_of_each_token,
-    special_ids,
-    spoken_captions,
+from showtell.papers.e2e_kernel import (
+    Block,
+    DynamicMatrices,
+    bag_rows,
+    dynamic_matrices,
+    token_probabilities,
 )
+from showtell.training.stage import Stage
+
+# a word with its apostrophes, or one mark of punctuation
+_WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
+_SOFT_BATCH = 1024
+
+
+# ----------------------------------------------------------------------------------------- settings
 
 
 def linear(start: float, final: float, progress: float) -> float:
@@ -97,17 +107,13 @@ class DvtmConfig(BridgeConfig):
     annealing_epochs: float = 3.0
 
     def __post_init__(self) -> None:
-        for key, known in (
-            ("vocabulary", ("none", "static", *BLOCKS, "soft")),
-            ("pooling", POOLINGS),
-            ("caption_for_denoiser", CAPTIONS),
-            ("annealing", ANNEALINGS),
-        ):
-            if (name := getattr(self, key)) not in known:
-                raise ConfigError(f'unknown {key} "{name}"{did_you_mean(name, known)}')
-        for key in ("temperature_start", "temperature_final", "annealing_epochs"):
-            if not (value := getattr(self, key)) > 0:
-                raise ConfigError(f"{key} is {value}; it must be above 0: choose for example 0.01")
+        self.require(
+            vocabulary=("none", "static", *BLOCKS, "soft"),
+            pooling=POOLINGS,
+            caption_for_denoiser=CAPTIONS,
+            annealing=ANNEALINGS,
+            positive=("temperature_start", "temperature_final", "annealing_epochs"),
+        )
         if self.caption_for_denoiser == "predicted" and self.vocabulary == "soft":
             raise ConfigError(
                 'vocabulary "soft" feeds the painter mixtures of pieces and reads no caption; with '
@@ -118,6 +124,9 @@ class DvtmConfig(BridgeConfig):
     def reads_logits(self) -> bool:
         """Whether anything but the gold caption reaches the painter or the gradient."""
         return self.vocabulary != "none" or self.caption_for_denoiser == "predicted"
+
+
+# ------------------------------------------------------------ Eq. 4-7: one-hot rows with a gradient
 
 
 def gumbel_noise(logits_NKV: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -148,6 +157,168 @@ def straight_through(soft_NKV: Tensor) -> Tensor:
     return onehot_NKV + (soft_NKV - soft_NKV.detach())  # Eq. 7
 
 
+# ----------------------------------------------------------------------------------- two tokenizers
+
+
+class CaptionTokenizer(Tokenizer, Protocol):
+    """The LLM's tokenizer (a fast one: it knows character offsets)."""
+
+    @property
+    def all_special_ids(self) -> list[int]: ...
+    @property
+    def added_tokens_decoder(self) -> dict: ...
+
+
+def special_ids(tokenizer: CaptionTokenizer) -> set[int]:
+    """BOS, EOS, padding and their like, and the tokens that announce a photo: no words."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {*tokenizer.all_special_ids, *(i for i, token in added if token.special)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpokenCaption:
+    """One caption in both vocabularies; BOS, EOS and padding are in neither list of ids.
+
+    ``rows`` are the rows of R_SD: the caption as the painter's tokenizer gives it, BOS and EOS
+    included, padding not.
+    """
+
+    text: str
+    llm_ids: Sequence[int]
+    llm_positions: Sequence[int]
+    pieces: Sequence[int]
+    piece_rows: Sequence[int]
+    piece_offsets: Sequence[tuple[int, int]]
+    rows: Sequence[int]
+
+
+def spoken_captions(
+    texts: Sequence[str], ids_NK: Tensor, content_NK: Tensor, tokens: PainterTokens
+) -> list[SpokenCaption]:
+    """The captions of a batch; ``content_NK`` is True where a token of the caption stands."""
+    captions = []
+    for n, text in enumerate(texts):
+        positions = content_NK[n].nonzero()[:, 0].tolist()
+        rows = tokens.content_NS[n].nonzero()[:, 0].tolist()
+        num_rows = tokens.ids_NS.shape[1]
+        captions.append(
+            SpokenCaption(
+                text=text,
+                llm_ids=ids_NK[n, positions].tolist(),
+                llm_positions=positions,
+                pieces=tokens.ids_NS[n, rows].tolist(),
+                piece_rows=rows,
+                piece_offsets=[(s, e) for s, e in tokens.offsets_NS2[n, rows].tolist()],
+                # BOS stands before the first piece and EOS after the last
+                rows=range(max(rows[0] - 1, 0), min(rows[-1] + 2, num_rows)) if rows else (),
+            )
+        )
+    return captions
+
+
+def matching_strings(tokenizer: CaptionTokenizer, tower: TextTower) -> list[tuple[int, int]]:
+    """(LLM id, painter id) of every pair of tokens whose strings are equal but for space marks.
+
+    A leading "Ġ" (byte-level BPE) or "▁" (SentencePiece) marks the start of a word, a trailing
+    "</w>" (CLIP) its end; both are set aside, so that "Ġcat" meets "cat" and "cat</w>".
+    """
+    special = set(tower.tokenize([""]).ids_NS.flatten().tolist())
+    painter_ids: dict[str, list[int]] = {}
+    for token, piece in tower.tokenizer.get_vocab().items():
+        if piece not in special:
+            painter_ids.setdefault(token.removesuffix("</w>"), []).append(piece)
+    special = special_ids(tokenizer)
+    return sorted(
+        (llm_id, piece)
+        for token, llm_id in tokenizer.get_vocab().items()
+        if llm_id not in special and (word := token.lstrip("\u0120\u2581"))
+        for piece in painter_ids.get(word, ())
+    )
+
+
+def pieces_of_each_token(
+    tokenizer: CaptionTokenizer, tower: TextTower, *, num_tokens: int
+) -> list[list[int]]:
+    """For each of the LLM's tokens, alone, the painter's pieces of its text; none if special."""
+    known = set(tokenizer.get_vocab().values()) - special_ids(tokenizer)
+    texts = [tokenizer.decode([i]).strip() if i in known else "" for i in range(num_tokens)]
+    pieces: list[list[int]] = []
+    for start in range(0, num_tokens, _SOFT_BATCH):
+        painted = tower.tokenize(texts[start : start + _SOFT_BATCH])
+        pieces += [
+            ids_S[content_S].tolist()
+            for ids_S, content_S in zip(painted.ids_NS, painted.content_NS, strict=True)
+        ]
+    return pieces
+
+
+def token_offsets(
+    text: str, ids: Sequence[int], tokenizer: CaptionTokenizer
+) -> list[tuple[int, int]]:
+    """The characters [start, end) of ``text`` that each of ``ids`` stands for.
+
+    A span may have been tokenised with a space on either side of the caption, or with those that
+    the caption has itself taken off; all are tried. Ids that the tokenizer would not choose (the
+    words of an LLM) are found by decoding them: a character's bytes in several tokens are the
+    first one's. Raises DataError for ids of another text.
+    """
+    bare = text.strip()
+    ahead = len(text) - len(text.lstrip())
+    variants = [
+        (before + core + after, shift - len(before))
+        for core, shift in ((bare, ahead), (text, 0))
+        for before, after in ((" ", ""), ("", ""), (" ", " "), ("", " "))
+    ]
+    for whole, shift in variants:
+        encoded = tokenizer(
+            whole,
+            add_special_tokens=False,
+            split_special_tokens=True,  # words that look like marks are words
+            return_offsets_mapping=True,
+        )
+        if list(encoded["input_ids"]) == list(ids):
+            # characters of an added space belong to no word; clipping leaves them out
+            return [
+                (max(start + shift, 0), min(end + shift, len(text)))
+                for start, end in encoded["offset_mapping"]
+            ]
+    ids = list(ids)
+    decoded = tokenizer.decode(ids, skip_special_tokens=True)
+    if decoded.strip() == bare:
+        shift = ahead - (len(decoded) - len(decoded.lstrip()))
+        lengths = (
+            len(tokenizer.decode(ids[:k], skip_special_tokens=True)) for k in range(len(ids) + 1)
+        )
+        ends = [min(max(end + shift, 0), len(text)) for end in accumulate(lengths, max)]
+        return list(pairwise(ends))
+    alone = tokenizer(bare, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    raise DataError(
+        f"the span of the caption {text!r} holds the ids {ids}, which are {decoded!r}; its "
+        f"tokenizer gives {list(alone)}, and other ids with spaces around it; finding a word's own "
+        f"tokens needs the ids of the caption's own text: put them into the span unshortened, or "
+        f'choose vocabulary="sentence", which does not look at words'
+    )
+
+
+def words(
+    caption: SpokenCaption, tokenizer: CaptionTokenizer
+) -> Iterator[tuple[list[int], list[int]]]:
+    """For each word in reading order, the indices of its LLM tokens and of its pieces.
+
+    A token of nothing but space belongs to no word.
+    """
+    offsets = token_offsets(caption.text, caption.llm_ids, tokenizer)
+    for word in _WORD.finditer(caption.text):
+        yield _overlapping(offsets, word.span()), _overlapping(caption.piece_offsets, word.span())
+
+
+def _overlapping(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -> list[int]:
+    return [i for i, (start, end) in enumerate(offsets) if start < span[1] and end > span[0]]
+
+
+# --------------------------------------------------------------------------- Eq. 8-9: equal strings
+
+
 def static_transformation(
     onehot_NKV: Tensor, weights_NK: Tensor, pairs_P2: Tensor, num_pieces: int
 ) -> Tensor:
@@ -157,6 +328,69 @@ def static_transformation(
     pooled_NV = (weights_NK[:, None].type_as(onehot_NKV) @ onehot_NKV)[:, 0]
     carried_NU = pooled_NV.new_zeros(len(pooled_NV), num_pieces)
     return carried_NU.index_add(1, pieces_P, pooled_NV[:, llm_ids_P])  # Eq. 9
+
+
+# ----------------------------------------------- Eq. 10-11: a block for a caption, or for its words
+
+
+def sentence_blocks(caption: SpokenCaption, tokenizer: CaptionTokenizer) -> list[Block]:
+    """The whole caption as one block, a token that occurs twice counted once."""
+    block = Block(
+        llm_ids=frozenset(caption.llm_ids),
+        pieces=frozenset(caption.pieces),
+        positions=caption.llm_positions,
+        rows=caption.rows,
+    )
+    return [block] if block.llm_ids and block.pieces else []
+
+
+def word_blocks(caption: SpokenCaption, tokenizer: CaptionTokenizer) -> list[Block]:
+    """A block for each word, read and fed at every position; M stays binary.
+
+    Where two words share a token pair, the sum of their blocks would count it twice and the
+    paper's binary M counts it once. Here it counts once: the LLM tokens are grouped by the
+    union of the pieces of all words that they occur in, so that no token is in two blocks.
+    """
+    partners: dict[int, set[int]] = {}
+    for tokens, pieces in words(caption, tokenizer):
+        for token in tokens:
+            partners.setdefault(caption.llm_ids[token], set()).update(
+                caption.pieces[piece] for piece in pieces
+            )
+    groups: dict[frozenset[int], set[int]] = {}
+    for llm_id, piece_ids in partners.items():
+        groups.setdefault(frozenset(piece_ids), set()).add(llm_id)
+    return [
+        Block(
+            llm_ids=frozenset(llm_ids),
+            pieces=pieces,
+            positions=caption.llm_positions,
+            rows=caption.rows,
+        )
+        for pieces, llm_ids in groups.items()
+        if pieces
+    ]
+
+
+def aligned_blocks(caption: SpokenCaption, tokenizer: CaptionTokenizer) -> list[Block]:
+    """A block for each occurrence of a word, read at its own tokens, fed to its own pieces."""
+    return [
+        Block(
+            llm_ids=frozenset(caption.llm_ids[token] for token in tokens),
+            pieces=frozenset(caption.pieces[piece] for piece in pieces),
+            positions=[caption.llm_positions[token] for token in tokens],
+            rows=[caption.piece_rows[piece] for piece in pieces],
+        )
+        for tokens, pieces in words(caption, tokenizer)
+        if tokens and pieces
+    ]
+
+
+BLOCKS: dict[str, Callable[[SpokenCaption, CaptionTokenizer], list[Block]]] = {
+    "sentence": sentence_blocks,
+    "word": word_blocks,
+    "aligned": aligned_blocks,
+}
 
 
 def straight_through_embeddings(
@@ -178,6 +412,9 @@ def straight_through_embeddings(
     rows_NSB = (matrices.feeds_NBS * carried_NB1).mT.type_as(onehot_embeds_NSC)
     # a sum and not baddbmm, which autocast would round, and the caption's own value with it
     return onehot_embeds_NSC + rows_NSB @ matrices.sums_NBC  # Eq. 11
+
+
+# --------------------------------------------------------------------------------------- the bridge
 
 
 def gold_captions(
@@ -365,3 +602,30 @@ class Dvtm(Bridge):
             # under autocast the product above is of fewer digits than the table
             embeds_NSC = embeds_NSC.index_put(place, mixtures_NKC[source].type_as(embeds_NSC))
         return Conditioning(cond_NSC=tower(ids_NS, embeds_NSC))
+
+
+# ------------------------------------------------------------------------------- stages and presets
+
+
+# Section 3.1. Eighty passes over PhotoChat as released, which patience cuts short: the paper gives
+# no limit. Alpha is the weight of v; moment and caption are the house's own losses.
+PAPER = Stage(
+    name="end_to_end",
+    steps=25_000,
+    batch_size=32,
+    learning_rate=5e-5,
+    weight_decay=0.01,
+    learning_rates={"painter.text": 0.0, "painter.vae": 0.0, "captioner": 0.0},
+    warmup=1000,
+    clip=None,
+    weights={"t": 1.0, "v": 1.0, "moment": 0.0, "caption": 0.0},
+    evaluate_every=320,
+    patience=4,
+    patience_metrics=("-perplexity",),
+)
+PRESETS: dict[str, DvtmConfig] = {
+    "paper": DvtmConfig(),
+    "release": DvtmConfig(
+        gumbel=False, temperature_final=1.0, pooling="sum", caption_for_denoiser="predicted"
+    ),
+}

@@ -27,7 +27,7 @@ from dataclasses import replace
 
 from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
 from showtell.errors import ConfigError, DataError, did_you_mean
-from showtell.papers.minigpt5_stages import (
+from showtell.papers.minigpt5 import (
     Step,
     alignment_dialogues,
     story_dialogues,

@@ -9,7 +9,7 @@ the painter's conditioning (GILLMapper) and, from the same run of the LLM, a que
 
 l_c and l_p are the LLM's: both are in the text loss of ``models/dialogue_model.py``. The k visual
 tokens are ``LinearPhotoEncoder`` of ``models/photo_encoder.py``, the rows of the r tokens are
-stored and trained alone (``models/vocabulary.py``). Here are l_g and l_r.
+stored and trained alone (``models/vocabulary.py``). Here are l_g and l_r, and the decision module.
 
 The full text was not at hand: equations are numbered in the order of the paper's losses. Where
 paper and released code differ, ``PRESETS`` has both; the paper's is the default.
@@ -34,18 +34,17 @@ from showtell.models.parts import (
     Bridge,
     BridgeConfig,
     Conditioning,
+    EncoderDecoder,
     Painter,
     PartSizes,
     PhotoEncoder,
     PhotoSpans,
     PhotoTargets,
     Tokenizer,
-    encoder_decoder,
     require_tokens,
     standardize,
 )
-from showtell.papers.gill_decision import DecisionHead
-from showtell.runtime import small_attention
+from showtell.training.stage import Stage
 
 
 def squared_error(cond_NSC: Tensor, target_NSC: Tensor) -> Tensor:
@@ -104,21 +103,16 @@ class GillConfig(BridgeConfig):
     painter_loss: bool = False
 
     def __post_init__(self) -> None:
-        for key, known in (
-            ("mapper", MAPPERS),
-            ("generation_loss", GENERATION_LOSSES),
-            ("query_tokens", QUERY_TOKENS),
-        ):
-            if (name := getattr(self, key)) not in known:
-                raise ConfigError(f'unknown {key} "{name}"{did_you_mean(name, known)}')
-        for key in (
-            *("num_tokens", "language_width", "photo_width", "painter_width", "painter_length"),
-            *("album_width", "width", "num_layers", "num_heads", "temperature_start"),
-        ):
-            if not (value := getattr(self, key)) > 0:
-                raise ConfigError(
-                    f"{key} is {value}; it must be above 0: GILL has {getattr(type(self), key)}"
-                )
+        self.require(
+            mapper=MAPPERS,
+            generation_loss=GENERATION_LOSSES,
+            query_tokens=QUERY_TOKENS,
+            positive=(
+                *("num_tokens", "language_width", "photo_width", "painter_width"),
+                *("painter_length", "album_width", "width", "num_layers", "num_heads"),
+                "temperature_start",
+            ),
+        )
         if self.width % self.num_heads:
             raise ConfigError(
                 f"width {self.width} is not a multiple of num_heads {self.num_heads}; each head "
@@ -157,7 +151,7 @@ class GillMapper(nn.Module):
         super().__init__()
         width, heads, layers = config.width, config.num_heads, config.num_layers
         self.project = nn.Linear(config.language_width, width)
-        self.transformer = encoder_decoder(width, num_heads=heads, num_layers=layers)
+        self.transformer = EncoderDecoder(width, num_heads=heads, num_layers=layers)
         self.queries_SW = nn.Parameter(torch.randn(config.painter_length, width))
         self.out = nn.Linear(width, config.painter_width)
 
@@ -174,8 +168,7 @@ class GillMapper(nn.Module):
     def forward(self, states_NKD: Tensor) -> Tensor:
         """(N, S, C)"""
         queries_NSW = self.queries_SW.expand(len(states_NKD), -1, -1)
-        with small_attention(states_NKD, length=queries_NSW.shape[1]):
-            return self.out(self.transformer(self.project(states_NKD), queries_NSW))
+        return self.out(self.transformer(self.project(states_NKD), queries_NSW))
 
 
 class LinearMapper(nn.Module):
@@ -214,6 +207,74 @@ def info_nce(query_NE: Tensor, photo_NE: Tensor, *, scale: Tensor) -> Tensor:
         logits_NN = scale * query_NE.float() @ photo_NE.float().mT
     own_N = torch.arange(len(query_NE), device=query_NE.device)
     return (F.cross_entropy(logits_NN, own_N) + F.cross_entropy(logits_NN.mT, own_N)) / 2
+
+
+# --------------------------------------------------------------- retrieve a photo, or generate one
+
+GENERATE, RETRIEVE = 0, 1  # columns of the logits, in the released order
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionTraining:
+    """How the head is trained; the defaults are the released ones."""
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    steps: int = 2000
+    dropout: float = 0.5
+    seed: int = 0
+
+
+class DecisionHead(nn.Module):
+    """State -> (generate, retrieve)."""
+
+    def __init__(self, width: int, *, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(width, 2)
+
+    def forward(self, states_ND: Tensor) -> Tensor:
+        """Logits (N, 2), where the head is; with dropout while training."""
+        return self.linear(self.dropout(states_ND.to(self.linear.weight.device)))
+
+    def p_retrieve(self, states_ND: Tensor) -> Tensor:
+        """The probability that retrieving beats generating, (N,); never with dropout."""
+        return self.linear(states_ND.to(self.linear.weight.device)).softmax(-1)[:, RETRIEVE]
+
+
+def train_decision(
+    states_ND: Tensor, retrieve_N: Tensor, config: DecisionTraining | None = None
+) -> DecisionHead:
+    """A head from states and whether people retrieved (bool). The same seed gives the same head.
+
+    Raises DataError for examples of one kind only, or states that are not numbers.
+    """
+    config = config or DecisionTraining()
+    retrieve_N = retrieve_N.bool()
+    if not (retrieve_N.any() and (~retrieve_N).any()):
+        raise DataError(
+            f"all {len(retrieve_N)} examples say the same; wanted some to retrieve and some to "
+            "generate. Train on more prompts."
+        )
+    if not bool(torch.isfinite(states_ND).all()):
+        raise DataError(
+            "some states hold NaN or infinity; the model they come from is damaged: use another"
+        )
+    with torch.random.fork_rng(devices=[]):  # dropout knows no generator of its own
+        torch.manual_seed(config.seed)
+        head = DecisionHead(states_ND.shape[1], dropout=config.dropout).train()
+        optimizer = torch.optim.AdamW(
+            head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        for _ in range(config.steps):
+            loss = F.cross_entropy(head(states_ND), retrieve_N.long())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return head.eval().requires_grad_(False)
+
+
+# -------------------------------------------------------------------------------- the bridge
 
 
 class Gill(Bridge):
@@ -373,4 +434,60 @@ class Gill(Bridge):
 PRESETS: Mapping[str, GillConfig] = {
     "paper": GillConfig(),
     "release": GillConfig(generation_loss="norm", query_tokens="first"),
+}
+
+# ---------------------------------------------------------------------- stages and ablations
+
+# The stages are the published ones, for image-caption pairs on two GPUs. What moves: the photo
+# encoder's last linear map, the rows of the new tokens, the bridge; all else has the rate 0.
+EPOCH = 2000  # steps; ten of them in all
+FROZEN = {
+    "language.model": 0.0,
+    "photo_encoder": 0.0,
+    "photo_encoder.project": 1.0,
+    "painter": 0.0,
+    "captioner": 0.0,
+}
+# t holds l_c and l_p; the house's own losses, moment and caption, are not GILL's
+WEIGHTS = {"t": 1.0, "g": 1.0, "r": 1.0, "moment": 0.0, "caption": 0.0}
+# the paper's 1,000 is remembered by readers and not verified; the release has 2,000
+WARMUP = {"paper": 1000, "release": 2000}
+
+
+def gill_stages(preset: str = "paper") -> tuple[Stage, Stage]:
+    """Five epochs at 1e-3 and five at a tenth of it: the release's steps, as two stages.
+
+    Raises ConfigError for an unknown preset.
+    """
+    if preset not in WARMUP:
+        raise ConfigError(f'unknown preset "{preset}"{did_you_mean(preset, WARMUP)}')
+    first = Stage(
+        name="gill",
+        steps=5 * EPOCH,
+        batch_size=200,
+        learning_rate=1e-3,
+        learning_rates=FROZEN,
+        weight_decay=0.01,
+        betas=(0.9, 0.95),
+        warmup=WARMUP[preset],
+        decay="constant",
+        clip=1.0,
+        weights=WEIGHTS,
+    )
+    return first, replace(first, name="gill_low", learning_rate=1e-4, warmup=0)
+
+
+# Settings of a recipe that has ``bridge`` and ``stage``.
+ABLATIONS: dict[str, tuple[str, ...]] = {
+    "paper": (),
+    "release": ("bridge.generation_loss=norm", "bridge.query_tokens=first"),
+    "linear": ("bridge.mapper=linear",),
+    "width_128": ("bridge.width=128",),
+    "width_256": ("bridge.width=256",),
+    "width_512": ("bridge.width=512",),
+    "r_1": ("bridge.num_tokens=1",),
+    "r_2": ("bridge.num_tokens=2",),
+    "r_4": ("bridge.num_tokens=4",),
+    "without_input_embeddings": ("bridge.input_embeddings=false",),
+    "painter_trained": ("bridge.painter_loss=true", "stage.learning_rates.painter.unet=0.1"),
 }

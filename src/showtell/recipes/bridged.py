@@ -10,6 +10,7 @@ import torch
 from transformers import ViTModel
 
 from showtell.errors import ConfigError
+from showtell.models.adapters import adapter_rates
 from showtell.models.cross_attention import CrossAttentionPhotoEncoder, with_cross_attention
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
@@ -17,6 +18,7 @@ from showtell.models.parts import Bridge, BridgeConfig, PartSizes, PhotoEncoder
 from showtell.models.photo_encoder import AnyPhotoEncoder, LinearPhotoEncoder
 from showtell.papers import BRIDGE_CONFIGS, BRIDGES
 from showtell.prompt import Renderer
+from showtell.training.stage import Stage
 
 
 def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) -> PhotoDialogueModel:
@@ -157,3 +159,11 @@ def _rebuilt(
         captioner=base.captioner,
     )
     return model.to(base.device)
+
+
+def adapted(stage: Stage, language: LanguageModel) -> Stage:
+    """The stage for an LLM that has its adapter (LoRA or prefix): the adapter moves as well.
+
+    A rate that the stage names itself counts.
+    """
+    return replace(stage, learning_rates={**adapter_rates(language), **stage.learning_rates})

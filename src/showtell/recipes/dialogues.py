@@ -35,13 +35,14 @@ from showtell.models.adapters import (
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import described, read_gold
-from showtell.papers import DivterConfig, DvtmConfig, GillConfig, PipelineConfig
+from showtell.papers import DivterConfig, DvtmConfig, GillConfig, PipelineConfig, e2e
+from showtell.papers.divter import RATES, WEIGHTS
 from showtell.papers.forms import form_named
-from showtell.papers.gill_stages import gill_stages
+from showtell.papers.gill import gill_stages
+from showtell.papers.minigpt5 import MLS, UAS
 from showtell.papers.minigpt5 import PRESETS as VOKENS
-from showtell.papers.minigpt5_stages import MLS, UAS, adapted
 from showtell.prompt import Renderer
-from showtell.recipes.bridged import BridgeConfig, with_bridge
+from showtell.recipes.bridged import BridgeConfig, adapted, with_bridge
 from showtell.recipes.tasks import DialogueTask
 from showtell.recipes.world_base import StageRunner
 from showtell.recipes.world_divter import code_painter
@@ -128,20 +129,7 @@ def seeing() -> Dialogues:
 
 def end_to_end() -> Dialogues:
     """2408.08650, section 3.1: DVTM, all losses of the paper and no other."""
-    stage = Stage(
-        name="end_to_end",
-        steps=25_000,  # eighty passes over PhotoChat, which patience cuts short
-        batch_size=32,
-        learning_rate=5e-5,
-        learning_rates=_STILL,
-        warmup=1000,
-        clip=None,
-        weights={"t": 1.0, "v": 1.0, "moment": 0.0, "caption": 0.0},
-        evaluate_every=320,
-        patience=4,
-        patience_metrics=("-perplexity",),
-    )
-    return Dialogues(bridge=DvtmConfig(), stage=stage)
+    return Dialogues(bridge=DvtmConfig(), stage=e2e.PAPER)
 
 
 def pipeline() -> Dialogues:
@@ -156,8 +144,8 @@ def divter() -> DialoguesDivter:
     stage = dataclasses.replace(
         pipeline().stage,
         name="divter",
-        learning_rates={"painter": 0.0, "painter.translator": 1.0, "captioner": 0.0},
-        weights={**pipeline().stage.weights, "v": 0.2},  # L = L_G + lambda L_F
+        learning_rates=RATES,
+        weights={**pipeline().stage.weights, **WEIGHTS},
     )
     return DialoguesDivter(bridge=DivterConfig(), perceive="caption", stage=stage)
 

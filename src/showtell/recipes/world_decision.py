@@ -22,7 +22,7 @@ from showtell.dialogue import Dialogue, Photo
 from showtell.errors import DataError
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import described
-from showtell.papers.gill_decision import DecisionHead, train_decision
+from showtell.papers.gill import DecisionHead, train_decision
 from showtell.recipes.tasks import world_pixels
 from showtell.training.features import photo_scene
 

@@ -23,7 +23,7 @@ from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import described, read_gold
 from showtell.models.photo_encoder import LinearPhotoEncoder
 from showtell.models.vocabulary import part_twins
-from showtell.papers import DvtmConfig, PipelineConfig, load_folder
+from showtell.papers import DvtmConfig, PipelineConfig, e2e, load_folder
 from showtell.prompt import Renderer
 from showtell.recipes.bridged import (
     BridgeConfig,
@@ -101,18 +101,11 @@ EPOCH = 90_000 // 32  # steps
 PAPER = WorldDialogue(  # 2408.08650, section 3.1, on the world instead of PhotoChat
     excerpts=0.0,
     bridge=DvtmConfig(),
-    stage=Stage(
+    stage=dataclasses.replace(
+        e2e.PAPER,
         name="paper",
-        steps=80 * EPOCH,  # as released: the paper gives no limit, patience ends it
-        batch_size=32,
-        learning_rate=5e-5,
-        weight_decay=0.01,
-        learning_rates={"painter.text": 0.0, "painter.vae": 0.0, "captioner": 0.0},
-        warmup=1000,
-        clip=None,
-        weights={"t": 1.0, "moment": 0.0, "caption": 0.0, "v": 1.0},  # alpha is the weight of v
+        steps=80 * EPOCH,
         evaluate_every=EPOCH,
-        patience=4,
         patience_metrics=("bleu2", "-fid"),
     ),
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 from showtell.errors import ConfigError
 from showtell.models.vq_painter import VqPainter
 from showtell.papers import DivterConfig
+from showtell.papers.divter import RATES, WEIGHTS
 from showtell.recipes.codes_tasks import with_untrained_translator
 from showtell.recipes.world_base import StageRunner
 from showtell.recipes.world_dialogue import (
@@ -42,8 +43,8 @@ class WorldDivter(WorldDialogue):
         default=replace(
             _WORLD,
             name="divter",
-            learning_rates={"painter": 0.0, "painter.translator": 1.0, "captioner": 0.0},
-            weights={**_WORLD.weights, "v": 0.2},  # Eq. 3: L = L_G + lambda L_F
+            learning_rates=RATES,
+            weights={**_WORLD.weights, **WEIGHTS},
         )
     )
 

@@ -28,7 +28,8 @@ from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import TextTower, painter_sizes
 from showtell.papers import PipelineConfig
 from showtell.papers.forms import newest_first, steps_of
-from showtell.papers.minigpt5_stages import adapted, story_dialogues
+from showtell.papers.minigpt5 import story_dialogues
+from showtell.recipes.bridged import adapted
 from showtell.recipes.world_base import StageRunner
 from showtell.recipes.world_dialogue import (
     WorldDialogue,

@@ -34,16 +34,16 @@ from showtell.models.adapters import (
 )
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.papers import GillConfig, PipelineConfig, VokensConfig
-from showtell.papers.gill_stages import FROZEN, WEIGHTS, gill_stages
-from showtell.papers.minigpt5_stages import (
+from showtell.papers.gill import FROZEN, WEIGHTS, gill_stages
+from showtell.papers.minigpt5 import (
     MLS,
     UAS,
-    adapted,
     alignment_dialogue,
     instruction_dialogue,
     undescribed,
 )
 from showtell.prompt import Renderer
+from showtell.recipes.bridged import adapted
 from showtell.recipes.small import IMAGE_SIZE
 from showtell.recipes.tasks import DialogueTask, world_pixels
 from showtell.recipes.world_base import StageRunner
