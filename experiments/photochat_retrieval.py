@@ -13,7 +13,7 @@ import argparse
 import time
 from pathlib import Path
 
-from showtell.album.descriptions import DescriptionRanker
+from showtell.album.text_search import DescriptionRanker
 from showtell.data.photochat import read_photochat
 from showtell.evaluation.photochat_retrieval import PREFIX, evaluate_retrieval
 from showtell.metrics.report import Report, digest, model_digest

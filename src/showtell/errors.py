@@ -17,6 +17,7 @@ A message has three parts: what was met, what was wanted, what to do.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -24,6 +25,9 @@ class ShowtellError(Exception):
     """Base of all errors that are shown to a user without a traceback."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class UsageError(ShowtellError):
@@ -81,6 +85,15 @@ class FetchError(ShowtellError):
 
 class StorageError(ShowtellError):
     """Something could not be written; what existed before is unharmed."""
+
+
+def printable(text: str) -> str:
+    """The text with control characters (ESC, NUL, a turn of the writing direction) and halves of
+    surrogate pairs escaped: a name out of a file must not command a terminal."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+_UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
 import torch
 from PIL import Image
 
-from showtell.album.index import Album, empty_album
-from showtell.album.ingest import embed_with, forget, ingest_folder, photo_paths, reduced
-from showtell.data.photos import load_photo
-from showtell.errors import DataError, PhotoError
+from showtell.album import ingest
+from showtell.album.index import Album
+from showtell.album.ingest import add_photos, embed_with, finish, forget, photo_paths, reduced
+from showtell.data.photos import load_photo, save_photo
+from showtell.data.storage import locked
+from showtell.errors import DataError, PhotoError, StorageError
 
 RED, GREEN, BLUE = (250, 10, 10), (10, 250, 10), (10, 10, 250)
 
@@ -38,13 +43,12 @@ def folder(tmp_path):
     return tmp_path / "in"
 
 
-def ingest(folder, into, **settings):
-    album = empty_album(width=3, made_by="colours")
-    return ingest_folder(folder, into=into, **{"album": album, "embed": colours, **settings})
+def add(folder, into, *, embed=colours, **settings):
+    return add_photos(folder, into=into, embed=embed, width=3, made_by="colours", **settings)
 
 
 def test_photos_come_in_the_order_of_their_names_and_can_be_found(folder, tmp_path):
-    done = ingest(folder, tmp_path / "album")
+    done = add(folder, tmp_path / "album")
     assert (done.added, done.duplicates, done.refused) == (3, 0, ())
     album = Album.load(tmp_path / "album")
     assert album.photos == done.album.photos
@@ -62,7 +66,7 @@ def test_what_is_kept_is_upright_and_says_nothing_of_where_it_was_taken(tmp_path
     exif[0x8825] = {1: "N", 2: (52.0, 31.0, 0.0)}
     exif[0x010F] = "SecretCamera"
     paint(tmp_path / "in/a.jpg", RED, size=(8, 6), exif=exif)
-    done = ingest(tmp_path / "in", tmp_path / "album")
+    done = add(tmp_path / "in", tmp_path / "album")
     path = tmp_path / "album" / done.album.photos[0].path
     with Image.open(path) as kept:
         assert kept.size == (6, 8)
@@ -71,9 +75,10 @@ def test_what_is_kept_is_upright_and_says_nothing_of_where_it_was_taken(tmp_path
     assert "a.jpg" not in (tmp_path / "album/album.json").read_text()
 
 
-def test_large_photos_are_reduced_in_proportion(tmp_path):
+def test_large_photos_are_reduced_in_proportion(tmp_path, monkeypatch):
+    monkeypatch.setattr(ingest, "MAX_SIDE", 40)
     paint(tmp_path / "in/a.png", RED, size=(80, 20))
-    done = ingest(tmp_path / "in", tmp_path / "album", max_side=40)
+    done = add(tmp_path / "in", tmp_path / "album")
     assert load_photo(tmp_path / "album" / done.album.photos[0].path).size == (40, 10)
     small = Image.new("RGB", (5, 3))
     assert reduced(small, 40) is small
@@ -82,9 +87,9 @@ def test_large_photos_are_reduced_in_proportion(tmp_path):
 
 def test_the_same_photo_in_two_places_is_one(folder, tmp_path):
     paint(folder / "sub/copy_of_a.png", RED)
-    done = ingest(folder, tmp_path / "album")
+    done = add(folder, tmp_path / "album")
     assert (done.added, done.duplicates) == (3, 1)
-    again = ingest(folder, tmp_path / "album", album=Album.load(tmp_path / "album"))
+    again = add(folder, tmp_path / "album")
     assert (again.added, again.duplicates) == (0, 4)
     assert again.album.photos == done.album.photos
 
@@ -98,7 +103,7 @@ def test_more_photos_than_a_batch_all_come(tmp_path):
         sizes.append(len(images))
         return colours(images)
 
-    done = ingest(tmp_path / "in", tmp_path / "album", embed=embed)
+    done = add(tmp_path / "in", tmp_path / "album", embed=embed)
     assert done.added == len(done.album) == 20 and sizes == [16, 4]
     reds = [load_photo(tmp_path / "album" / p.path).getpixel((0, 0))[0] for p in done.album.photos]
     assert reds == list(range(1, 21))
@@ -116,7 +121,7 @@ def test_what_was_embedded_before_a_stop_is_not_embedded_again(tmp_path):
         return colours(images)
 
     with pytest.raises(KeyboardInterrupt):
-        ingest(tmp_path / "in", tmp_path / "album", embed=embed, save_seconds=0.0)
+        add(tmp_path / "in", tmp_path / "album", embed=embed)
     album = Album.load(tmp_path / "album")
     assert len(album) == 32
     again = []
@@ -125,8 +130,8 @@ def test_what_was_embedded_before_a_stop_is_not_embedded_again(tmp_path):
         again.extend(image.getpixel((0, 0))[0] for image in images)
         return colours(images)
 
-    settings = {"album": album, "embed": rest, "told": lambda *done: told.append(done)}
-    done = ingest(tmp_path / "in", tmp_path / "album", **settings)
+    settings = {"embed": rest, "told": lambda *done: told.append(done)}
+    done = add(tmp_path / "in", tmp_path / "album", **settings)
     assert (done.added, done.duplicates, again) == (8, 32, list(range(33, 41)))
     assert told[0] == (0, 40) and told[-1] == (40, 40) and len(told) == 41
 
@@ -134,8 +139,8 @@ def test_what_was_embedded_before_a_stop_is_not_embedded_again(tmp_path):
 def test_a_bad_photo_is_an_error_or_is_counted(folder, tmp_path):
     (folder / "bad.jpg").write_bytes(b"\xff\xd8 not a photo")
     with pytest.raises(PhotoError, match="bad.jpg"):
-        ingest(folder, tmp_path / "album")
-    done = ingest(folder, tmp_path / "album", skip_bad=True)
+        add(folder, tmp_path / "album")
+    done = add(folder, tmp_path / "album", skip_bad=True)
     assert done.added == 3
     assert [str(error).count("bad.jpg") for error in done.refused] == [1]
 
@@ -143,13 +148,13 @@ def test_a_bad_photo_is_an_error_or_is_counted(folder, tmp_path):
 def test_a_folder_without_photos_is_an_error(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no photo .*an album needs one"):
-        ingest(tmp_path / "empty", tmp_path / "album")
+        add(tmp_path / "empty", tmp_path / "album")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/a.jpg").write_bytes(b"no")
     with pytest.raises(DataError, match="none of the 1 photos"):
-        ingest(tmp_path / "bad", tmp_path / "album", skip_bad=True)
+        add(tmp_path / "bad", tmp_path / "album", skip_bad=True)
     with pytest.raises(DataError, match="is not a folder"):
-        ingest(tmp_path / "nowhere", tmp_path / "album")
+        add(tmp_path / "nowhere", tmp_path / "album")
     assert not (tmp_path / "album").exists()
 
 
@@ -157,16 +162,150 @@ def test_a_link_out_of_the_folder_is_not_followed(folder, tmp_path):
     secret = paint(tmp_path / "secret/z.png", GREEN, size=(2, 2))
     os.symlink(secret, folder / "link.png")
     os.symlink(secret.parent, folder / "linked")
-    assert [path.name for path in photo_paths(folder)] == ["a.png", "b.png", "c.PNG"]
+    assert [path.name for path in photo_paths(folder)[0]] == ["a.png", "b.png", "c.PNG"]
 
 
 def test_a_forgotten_photo_is_gone_from_the_disk(folder, tmp_path):
-    done = ingest(folder, tmp_path / "album")
+    done = add(folder, tmp_path / "album")
     gone, kept = done.album.photos[0], done.album.photos[1:]
     album = forget(tmp_path / "album", [gone.id])
     assert album.photos == Album.load(tmp_path / "album").photos == kept
     left = {path.name for path in (tmp_path / "album/photos").iterdir()}
     assert left == {f"{photo.id}.png" for photo in kept}
+
+
+def test_a_photo_is_told_by_its_bytes_and_what_is_none_is_named(tmp_path):
+    kinds = {"a.jfif": "JPEG", "b": "PNG", "c.jpe": "JPEG", "d.mpo": "MPO", "e.txt": "GIF"}
+    for number, (name, kind) in enumerate(kinds.items()):
+        paint(tmp_path / "in" / name, (40 * number, 9, 9), format=kind)
+    (tmp_path / "in/f.heic").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 40)
+    (tmp_path / "in/notes.txt").write_text("no photo")
+    os.mkfifo(tmp_path / "in/pipe.jpg")
+    os.symlink("self.png", tmp_path / "in/self.png")
+    done = add(tmp_path / "in", tmp_path / "album")
+    assert done.added == 5
+    assert [each.split(",")[0] for each in done.left_out] == [
+        *("f.heic: HEIC", "notes.txt: no photo", "pipe.jpg: no file", "self.png: no file")
+    ]
+
+
+# ----------------------------------------------------------------------------- kills and neighbours
+
+KILLED = """
+import os, signal, sys, torch
+from showtell.album import index, ingest
+from showtell.album.index import Album
+calls = 0
+def die_after(times, then):
+    def called(*args, **settings):
+        global calls
+        calls += 1
+        if calls > times:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return then(*args, **settings)
+    return called
+def colours(images):
+    return torch.tensor([image.getpixel((0, 0)) for image in images]).float()
+what, source, into = sys.argv[1:]
+if what == "embed":
+    colours = die_after(2, colours)
+elif what == "copy":
+    os.fsync = die_after(37, os.fsync)
+elif what == "note":
+    os.fsync = die_after(35, os.fsync)
+elif what == "save":
+    Album.save = die_after(1, Album.save)
+if what == "forget":
+    ingest.Path.unlink = die_after(3, ingest.Path.unlink)
+    ingest.forget(into, [photo.id for photo in Album.load(into).photos])
+else:
+    ingest.add_photos(source, into=into, embed=colours, width=3, made_by="colours")
+"""
+
+
+def killed(what, source, into):
+    code = [sys.executable, "-c", KILLED, what, str(source), str(into)]
+    assert subprocess.run(code, check=False).returncode == -signal.SIGKILL
+
+
+def files_in(album):
+    return sorted(path.name for path in album.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def forty(tmp_path):
+    for shade in range(1, 41):
+        paint(tmp_path / f"in/{shade:02}.png", (shade, 0, 0))
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize(
+    ("what", "kept"), [("embed", 32), ("copy", 32), ("note", 32), ("save", 40)]
+)
+def test_a_killed_add_goes_on_where_it_was_and_forgetting_leaves_no_byte(
+    forty, tmp_path, what, kept
+):
+    album = tmp_path / "album"
+    killed(what, forty, album)
+    if what == "note":  # as if the kill had come within the line
+        with open(album / "added.jsonl", "a") as file:
+            file.write('{"id": "half')
+    assert len(Album.load(album)) == kept
+    again = []
+
+    def rest(images):
+        again.extend(images)
+        return colours(images)
+
+    done = add(forty, album, embed=rest)
+    assert (len(done.album), done.duplicates, len(again)) == (40, kept, 40 - kept)
+    names = [f"{photo.id}.png" for photo in done.album.photos]
+    (vectors,) = (path.name for path in album.glob("embeddings-*"))
+    assert files_in(album) == sorted(["album.json", vectors, *names])
+    forget(album, [photo.id for photo in done.album.photos[:39]])
+    assert len(files_in(album)) == 3 and vectors not in files_in(album)
+
+
+def test_a_killed_forget_is_finished_by_the_next_verb(forty, tmp_path):
+    album = tmp_path / "album"
+    ids = [photo.id for photo in add(forty, album).album.photos]
+    killed("forget", forty, album)
+    assert len(Album.load(album)) == 0 and len(files_in(album)) > 2
+    assert len(forget(album, ids)) == 0  # said again, it is no error
+    assert len(files_in(album)) == 2
+    add(forty, album)
+    killed("forget", forty, album)
+    assert len(finish(album)) == 0 and len(files_in(album)) == 2
+    with pytest.raises(DataError, match="no such photo"):
+        forget(album, ids[:1])
+
+
+def test_a_full_disk_keeps_what_was_added_before(forty, tmp_path, monkeypatch):
+    calls = []
+
+    def full(image, path):
+        calls.append(path)
+        if len(calls) > 20:
+            raise StorageError("No space left")
+        return save_photo(image, path)
+
+    monkeypatch.setattr(ingest, "save_photo", full)
+    with pytest.raises(StorageError):
+        add(forty, tmp_path / "album")
+    assert len(Album.load(tmp_path / "album")) == 16
+    monkeypatch.undo()
+    assert add(forty, tmp_path / "album").duplicates == 16
+
+
+def test_two_processes_never_change_one_album(folder, tmp_path):
+    album = tmp_path / "album"
+    (photo, *_) = add(folder, album).album.photos
+    with locked(album):
+        for change in (lambda: add(folder, album), lambda: forget(album, [photo.id])):
+            with pytest.raises(StorageError, match="another process is at work"):
+                change()
+        assert len(finish(album)) == 3  # to look is no change
+    assert len(Album.load(album)) == 3
 
 
 def test_a_model_embeds_square_pixels_by_the_bridges_keys(tmp_path):
@@ -178,7 +317,7 @@ def test_a_model_embeds_square_pixels_by_the_bridges_keys(tmp_path):
         return 2 * pixels_P3HW.mean((2, 3))
 
     embed = embed_with(features, size=4)
-    done = ingest(tmp_path / "in", tmp_path / "album", embed=embed)
+    done = add(tmp_path / "in", tmp_path / "album", embed=embed)
     assert seen == [(1, 3, 4, 4)]
     want = torch.tensor(RED).float()
     torch.testing.assert_close(

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from showtell.album.bm25 import words_of
-from showtell.album.descriptions import (
+from showtell.album.text_search import (
     Bags,
     DescriptionEncoder,
     DescriptionRanker,
     Mixture,
     photo_query,
     vocabulary_of,
+    words_of,
 )
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import CheckpointError, ConfigError, DataError

@@ -5,6 +5,8 @@ On disk a folder of two files, and beside them the photos where ``ingest`` put t
     album.json                         format, what made the vectors, and the photos' ids, paths,
                                        captions; which file has the vectors
     embeddings-0123456789ab.safetensors
+    added.jsonl                        what a run has added since the two were written, with its
+                                       vectors: only while it is at work, or after it was killed
 
 Search is exact: one product with all vectors. A cut-off turns "the nearest photo" into
 "no such photo". Letters: N queries, M photos, E album width.
@@ -14,7 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Sequence
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
@@ -27,11 +30,12 @@ from torch import Tensor
 
 from showtell.data.storage import write_atomically
 from showtell.dialogue import Photo
-from showtell.errors import DataError
+from showtell.errors import DataError, StorageError
 
 FORMAT = 2
 DESCRIPTION = "album.json"
 EMBEDDINGS = "embeddings-*.safetensors"  # of its own for each state: a kill leaves no mixture
+ADDED = "added.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,10 +202,33 @@ class Album:
         }
         text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
         path = write_atomically(folder / DESCRIPTION, text.encode())
+        (folder / ADDED).unlink(missing_ok=True)
         for old in folder.glob(EMBEDDINGS):
             if old.name != name:
                 old.unlink(missing_ok=True)
         return path
+
+    def settle(self, folder: Path) -> None:
+        """``save``, if a stopped one or ``note_down`` has left anything beside the two files."""
+        if (folder / ADDED).exists() or len(list(folder.glob(EMBEDDINGS))) > 1:
+            self.save(folder)
+
+    def note_down(self, num_new: int, folder: Path) -> None:
+        """Add the last ``num_new`` photos to what is on the disk, without writing all anew."""
+        rows = zip(
+            self.photos[-num_new:], self.embeddings_ME[-num_new:].cpu().tolist(), strict=True
+        )
+        lines = [json.dumps({**asdict(photo), "vector": vector}) for photo, vector in rows]
+        try:
+            with open(folder / ADDED, "a", encoding="utf-8") as file:
+                file.write("".join(f"{line}\n" for line in lines))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(
+                f"{folder / ADDED} could not be written: {error.strerror or error}; what was added "
+                "before is kept. Free some space, and run the command again."
+            ) from error
 
     @classmethod
     def load(cls, folder: str | Path) -> Album:
@@ -222,6 +249,9 @@ class Album:
             photos = [AlbumPhoto(**photo) for photo in description["photos"]]
             name = PurePosixPath(description["embeddings"]).name  # in this folder and no other
             embeddings_ME = load_tensors((folder / name).read_bytes())["embeddings"]
+            for photo, vector in _added(folder / ADDED, known={photo.id for photo in photos}):
+                photos.append(photo)
+                embeddings_ME = torch.cat([embeddings_ME, vector[None].to(embeddings_ME)])
             made_by = description["made_by"]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DataError(
@@ -234,6 +264,19 @@ class Album:
         """A hit as a photo of a dialogue, its origin the album."""
         path = None if hit.photo.path is None else str(Path(folder) / hit.photo.path)
         return Photo(id=hit.photo.id, caption=hit.photo.caption, path=path, origin="album")
+
+
+def _added(path: Path, *, known: set[str]) -> Iterator[tuple[AlbumPhoto, Tensor]]:
+    """Photos and vectors of the lines that are whole: a kill may have cut the last one."""
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            row = json.loads(line)
+            vector = torch.tensor(row.pop("vector"))
+            if row["id"] not in known:
+                known.add(row["id"])
+                yield AlbumPhoto(**row), vector
 
 
 def empty_album(*, width: int, made_by: str = "") -> Album:

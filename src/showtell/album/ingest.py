@@ -1,15 +1,18 @@
 """Photos from a folder into an album: checked, upright, stripped of metadata, embedded.
 
 What the album keeps is a copy: an RGB PNG without EXIF, place, thumbnail or profile, at most
-``max_side`` pixels a side, under a name made of its own pixels. The same photo in two places is
-one photo; an original can be moved or deleted without harm.
+MAX_SIDE pixels a side, under a name made of its own pixels. The same photo in two places is one
+photo; an original can be moved or deleted without harm.
+
+One process at a time changes an album; another is refused. A run that is stopped, however, leaves
+what it had added in the album, and what it had half done the next one finishes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,149 +22,166 @@ from torch import Tensor
 
 from showtell.album.index import DESCRIPTION, Album, AlbumPhoto, empty_album
 from showtell.batch import to_pixels
-from showtell.data.photos import load_photo, save_photo, square
-from showtell.errors import DataError, PhotoError
-from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.data.photos import FORMAT_NAMES, kind_of_file, load_photo, save_photo, square
+from showtell.data.storage import locked
+from showtell.errors import DataError, PhotoError, StorageError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 PHOTOS = "photos"
 MAX_SIDE = 1024
 BATCH = 16
-SAVE_SECONDS = 30.0
-SIDE = 64  # of photos for a model that does not say
+_OWN = "album-*.png"  # copies that were made here, and may be removed here
 
 Embed = Callable[[Sequence[Image.Image]], Tensor]
+Told = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ingested:
-    """The album, how many photos are new in it, and what was left out."""
+    """The album, how many photos are new in it, and what was left out: photos that cannot be read,
+    and files that are no photo, each with the reason."""
 
     album: Album
     added: int
     duplicates: int
     refused: tuple[PhotoError, ...]
+    left_out: tuple[str, ...]
 
 
-def ingest_folder(
+def add_photos(
     folder: str | Path,
     *,
     into: str | Path,
-    album: Album,
     embed: Embed,
+    width: int,
+    made_by: str,
     skip_bad: bool = False,
-    max_side: int = MAX_SIDE,
-    caption_of: Callable[[Path], str] = lambda path: "",
-    told: Callable[[int, int], None] = lambda done, total: None,
-    save_seconds: float = SAVE_SECONDS,
+    told: Told = lambda done, total: None,
 ) -> Ingested:
-    """Add the photos of a folder and its subfolders, in the order of their names, to ``album``.
+    """Add the photos of a folder and its subfolders, in the order of their names, to an album.
 
-    ``into`` is the album's folder: the copies go to ``into/photos``, and the index is written every
-    ``save_seconds`` and at the end. A run that is stopped leaves the last index and maybe copies
-    that the next run finds again; that one embeds nothing twice. ``embed``: images -> (n, E). A
-    photo that cannot be read raises its PhotoError (with ``skip_bad`` it is left out, counted and
-    reported); a folder without a single photo is a DataError. What is a link out of the folder is
-    not followed. ``told``: how many of how many files were read.
+    ``into`` is the album's folder, new or of the same model (``made_by``, ``width``); ``embed``:
+    images -> (n, width). What was added stays in the album whenever the run is stopped, and nothing
+    is embedded twice. A photo that cannot be read raises its PhotoError (with ``skip_bad`` it is
+    left out and reported); a folder without a single photo is a DataError, and so is an album of
+    another model. What is a link out of the folder is not followed. ``told``: how many of how many
+    files were read.
     """
     folder, into = Path(folder), Path(into)
-    paths = photo_paths(folder)
+    paths, left_out = photo_paths(folder)
     if not paths:
+        others = f" What is there: {left_out[0]}." if left_out else ""
         raise DataError(
-            f'"{folder}" holds no photo ({", ".join(ENDINGS)}), neither do its subfolders; '
-            "an album needs one at least. Name another folder."
+            f'"{folder}" holds no photo ({FORMAT_NAMES}), neither do its subfolders; an album '
+            f"needs one at least. Name another folder.{others}"
         )
-    known = {photo.id for photo in album.photos}
-    refused: list[PhotoError] = []
-    added = duplicates = 0
-    waiting: list[tuple[AlbumPhoto, Image.Image]] = []
-    saved = time.monotonic()
-
-    def flush() -> None:
-        nonlocal album, saved
+    with locked(into):
+        album = _opened(into, width=width, made_by=made_by)
+        known = {photo.id for photo in album.photos}
+        refused: list[PhotoError] = []
+        added = duplicates = 0
+        waiting: list[tuple[AlbumPhoto, Image.Image]] = []
+        for number, path in enumerate(paths):
+            told(number, len(paths))
+            try:
+                image = reduced(load_photo(path), MAX_SIDE)
+            except PhotoError as error:
+                if not skip_bad:
+                    raise
+                refused.append(error)
+                continue
+            name = photo_id(image)
+            if name in known:
+                duplicates += 1
+                continue
+            known.add(name)
+            added += 1
+            waiting.append((AlbumPhoto(id=name, path=f"{PHOTOS}/{name}.png"), image))
+            if len(waiting) == BATCH:
+                album = _with_copies(album, waiting, embed, into)
+                waiting = []
         if waiting:
-            embeddings_NE = embed([image for _, image in waiting])
-            album = album.with_photos([photo for photo, _ in waiting], embeddings_NE)
-            for photo, image in waiting:
-                assert photo.path is not None
-                save_photo(image, into / photo.path)
-            waiting.clear()
-            if time.monotonic() - saved > save_seconds:
-                album.save(into)
-                saved = time.monotonic()
-
-    for number, path in enumerate(paths):
-        told(number, len(paths))
-        try:
-            image = reduced(load_photo(path), max_side)
-        except PhotoError as error:
-            if not skip_bad:
-                raise
-            refused.append(error)
-            continue
-        name = photo_id(image)
-        if name in known:
-            duplicates += 1
-            continue
-        known.add(name)
-        added += 1
-        photo = AlbumPhoto(id=name, path=f"{PHOTOS}/{name}.png", caption=caption_of(path))
-        waiting.append((photo, image))
-        if len(waiting) == BATCH:
-            flush()
-    flush()
-    if not added and not duplicates:
-        raise DataError(
-            f'none of the {len(paths)} photos in "{folder}" can be read. The first: {refused[0]}'
-        )
-    album.save(into)
-    told(len(paths), len(paths))
-    return Ingested(album=album, added=added, duplicates=duplicates, refused=tuple(refused))
-
-
-def index_photos(
-    model: PhotoDialogueModel,
-    folder: str | Path,
-    *,
-    into: str | Path,
-    skip_bad: bool = False,
-    told: Callable[[int, int], None] = lambda done, total: None,
-) -> Ingested:
-    """``ingest_folder`` for a model that asks albums (GILL), into a new album or one of its own.
-
-    Raises ConfigError for a model that asks none, and DataError for an album that another has made.
-    """
-    into = Path(into)
-    width = model.album_width
-    album = empty_album(width=width, made_by=model.name)
-    if (into / DESCRIPTION).exists():
-        album = Album.load(into)
-        if (album.width, album.made_by) != (width, model.name):
+            album = _with_copies(album, waiting, embed, into)
+        if not added and not duplicates:
             raise DataError(
-                f'the album in "{into}" was made by "{album.made_by or "an unnamed model"}", width '
-                f'{album.width}; "{model.name}" asks with {width}, and one album has the vectors '
-                "of one model; name another folder, or that model"
+                f'none of the {len(paths)} photos in "{folder}" can be read. The first: '
+                f"{refused[0]}"
             )
-    embed = embed_with(model.bridge.photo_keys, size=model.seen_side or SIDE)
-    return ingest_folder(folder, into=into, album=album, embed=embed, skip_bad=skip_bad, told=told)
+        album.save(into)
+    told(len(paths), len(paths))
+    return Ingested(
+        album=album,
+        added=added,
+        duplicates=duplicates,
+        refused=tuple(refused),
+        left_out=tuple(left_out),
+    )
 
 
-def photo_paths(folder: Path) -> list[Path]:
-    """Files that are named as photos, in this folder and below, sorted; never outside of it."""
+def _opened(into: Path, *, width: int, made_by: str) -> Album:
+    if not (into / DESCRIPTION).exists():
+        return empty_album(width=width, made_by=made_by)
+    album = Album.load(into)
+    if (album.width, album.made_by) != (width, made_by):
+        raise DataError(
+            f'the album in "{into}" was made by "{album.made_by or "an unnamed model"}", width '
+            f'{album.width}; "{made_by}" asks with {width}, and one album has the vectors '
+            "of one model; name another folder, or that model"
+        )
+    _tidy(into, album)
+    return album
+
+
+def _with_copies(
+    album: Album, waiting: Sequence[tuple[AlbumPhoto, Image.Image]], embed: Embed, into: Path
+) -> Album:
+    """The album with a batch more, whose copies and vectors are on the disk."""
+    vectors_NE = embed([image for _, image in waiting])
+    joined = album.with_photos([photo for photo, _ in waiting], vectors_NE)
+    for photo, image in waiting:
+        assert photo.path is not None
+        save_photo(image, into / photo.path)
+    if not (into / DESCRIPTION).exists():
+        album.save(into)
+    joined.note_down(len(waiting), into)
+    return joined
+
+
+def photo_paths(folder: Path) -> tuple[list[Path], list[str]]:
+    """(photos in this folder and below, sorted; what else is there and why it is left out).
+
+    A photo is told by its first bytes, and by the ending where these are of none: it is then
+    damaged. Hidden files are passed over; nothing outside of the folder is looked at.
+    """
     if not folder.is_dir():
         raise DataError(
             f'"{folder}" is not a folder; wanted one with photos in it. Check the name.'
         )
     root = folder.resolve()
+    paths, others = [], []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if any(part.startswith(".") for part in name.parts) or path.is_dir():
+            continue
+        if not path.is_file():
+            others.append(f"{name}: no file")
+        elif not path.resolve().is_relative_to(root):
+            others.append(f"{name}: a link out of the folder")
+        elif (kind := _kind(path)) == "photo":
+            paths.append(path)
+        else:
+            others.append(f"{name}: {kind}")
+    return paths, others
 
-    def found() -> Iterator[Path]:
-        for path in folder.rglob("*"):
-            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            photo = path.suffix.lower() in ENDINGS and path.is_file() and not hidden
-            if photo and path.resolve().is_relative_to(root):
-                yield path
 
-    return sorted(found())
+def _kind(path: Path) -> str:
+    try:
+        kind = kind_of_file(path)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if not kind and path.suffix.lower() in ENDINGS:
+        return "photo"
+    return f"{kind}, which is not read; save it as JPEG" if kind == "HEIC" else kind or "no photo"
 
 
 def photo_id(image: Image.Image) -> str:
@@ -182,18 +202,41 @@ def reduced(image: Image.Image, max_side: int) -> Image.Image:
 def forget(folder: str | Path, ids: Sequence[str]) -> Album:
     """Remove photos for good: from the list, from the vectors, and their copies from the disk.
 
-    The index is written first, so that what fails half-way can no longer be found. Raises
-    DataError for an id that is not there.
+    The list is written first, so that what fails half-way can no longer be found; the next verb
+    removes the rest, and may name the same photos. Raises DataError for an id that is not there.
     """
     folder = Path(folder)
-    album = Album.load(folder)
-    gone = [photo for photo in album.photos if photo.id in set(ids)]
-    album = album.without_photos(ids)
-    album.save(folder)
-    for photo in gone:
-        if photo.path is not None:
-            (folder / photo.path).unlink(missing_ok=True)
+    Album.load(folder)  # a folder without one is not made into one
+    with locked(folder):
+        album = Album.load(folder)
+        stopped_before = _tidy(folder, album)
+        gone = [photo for photo in album.photos if photo.id in set(ids)]
+        album = album.without_photos([photo.id for photo in gone] if stopped_before else ids)
+        album.save(folder)
+        for photo in gone:
+            if photo.path is not None:
+                (folder / photo.path).unlink(missing_ok=True)
     return album
+
+
+def finish(folder: str | Path) -> Album:
+    """The album, after what a stopped verb left undone in it is done, unless one is at work."""
+    album = Album.load(folder)
+    with contextlib.suppress(StorageError), locked(folder):
+        album = Album.load(folder)
+        _tidy(Path(folder), album)
+    return album
+
+
+def _tidy(folder: Path, album: Album) -> bool:
+    """Remove vectors and copies that no photo of the album has; whether there were copies."""
+    album.settle(folder)
+    kept = {photo.path for photo in album.photos}
+    copies = (folder / PHOTOS).glob(_OWN)
+    stray = [copy for copy in copies if f"{PHOTOS}/{copy.name}" not in kept]
+    for copy in stray:
+        copy.unlink(missing_ok=True)
+    return bool(stray)
 
 
 def embed_with(keys: Callable[[Tensor], Tensor], *, size: int) -> Embed:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from showtell.cli.options import DeviceOption, JsonOption, SkipOption, print_json, progress
+from showtell.errors import printable
 
 album_app = typer.Typer(
     name="album",
@@ -39,15 +40,20 @@ def add(
     """
     from functools import partial
 
-    from showtell.album.ingest import index_photos
+    from showtell.album.ingest import add_photos, embed_with
+    from showtell.models.respond import SIDE
     from showtell.papers import load_model
     from showtell.runtime import on_device
 
     with on_device(device):
-        found = index_photos(
-            load_model(model),
+        loaded = load_model(model)
+        width = loaded.album_width
+        found = add_photos(
             photos,
             into=into,
+            embed=embed_with(loaded.bridge.photo_keys, size=loaded.seen_side or SIDE),
+            width=width,
+            made_by=loaded.name,
             skip_bad=skip_bad,
             told=partial(progress(), "photos"),
         )
@@ -59,23 +65,24 @@ def add(
                 "added": found.added,
                 "known": found.duplicates,
                 "refused": list(map(str, found.refused)),
+                "left_out": list(found.left_out),
             }
         )
         return
-    for error in found.refused:
-        print(f"left out: {error}")
+    for reason in (*map(str, found.refused), *found.left_out):
+        print(f"left out: {printable(reason)}")
     print(
         f"Wrote {into}: {len(found.album):,} photos, {found.added:,} of them new; "
-        f"{found.duplicates:,} known before, {len(found.refused):,} left out"
+        f"{found.duplicates:,} known before, {len(found.refused) + len(found.left_out):,} left out"
     )
 
 
 @album_app.command("list", epilog="Example: showtell album list album")
 def list_photos(album: AlbumArgument, json: JsonOption = False) -> None:
     """The photos of an album."""
-    from showtell.album.index import Album
+    from showtell.album.ingest import finish
 
-    found = Album.load(album)
+    found = finish(album)
     if json:
         print_json(
             {
@@ -88,7 +95,7 @@ def list_photos(album: AlbumArgument, json: JsonOption = False) -> None:
         )
         return
     for photo in found.photos:
-        print(f"{photo.id}  {photo.path or '(no file)'}  {photo.caption}".rstrip())
+        print(printable(f"{photo.id}  {photo.path or '(no file)'}  {photo.caption}".rstrip()))
     print(f"{len(found):,} photos, for {found.made_by or 'an unnamed model'}")
 
 

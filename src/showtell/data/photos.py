@@ -28,7 +28,7 @@ MAX_SIDE = 16_000
 MAX_PIXELS = 50_000_000
 # A short list on purpose: Pillow also opens formats that start other programs or hold no photo.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-_NAMES = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+FORMAT_NAMES = "JPEG, PNG, WebP, GIF, BMP or TIFF"
 _WHITE = (255, 255, 255)
 
 
@@ -95,7 +95,7 @@ def _decoded(file: Path | io.BytesIO, path: Path) -> Image.Image:
         # all of it means the same to the user, and the cause stays attached.
         raise PhotoError(
             f"{path}: the photo is damaged or cut short ({_reason(error)}); wanted a whole "
-            f"{_NAMES} file. Get the file again, or open it in a viewer and save it anew."
+            f"{FORMAT_NAMES} file. Get the file again, or open it in a viewer and save it anew."
         ) from error
 
 
@@ -133,7 +133,7 @@ def _open(file: Path | io.BytesIO, path: Path) -> ImageFile.ImageFile:
         ) from error
     except Image.UnidentifiedImageError as error:
         raise PhotoError(
-            f"{path} is not a photo that can be read; wanted {_NAMES}. "
+            f"{path} is not a photo that can be read; wanted {FORMAT_NAMES}. "
             "Convert it (HEIC and RAW included) and try again."
         ) from error
     except PermissionError as error:

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from showtell.album.bm25 import bm25_scores, words_of
-from showtell.album.descriptions import DescriptionRanker
+from showtell.album.text_search import DescriptionRanker, bm25_scores, words_of
 from showtell.dialogue import Dialogue
 from showtell.errors import MissingDependency
 from showtell.metrics.report import Value, mean_value, percentiles, resample_counts

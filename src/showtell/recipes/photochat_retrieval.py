@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from showtell.album.bm25 import words_of
-from showtell.album.descriptions import (
+from showtell.album.text_search import (
     Bags,
     DescriptionEncoder,
     DescriptionRanker,
@@ -26,6 +25,7 @@ from showtell.album.descriptions import (
     PhotoQuery,
     photo_query,
     vocabulary_of,
+    words_of,
 )
 from showtell.config import to_plain
 from showtell.dialogue import Dialogue

@@ -1,5 +1,14 @@
 """Which photo, by its description: the dialogue so far ranks descriptions of photos.
 
+``bm25_scores`` (Robertson and Zaragoza 2009, section 3.4) is how well words of a query find a short
+text:
+
+    score(q, d) = sum over the terms t of q and d:  q_t idf(t) tf (k1 + 1) / (tf + K)
+    K = k1 (1 - b + b |d| / mean |d|),   idf(t) = ln(1 + (N - n_t + 0.5) / (n_t + 0.5))
+
+with tf how often t is in d, n_t in how many of the N texts it is. The 1 in the idf is Lucene's: a
+term in most of the texts counts little instead of less than nothing. q_t is how often t is in q.
+
 ``DescriptionEncoder`` is learnt: dialogue and description each become one vector, the sum of their
 words' vectors, each word with a learnt weight, in the dialogue also one for how far back it was
 said and by whom. Both start from the same random vectors and the words' idf, so that before
@@ -15,9 +24,11 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +38,75 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from showtell.album.bm25 import bm25_scores, pieces_of, words_of
 from showtell.data.storage import write_atomically
 from showtell.dialogue import Dialogue, Speaker, Turn
 from showtell.errors import CheckpointError, DataError
+
+K1, B = 1.2, 0.75
+_ENDINGS = (("ies", "y"), ("sses", "ss"), ("es", "e"), ("s", ""))
+
+
+@lru_cache(maxsize=4096)
+def _in_word(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LMN"
+
+
+def _runs(text: str) -> list[str]:
+    """Runs of letters and digits of any script, with their marks, in lower case."""
+    text = unicodedata.normalize("NFC", text.lower())
+    return "".join(c if _in_word(c) else " " for c in text).split()
+
+
+def words_of(text: str) -> list[str]:
+    """The words, in lower case, without the endings of plurals."""
+    return [_singular(word) for word in _runs(text)]
+
+
+def _singular(word: str) -> str:
+    for ending, other in _ENDINGS:
+        if word.endswith(ending) and len(word) > len(ending) + 2:
+            return word if word.endswith("ss") else word[: -len(ending)] + other
+    return word
+
+
+def pieces_of(text: str) -> list[str]:
+    """All runs of 3 to 5 letters of its words, whose ends are marked: "cakes" finds "pancake"."""
+    return [
+        word[start : start + size]
+        for word in (f"<{word}>" for word in _runs(text))
+        for size in (3, 4, 5)
+        for start in range(len(word) - size + 1)
+    ]
+
+
+def bm25_scores(
+    queries: Sequence[Sequence[str]], candidates: Sequence[Sequence[str]], *, terms_once: bool
+) -> np.ndarray:
+    """Scores (Q, C) of lists of terms; all candidates together are the collection.
+
+    ``terms_once``: each term of a query counts once (k3 = 0), since a dialogue repeats its small
+    words.
+    """
+    # not by bm25s: it sums thousands of pieces in another order, and their float32 sums differ
+    # enough to change ranks
+    place = {term: v for v, term in enumerate(dict.fromkeys(t for c in candidates for t in c))}
+    counts = [Counter(candidate) for candidate in candidates]
+    num_with = Counter(term for count in counts for term in count)
+    lengths_C = np.array([len(candidate) for candidate in candidates], dtype=np.float64)
+    norms_C = K1 * (1 - B + B * lengths_C / max(float(lengths_C.mean()), 1e-9))
+    weights_CV = np.zeros((len(candidates), len(place)), dtype=np.float32)
+    for row, count, norm in zip(weights_CV, counts, norms_C, strict=True):
+        for term, tf in count.items():
+            n = num_with[term]
+            idf = np.log1p((len(candidates) - n + 0.5) / (n + 0.5))
+            row[place[term]] = idf * tf * (K1 + 1) / (tf + norm)
+    asked_QV = np.zeros((len(queries), len(place)), dtype=np.float32)
+    for row, query in zip(asked_QV, queries, strict=True):
+        for term, times in Counter(query).items():
+            if term in place:
+                row[place[term]] = 1 if terms_once else times
+    return asked_QV @ weights_CV.T
+
 
 DISTANCES = 8  # turns back; farther is as far
 DESCRIPTION, WEIGHTS = "ranker.json", "encoder.safetensors"
@@ -93,11 +169,7 @@ class Bags:
 
     def to(self, device: torch.device) -> Bags:
         """The same bags there."""
-        return Bags(
-            ids_W=self.ids_W.to(device),
-            fields_W=self.fields_W.to(device),
-            offsets=self.offsets.to(device),
-        )
+        return Bags(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
 class DescriptionEncoder(nn.Module):

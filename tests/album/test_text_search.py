@@ -1,4 +1,4 @@
-"""BM25 against a slow transcription of its formula."""
+"""BM25 against a slow transcription of its formula; words of any script."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from showtell.album.bm25 import bm25_scores, pieces_of, words_of
+from showtell.album.text_search import bm25_scores, pieces_of, words_of
 
 CANDIDATES = [["cake", "plate"], ["dog"], ["cake", "cake", "dog", "tree", "sky"]]
 
@@ -51,3 +51,19 @@ def test_words_lose_plural_endings_and_pieces_join_compounds():
         "s",
     ]
     assert set(pieces_of("pancake")) & set(pieces_of("cakes")) == {"cak", "ake", "cake"}
+
+
+def test_words_are_runs_of_letters_and_digits_of_any_script():
+    assert words_of("Собака, на ПЛЯЖЕ! café jalapeño 42") == [
+        *("собака", "на", "пляже", "café", "jalapeño", "42")
+    ]
+    assert words_of("cafe\u0301 \u0915\u0941\u0924\u094d\u0924\u093e a_b") == [
+        *("café", "\u0915\u0941\u0924\u094d\u0924\u093e", "a", "b")
+    ]
+    texts = [words_of(text) for text in ("собака на пляже", "две кошки спят", "café")]
+    scores = bm25_scores([texts[0], texts[1], texts[2]], texts, terms_once=True)
+    assert (scores.argmax(1) == np.arange(3)).all() and (scores.max(1) > 0).all()
+
+
+def test_texts_without_words_score_nothing():
+    assert bm25_scores([["a"]], [[], []], terms_once=True).tolist() == [[0, 0]]
