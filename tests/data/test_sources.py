@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from photoworld.scenes import sample_scene
-from showtell.data.doctor import examine
+from showtell.data.audit.examine import examine
 from showtell.data.export import export_world
 from showtell.data.photos import has_pixels, photo_image
 from showtell.data.shards import pack

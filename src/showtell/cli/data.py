@@ -125,7 +125,7 @@ def data_doctor(
     Of a folder all splits are read together, and what they share is named. Broken records are
     counted and passed over.
     """
-    from showtell.data.doctor import examine
+    from showtell.data.audit.examine import examine
 
     report = examine(data, photos=not no_photos, limit=limit, told=progress())
     print(report.to_json() if json else report.to_text(), end="")

@@ -1,8 +1,8 @@
 """The data doctor: what is missing, broken, doubled or leaking. It never changes the data.
 
 ``examine("photochat:FOLDER")`` reads all splits of the folder once, one dialogue at a time, and
-returns a DoctorReport: counts beside those of the papers, findings with examples, and how many
-examples each kind of training would drop. What it keeps of a dialogue are eight bytes of a digest.
+returns an Audit: counts beside those of the papers, findings with examples, and how many examples
+each kind of training would drop. What it keeps of a dialogue are eight bytes of a digest.
 """
 
 from __future__ import annotations
@@ -10,41 +10,26 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import combinations, islice, pairwise
+from typing import Any
 
-from showtell.data.doctor_needs import NEEDS, Need
-from showtell.data.doctor_photos import PhotoWard, perceptual_hash
-from showtell.data.doctor_report import DoctorReport, Drop, Finding, SplitReport
-from showtell.data.published import PUBLISHED, count, published_counts
+from PIL import ImageStat
+
+from showtell.data.audit.counts import NEEDS, PUBLISHED, Need, count, published_counts
+from showtell.data.audit.findings import EXAMPLES, Audit, Drop, Finding, SplitReport
+from showtell.data.photos import load_photo, photo_image
 from showtell.data.sources import DataSource, open_splits
-from showtell.dialogue import Dialogue
-from showtell.errors import DataError, UsageError
+from showtell.dialogue import Dialogue, Photo
+from showtell.errors import DataError, MissingDependency, PhotoError, UsageError
 
-EXAMPLES = 20
 FEW = 3  # turns with words; below, dialogues are the same only if their photos are, too
 _MOJIBAKE = re.compile(
     "\ufffd|\u00c3[\u0080-\u00bf]|\u00e2\u20ac|\u00c2[\u0080-\u00bf]|\u00ef\u00bb\u00bf|[\u0080-\u009f]"
 )
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 Told = Callable[[str, int, int], None]
-
-
-@dataclass
-class _Noted:
-    """How often something was met, and the first few places."""
-
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-    pictures: list[tuple[str, ...]] = field(default_factory=list)
-
-    def note(self, example: str, *pictures: str) -> None:
-        self.count += 1
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(example)
-            if pictures:
-                self.pictures.append(pictures)
 
 
 def examine(
@@ -54,7 +39,7 @@ def examine(
     limit: int | None = None,
     needs: Mapping[str, Need] = NEEDS,
     told: Told | None = None,
-) -> DoctorReport:
+) -> Audit:
     """Read everything once and report.
 
     ``data`` is a name of data (a folder: all its splits together) or sources by split. Broken
@@ -73,23 +58,23 @@ def examine(
         )
     if photos:
         perceptual_hash()
-    ward = _Examination(photos=photos, needs=needs)
+    examination = _Examination(photos=photos, needs=needs)
     for name, source in sources.items():
         source.skip_bad = True
         dialogues: Iterable[Dialogue] = islice(iter(source), limit)
         number = 0
         for number, dialogue in enumerate(dialogues, start=1):
-            ward.take(dialogue, str(dialogue.labels.get("split") or name or "all"))
+            examination.take(dialogue, str(dialogue.labels.get("split") or name or "all"))
             if told and number % 500 == 0:
                 told(f"reading {name or source.kind}", number, number + 1)
         if told:
             told(f"reading {name or source.kind}", number, number)
         for error in source.skipped[:EXAMPLES]:
-            ward.found["skipped"].note(str(error))
-        ward.found["skipped"].count += len(source.skipped) - len(source.skipped[:EXAMPLES])
+            examination.found["skipped"].note(str(error))
+        examination.found["skipped"].count += max(0, len(source.skipped) - EXAMPLES)
     first = next(iter(sources.values()))
     name = data if isinstance(data, str) else ", ".join(source.name for source in data.values())
-    return ward.report(name, first.kind, first.licence)
+    return examination.report(name, first.kind, first.licence)
 
 
 class _Examination:
@@ -100,8 +85,8 @@ class _Examination:
         self.dialogues: dict[bytes, tuple[str, str]] = {}  # digest of the words -> split, id
         self.ids: dict[bytes, tuple[str, ...]] = {}  # digest of an id -> the splits that have it
         self.id_splits: dict[tuple[str, ...], tuple[str, ...]] = {}  # each of these tuples once
-        self.found: dict[str, _Noted] = {key: _Noted() for key in _FINDINGS}
-        self.ward = PhotoWard()
+        self.found = {key: Finding(key, *words) for key, words in _FINDINGS.items()}
+        self.files = PhotoFiles()
         self.drops: dict[tuple[str, str], Counter[str]] = {}
         self.licences: Counter[str] = Counter()
 
@@ -163,47 +148,43 @@ class _Examination:
                             *([photo.path] if photo.path else []),
                         )
             if "scene" in photo.labels and photo.path is None:
-                continue
-            if photo.path is None:
+                if self.look_at_photos:
+                    self._drawn(photo, at)
+            elif photo.path is None:
                 counts["missing"] += 1
                 self.found["missing"].note(f'{at}: "{photo.id[:80]}"')
             elif self.look_at_photos:
-                self.ward.look(photo.id, split, photo.path)
+                self.files.look(split, photo.path)
 
-    def report(self, name: str, kind: str, licence: str) -> DoctorReport:
-        for path, why in self.ward.broken.items():
+    def _drawn(self, photo: Photo, at: str) -> None:
+        try:
+            photo_image(photo)
+        except PhotoError as error:
+            self.found["corrupt"].note(f"{at}: {error}")
+
+    def report(self, name: str, kind: str, licence: str) -> Audit:
+        for path, why in self.files.broken.items():
             self.found["corrupt"].note(why if path in why else f"{path}: {why}")
-        for group in self.ward.same():
+        for group in self.files.same():
             paths = [photo.path for photo in group]
             splits = {photo.split for photo in group}
             key = "same_photos" if len(splits) == 1 else "same_photos_leak"
             self.found[key].note(" = ".join(f"{p.split}: {p.path}" for p in group), *paths)
-        for distance, one, other in self.ward.near():
+        for distance, one, other in self.files.near():
             key = "near_photos" if one.split == other.split else "near_photos_leak"
             self.found[key].note(
                 f"{one.split}: {one.path} ~ {other.split}: {other.path} ({distance} bits)",
                 one.path,
                 other.path,
             )
-        findings = tuple(
-            Finding(
-                key=key,
-                severity=severity,
-                text=text,
-                count=self.found[key].count,
-                examples=tuple(self.found[key].examples),
-                pictures=tuple(self.found[key].pictures),
-            )
-            for key, (severity, text) in _FINDINGS.items()
-        )
-        return DoctorReport(
+        return Audit(
             data=name,
             kind=kind,
             licence=licence,
             licences=dict(self.licences.most_common(EXAMPLES)),
             splits=tuple(self._split(split, kind) for split in sorted(self.counts)),
             source=PUBLISHED[kind][0] if kind in PUBLISHED else "",
-            findings=findings,
+            findings=tuple(self.found.values()),
             drops=tuple(
                 Drop(
                     split=split,
@@ -214,8 +195,8 @@ class _Examination:
                 )
                 for (split, need), reasons in sorted(self.drops.items())
             ),
-            photos_read=len(self.ward.photos),
-            photos_flat=self.ward.flat,
+            photos_read=len(self.files.photos),
+            photos_flat=self.files.flat,
             photos_looked_at=self.look_at_photos,
         )
 
@@ -246,3 +227,100 @@ _FINDINGS: dict[str, tuple[str, str]] = {
     "same_photos": ("note", "groups of photo files with the same bytes within a split"),
     "near_photos": ("note", "pairs of near-duplicate photos within a split"),
 }
+
+# ------------------------------------------------------------------------------------------ photos
+
+NEAR = 4  # bits of 64 in which the hashes of near-duplicates may differ
+BITS = 64
+_FLAT = 4.0  # standard deviation of grey levels below which a hash says nothing
+
+
+def perceptual_hash() -> Any:
+    """``imagehash.phash``; MissingDependency if the library is not installed."""
+    try:
+        import imagehash
+    except ImportError as error:
+        raise MissingDependency(
+            "near-duplicate photos are found with the package imagehash, which is not installed; "
+            'wanted it for "showtell data doctor". Install it: pip install "showtell[data]", or '
+            "pass --no-photos to leave the photos out."
+        ) from error
+    return imagehash.phash
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenPhoto:
+    """A photo file: the split that showed it first, its path, and what is seen."""
+
+    split: str
+    path: str
+    digest: bytes
+    hash: int | None  # None where the photo is too flat to have one
+
+
+@dataclass(kw_only=True)
+class PhotoFiles:
+    """Photo files as they come in; each path is read once."""
+
+    photos: list[SeenPhoto] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)  # path -> why
+    flat: int = 0
+    _paths: set[str] = field(default_factory=set)
+
+    def look(self, split: str, path: str) -> None:
+        """Read the file, unless it has been."""
+        if path in self._paths:
+            return
+        self._paths.add(path)
+        try:
+            image = load_photo(path)
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+        except PhotoError as error:
+            self.broken[path] = str(error)
+            return
+        grey = image.convert("L")
+        hashed: int | None = int(str(perceptual_hash()(grey)), 16)
+        if ImageStat.Stat(grey.resize((32, 32))).stddev[0] < _FLAT:
+            self.flat += 1
+            hashed = None
+        self.photos.append(SeenPhoto(split=split, path=path, digest=digest, hash=hashed))
+
+    def same(self) -> list[list[SeenPhoto]]:
+        """Groups of files with the same bytes."""
+        groups: dict[bytes, list[SeenPhoto]] = {}
+        for photo in self.photos:
+            groups.setdefault(photo.digest, []).append(photo)
+        return [group for group in groups.values() if len(group) > 1]
+
+    def near(self) -> list[tuple[int, SeenPhoto, SeenPhoto]]:
+        """(differing bits, one, other) for files whose hashes differ in at most NEAR bits, nearest
+        first; of files with the same bytes, the first alone is compared."""
+        first: dict[bytes, SeenPhoto] = {}
+        for photo in self.photos:
+            if photo.hash is not None:
+                first.setdefault(photo.digest, photo)
+        hashed = list(first.values())
+        pairs = near_pairs([photo.hash or 0 for photo in hashed])
+        found = [(distance, hashed[a], hashed[b]) for a, b, distance in pairs]
+        return sorted(found, key=lambda pair: (pair[0], pair[1].path, pair[2].path))
+
+
+def near_pairs(hashes: list[int]) -> Iterator[tuple[int, int, int]]:
+    """(index, index, distance) of all pairs of hashes that differ in at most NEAR bits.
+
+    Two words of 64 bits that differ in at most four agree wholly in one of five pieces, so that
+    only those which share a piece need be compared.
+    """
+    seen: set[tuple[int, int]] = set()
+    edges = [round(k * BITS / (NEAR + 1)) for k in range(NEAR + 2)]
+    for start, stop in pairwise(edges):
+        buckets: dict[int, list[int]] = {}
+        for index, value in enumerate(hashes):
+            buckets.setdefault(value >> start & (1 << stop - start) - 1, []).append(index)
+        for bucket in buckets.values():
+            for a, b in combinations(bucket, 2):
+                distance = (hashes[a] ^ hashes[b]).bit_count()
+                if distance <= NEAR and (a, b) not in seen:
+                    seen.add((a, b))
+                    yield a, b, distance

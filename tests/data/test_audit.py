@@ -15,16 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from showtell.data.doctor import examine
-from showtell.data.doctor_photos import NEAR, near_pairs
-from showtell.data.published import (
+from showtell.data.audit.counts import (
     count,
     published_counts,
     runs_merged_over_photos,
     runs_with_photos_skipped,
 )
+from showtell.data.audit.examine import NEAR, examine, near_pairs
+from showtell.data.export import dialogue_as_dict
+from showtell.data.shards import pack
+from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
-from showtell.errors import DataError, MissingDependency
+from showtell.errors import DataError, MissingDependency, PhotoError
 
 from . import natives
 
@@ -206,9 +208,9 @@ def test_empty_turns_doubled_dialogues_and_one_speaker_in_a_row(tmp_path):
     natives.write_lines(tmp_path / "train/conversations.json", [record, again])
     report = examine(f"mmdialog:{tmp_path}", photos=False)
     assert report.finding("empty_turns").count == 2
-    assert report.finding("doubled_dialogues").examples == (
+    assert report.finding("doubled_dialogues").examples == [
         "train, dialogue again says the same as train, dialogue c0",
-    )
+    ]
     assert report.splits[0].counts["same_speaker"] == 0
     assert report.splits[0].difference("dialogues") == 2 - 1_059_117
     assert "The pixels were not looked at." in report.to_text()
@@ -251,6 +253,18 @@ def test_without_imagehash_the_remedy_is_named(tmp_path, monkeypatch):
     with pytest.raises(MissingDependency, match=r"pip install .*--no-photos"):
         examine(f"folder:{tmp_path}")
     assert examine(f"folder:{tmp_path}", photos=False).finding("missing").count == 1
+
+
+@pytest.mark.parametrize("scene", [{}, {"subject": "dog", "colour": "loud"}, [], "x"])
+def test_a_scene_that_cannot_be_drawn_is_found_and_not_packed(tmp_path, scene):
+    photo = Photo(id="p", labels={"scene": scene})
+    dialogue = Dialogue(id="d", turns=(Turn(speaker=USER, elements=("hi", photo)),))
+    record = json.dumps(dialogue_as_dict(dialogue))
+    natives.write_lines(tmp_path / "dialogues.jsonl", [record])
+    report = examine(f"showtell:{tmp_path}")
+    assert report.finding("corrupt").count == 1 and not report.healthy
+    with pytest.raises(PhotoError, match="dialogue d: .*scene"):
+        pack(open_data(f"showtell:{tmp_path}"), tmp_path / "out", source="x")
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -301,7 +315,7 @@ def test_ids_that_come_again_are_found_between_files_and_between_splits(tmp_path
     natives.write_lines(tmp_path / "train_01.json", [natives.photochat(1), natives.photochat(2)])
     natives.write_lines(tmp_path / "dev_00.json", [natives.photochat(0), natives.photochat(7)])
     report = examine(f"photochat:{tmp_path}", photos=False)
-    assert report.finding("doubled_ids").examples == ("train, dialogue 1",)
+    assert report.finding("doubled_ids").examples == ["train, dialogue 1"]
     shared = report.finding("shared_ids")
     assert shared.count == 1 and shared.examples[0] == "train, dialogue 0, and in dev"
 
