@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from photoworld.scenes import ATTRIBUTES
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PACKAGE = ROOT / "src" / "showtell"
-PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 PAPER = DOCS / "papers" / "dvtm.md"
 NUM_EQUATIONS = 13
 HOSTS = {"arxiv.org", "github.com"}
@@ -118,6 +119,19 @@ def test_every_metric_that_is_named_in_the_code_is_defined():
     assert len(names) > 15
     missing = {name for name in names if f"`{name}" not in page}
     assert not missing
+
+
+def test_the_reader_that_the_data_page_shows_reads_a_file(tmp_path):
+    section = text_of(DOCS / "data.md").partition("## Adding a data set")[2]
+    block = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    names = {}
+    exec(compile(block, "docs/data.md", "exec"), names)
+    record = {"id": "7", "said": "a dog", "photo": "7.jpg"}
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps(record), encoding="utf-8")
+    (dialogue,) = names["read_toy"](path)
+    assert dialogue.id == "7"
+    assert dialogue.turns[1].elements[0].caption == "a dog"
 
 
 def test_the_data_page_names_every_value_of_every_attribute():
