@@ -8,7 +8,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from showtell.data.download import Downloader, Manners, _retry_after
+from showtell.data.download import Downloader, Manners, retry_after
 from showtell.errors import FetchError, StorageError
 
 from .web import endless, redirect, serving, stall, status, whole
@@ -100,7 +100,7 @@ def test_a_part_that_is_already_whole_is_taken_as_it_is(web, tmp_path):
     url = web.put("/a", whole(BODY))
     get(url, tmp_path / "a")
     (tmp_path / "a").rename(tmp_path / "a.part")
-    note = f'{{"url": "{url}", "etag": "\\"1\\"", "last-modified": ""}}'
+    note = f'{{"url": "{url}", "ETag": "\\"1\\"", "Last-Modified": ""}}'
     (tmp_path / "a.part.json").write_text(note)
     get(url, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == BODY
@@ -153,9 +153,9 @@ def test_a_server_that_asks_for_an_hour_is_left_alone(web, tmp_path):
 
 def test_the_time_may_be_given_as_a_date():
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
-    assert 80 < _retry_after(date) <= 90
-    assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert _retry_after("soon") is None
+    assert 80 < retry_after(date) <= 90
+    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert retry_after("soon") is None
 
 
 @pytest.mark.parametrize("code", [403, 404, 410])

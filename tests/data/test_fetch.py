@@ -14,7 +14,14 @@ from showtell.cli import main
 from showtell.data import fetch_sources
 from showtell.data.archives import Unpack, unpack
 from showtell.data.download import Manners
-from showtell.data.fetch import FetchSource, Manifest, RemoteFile, fetch, photo_file, place_of
+from showtell.data.fetch import (
+    FetchSource,
+    Manifest,
+    RemoteFile,
+    fetch,
+    photo_file,
+    place_of,
+)
 from showtell.data.fetch_sources import SOURCES, default_folder, source_of
 from showtell.data.sources import open_data, open_splits
 from showtell.errors import DataError, FetchError, StorageError, UsageError
@@ -129,7 +136,7 @@ def test_two_runs_in_one_folder_are_one_too_many(web, tmp_path):
             met.append(str(error))
 
     run(toy(finish=meanwhile), tmp_path)
-    assert "another fetch is at work" in met[0]
+    assert "another process is at work" in met[0]
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):

@@ -14,8 +14,6 @@ from typing import IO
 from showtell.data.download import disk
 from showtell.errors import DataError
 
-_CHUNK = 1 << 20
-
 
 @dataclass(frozen=True, kw_only=True)
 class Unpack:
@@ -47,10 +45,9 @@ def unpack(archive: Path, folder: Path, wanted: Unpack) -> int:
                 goal.parent.mkdir(parents=True, exist_ok=True)
                 file = open(part, "wb")  # noqa: SIM115 (errors of disk and archive are apart)
             with file:
-                while chunk := stream.read(_CHUNK):
+                while chunk := stream.read(1 << 20):
                     size += len(chunk)
                     if size > wanted.max_bytes:
-                        file.close()
                         part.unlink()
                         raise DataError(
                             f"{archive} unpacks to over {wanted.max_bytes / 1e9:,.1f} GB, more "
@@ -89,7 +86,6 @@ def _members(archive: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, IO[
     with tarfile.open(archive) as tar:
         for member in tar:
             name = PurePosixPath(member.name).name
-            if member.isfile() and pattern.fullmatch(name):
-                content = tar.extractfile(member)
-                assert content is not None
+            content = tar.extractfile(member) if member.isfile() else None
+            if content is not None and pattern.fullmatch(name):
                 yield name, content

@@ -17,7 +17,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -26,7 +25,8 @@ from typing import Any
 from showtell.data.archives import Unpack, unpack
 from showtell.data.download import Downloader, Manners, disk
 from showtell.data.photos import MAX_BYTES, load_photo
-from showtell.errors import DataError, FetchError, PhotoError, StorageError
+from showtell.data.storage import locked
+from showtell.errors import DataError, FetchError, PhotoError
 
 MANIFEST = "fetched.jsonl"
 GIVE_UP = 50  # photos in a row that no server answered for: then it is the network, not the photos
@@ -46,6 +46,11 @@ class RemoteFile:
     sha256: str = ""  # where it is known beforehand
     max_bytes: int = 2_000_000_000
     unpack: Unpack | None = None
+
+
+def photo_file(path: str, *urls: str) -> RemoteFile:
+    """A single photo; addresses that are empty are left out."""
+    return RemoteFile(path=path, urls=tuple(filter(None, urls)), max_bytes=MAX_BYTES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,7 @@ class FetchSource:
 
 @dataclass(kw_only=True)
 class Fetched:
-    """What a run did. ``failed`` counts photos by reason; a later run asks for those again."""
+    """What a run did. ``photos_failed`` counts by reason; a later run asks for those again."""
 
     path: Path
     fetched: int = 0
@@ -119,35 +124,28 @@ def fetch(
     limit: int | None = None,
     parallel: int = 4,
     manners: Manners | None = None,
-    told: Told | None = None,
+    told: Told = lambda what, done, total, num_bytes: None,
 ) -> Fetched:
     """Fetch what is not there yet. With ``photos`` the photos as well, or the first ``limit``.
 
     A dead photo is counted; a file of the data that cannot be had is a FetchError, raised when the
-    others have been tried. Raises StorageError, and DataError for an archive that is damaged.
+    others have been tried. Raises StorageError, also where another process fetches into the folder,
+    and DataError for an archive that is damaged.
     """
     if source.instead:
         raise FetchError(f"{source.title} is not to be had by a program. {source.instead}")
     folder = Path(folder)
-    with disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    stop = threading.Event()
-    run = _Run(
-        folder=folder,
-        downloader=Downloader(manners=manners, stop=stop),
-        result=Fetched(path=folder),
-        told=told or (lambda what, done, total, num_bytes: None),
-    )
-    with _alone(folder), ThreadPoolExecutor(max_workers=parallel) as pool:
+    downloader = Downloader(manners=manners)
+    with locked(folder), ThreadPoolExecutor(max_workers=parallel) as pool:
         try:
-            run.manifest = Manifest(folder / MANIFEST)
+            run = _Run(folder, downloader, Manifest(folder / MANIFEST), Fetched(path=folder), told)
             archives = source.photo_files if photos else ()
             run.all_files((*source.files, *archives), pool)
             source.finish(folder)
             if photos and source.photos:
                 run.all_photos(source.photos(folder), pool, limit=limit, window=4 * parallel)
         except BaseException:
-            stop.set()
+            downloader.stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return run.result
@@ -187,27 +185,23 @@ class Manifest:
             self._rows[path] = row
 
 
-@dataclass(kw_only=True)
+@dataclass
 class _Run:
-    """One call of ``fetch``; its methods run in the pool's threads where they say so."""
+    """One call of ``fetch``. ``one_file`` and ``one_photo`` run in the pool's threads."""
 
     folder: Path
     downloader: Downloader
+    manifest: Manifest
     result: Fetched
     told: Told
-    manifest: Manifest = field(init=False)
     lock: threading.Lock = field(default_factory=threading.Lock)
     phase: str = "files"
     done: int = 0
     total: int | None = None
-    in_a_row: int = 0  # photos that failed, without one that did not
-
-    def tell(self) -> None:
-        self.told(self.phase, self.done, self.total, self.result.num_bytes)
 
     def all_files(self, files: tuple[RemoteFile, ...], pool: ThreadPoolExecutor) -> None:
         errors = []
-        self.phase, self.done, self.total = "files", 0, len(files)
+        self.total = len(files)
         for future in [pool.submit(self.one_file, file) for file in files]:
             try:
                 arrived = future.result()
@@ -215,8 +209,8 @@ class _Run:
                 self.result.kept += not arrived
             except FetchError as error:
                 errors.append(error)
+            self.told(self.phase, self.done + 1, self.total, self.result.num_bytes)
             self.done += 1
-            self.tell()
         if errors:
             more = f" {len(errors) - 1} more files failed as well." if len(errors) > 1 else ""
             raise FetchError(f"{errors[0]}{more}", reason=errors[0].reason)
@@ -234,28 +228,24 @@ class _Run:
     ) -> None:
         self.phase, self.done, self.total = "photos", 0, limit
         pending: set[Future[str]] = set()
-        for photo in islice(_distinct(photos), limit):
-            pending.add(pool.submit(self.one_photo, photo))
-            if len(pending) >= window:
-                pending = self.settled(pending, FIRST_COMPLETED)
-        self.settled(pending, ALL_COMPLETED)
-
-    def settled(self, pending: set[Future[str]], until: str) -> set[Future[str]]:
-        """Waits for some photos or all; gives those that are still on their way."""
-        finished, pending = wait(pending, return_when=until)
-        for future in finished:
-            self.in_a_row = self.in_a_row + 1 if future.result() == "failed" else 0
-            self.done += 1
-        self.tell()
-        if self.in_a_row >= GIVE_UP:
-            raise FetchError(
-                f"the last {self.in_a_row} photos could not be fetched; the first failure: "
-                f"{self.result.first_errors[0]} Check the connection and run the command again; "
-                f"{self.result.photos_fetched:,} photos arrived and are kept."
-            )
-        return pending
-
-    # ------------------------------------------------------------------- in the pool's threads
+        failed_in_a_row = 0
+        coming = islice(_distinct(photos), limit)
+        while True:
+            pending |= {pool.submit(self.one_photo, p) for p in islice(coming, window // 2)}
+            if not pending:
+                return
+            until = FIRST_COMPLETED if len(pending) >= window // 2 else ALL_COMPLETED
+            finished, pending = wait(pending, return_when=until)
+            for future in finished:
+                failed_in_a_row = failed_in_a_row + 1 if future.result() == "failed" else 0
+            self.done += len(finished)
+            self.told(self.phase, self.done, self.total, self.result.num_bytes)
+            if failed_in_a_row >= GIVE_UP:
+                raise FetchError(
+                    f"the last {failed_in_a_row} photos could not be fetched; the first failure: "
+                    f"{self.result.first_errors[0]} Check the connection and run the command "
+                    f"again; {self.result.photos_fetched:,} photos arrived and are kept."
+                )
 
     def one_file(self, file: RemoteFile) -> bool:
         """Whether it arrived now; False if it was there."""
@@ -272,9 +262,8 @@ class _Run:
             place = place_of(self.folder, photo.path)
             if self.is_there(photo, place):
                 return self.counted("kept")
-            known = self.manifest.get(photo.path).get("gone")
-            if known:
-                return self.counted("gone", known)
+            if known := self.manifest.get(photo.path).get("gone"):
+                return self.counted("gone", FetchError("", reason=known))
             for url in photo.urls:
                 try:
                     self.get(photo, url, place, check=_check_photo)
@@ -287,20 +276,15 @@ class _Run:
                 self.manifest.add(photo.path, gone=error.reason, url=photo.urls[-1:])
         except FetchError as failure:  # a name that is no path below the folder
             error = failure
-        return self.counted("gone" if error.gone else "failed", error.reason, str(error))
+        return self.counted("gone" if error.gone else "failed", error)
 
     def get(
-        self,
-        file: RemoteFile,
-        url: str,
-        place: Path,
-        *,
-        check: Callable[[Path], None] | None,
+        self, file: RemoteFile, url: str, place: Path, *, check: Callable[[Path], None] | None
     ) -> None:
         def on_bytes(count: int) -> None:
             with self.lock:
                 self.result.num_bytes += count
-            self.tell()
+            self.told(self.phase, self.done, self.total, self.result.num_bytes)
 
         arrived = self.downloader.get(
             url,
@@ -329,23 +313,16 @@ class _Run:
                 )
         return True
 
-    def counted(self, what: str, reason: str = "", error: str = "") -> str:
+    def counted(self, what: str, error: FetchError | None = None) -> str:
         with self.lock:
-            result = self.result
-            if what == "kept":
-                result.photos_kept += 1
-            elif what == "fetched":
-                result.photos_fetched += 1
+            name = f"photos_{what}"
+            if error is None:
+                setattr(self.result, name, getattr(self.result, name) + 1)
             else:
-                (result.photos_gone if what == "gone" else result.photos_failed)[reason] += 1
-                if error and len(result.first_errors) < _KEPT_ERRORS:
-                    result.first_errors.append(error)
+                getattr(self.result, name)[error.reason] += 1
+                if str(error) and len(self.result.first_errors) < _KEPT_ERRORS:
+                    self.result.first_errors.append(str(error))
         return what
-
-
-def photo_file(path: str, *urls: str) -> RemoteFile:
-    """A single photo; addresses that are empty are left out."""
-    return RemoteFile(path=path, urls=tuple(u for u in urls if u), max_bytes=MAX_BYTES)
 
 
 def place_of(folder: Path, name: str) -> Path:
@@ -358,8 +335,8 @@ def place_of(folder: Path, name: str) -> Path:
         inside = place.parent.resolve().is_relative_to(folder.resolve())
         if plain and short and path.parts and inside and not place.is_symlink():
             return place
-    except (OSError, ValueError):
-        pass  # a name that no disk takes
+    except (OSError, ValueError, RuntimeError):
+        pass  # a name that no disk takes; a link to itself
     raise FetchError(
         f'the name "{name[:80]!s}" leads out of {folder} or is no plain path; it was not fetched. '
         "Look at the record that names it.",
@@ -381,24 +358,3 @@ def _distinct(photos: Iterable[RemoteFile]) -> Iterator[RemoteFile]:
         if photo.path not in seen:
             seen.add(photo.path)
             yield photo
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two runs in one folder would write into the same parts."""
-    try:
-        import fcntl
-    except ImportError:  # not on this system: then it is the user's care
-        yield
-        return
-    with disk(folder):
-        lock = open(folder / ".fetch.lock", "w")  # noqa: SIM115
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StorageError(
-                f"another fetch is at work in {folder}. Wait for its end, or name another folder "
-                "with --out."
-            ) from error
-        yield

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
 from showtell.data import captions, dialogcc, photochat, vist
 from showtell.data.archives import Unpack
-from showtell.data.dialogcc import photo_id
 from showtell.data.download import disk
 from showtell.data.fetch import FetchSource, RemoteFile, photo_file
 from showtell.data.jsonl import parse_json_records
+from showtell.data.readers import Reader
 from showtell.errors import DataError, UsageError, did_you_mean
 
 _GITHUB = "https://raw.githubusercontent.com"
@@ -74,21 +74,19 @@ def _dialogcc_photos(folder: Path) -> Iterator[RemoteFile]:
     for split in ("train", "valid", "test"):
         for dialogue in dialogcc.read_dialogcc(folder / f"{split}.json", skip_bad=True):
             for url in chain.from_iterable(p.labels["candidates"] for p in dialogue.photos):
-                yield photo_file(f"images/{photo_id(url)}.jpg", url)
+                yield photo_file(f"images/{dialogcc.photo_id(url)}.jpg", url)
 
 
-def _vist_photos(folder: Path) -> Iterator[RemoteFile]:
-    for split in ("train", "val", "test"):
-        for story in vist.read_vist(folder / f"{split}.story-in-sequence.json", skip_bad=True):
-            for photo in story.photos:
-                yield photo_file(f"images/{photo.id}.jpg", photo.labels["url"])
+def _photos_by_address(read: Reader, *names: str) -> Callable[[Path], Iterator[RemoteFile]]:
+    """The photos of some files that have an address, under their ids."""
 
+    def photos(folder: Path) -> Iterator[RemoteFile]:
+        for name in names:
+            for dialogue in read(folder / name, skip_bad=True):
+                for photo in dialogue.photos:
+                    yield photo_file(f"images/{photo.id}.jpg", photo.labels.get("url", ""))
 
-def _caption_photos(folder: Path) -> Iterator[RemoteFile]:
-    for table in ("GCC-training.tsv", "GCC-1.1.0-Validation.tsv"):
-        for pair in captions.read_cc3m(folder / table, skip_bad=True):
-            for photo in pair.photos:
-                yield photo_file(f"images/{photo.id}.jpg", photo.labels.get("url", ""))
+    return photos
 
 
 # ------------------------------------------------------------------------------------- the table
@@ -169,7 +167,9 @@ _ALL = (
                 ),
             ),
         ),
-        photos=_vist_photos,
+        photos=_photos_by_address(
+            vist.read_vist, *(f"{s}.story-in-sequence.json" for s in ("train", "val", "test"))
+        ),
     ),
     FetchSource(
         name="visdial",
@@ -216,7 +216,9 @@ _ALL = (
                 ),
             ),
         ),
-        photos=_caption_photos,
+        photos=_photos_by_address(
+            captions.read_cc3m, "GCC-training.tsv", "GCC-1.1.0-Validation.tsv"
+        ),
     ),
     FetchSource(
         name="parti",
