@@ -117,15 +117,14 @@ class Renderer:
         self.open, self.close = token("[IMG]"), token("[/IMG]")
         self.span_ids = self._span_ids()
         self.img = self.span_ids[0] if self.span_ids else self.open
-        self.special = {
-            self.begin,
-            self.end,
-            self.photo,
-            self.open,
-            self.close,
-            *self.span_ids,
-            *self.roles.values(),
-        }
+        bos = getattr(tokenizer, "bos_token_id", None)
+        # an LLM that has always seen its own first token stands on it
+        self.start = [self.begin] if bos in (None, self.begin) else [bos, self.begin]
+        ours = {self.begin, self.end, self.photo, self.open, self.close, *self.roles.values()}
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        theirs = {number for number, token in added.items() if token.special}
+        # no word: what is never said in a text
+        self.special = ours | theirs | set(self.span_ids)
 
     def _span_ids(self) -> tuple[int, ...]:
         """The ids of ``span_tokens``; () where a caption announces a photo."""
@@ -169,12 +168,6 @@ class Renderer:
         ids = self.caption_span(photo.caption)
         return Span(ids=tuple(ids), trained=(True,) * len(ids), inside=slice(1, len(ids) - 1))
 
-    def forced(self, token: int) -> int | None:
-        """The token that follows ``token`` without choice: inside ``span_tokens``, the next."""
-        if token not in self.span_ids[:-1]:
-            return None
-        return self.span_ids[self.span_ids.index(token) + 1]
-
     def render(self, dialogue: Dialogue) -> Rendered:
         """The whole dialogue; the oldest turns are dropped, and counted, if it is too long.
 
@@ -192,7 +185,7 @@ class Renderer:
         kept = {len(pieces) - 1, _photo_to_answer(turns)}
         oldest = [number for number in range(len(pieces)) if number not in kept]
         dropped: list[int] = []
-        total = 1 + sum(len(piece.ids) for piece in pieces)
+        total = len(self.start) + sum(len(piece.ids) for piece in pieces)
         while total > self.config.max_tokens and oldest:
             dropped.append(oldest.pop(0))
             total -= len(pieces[dropped[-1]].ids)
@@ -202,8 +195,8 @@ class Renderer:
                 f"{self.config.max_tokens}; make it shorter"
             )
         whole = Rendered(
-            ids=[self.begin],
-            labels=[IGNORED],
+            ids=list(self.start),
+            labels=[IGNORED] * len(self.start),
             seen=[],
             spans=[],
             moments=[],

@@ -190,12 +190,6 @@ def test_losses_and_conditionings_do_not_depend_on_the_batch(model, talks):
 # ---------------------------------------------------------------------------------- answering
 
 
-def test_the_first_voken_forces_the_rest(model):
-    ids = model.renderer.span_ids
-    assert [model.renderer.forced(token) for token in ids] == [ids[1], ids[2], None]
-    assert model.renderer.forced(model.renderer.end) is None
-
-
 @pytest.mark.parametrize("adapter", [None, "lora", "prefix"])
 def test_vokens_in_an_answer_have_the_states_of_training(tokenizers, talks, adapter):
     """write_span after the context is gather_spans of the teacher-forced pass."""

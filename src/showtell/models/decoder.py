@@ -15,7 +15,7 @@ from torch import Tensor
 
 from showtell.batch import to_pixels
 from showtell.data.photos import square
-from showtell.dialogue import AGENT, Turn
+from showtell.dialogue import AGENT, Speaker, Turn
 from showtell.errors import GenerationError
 from showtell.models.cross_attention import AttendedPhotos, seen_on
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel, share_logit
@@ -83,7 +83,9 @@ class Decoder:
                 start_P=column([pads[b] + place.start for b, place in seen]),
             )
         writing = Writing(
-            cache=self.language.new_cache(num_rows),
+            cache=self.language.new_cache(num_rows)
+            if self.language.hides_padding
+            else [self.language.new_cache() for _ in rows],
             mask_BT=ids_BT.new_zeros((num_rows, 0), dtype=torch.bool),
             hidden_BD=embeds_BTD[:, -1],
             logits_BV=embeds_BTD.new_empty((num_rows, 0), dtype=torch.float32),
@@ -92,9 +94,18 @@ class Decoder:
         self._push_embeds(writing, embeds_BTD, mask_BT=mask_BT, photos=photos)
         return writing
 
-    def open_turn(self, writing: Writing, rows_B: Tensor | None = None) -> None:
-        """It is the agent's turn; the next logits say [IMG] or a word."""
-        self.push(writing, [self.renderer.roles[AGENT]], rows_B)
+    def open_turn(
+        self,
+        writing: Writing,
+        rows_B: Tensor | None = None,
+        *,
+        speakers: Sequence[Speaker] | None = None,
+    ) -> None:
+        """It is the agent's turn, or that of each row's speaker; the next logits say [IMG] or a
+        word."""
+        rows_B = writing.all_rows_B if rows_B is None else rows_B
+        roles = [[self.renderer.roles[each]] for each in speakers or [AGENT] * len(rows_B)]
+        self._push_ids(writing, self.language.column(roles), rows_B)
 
     def p_share(self, writing: Writing) -> Tensor:
         """P([IMG]) in each row, (B,)."""
@@ -139,14 +150,22 @@ class Decoder:
         writing.mask_BT = torch.cat([writing.mask_BT, mask_BT], dim=1)
         if writing.slots_BS is not None or photos is not None:
             photos, writing.slots_BS = seen_on(writing.slots_BS, photos, length=mask_BT.shape[1])
-        padded = not bool(writing.mask_BT.all())
-        states_BTD = self.language.read(
-            embeds_BTD,
-            writing.cache,
-            mask_BT=writing.mask_BT if padded else None,
-            positions_BT=(read_B[:, None] + mask_BT.cumsum(1) - 1).clamp_min(0) if padded else None,
-            photos=photos,
-        )
+        if isinstance(writing.cache, list):
+            states_BTD = torch.zeros_like(embeds_BTD)
+            for b, cache in enumerate(writing.cache):
+                real_T = mask_BT[b]
+                if bool(real_T.any()):
+                    states_BTD[b, real_T] = self.language.read(embeds_BTD[b : b + 1, real_T], cache)
+        else:
+            padded = not bool(writing.mask_BT.all())
+            positions_BT = (read_B[:, None] + mask_BT.cumsum(1) - 1).clamp_min(0)
+            states_BTD = self.language.read(
+                embeds_BTD,
+                writing.cache,
+                mask_BT=writing.mask_BT if padded else None,
+                positions_BT=positions_BT if padded else None,
+                photos=photos,
+            )
         real_B = mask_BT[:, -1:]
         writing.hidden_BD = states_BTD[:, -1].where(real_B, writing.hidden_BD)
         writing.logits_BV = self.language.head(writing.hidden_BD).float()
@@ -167,11 +186,13 @@ class Decoder:
         contexts: Sequence[Sequence[Turn]],
         images: Sequence[Images],
         seeds: Sequence[int],
+        *,
+        speakers: Sequence[Speaker] | None = None,
     ) -> list[str]:
-        """The agent's next text turn in each dialogue, whether or not it would rather share a
-        photo; each by its own seed."""
+        """The next text turn in each dialogue, of the agent or of its own speaker, whether or not
+        a photo would rather be shared; each by its own seed."""
         writing, _ = self.read_all(contexts, images)
-        self.open_turn(writing)
+        self.open_turn(writing, speakers=speakers)
         dice = [torch.Generator().manual_seed(seed) for seed in seeds]
         return self.write_texts(writing, generators=dice)
 
@@ -267,8 +288,10 @@ class Decoder:
         Rows that are done wait in ``parts``, so that the LLM runs for those which go on.
         """
         rows_B = writing.all_rows_B if rows_B is None else rows_B
-        banned = list(self.renderer.special - {stop})
-        decode, pad_id = self.language.tokenizer.decode, self.language.tokenizer.pad_token_id
+        stops = {stop, *(self.language.end_ids if stop == self.renderer.end else ())}
+        banned = list(self.renderer.special - stops)
+        tokenizer = self.language.tokenizer
+        decode, pad_id, known = tokenizer.decode, tokenizer.pad_token_id, len(tokenizer)
         ids: list[list[int]] = [[] for _ in generators]
         said = [""] * len(ids)
         parts: list[tuple[list[int], Writing]] = []
@@ -277,8 +300,9 @@ class Decoder:
         for count in range(self.decoding.max_new_tokens):
             logits_BV = now.logits_BV.clone()
             logits_BV[:, banned] = -torch.inf
+            logits_BV[:, known:] = -torch.inf  # rows that stand for no token
             if count == 0:
-                logits_BV[:, stop] = -torch.inf
+                logits_BV[:, list(stops)] = -torch.inf
             chosen_B = self._choose(
                 logits_BV,
                 going_B,
@@ -286,7 +310,7 @@ class Decoder:
                 top_p=top_p,
                 generators=[generators[number] for number in numbers],
             )
-            going_B = going_B & (chosen_B != stop)
+            going_B = going_B & ~torch.isin(chosen_B, self.language.column(list(stops)))
             if not bool(going_B.any()):
                 break
             if 2 * int(going_B.sum()) <= len(numbers):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +97,13 @@ class PhotoDialogueModel(nn.Module):
                 f"{type(photo_encoder).__name__} needs; "
                 "give it some with models.cross_attention.with_cross_attention"
             )
+
+    def train(self, mode: bool = True) -> Self:
+        """As the library's; what stands still runs as in answering, without dropout."""
+        super().train(mode)
+        if mode:
+            rest(self)
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -266,6 +273,16 @@ def _inside_spans(batch: Batch) -> Tensor:
     for row, start, stop in zip(*(place.tolist() for place in places), strict=True):
         inside_BT[row, start : stop + 1] = True
     return inside_BT
+
+
+def rest(module: nn.Module) -> None:
+    """Put every part of a module whose weights do not move into evaluation mode."""
+    for child in module.children():
+        weights = list(child.parameters())
+        if weights and not any(weight.requires_grad for weight in weights):
+            child.eval()
+        else:
+            rest(child)
 
 
 def share_logit(logits_MV: Tensor, img: int) -> Tensor:

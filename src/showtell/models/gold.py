@@ -31,8 +31,9 @@ from showtell.data.photos import has_pixels, photo_image, square
 from showtell.dialogue import Dialogue, Photo, Turn
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel, share_logit
+from showtell.models.language import LanguageModel
 from showtell.models.respond import Responder
-from showtell.prompt import IGNORED, Rendered, Renderer
+from showtell.prompt import IGNORED, MomentPlace, Rendered, Renderer
 
 DESCRIBED_AT_ONCE = 32  # dialogues
 
@@ -242,49 +243,70 @@ def _one_naming(model: PhotoDialogueModel, rows: Sequence[Rendered]) -> ShareCha
     renderer, language = model.renderer, model.language
     user, agent = renderer.roles["user"], renderer.roles["agent"]
     length = max(len(row.ids) for row in rows)
-    extra = max(len(row.moments) for row in rows)
-    pad = language.tokenizer.pad_token_id
-    ids_BT = torch.full((len(rows), length + extra), pad)
     labels_BT = torch.full((len(rows), length), IGNORED)
-    positions_BT = torch.arange(length + extra).clamp(max=length - 1).repeat(len(rows), 1)
-    sees_BTT = torch.eye(length + extra, dtype=torch.bool).repeat(len(rows), 1, 1)
-    sees_BTT[:, :length, :length] = torch.ones(length, length).tril().bool()
-    places = []
     for b, row in enumerate(rows):
-        ids_BT[b, : len(row.ids)] = torch.tensor(row.ids)
         labels_BT[b, : len(row.labels)] = torch.tensor(row.labels)
-        for j, place in enumerate(row.moments):
-            said = row.ids[place.index]
-            ids_BT[b, length + j] = user if said == agent else agent
-            positions_BT[b, length + j] = place.index
-            sees_BTT[b, length + j, : place.index] = True
-            places.append((b, place.index, length + j, int(said == agent), place.shared))
-    ids_BT, labels_BT, positions_BT, sees_BTT = (
-        each.to(language.device) for each in (ids_BT, labels_BT, positions_BT, sees_BTT)
-    )
-    hidden_BTD = language.hidden(language.embed(ids_BT), sees_BTT[:, None], positions_BT)
+    places = [(b, j, place) for b, row in enumerate(rows) for j, place in enumerate(row.moments)]
+    is_agent = [rows[b].ids[place.index] == agent for b, _, place in places]
+    others = [user if said else agent for said in is_agent]
+    hidden_BTD, other_MD = _states(language, rows, places, others, length=length)
 
+    labels_BT = labels_BT.to(language.device)
     rows_N, at_N = (labels_BT[:, 1:] != IGNORED).nonzero(as_tuple=True)
     logits_NV = language.head(hidden_BTD[rows_N, at_N]).float()
-    gold_N = labels_BT[rows_N, at_N + 1]
-    nll = cross_entropy(logits_NV, gold_N)
+    nll = cross_entropy(logits_NV, labels_BT[rows_N, at_N + 1])
 
-    columns = torch.tensor([place[:4] for place in places], dtype=torch.long).reshape(-1, 4)
-    row_M, at_M, other_M, is_agent_M = columns.to(language.device).unbind(1)
-    before_M2 = language.head(hidden_BTD[row_M, at_M - 1]).float()[:, [user, agent]]
-    speaks_M2 = before_M2.softmax(-1)
+    row_M, at_M = (
+        language.column(each)
+        for each in ([b for b, _, _ in places], [place.index for _, _, place in places])
+    )
+    speaks_M2 = language.head(hidden_BTD[row_M, at_M - 1]).float()[:, [user, agent]].softmax(-1)
 
-    def chance(place_M: Tensor) -> Tensor:
-        logits_MV = language.head(hidden_BTD[row_M, place_M]).float()
-        return share_logit(logits_MV, renderer.img).sigmoid()
+    def chance(states_MD: Tensor) -> Tensor:
+        return share_logit(language.head(states_MD).float(), renderer.img).sigmoid()
 
-    spoken_M, unspoken_M = chance(at_M), chance(other_M)
-    gold_M = speaks_M2.gather(1, is_agent_M[:, None])[:, 0]
+    spoken_M, unspoken_M = chance(hidden_BTD[row_M, at_M]), chance(other_MD)
+    gold_M = speaks_M2.gather(1, language.column([[int(said)] for said in is_agent]))[:, 0]
     return ShareChances(
         marginal_M=(gold_M * spoken_M + (1 - gold_M) * unspoken_M).cpu().double().numpy(),
         spoken_M=spoken_M.cpu().double().numpy(),
-        shared_M=np.array([place[4] for place in places], dtype=bool),
+        shared_M=np.array([place.shared for _, _, place in places], dtype=bool),
         row_M=row_M.cpu().numpy(),
         token_nll=float(nll),
-        num_tokens=len(gold_N),
+        num_tokens=len(rows_N),
     )
+
+
+def _states(
+    language: LanguageModel,
+    rows: Sequence[Rendered],
+    places: Sequence[tuple[int, int, MomentPlace]],
+    others: Sequence[int],
+    *,
+    length: int,
+) -> tuple[Tensor, Tensor]:
+    """The states of the dialogues, and of the M other speakers: from one pass behind them, or from
+    a pass for each where the LLM cannot be told what a token sees. ``places``: (dialogue, which of
+    its moments, the moment)."""
+    pad_id, extra = language.tokenizer.pad_token_id, 0
+    if language.takes_any_mask:
+        extra = max((j + 1 for _, j, _ in places), default=0)
+    size = length + extra
+    ids_BT = language.column([row.ids + [pad_id] * (size - len(row.ids)) for row in rows])
+    if not language.takes_any_mask:
+        each = []
+        for (b, _, place), other in zip(places, others, strict=True):
+            embeds_1TD = language.embed(language.column([[*rows[b].ids[: place.index], other]]))
+            each.append(language.hidden(embeds_1TD, None)[0, -1])
+        hidden_BTD = language.hidden(language.embed(ids_BT), None)
+        return hidden_BTD, torch.stack(each) if each else hidden_BTD[:0, 0]
+    positions_BT = torch.arange(size).clamp(max=length - 1).repeat(len(rows), 1)
+    sees_BTT = torch.eye(size, dtype=torch.bool).repeat(len(rows), 1, 1)
+    sees_BTT[:, :length, :length] = torch.ones(length, length).tril().bool()
+    for (b, j, place), other in zip(places, others, strict=True):
+        ids_BT[b, length + j] = other
+        positions_BT[b, length + j] = place.index
+        sees_BTT[b, length + j, : place.index] = True
+    sees_B1TT, positions_BT = sees_BTT[:, None].to(ids_BT.device), positions_BT.to(ids_BT.device)
+    hidden_BTD = language.hidden(language.embed(ids_BT), sees_B1TT, positions_BT)
+    return hidden_BTD, hidden_BTD[[b for b, _, _ in places], [length + j for _, j, _ in places]]

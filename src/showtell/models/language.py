@@ -48,8 +48,35 @@ class LanguageModel(nn.Module):
 
     @property
     def width(self) -> int:
-        """D"""
-        return int(self.model.config.hidden_size)
+        """D, of what it reads and of its last states (in a few OPTs less than the hidden size)."""
+        return int(self.model.get_input_embeddings().weight.shape[1])
+
+    @property
+    def hides_padding(self) -> bool:
+        """Whether hidden padding leaves a row where it would stand alone. Not where places in the
+        cache count: a window or chunks of attention, MPT's ALiBi."""
+        config = self.model.config.get_text_config()
+        reach = getattr(config, "sliding_window", None) or getattr(
+            config, "attention_chunk_size", None
+        )
+        near = reach is not None and reach < getattr(config, "max_position_embeddings", reach + 1)
+        return not near and config.model_type != "mpt"
+
+    @property
+    def takes_any_mask(self) -> bool:
+        """Whether a mask (B, 1, T, T) may say what each token sees: not with a window or ALiBi."""
+        config = self.model.config.get_text_config()
+        alibi = config.model_type == "bloom" or getattr(config, "alibi", False)
+        return self.hides_padding and not alibi
+
+    @property
+    def end_ids(self) -> set[int]:
+        """The tokens that end a turn in the LLM's own way."""
+        settings = self.model.generation_config
+        ends = settings.eos_token_id if settings is not None else None
+        found = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+        added = self.tokenizer.added_tokens_decoder
+        return {end for end in found if end in added and added[end].special}  # never a word
 
     @property
     def device(self) -> torch.device:
@@ -153,13 +180,40 @@ class LanguageModel(nn.Module):
     def head(self, hidden: Tensor) -> Tensor:
         """o = LPL(h) (Eq. 1): logits over V for states of any leading shape."""
         logits = self.model.get_output_embeddings()(hidden)
-        return logits if self.new_tokens is None else self.new_tokens.logits(hidden, logits)
+        if self.new_tokens is not None:
+            logits = self.new_tokens.logits(hidden, logits)
+        config = self.model.config
+        if scale := getattr(self.model, "logit_scale", None):  # Cohere
+            logits = logits * scale
+        if scale := getattr(config, "logits_scaling", None):  # Granite
+            logits = logits / scale
+        if cap := getattr(config, "final_logit_softcapping", None):  # Gemma 2
+            logits = (logits / cap).tanh() * cap
+        return logits
 
     @torch.no_grad()
-    def step(self, embeds_1TD: Tensor, cache: DynamicCache) -> tuple[Tensor, Tensor]:
-        """Read T more embeddings; the last state (D,) and its logits (V,). ``cache`` grows."""
-        last_D = self.read(embeds_1TD, cache)[0, -1]
-        return last_D, self.head(last_D).float()
+    def check(self) -> None:
+        """Raises ConfigError for an LLM whose states or logits are not what its library says."""
+        ids_1T = self.column([list(range(min(8, len(self.tokenizer))))])
+        try:
+            embeds_1TD = self.model.get_input_embeddings()(ids_1T)
+            said = self.model(inputs_embeds=embeds_1TD, use_cache=False).logits[
+                ..., : len(self.tokenizer)
+            ]
+            ours = self.head(self.hidden(embeds_1TD, None))[..., : len(self.tokenizer)]
+            equal = torch.allclose(ours.float(), said.float(), rtol=1e-3, atol=1e-3)
+        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise ConfigError(
+                f"a {type(self.model).__name__} cannot be used as language model here "
+                f"({type(error).__name__}: {error}); wanted a causal one that reads embeddings; "
+                "choose another"
+            ) from error
+        if not equal:
+            raise ConfigError(
+                f"a {type(self.model).__name__} does something to its logits that is not known "
+                "here, so that what it says would not be what it means; choose another language "
+                "model"
+            )
 
     @torch.no_grad()
     def read(

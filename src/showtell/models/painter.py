@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, ConfigError
 from showtell.models.parts import Conditioning, Dice, PainterTokens
 from showtell.runtime import mixed_precision, small_attention
 
@@ -188,7 +188,8 @@ class LatentDiffusionPainter(nn.Module):
         snr_gamma: float | None = None,
     ) -> Tensor:
         """The same on latents; ``snr_gamma`` weighs by min(SNR, gamma)/SNR (arXiv 2303.09556)."""
-        latents = latents.to(cond_NSC.device)
+        # in float32 under autocast too: bfloat16's three digits would be noise of their own
+        latents = latents.to(cond_NSC.device).float()
         noise = randn_tensor(latents.shape, generator=generator, device=latents.device)
         dice = generator if isinstance(generator, list) else [generator]
         steps_N = torch.cat(
@@ -205,13 +206,20 @@ class LatentDiffusionPainter(nn.Module):
         ).to(latents.device)
         noisy = self.scheduler.add_noise(latents, noise, steps_N)
         with small_attention(noisy, length=noisy.shape[-2] * noisy.shape[-1]):
-            predicted = self.unet(noisy, steps_N, encoder_hidden_states=cond_NSC).sample.float()
-        velocity = self.scheduler.config.prediction_type == "v_prediction"
-        target = self.scheduler.get_velocity(latents, noise, steps_N) if velocity else noise
-        error_N = F.mse_loss(predicted, target, reduction="none").mean(dim=(1, 2, 3))
+            predicted = self.unet(
+                noisy.to(cond_NSC.dtype), steps_N, encoder_hidden_states=cond_NSC
+            ).sample.float()
+        kind = self.scheduler.config.prediction_type
+        targets = {
+            "epsilon": lambda: noise,
+            "v_prediction": lambda: self.scheduler.get_velocity(latents, noise, steps_N),
+            "sample": lambda: latents,
+        }
+        error_N = F.mse_loss(predicted, targets[kind](), reduction="none").mean(dim=(1, 2, 3))
         if snr_gamma is not None:
             snr_N = compute_snr(self.scheduler, steps_N).to(error_N)
-            error_N = error_N * snr_N.clamp(max=snr_gamma) / (snr_N + 1 if velocity else snr_N)
+            per_N = {"epsilon": snr_N, "v_prediction": snr_N + 1, "sample": torch.ones_like(snr_N)}
+            error_N = error_N * snr_N.clamp(max=snr_gamma) / per_N[kind]
         return error_N.mean()
 
     @torch.no_grad()
@@ -232,7 +240,12 @@ class LatentDiffusionPainter(nn.Module):
         solver = DPMSolverMultistepScheduler.from_config(
             self.scheduler.config, algorithm_type="dpmsolver++", timestep_spacing="trailing"
         )
+        total = int(self.scheduler.config.num_train_timesteps)
+        if not 0 < num_steps <= total:
+            raise ConfigError(f"num_steps is {num_steps}; wanted 1 to {total}, for example 20")
         solver.set_timesteps(num_steps)
+        if len(solver.timesteps) > num_steps:  # rounding has added a step, below time 0
+            solver.set_timesteps(timesteps=solver.timesteps[:num_steps].tolist())
         cond_NSC = conditioning.cond_NSC
         count = cond_NSC.shape[0]
         uncond_NSC = conditioning.uncond_NSC

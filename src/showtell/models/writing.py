@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
+Cache = DynamicCache | list[DynamicCache]  # a list: one a row, each read alone
+
 
 @dataclass(kw_only=True)
 class Writing:
     """B responses under way: the cache, each row's last state and its logits."""
 
-    cache: DynamicCache
+    cache: Cache
     mask_BT: Tensor  # bool: the real tokens of those read
     hidden_BD: Tensor
     logits_BV: Tensor
@@ -54,20 +56,24 @@ class Writing:
         self.logits_BV = torch.cat([part.logits_BV for part in writings])[order_B]
 
 
-def _taken(cache: DynamicCache, rows_N: Tensor) -> DynamicCache:
+def _taken(cache: Cache, rows_N: Tensor) -> Cache:
     """A cache of some rows, by number."""
+    if isinstance(cache, list):
+        return [cache[number] for number in rows_N.tolist()]
     out = DynamicCache()
     for number, (keys, values) in _filled(cache).items():
         out.update(keys[rows_N], values[rows_N], number)
     return out
 
 
-def _joined(caches: Sequence[DynamicCache], counts: Sequence[int]) -> DynamicCache:
+def _joined(caches: Sequence[Cache], counts: Sequence[int]) -> Cache:
     """The rows of caches, one after the other; ``counts``: how many rows each has.
 
     They are padded with zeros on the right, behind what each has read; a mask hides these columns.
     In a cross-attention layer zeros are the slot "no photo" (``cross_attention.py``).
     """
+    if isinstance(caches[0], list):
+        return [row for cache in caches for row in cache]
     layers = [_filled(cache) for cache in caches]
     out = DynamicCache()
     for number in sorted(set().union(*layers)):
