@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from showtell.data.photos import photo_image
 from showtell.dialogue import Dialogue, Photo
 from showtell.errors import DataError, PhotoError, UsageError, did_you_mean
 
@@ -93,42 +94,35 @@ class MissingPhotos:
             raise UsageError("--missing-photos=paint needs a painter; wanted paint:MODEL")
         for dialogue in dialogues:
             counts.dialogues += 1
-            substitutes: dict[int, Photo] = {}
-            skipped = False
+            counts.photos += len(dialogue.photos)
+            lost = {}
             for photo in dialogue.photos:
-                counts.photos += 1
-                reason = self._missing(photo, counts)
-                if reason is None:
-                    continue
-                counts.missing += 1
-                if self.policy == "error":
-                    raise DataError(
-                        f'dialogue {dialogue.id[:60]}: the photo "{photo.id[:80]}" {reason}. Get '
-                        "the photos, or pass --missing-photos=skip to leave such dialogues out, or "
-                        "--missing-photos=paint:MODEL for painted substitutes."
-                    )
-                if self.policy == "skip":
-                    skipped = True
-                else:
-                    assert paint is not None
-                    substitutes[id(photo)] = self._painted(photo, dialogue, paint)
-                    counts.painted += 1
-            if skipped:
+                if reason := self._missing(photo, counts):
+                    counts.missing += 1
+                    lost[id(photo)] = photo
+                    if self.policy == "error":
+                        raise DataError(
+                            f'dialogue {dialogue.id[:60]}: the photo "{photo.id[:80]}" {reason}. '
+                            "Get the photos, or pass --missing-photos=skip to leave such dialogues "
+                            "out, or --missing-photos=paint:MODEL for painted substitutes."
+                        )
+            if not lost:
+                yield dialogue
+            elif self.policy == "skip":
                 counts.dialogues_skipped += 1
             else:
-                yield _with(dialogue, substitutes) if substitutes else dialogue
+                assert paint is not None
+                painted = {key: self._painted(p, dialogue, paint) for key, p in lost.items()}
+                counts.painted += len(painted)
+                yield _with(dialogue, painted)
 
     def _missing(self, photo: Photo, counts: MissingCounts) -> str | None:
         """Why the photo counts as missing; None if it does not."""
-        if "scene" in photo.labels:  # of the photo world: drawn when it is wanted
-            return None
-        if photo.path is None:
-            return "is not there"
+        if photo.path is None:  # those of the photo world are drawn when they are wanted
+            return None if "scene" in photo.labels else "is not there"
         if self.decode:
-            from showtell.data.photos import load_photo
-
             try:
-                load_photo(photo.path)
+                photo_image(photo)
             except PhotoError as error:
                 counts.unreadable += 1
                 return f"cannot be read ({error})"
@@ -150,15 +144,7 @@ class MissingPhotos:
 
 def _with(dialogue: Dialogue, substitutes: dict[int, Photo]) -> Dialogue:
     turns = tuple(
-        replace(
-            turn,
-            elements=tuple(
-                element if isinstance(element, str) else substitutes.get(id(element), element)
-                for element in turn.elements
-            ),
-        )
-        if turn.photos
-        else turn
+        replace(turn, elements=tuple(substitutes.get(id(e), e) for e in turn.elements))  # type: ignore[arg-type]
         for turn in dialogue.turns
     )
     return replace(dialogue, turns=turns)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
+from showtell.data.jsonl import opened, parse_lines
 from showtell.errors import DataError
 
 Vote = Literal["gen", "ret", "same"]
@@ -26,7 +27,6 @@ RET: Final = "ret"
 SAME: Final = "same"
 
 NUM_TRAIN = 600  # GILL's split: the first 600 on which people agree, in the order of the file
-MAX_LINE = 100_000  # characters; the longest line has under 500
 _COLUMNS = ("Prompt", "Category", "Challenge", "Note")
 _FORMAT = (
     "Wanted: a tab-separated file whose first line is Prompt, Category, Challenge, Note and "
@@ -67,47 +67,46 @@ def read_parti(path: str | Path) -> Iterator[PartiPrompt]:
     line with more or fewer fields, an empty prompt or an unknown vote.
     """
     path = Path(path)
+    columns: list[str] = []
     found = 0
-    try:
-        with open(path, encoding="utf-8", newline="\n") as file:
-            column = _header(file.readline(MAX_LINE), path.name)
-            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), ""), start=2):
-                if line.strip():
-                    yield _prompt(line, column, where=f"{path.name}, line {number}")
-                    found += 1
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is not there. {_FORMAT}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not UTF-8 ({error.reason}). {_FORMAT}") from error
-    except OSError as error:
-        raise DataError(f"{path.name} cannot be read: {error.strerror}. {_FORMAT}") from error
+    with opened(path, wanted=_FORMAT) as file:
+        for line in parse_lines(file, path.name):
+            if isinstance(line, DataError):
+                raise line
+            text, where = line
+            fields = text.rstrip("\r\n").split("\t")
+            if columns:
+                found += 1
+                yield _prompt(fields, columns, where)
+            else:
+                columns = fields
+                if not set(_COLUMNS) <= set(columns):
+                    raise DataError(f"{path.name} begins with {text[:80]!r}. {_FORMAT}")
+                if not {"Decisions", "Decision"} & set(columns):
+                    raise DataError(f"{path.name} has prompts and no votes. {_FORMAT}")
     if not found:
         raise DataError(f"{path.name} holds no prompt. {_FORMAT}")
 
 
-def _header(line: str, name: str) -> dict[str, int]:
-    names = line.rstrip("\r\n").split("\t")
-    column = {title: index for index, title in enumerate(names)}
-    if any(title not in column for title in _COLUMNS):
-        raise DataError(f"{name} begins with {line[:80]!r}. {_FORMAT}")
-    if "Decisions" not in column and "Decision" not in column:
-        raise DataError(f"{name} has prompts and no votes. {_FORMAT}")
-    return column
-
-
-def _prompt(line: str, column: dict[str, int], *, where: str) -> PartiPrompt:
-    fields = line.rstrip("\r\n").split("\t")
-    if len(fields) != len(column):
+def _prompt(fields: list[str], columns: list[str], where: str) -> PartiPrompt:
+    if len(fields) != len(columns):
         raise DataError(
-            f"{where}: {len(fields)} fields, wanted {len(column)} ({', '.join(column)}). "
+            f"{where}: {len(fields)} fields, wanted {len(columns)} ({', '.join(columns)}). "
             "Correct the line."
         )
-    prompt, category, challenge, note = (fields[column[title]] for title in _COLUMNS)
+    row = dict(zip(columns, fields, strict=True))
+    prompt, category, challenge, note = (row[title] for title in _COLUMNS)
     if not prompt.strip():
         raise DataError(f"{where}: the prompt is empty. Correct the line, or remove it.")
-    several = "Decisions" in column
-    text = fields[column["Decisions" if several else "Decision"]]
-    votes = tuple(_vote(word.strip(), where) for word in text.split(","))
+    several = "Decisions" in row
+    words = [word.strip() for word in row["Decisions" if several else "Decision"].split(",")]
+    for word in words:
+        if word not in get_args(Vote):
+            raise DataError(
+                f'{where}: "{word[:40]}" is no vote, wanted {", ".join(get_args(Vote))}. '
+                "Correct the line."
+            )
+    votes = cast(tuple[Vote, ...], tuple(words))
     if not several and len(votes) != 1:
         raise DataError(f"{where}: {len(votes)} decisions, wanted one. Correct the line.")
     return PartiPrompt(
@@ -118,15 +117,6 @@ def _prompt(line: str, column: dict[str, int], *, where: str) -> PartiPrompt:
         votes=votes if several else (),
         label=confident(votes) if several else votes[0],
     )
-
-
-def _vote(word: str, where: str) -> Vote:
-    if word not in get_args(Vote):
-        raise DataError(
-            f'{where}: "{word[:40]}" is no vote, wanted {", ".join(get_args(Vote))}. '
-            "Correct the line."
-        )
-    return cast(Vote, word)
 
 
 # -------------------------------------------------------------------------------- which of them
