@@ -31,7 +31,7 @@ from photo_rows import (
 )
 
 from photoworld.long import long_dialogue
-from photoworld.talk import named_attributes
+from photoworld.facts import named_attributes
 from showtell.agent.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Instruments

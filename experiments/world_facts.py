@@ -19,8 +19,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from photoworld.scenes import ATTRIBUTES, LOOKS, Scene, split_of
-from photoworld.talk import named_attributes, world_dialogues
-from photoworld.templates import load_grammar
+from photoworld.facts import named_attributes
+from photoworld.talk import world_dialogues
+from photoworld.words import load_grammar
 from showtell.dialogue import AGENT, USER, Dialogue, Turn
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from photoworld.pen import RGB, WHITE, Pen, load_drawings, mix, multiply, read_shapes
+from photoworld import load_table
+from photoworld.pen import RGB, WHITE, Pen, mix, multiply, read_shapes
 
 HEIGHT = 256
 WIDTH = 288
@@ -49,7 +50,7 @@ def _paint_of(place: str, time: str, weather: str) -> Callable[[Any], RGB]:
         red, green, blue = rgb
         return multiply(mix((red, green, blue), _SNOW, snow if snowy else 0.0), _LIGHT[time])
 
-    ground = lit(load_drawings()["places"][place]["ground"], snow=0.72)
+    ground = lit(load_table("drawings")["places"][place]["ground"], snow=0.72)
     named = {
         "ground": ground,
         "dune": mix(ground, WHITE, 0.14),
@@ -108,7 +109,7 @@ def _sky(size: tuple[int, int], time: str, weather: str, sun: tuple[int, int]) -
 def _backdrop(place: str, time: str, weather: str) -> Image.Image:
     image = Image.new("RGB", (WIDTH, HEIGHT))
     draw = ImageDraw.Draw(image)
-    drawing, paint = load_drawings()["places"][place], _paint_of(place, time, weather)
+    drawing, paint = load_table("drawings")["places"][place], _paint_of(place, time, weather)
     if place not in INDOORS:
         image.paste(_sky((WIDTH, 160), time, weather, drawing["sun"]), (0, 0))
     Pen(draw, x=0, y=HEIGHT, height=100).draw(read_shapes(drawing["shapes"], paint))

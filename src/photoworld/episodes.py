@@ -9,10 +9,12 @@ answers, places and words occur with and without a photo to follow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import random
+from collections.abc import Callable, Collection, Generator
+from dataclasses import replace
 
-from photoworld.facts import Phrase, things
-from photoworld.scenes import LOOKS, Scene
+from photoworld.facts import things, where_to
+from photoworld.scenes import LOOKS, Scene, photo_of, sample_scene
 from photoworld.setting import (
     CIRCUMSTANCES,
     FITTING,
@@ -22,8 +24,11 @@ from photoworld.setting import (
     Move,
     Moves,
     Setting,
+    agent,
+    due,
+    user,
 )
-from showtell.dialogue import AGENT, USER, Speaker
+from showtell.dialogue import AGENT, USER, Photo, Speaker
 
 
 def linger(setting: Setting, *, ready: bool, ask: bool = True) -> Moves:
@@ -36,18 +41,17 @@ def linger(setting: Setting, *, ready: bool, ask: bool = True) -> Moves:
     may_ask = ask and not setting.refused
     while ready or rounds > 0:
         rounds -= 1
-        what = rng.choices(("stall", "chat", "question"), (45, 20, 35 if may_ask else 0))[0]
+        what = rng.choices(("a_stall", "a_chat", "question"), (45, 20, 35 if may_ask else 0))[0]
         if what == "question":
             ready = yield from question(setting, ready_chance=0.65 if ready else 0.38)
             may_ask = False
             continue
-        yield Move(speaker=AGENT, acts=("a_stall" if what == "stall" else "a_chat",))
+        yield agent(what)
         if ask and not setting.refused and setting.chance(0.14):
             ready = not ready
-            act = "u_change" if ready else "u_cancel"
-            yield Move(speaker=USER, acts=(act,), level=READY if ready else NONE)
+            yield user("u_change" if ready else "u_cancel", level=due(ready))
         else:
-            yield Move(speaker=USER, acts=("u_neutral",))
+            yield user("u_neutral")
 
 
 def question(
@@ -56,43 +60,40 @@ def question(
     """A yes-or-no question of either polarity; returns whether a photo is wanted."""
     ready = setting.chance(ready_chance)
     positive = setting.chance(0.5)
-    asked = "a_q_pos" if positive else "a_q_neg"
-    yield Move(speaker=AGENT, acts=(*before, asked), level=NONE)
-    answer = "u_yes" if positive == ready else "u_no"
-    yield Move(speaker=USER, acts=(answer,), level=READY if ready else NONE)
+    yield agent(*before, "a_q_pos" if positive else "a_q_neg", level=NONE)
+    yield user("u_yes" if positive == ready else "u_no", level=due(ready))
     return ready
 
 
 def follow(setting: Setting, ready: bool, *, ask: bool = True) -> Moves:
     """What comes after a decision."""
     if not ready and setting.chance(0.3):
-        yield Move(speaker=AGENT, acts=("a_okno",))
-        yield Move(speaker=USER, acts=("u_neutral",))
+        yield agent("a_okno")
+        yield user("u_neutral")
     yield from linger(setting, ready=ready, ask=ask)
 
 
 # ------------------------------------------------------------------- episodes about one's own photo
 
+_REQUESTS = {  # how often, and whether a photo follows
+    "ask_plain": (17, READY),
+    "ask_not_tell": (19, READY),
+    "ask_switch": (19, READY),
+    "tell_plain": (15, IDLE),
+    "tell_not_show": (21, NONE),
+    "tell_switch": (19, NONE),
+}
+
 
 def direct(setting: Setting) -> Moves:
     """The user asks to be shown, or in much the same words to be told."""
-    level_by_act = {
-        "ask_plain": (17, READY),
-        "ask_not_tell": (19, READY),
-        "ask_switch": (19, READY),
-        "tell_plain": (15, IDLE),
-        "tell_not_show": (21, NONE),
-        "tell_switch": (19, NONE),
-    }
-    weights = [weight for weight, _ in level_by_act.values()]
-    act = setting.rng.choices(list(level_by_act), weights)[0]
-    level = level_by_act[act][1]
+    act = setting.rng.choices(list(_REQUESTS), [weight for weight, _ in _REQUESTS.values()])[0]
+    level = _REQUESTS[act][1]
     acts = ("u_hi", act) if setting.chance(0.25) else (act,)
-    yield Move(speaker=USER, acts=acts, level=level, values={"obj": setting.object()})
+    yield user(*acts, level=level, obj=setting.object())
     if level != READY:
-        yield Move(speaker=AGENT, acts=("a_tell",))
-        heard = setting.rng.choice(("u_neutral", "u_wow"))
-        yield Move(speaker=USER, acts=(heard,), level=NONE)
+        yield agent("a_tell")
+        yield user(setting.rng.choice(("u_neutral", "u_wow")), level=NONE)
     yield from linger(setting, ready=level == READY)
 
 
@@ -106,13 +107,11 @@ def show_or_tell(setting: Setting) -> Moves:
     """Two options in either order; the answer names one by its number."""
     ready = setting.chance(0.48)
     show_first = setting.chance(0.5)
-    asked = "a_q_show_tell" if show_first else "a_q_tell_show"
-    yield Move(speaker=AGENT, acts=("a_thing", asked))
-    answer = "u_first" if show_first == ready else "u_second"
-    yield Move(speaker=USER, acts=(answer,), level=READY if ready else NONE)
+    yield agent("a_thing", "a_q_show_tell" if show_first else "a_q_tell_show")
+    yield user("u_first" if show_first == ready else "u_second", level=due(ready))
     if not ready:
-        yield Move(speaker=AGENT, acts=("a_tell",))
-        yield Move(speaker=USER, acts=("u_neutral",))
+        yield agent("a_tell")
+        yield user("u_neutral")
     yield from linger(setting, ready=ready)
 
 
@@ -123,24 +122,16 @@ def which(setting: Setting) -> Moves:
     while second.subject == setting.scene.subject:
         second = setting.next_scene()
     pair = (setting.scene, second)
-    values: dict[str, Phrase] = {
-        name: (things(scene, rng, colour=scene.subject not in LOOKS, count=True)[0], frozenset())
-        for name, scene in zip(("np_a", "np_b"), pair, strict=True)
-    }
-    yield Move(speaker=AGENT, acts=("a_which",), values=values)
+    a, b = (things(s, rng, colour=s.subject not in LOOKS, count=True)[0] for s in pair)
+    yield agent("a_which", np_a=(a, frozenset()), np_b=(b, frozenset()))
     choice = rng.choices((0, 1, 2), (30, 30, 40))[0]
     if choice == 2:
-        yield Move(speaker=USER, acts=("u_neither",), level=NONE)
+        yield user("u_neither", level=NONE)
         yield from follow(setting, ready=False, ask=False)
         return
     setting.begin(pair[choice])
     settles = {"subject", "count"} | ({"colour"} if pair[choice].subject not in LOOKS else set())
-    yield Move(
-        speaker=USER,
-        acts=("u_second" if choice else "u_first",),
-        level=READY,
-        settles=frozenset(settles),
-    )
+    yield user("u_second" if choice else "u_first", level=READY, settles=frozenset(settles))
     yield from linger(setting, ready=True, ask=False)
 
 
@@ -151,29 +142,25 @@ def condition(setting: Setting) -> Moves:
         yield from direct(setting)
         return
     attribute = rng.choice(setting.untold())
-    values = {
-        "obj": setting.object(hiding=attribute),
-        "cond": setting.phrase(f"cond_{attribute}"),
-    }
-    yield Move(speaker=USER, acts=("u_cond",), level=NONE, values=values)
+    wanted = setting.object(hiding=attribute)
+    yield user("u_cond", level=NONE, obj=wanted, cond=setting.phrase(f"cond_{attribute}"))
     met = setting.chance(0.5)
     acts: tuple[str, ...] = ("a_promise",)
     scene: Scene | None = None
     if setting.chance(0.5):
-        yield Move(speaker=AGENT, acts=acts)
-        yield Move(speaker=USER, acts=("u_checkin",))
+        yield agent(*acts)
+        yield user("u_checkin")
         acts = ()
     for attempt in range(2):
         scene = None if met else setting.other(attribute)
-        status = {"status": setting.phrase(f"status_{attribute}", scene)}
-        yield Move(speaker=AGENT, acts=(*acts, "a_status"), values=status)
+        yield agent(*acts, "a_status", status=setting.phrase(f"status_{attribute}", scene))
         if met:
             setting.told.add(attribute)
-        yield Move(speaker=USER, acts=("u_neutral",), level=READY if met else NONE)
+        yield user("u_neutral", level=due(met))
         if met or attempt or setting.chance(0.5):
             break
-        yield Move(speaker=AGENT, acts=(rng.choice(("a_stall", "a_chat")),))
-        yield Move(speaker=USER, acts=("u_checkin",))
+        yield agent(rng.choice(("a_stall", "a_chat")))
+        yield user("u_checkin")
         acts, met = (), setting.chance(0.5)
     yield from linger(setting, ready=met, ask=met)
     if scene is not None:  # what was last said is how things are: the condition stays unmet
@@ -190,73 +177,56 @@ def bet(setting: Setting) -> Moves:
     attribute = setting.rng.choice(setting.untold())
     ready, if_right = setting.chance(0.5), setting.chance(0.5)
     guessed = None if ready == if_right else setting.other(attribute)
-    values = {
-        "obj": setting.object(hiding=attribute),
-        "guess": setting.phrase(f"guess_{attribute}", guessed),
-    }
-    act = "u_bet_right" if if_right else "u_bet_wrong"
-    yield Move(speaker=USER, acts=(act,), level=NONE, values=values)
-    status = {"status": setting.phrase(f"status_{attribute}")}
-    yield Move(speaker=AGENT, acts=("a_status",), values=status)
+    wanted = setting.object(hiding=attribute)
+    guess = setting.phrase(f"guess_{attribute}", guessed)
+    yield user("u_bet_right" if if_right else "u_bet_wrong", level=NONE, obj=wanted, guess=guess)
+    yield agent("a_status", status=setting.phrase(f"status_{attribute}"))
     setting.told.add(attribute)
-    yield Move(speaker=USER, acts=("u_neutral",), level=READY if ready else NONE)
+    yield user("u_neutral", level=due(ready))
     yield from follow(setting, ready)
 
 
 def code(setting: Setting) -> Moves:
     """Two code words, one of which means a photo."""
-    words = code_words(setting)
-    values = {
-        "obj": setting.object(),
-        "code_a": (words[0], frozenset[str]()),
-        "code_b": (words[1], frozenset[str]()),
-        "silly": setting.phrase("silly"),
-    }
-    act = setting.rng.choice(("u_code", "u_code_rev"))
-    yield Move(speaker=USER, acts=(act,), level=NONE, values=values)
-    yield Move(speaker=AGENT, acts=("a_code",), values=values)
-    if setting.chance(0.4):
-        yield Move(speaker=USER, acts=("u_chat",))
-        yield Move(speaker=AGENT, acts=("a_chat",))
-    ready = setting.chance(0.48)
-    said = values["code_a" if ready else "code_b"]
-    level = READY if ready else NONE
-    yield Move(speaker=USER, acts=("u_word",), level=level, values={"word": said})
-    if not ready:
-        yield Move(speaker=AGENT, acts=("a_silly",))
-        yield Move(speaker=USER, acts=("u_neutral",))
-    yield from linger(setting, ready=ready)
-
-
-def code_words(setting: Setting) -> tuple[str, str]:
-    """Two different code words."""
-    first = second = setting.phrase("code")[0]
+    first = second = setting.phrase("code")
     while second == first:
-        second = setting.phrase("code")[0]
-    return first, second
+        second = setting.phrase("code")
+    values = {"obj": setting.object(), "code_a": first, "code_b": second}
+    values["silly"] = setting.phrase("silly")
+    yield user(setting.rng.choice(("u_code", "u_code_rev")), level=NONE, **values)
+    yield agent("a_code", **values)
+    if setting.chance(0.4):
+        yield user("u_chat")
+        yield agent("a_chat")
+    ready = setting.chance(0.48)
+    yield user("u_word", level=due(ready), word=first if ready else second)
+    if not ready:
+        yield agent("a_silly")
+        yield user("u_neutral")
+    yield from linger(setting, ready=ready)
 
 
 def vivid(setting: Setting) -> Moves:
     """The agent has its camera out before something vivid, or tells of what is long gone."""
     now, excited = setting.chance(0.6), setting.chance(0.6)
-    yield Move(speaker=AGENT, acts=("a_vivid" if now else "a_past",))
+    yield agent("a_vivid" if now else "a_past")
     level = NONE if setting.refused or not now else FITTING if excited else IDLE
-    yield Move(speaker=USER, acts=("u_wow" if excited else "u_meh",), level=level)
-    yield Move(speaker=AGENT, acts=(setting.rng.choice(("a_stall", "a_chat")),))
-    yield Move(speaker=USER, acts=("u_neutral",), level=NONE)  # the moment is gone
+    yield user("u_wow" if excited else "u_meh", level=level)
+    yield agent(setting.rng.choice(("a_stall", "a_chat")))
+    yield user("u_neutral", level=NONE)  # the moment is gone
     yield from linger(setting, ready=False, ask=now)
 
 
 def refusal(setting: Setting) -> Moves:
     """No photos for now, whatever comes; sometimes taken back."""
     setting.refused = True
-    yield Move(speaker=USER, acts=("u_refuse",), level=NONE)
-    yield Move(speaker=AGENT, acts=("a_refused",))
+    yield user("u_refuse", level=NONE)
+    yield agent("a_refused")
     if setting.chance(0.35):
-        yield Move(speaker=USER, acts=("u_allow",))
+        yield user("u_allow")
         setting.refused = False
-        yield Move(speaker=AGENT, acts=("a_allowed",))
-    yield Move(speaker=USER, acts=("u_chat",))
+        yield agent("a_allowed")
+    yield user("u_chat")
     yield from vivid(setting)
 
 
@@ -265,27 +235,27 @@ def refusal(setting: Setting) -> Moves:
 
 def photo_talk(setting: Setting) -> Moves:
     """Talk about photos in general, with none to show."""
-    yield Move(speaker=USER, acts=("u_moan",), level=NONE)
-    yield Move(speaker=AGENT, acts=("a_moan",))
+    yield user("u_moan", level=NONE)
+    yield agent("a_moan")
 
 
 def small_talk(setting: Setting) -> Moves:
-    yield Move(speaker=USER, acts=("u_chat",))
-    yield Move(speaker=AGENT, acts=("a_chat",))
+    yield user("u_chat")
+    yield agent("a_chat")
 
 
 def goodbye(setting: Setting) -> Moves:
-    yield Move(speaker=USER, acts=("u_bye",))
-    yield Move(speaker=AGENT, acts=("a_bye",))
+    yield user("u_bye")
+    yield agent("a_bye")
 
 
 def arrival(setting: Setting) -> Moves:
     """Greetings; often the agent says where it is and how it is there."""
     if setting.chance(0.35):
-        yield Move(speaker=USER, acts=("u_greet",))
-        yield Move(speaker=AGENT, acts=("a_hello",))
+        yield user("u_greet")
+        yield agent("a_hello")
         return
-    yield Move(speaker=USER, acts=("u_where",))
+    yield user("u_where")
     yield report(setting)
 
 
@@ -294,12 +264,81 @@ def report(setting: Setting) -> Move:
     names = list(CIRCUMSTANCES)
     setting.rng.shuffle(names)
     names = names[: setting.rng.choices((1, 2, 3), (25, 60, 15))[0]]
-    act = "a_all" if len(names) == 3 else "_".join(["a", *(n for n in _ORDER if n in names)])
     setting.told.update(names)
-    return Move(speaker=AGENT, acts=(act,))
+    ordered = [name for name in ("place", "weather", "time") if name in names]
+    return agent("a_all" if len(names) == 3 else "_".join(["a", *ordered]))
 
 
-_ORDER = ("place", "weather", "time")
+# --------------------------------------------------------------- what a photo shows
+
+
+def seen_in(scene: Scene, rng: random.Random, stated: Collection[str]) -> Move:
+    """What someone says who looks at a photo: one to three things, often not in its caption."""
+    sayable = ("count", "relation", *CIRCUMSTANCES, "colour")
+    weights = {name: 1.0 if name in stated else 9.0 for name in sayable}
+    names: set[str] = set()
+    for _ in range(rng.choices((0, 1, 2), (12, 55, 33))[0]):
+        left = [n for n in weights if n not in names]
+        names.add(rng.choices(left, [weights[n] for n in left])[0])
+    words, named = things(scene, rng, colour="colour" in names, count="count" in names)
+    if "relation" in names:
+        relation, both = where_to(scene, rng)
+        words, named = f"{words} {relation}", named | both
+    extra = [f"c_{name}" for name in CIRCUMSTANCES if name in names]
+    return agent("c_main", *extra, "c_tail", seen=(words, named))
+
+
+_ANSWERS = {  # what the user asks about its photo, and the act of the answer
+    "q_colour": "c_colour",
+    "q_count": "c_count",
+    "q_place": "c_where",
+    "q_time": "c_when",
+    "q_weather": "c_sky",
+    "q_what": "c_what",
+}
+
+
+def user_photo(setting: Setting) -> Moves:
+    """The user sends a photo; the agent speaks of what it sees."""
+    rng = setting.rng
+    scene = sample_scene(rng, novel=setting.novel)
+    photo = photo_of(scene, rng, id=f"world-{setting.seed}-{setting.photos}")
+    if setting.chance(0.7):
+        yield user("u_pre", level=NONE)
+        if setting.chance(0.45):
+            yield agent("a_sure")
+    yield Move(speaker=USER, photo=photo, level=NONE)
+    if setting.chance(0.3):
+        yield user("u_post")
+    yield replace(seen_in(scene, rng, photo.labels["stated"]), about=photo)
+    if setting.chance(0.5):
+        asked = rng.choice(list(_ANSWERS))
+        yield user(asked)
+        seen, named = things(scene, rng, colour=True, count=setting.chance(0.5))
+        where, both = where_to(scene, rng)
+        yield agent(_ANSWERS[asked], about=photo, seen=(f"{seen} {where}", named | both))
+    else:
+        yield user("u_confirm")
+
+
+def after_share(setting: Setting, photo: Photo) -> Moves:
+    """Both look at the photo that the agent has just shared."""
+    scene = setting.scene
+    if setting.chance(0.4):
+        yield agent("a_after")
+    yield replace(seen_in(scene, setting.rng, photo.labels["stated"]), speaker=USER, about=photo)
+    yield agent("a_glad")
+    if setting.photos > 1 or setting.chance(0.75):
+        return
+    if setting.chance(0.6):
+        yield user("u_enough", level=NONE)
+        yield agent("a_chat")
+        return
+    kept = ["subject", "count"] + (["colour"] if scene.subject not in LOOKS else [])
+    same = {name: scene.attributes[name] for name in kept if name in setting.settled}
+    setting.begin(setting.next_scene(**same))
+    yield user("u_another", level=READY, settles=frozenset(same))
+    yield from linger(setting, ready=True)
 
 
 Episode = Callable[[Setting], Moves]

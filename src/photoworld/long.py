@@ -16,30 +16,12 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from photoworld.scenes import LOOKS, Scene, sample_scene, split_of, write_caption
-from photoworld.templates import lower_case, sentence_case, word, write
-from showtell.dialogue import AGENT, USER, Dialogue, Photo, Speaker, Turn
+from photoworld.scenes import LOOKS, Scene, may_use_kept, photo_of, sample_scene, split_of
+from photoworld.words import lower_case, sentence_case, word, write
+from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Speaker, Turn
 
 FEWEST_TURNS, MOST_TURNS = 20, 80
 SESSIONS = (2, 3, 4)
-_TELL = {
-    "colour": (
-        "{thing} is {value}",
-        "did i say that {thing} is {value}?",
-        "guess what, {thing} is {value}",
-    ),
-    "place": ("{thing} is {value}", "{thing} is {value} today", "guess what, {thing} is {value}"),
-}
-_ASK = {
-    "colour": ("what color is {thing}?", "remember the color of {thing}?"),
-    "place": ("where is {thing}?", "remember where {thing} is?"),
-}
-_SHOW = (
-    "send me a pic of {thing}",
-    "show me {thing} please",
-    "let me see {thing}, the way i told you",
-)
-_ANSWER = ("{value}", "you said {value}", "i know, {value}", "that was {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +35,15 @@ class Fact:
     shown: bool  # whether a photo is asked for, or words
 
     @property
-    def thing(self) -> str:
-        return self.scene.subject if self.scene.subject in LOOKS else f"my {self.scene.subject}"
+    def named(self) -> dict[str, str]:
+        return {self.attribute: getattr(self.scene, self.attribute)}
 
-    @property
-    def value(self) -> str:
-        return str(getattr(self.scene, self.attribute))
+    def say(self, what: str, rng: random.Random) -> str:
+        """``tell`` it, ``ask`` for it or ``answer``."""
+        subject = self.scene.subject
+        thing = subject if subject in LOOKS else f"my {subject}"
+        name = f"{what}_{'photo' if what == 'ask' and self.shown else self.attribute}"
+        return word(name, self.scene, rng=rng, thing=(thing, frozenset()))[0]
 
 
 def long_dialogue(seed: int) -> Dialogue:
@@ -75,55 +60,52 @@ def long_dialogue(seed: int) -> Dialogue:
     session_of = [sum(start <= n for start in starts) - 1 for n in range(exchanges)]
     facts = _facts(exchanges, starts, rng)
     casing = {speaker: rng.choice((sentence_case, lower_case)) for speaker in (USER, AGENT)}
-    with_kept = split_of(seed) in ("test", "independent")
     turns: list[Turn] = []
 
-    def say(speaker: Speaker, element: str | Photo, **labels: object) -> None:
+    def say(speaker: Speaker, element: Element, **labels: object) -> None:
         words = casing[speaker](element) if isinstance(element, str) else element
         labels |= {"session": session_of[len(turns) // 2]}
         if speaker == AGENT:
             labels |= {"p_share": float(isinstance(element, Photo))}
         turns.append(Turn(speaker=speaker, elements=(words,), labels={"named": {}, **labels}))
 
-    def chat(*acts: str) -> None:
-        speakers: tuple[Speaker, ...] = (USER, AGENT)
-        for speaker, act in zip(speakers, acts, strict=True):
-            say(speaker, write((act,), facts[0].scene, rng=rng, with_kept=with_kept).text)
+    def chat(speaker: Speaker, act: str) -> None:
+        # small talk says nothing of a scene
+        written = write((act,), facts[0].scene, rng=rng, with_kept=may_use_kept(seed))
+        say(speaker, written.text)
 
     told = {fact.told: fact for fact in facts}
     asked = {fact.asked: fact for fact in facts}
     for number in range(exchanges):
+        acts = ("u_chat", "a_chat")
         if number in starts:
-            chat("u_greet", "a_hello")
+            acts = ("u_greet", "a_hello")
         elif number + 1 in (*starts, exchanges):
-            chat("u_bye", "a_bye")
-        elif (fact := told.get(number)) is not None:
-            say(USER, _told(fact, rng), named=_named(fact))
-            say(AGENT, write(("a_chat",), fact.scene, rng=rng, with_kept=with_kept).text)
-        elif (fact := asked.get(number)) is not None:
+            acts = ("u_bye", "a_bye")
+        if fact := told.get(number):
+            say(USER, fact.say("tell", rng), named={"subject": fact.scene.subject, **fact.named})
+            chat(AGENT, "a_chat")
+        elif fact := asked.get(number):
             labels = {
                 "subject": fact.scene.subject,
                 "attribute": fact.attribute,
-                "value": fact.value,
+                "value": fact.named[fact.attribute],
                 "told": 2 * fact.told,
                 "distance": 2 * (fact.asked - fact.told),
                 "sessions": session_of[fact.asked] - session_of[fact.told],
             }
-            say(
-                USER,
-                rng.choice(_SHOW if fact.shown else _ASK[fact.attribute]).format(thing=fact.thing),
-            )
-            answer = (
-                _photo(fact, f"long-{seed}-{number}", rng) if fact.shown else _answer(fact, rng)
-            )
-            say(
-                AGENT,
-                answer,
-                asked=labels,
-                named={} if fact.shown else {fact.attribute: fact.value},
-            )
+            say(USER, fact.say("ask", rng))
+            if fact.shown:
+                settled = ["subject", fact.attribute]
+                name = f"long-{seed}-{number}"
+                photo = photo_of(fact.scene, rng, id=name, determined=settled, origin="painted")
+                say(AGENT, photo, asked=labels, named={})
+            else:
+                said = f"{fact.say('answer', rng)}. {word('news', fact.scene, rng=rng)[0]}"
+                say(AGENT, said, asked=labels, named=fact.named)
         else:
-            chat("u_chat", "a_chat")
+            chat(USER, acts[0])
+            chat(AGENT, acts[1])
     labels = {"seed": seed, "split": split_of(seed), "sessions": len(starts)}
     return Dialogue(id=f"long-{seed}", turns=tuple(turns), labels=labels)
 
@@ -150,38 +132,7 @@ def _facts(exchanges: int, starts: list[int], rng: random.Random) -> list[Fact]:
             continue
         first, second = sorted(places[2 * len(facts) : 2 * len(facts) + 2])
         named = scene.subject in LOOKS  # whose colour is known
-        facts.append(
-            Fact(
-                scene=scene,
-                attribute="place" if named or rng.random() < 0.5 else "colour",
-                told=first,
-                asked=second,
-                shown=rng.random() < 0.5,
-            )
-        )
+        attribute = "place" if named or rng.random() < 0.5 else "colour"
+        shown = rng.random() < 0.5
+        facts.append(Fact(scene=scene, attribute=attribute, told=first, asked=second, shown=shown))
     return facts
-
-
-def _told(fact: Fact, rng: random.Random) -> str:
-    return rng.choice(_TELL[fact.attribute]).format(thing=fact.thing, value=_value(fact, rng))
-
-
-def _answer(fact: Fact, rng: random.Random) -> str:
-    said = rng.choice(_ANSWER).format(value=_value(fact, rng))
-    return f"{said}. {word('news', fact.scene, rng=rng)[0]}"
-
-
-def _value(fact: Fact, rng: random.Random) -> str:
-    """``green``, ``at the beach``"""
-    return word(fact.attribute, fact.scene, rng=rng)[0]
-
-
-def _named(fact: Fact) -> dict[str, str]:
-    return {"subject": fact.scene.subject, fact.attribute: fact.value}
-
-
-def _photo(fact: Fact, name: str, rng: random.Random) -> Photo:
-    determined = ["subject", fact.attribute]
-    caption, stated = write_caption(fact.scene, rng, always=determined)
-    labels = {"scene": fact.scene.as_dict(), "stated": list(stated), "determined": determined}
-    return Photo(id=name, caption=caption, origin="painted", labels=labels)

@@ -6,11 +6,8 @@ tilts them onto the canvas; x goes to the right and y up.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from PIL import ImageDraw
@@ -20,14 +17,6 @@ Point = tuple[float, float]
 
 OUTLINE: RGB = (44, 30, 46)
 WHITE: RGB = (255, 255, 255)
-
-
-@cache
-def load_drawings() -> dict[str, Any]:
-    """What ``drawings.json`` holds: ``paints``, ``sprites`` and ``places``."""
-    source = json.loads(files("photoworld").joinpath("drawings.json").read_text("utf-8"))
-    assert isinstance(source, dict)
-    return source
 
 
 def mix(a: RGB, b: RGB, share: float) -> RGB:

@@ -11,9 +11,17 @@ from __future__ import annotations
 import random
 
 from photoworld.facts import things, where_to
-from photoworld.scenes import ATTRIBUTES, LOOKS, Scene, sample_scene, split_of, write_caption
-from photoworld.templates import word, write
-from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
+from photoworld.scenes import (
+    ATTRIBUTES,
+    LOOKS,
+    Scene,
+    may_use_kept,
+    photo_of,
+    sample_scene,
+    split_of,
+)
+from photoworld.words import word, write
+from showtell.dialogue import AGENT, USER, Dialogue, Turn
 
 ROUNDS = 10
 _ASKED = {  # what is asked, and the acts of question and answer
@@ -24,8 +32,6 @@ _ASKED = {  # what is asked, and the acts of question and answer
     "time": ("q_time", "c_when"),
     "weather": ("q_weather", "c_sky"),
 }
-_WHERE = ("and where is that?", "where in the photo?", "where exactly?")
-_OTHERS = ("do you see {} too?", "is {} in it?", "and {}?")
 
 
 def world_rounds(seed: int) -> Dialogue:
@@ -33,21 +39,17 @@ def world_rounds(seed: int) -> Dialogue:
     ``scene``, ``stated``, ``determined`` (by all rounds)."""
     rng = random.Random(f"rounds-{seed}")
     scene = sample_scene(rng)
-    with_kept = split_of(seed) in ("test", "independent")
     asked = [what for what in (*_ASKED, "spot") if what != "colour" or scene.subject not in LOOKS]
     asked += ["nothing"] * (ROUNDS - len(asked))
     rng.shuffle(asked)
     turns: list[Turn] = []
     for what in asked:
-        turns += _round(what, scene, rng, with_kept=with_kept)
+        turns += _round(what, scene, rng, with_kept=may_use_kept(seed))
     determined = [name for name in ATTRIBUTES if any(name in t.labels["named"] for t in turns)]
-    caption, stated = write_caption(scene, rng, always=determined)
-    labels = {"scene": scene.as_dict(), "stated": list(stated), "determined": determined}
-    photo = Photo(id=f"rounds-{seed}", caption=caption, labels=labels)
-    shown = Turn(speaker=USER, elements=(photo,))
+    photo = photo_of(scene, rng, id=f"rounds-{seed}", determined=determined)
     return Dialogue(
-        id=f"rounds-{seed}",
-        turns=(shown, *turns),
+        id=photo.id,
+        turns=(Turn(speaker=USER, elements=(photo,)), *turns),
         labels={"seed": seed, "split": split_of(seed)},
     )
 
@@ -56,10 +58,10 @@ def _round(what: str, scene: Scene, rng: random.Random, *, with_kept: bool) -> l
     """A question and its answer."""
     named: frozenset[str] = frozenset()
     if what == "nothing":
-        asked = rng.choice(_OTHERS).format(word("who", scene, rng=rng)[0])
+        asked = word("round_other", scene, rng=rng)[0]
         answer = f"{word('no', scene, rng=rng)[0]}. {word('news', scene, rng=rng)[0]}"
     elif what == "spot":
-        asked = rng.choice(_WHERE)
+        asked = word("round_where", scene, rng=rng)[0]
         words, named = where_to(scene, rng)
         answer = f"{words}. {word('c_end', scene, rng=rng)[0]}"
     else:

@@ -14,30 +14,22 @@ import random
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
-SUBJECTS: dict[str, str] = {  # name -> kind
-    "dog": "animal",
-    "cat": "animal",
-    "duck": "animal",
-    "rabbit": "animal",
-    "car": "vehicle",
-    "bus": "vehicle",
-    "boat": "vehicle",
-    "cake": "food",
-    "ice cream": "food",
-    "ball": "toy",
-    "robot": "toy",
-    "teddy bear": "toy",
-    "flower": "plant",
-    "cactus": "plant",
-    "house": "building",
-    "lighthouse": "building",
-    "Mia": "friend",
-    "Leo": "friend",
-    "Biscuit": "pet",
-    "Luna": "pet",
+from photoworld import load_table
+from showtell.dialogue import Origin, Photo
+
+_KINDS: dict[str, tuple[str, ...]] = {
+    "animal": ("dog", "cat", "duck", "rabbit"),
+    "vehicle": ("car", "bus", "boat"),
+    "food": ("cake", "ice cream"),
+    "toy": ("ball", "robot", "teddy bear"),
+    "plant": ("flower", "cactus"),
+    "building": ("house", "lighthouse"),
+    "friend": ("Mia", "Leo"),
+    "pet": ("Biscuit", "Luna"),
 }
-PLURALS = {"bus": "buses", "ice cream": "ice creams", "cactus": "cactuses"}
+SUBJECTS = {subject: kind for kind, subjects in _KINDS.items() for subject in subjects}
 LOOKS: dict[str, str] = {  # the fixed colour of the named ones (what they wear or are)
     "Mia": "red",  # red jacket
     "Leo": "blue",  # blue jacket
@@ -110,13 +102,14 @@ class Scene:
 
 def split_of(seed: int) -> str:
     """``train``, ``dev``, ``test`` or ``independent``."""
-    if seed in TRAIN_SEEDS:
-        return "train"
-    if seed in DEV_SEEDS:
-        return "dev"
     if seed >= INDEPENDENT_SEEDS_FROM:
         return "independent"
-    return "test"
+    return "train" if seed in TRAIN_SEEDS else "dev" if seed in DEV_SEEDS else "test"
+
+
+def may_use_kept(seed: int) -> bool:
+    """Whether the dialogue of a seed may use templates that are kept for test."""
+    return split_of(seed) in ("test", "independent")
 
 
 def is_novel(subject: str, colour: str, place: str) -> bool:
@@ -169,38 +162,9 @@ def sample_scene(
 
 # ------------------------------------------------------------------------------------- captions
 
-_PLACE_PHRASES = {
-    "beach": ("at the beach", "on the beach"),
-    "park": ("in the park", "at the park"),
-    "mountains": ("in the mountains", "up in the mountains"),
-    "desert": ("in the desert", "out in the desert"),
-    "city": ("in the city", "downtown in the city"),
-    "farm": ("on the farm", "at the farm"),
-    "kitchen": ("in the kitchen", "in a kitchen"),
-    "bedroom": ("in the bedroom", "in a bedroom"),
-}
-_TIME_PHRASES = {
-    "day": ("during the day", "in daylight"),
-    "sunset": ("at sunset", "at dusk"),
-    "night": ("at night", "by night"),
-}
-_WEATHER_PHRASES = {
-    "clear": ("clear sky", "in clear weather"),
-    "cloudy": ("cloudy sky", "in cloudy weather"),
-    "rainy": ("in the rain", "rainy weather"),
-    "snowy": ("in the snow", "snowy weather"),
-}
 
-
-def noun_phrase(subject: str, count: str, colour: str | None) -> str:
-    """``two red dogs``, ``a dog``, ``Mia``."""
-    if subject in LOOKS:
-        return subject
-    noun = subject if count == "one" else PLURALS.get(subject, subject + "s")
-    words = [colour, noun] if colour else [noun]
-    if count == "one":
-        return ("an " if words[0][0] in "aeiou" else "a ") + " ".join(words)
-    return f"{count} {' '.join(words)}"
+def plural(noun: str) -> str:
+    return str(load_table("phrases")["plurals"].get(noun, noun + "s"))
 
 
 def write_caption(
@@ -212,16 +176,20 @@ def write_caption(
     for certain. Colour is a statement only where the look is not fixed by a name.
     """
     always = set(always)
+    stated = ["subject", "count"]
 
     def says(name: str, chance: float) -> bool:
         return rng.random() < chance or name in always
 
-    stated = ["subject", "count"]
-    colour = None
-    if scene.subject not in LOOKS and says("colour", 0.9):
-        colour = scene.colour
-        stated.append("colour")
-    parts = [noun_phrase(scene.subject, scene.count, colour)]
+    if scene.subject in LOOKS:
+        parts = [scene.subject]
+    else:
+        parts = [scene.subject if scene.count == "one" else plural(scene.subject)]
+        if says("colour", 0.9):
+            parts.insert(0, scene.colour)
+            stated.append("colour")
+        number = ("an" if parts[0][0] in "aeiou" else "a") if scene.count == "one" else scene.count
+        parts.insert(0, number)
     if scene.relation != "alone" and (says("relation", 0.93) or "anchor" in always):
         parts.append(f"{scene.relation} a {scene.anchor}")
         stated += ["relation", "anchor"]
@@ -229,15 +197,27 @@ def write_caption(
         parts.append("alone")
         stated += ["relation", "anchor"]
     tail = []
-    if says("place", 0.8):
-        tail.append(rng.choice(_PLACE_PHRASES[scene.place]))
-        stated.append("place")
-    if says("time", 0.7):
-        tail.append(rng.choice(_TIME_PHRASES[scene.time]))
-        stated.append("time")
-    if says("weather", 0.7):
-        tail.append(rng.choice(_WEATHER_PHRASES[scene.weather]))
-        stated.append("weather")
+    for name, chance in (("place", 0.8), ("time", 0.7), ("weather", 0.7)):
+        if says(name, chance):
+            tail.append(rng.choice(load_table("phrases")["caption"][name][getattr(scene, name)]))
+            stated.append(name)
     if rng.random() < 0.25:
         rng.shuffle(tail)
     return ", ".join([" ".join(parts + tail[:1]), *tail[1:]]), tuple(stated)
+
+
+def photo_of(
+    scene: Scene,
+    rng: random.Random,
+    *,
+    id: str,
+    determined: Iterable[str] = (),
+    origin: Origin = "user",
+    **labels: Any,
+) -> Photo:
+    """The photo of a scene; its caption states what is ``determined`` (by what is said of it)."""
+    caption, stated = write_caption(scene, rng, always=determined)
+    labels = {"scene": scene.as_dict(), "stated": list(stated), **labels}
+    return Photo(
+        id=id, caption=caption, origin=origin, labels=labels | {"determined": list(determined)}
+    )

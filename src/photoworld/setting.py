@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from photoworld.facts import Phrase, describe
 from photoworld.scenes import ATTRIBUTES, Scene, sample_scene
-from photoworld.templates import word
-from showtell.dialogue import Photo, Speaker
+from photoworld.words import word
+from showtell.dialogue import AGENT, USER, Photo, Speaker
 
 READY = 0.68  # asked for, accepted, or its condition has come true
 FITTING = 0.45  # something vivid, a camera at hand, an excited listener
@@ -17,6 +18,10 @@ IDLE = 0.02  # there is something to show, but nobody asked
 NONE = 0.0  # nothing to show, refused, or still waiting for a condition
 
 CIRCUMSTANCES = ("place", "time", "weather")
+
+
+def due(ready: bool) -> float:
+    return READY if ready else NONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,22 @@ class Move:
     about: Photo | None = None
     settles: frozenset[str] = frozenset()
 
+
+def _move(
+    speaker: Speaker,
+    *acts: str,
+    level: float | None = None,
+    about: Photo | None = None,
+    settles: frozenset[str] = frozenset(),
+    **values: Phrase,
+) -> Move:
+    return Move(
+        speaker=speaker, acts=acts, level=level, values=values, about=about, settles=settles
+    )
+
+
+user = partial(_move, USER)  # user("ask_plain", level=READY, obj=...): acts and the values of slots
+agent = partial(_move, AGENT)
 
 Moves = Iterator[Move]
 
@@ -70,8 +91,7 @@ class Setting:
     def other(self, attribute: str) -> Scene:
         """The scene with another value of one attribute: for what is not the case."""
         values = [v for v in ATTRIBUTES[attribute] if v != getattr(self.scene, attribute)]
-        changed = {**self.scene.as_dict(), attribute: self.rng.choice(values)}
-        return Scene.from_dict(changed)
+        return replace(self.scene, **{attribute: self.rng.choice(values)})
 
     def untold(self) -> list[str]:
         return [name for name in CIRCUMSTANCES if name not in self.told]

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from photoworld.pen import RGB, WHITE, Shape, load_drawings, mix, read_shapes
+from photoworld import load_table
+from photoworld.pen import RGB, WHITE, Shape, mix, read_shapes
 
 COLOUR_RGB: dict[str, RGB] = {
     "red": (216, 34, 40),
@@ -27,7 +28,7 @@ CREAM: RGB = (255, 240, 214)
 @cache
 def sprite_of(subject: str, colour: str) -> list[Shape]:
     """The shapes of a subject in a colour of ``COLOUR_RGB``."""
-    sprite, rgb = load_drawings()["sprites"][subject], COLOUR_RGB[colour]
+    sprite, rgb = load_table("drawings")["sprites"][subject], COLOUR_RGB[colour]
     made = {"colour": rgb, "dark": mix(rgb, (50, 30, 50), 0.25), "pale": mix(rgb, CREAM, 0.75)}
     made["light"] = mix(rgb, WHITE, 0.5)
     made["lightest"] = mix(made["light"], WHITE, 0.5)
@@ -38,7 +39,7 @@ def sprite_of(subject: str, colour: str) -> list[Shape]:
         if isinstance(value, dict):  # it follows from the subject's colour
             value = value.get(colour, value["else"])
         return (
-            made.get(value) or tuple(load_drawings()["paints"][value])
+            made.get(value) or tuple(load_table("drawings")["paints"][value])
             if isinstance(value, str)
             else tuple(value)
         )
@@ -48,7 +49,7 @@ def sprite_of(subject: str, colour: str) -> list[Shape]:
 
 def _rows(subject: str) -> Iterator[Sequence[Any]]:
     """The shapes of a sprite; where it is like another, those of the other."""
-    for row in load_drawings()["sprites"][subject]["shapes"]:
+    for row in load_table("drawings")["sprites"][subject]["shapes"]:
         if row[0] == "like":
             yield from _rows(row[1])
         else:
@@ -57,4 +58,4 @@ def _rows(subject: str) -> Iterator[Sequence[Any]]:
 
 def width_of(subject: str) -> float:
     """Of those that are wider than high, their width in heights; of the others 1."""
-    return float(load_drawings()["sprites"][subject].get("wide", 1.0))
+    return float(load_table("drawings")["sprites"][subject].get("wide", 1.0))

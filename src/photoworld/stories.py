@@ -36,11 +36,11 @@ from photoworld.scenes import (
     WEATHERS,
     Scene,
     is_novel,
+    photo_of,
     sample_scene,
     split_of,
-    write_caption,
 )
-from photoworld.templates import lower_case, sentence_case, word
+from photoworld.words import draw_casing, word
 from showtell.dialogue import AGENT, Dialogue, Photo, Turn
 
 STEPS = 5
@@ -104,20 +104,21 @@ def world_story(seed: int) -> Dialogue:
     roles = _draw_roles(rng)
     threads = {unit: _thread(unit, role, first, rng) for unit, role in roles.items()}
     introduction = _introduction(first, rng)
-    casing = sentence_case if rng.random() < 0.3 else lower_case
+    casing = draw_casing(rng)
     scenes = [_scene_at(step, first, threads, seed=rng.randrange(2**31)) for step in range(STEPS)]
     turns = []
     for step, scene in enumerate(scenes):
-        opening = (
-            introduction if step == 0 else (rng.choice(_OPENINGS[step == STEPS - 1]), frozenset())
-        )
+        begins = "story_last" if step == STEPS - 1 else "story_next"
+        opening = word(begins, scene, rng=rng) if step else introduction
         said = [opening, *_told(step, scene, threads, rng)]
         plans = _plans(step, scenes[-1], threads, rng)
         news = word("news", scene, rng=rng)[0]
         text = ". ".join([*(words for words, _ in (*said, *plans)), news])
         labels = {"named": _values(scene, said), "planned": _values(scenes[-1], plans)}
         sources = _sources(step, scene, threads, introduced=introduction[1])
-        photo = _photo(f"story-{seed}-{step}", scene, sources, rng)
+        settled = [attribute for attribute, found in sources.items() if found]
+        name = f"story-{seed}-{step}"
+        photo = photo_of(scene, rng, id=name, determined=settled, sources=sources)
         turns.append(Turn(speaker=AGENT, elements=(casing(text), photo), labels=labels))
     return Dialogue(
         id=f"story-{seed}",
@@ -210,40 +211,20 @@ def _sources(
     return {name: found[name] for name in ATTRIBUTES if name in found}
 
 
-def _photo(name: str, scene: Scene, sources: dict[str, list[str]], rng: random.Random) -> Photo:
-    determined = [attribute for attribute, found in sources.items() if found]
-    caption, stated = write_caption(scene, rng, always=determined)
-    labels = {
-        "scene": scene.as_dict(),
-        "stated": list(stated),
-        "sources": sources,
-        "determined": determined,
-    }
-    return Photo(id=name, caption=caption, labels=labels)
-
-
 # --------------------------------------------------------------------------------- the words
-
-_STARTS = ("i'm out with {}", "look, {}", "today i met {}")
-_UNNAMED = ("look at this", "look who is here", "a new story")
-_OPENINGS = {  # whether it is the last step
-    False: ("then", "next one", "one more", "a minute later", "and then"),
-    True: ("the last photo", "and the last photo", "now the last photo"),
-}
-_PLANS = ("the last photo has to be {}", "i want the last photo {}", "my plan: the last photo {}")
 
 
 def _introduction(scene: Scene, rng: random.Random) -> Phrase:
     """The first words: of whom the story is, or nothing of that."""
     if rng.random() < 0.4:
-        return rng.choice(_UNNAMED), frozenset()
+        return word("story_unnamed", scene, rng=rng)
     if scene.subject in LOOKS:
-        words, named = known_things(scene, rng)
+        whom = known_things(scene, rng)
     else:
         # one thing by a bare noun would say its count
         count = scene.count == "one" or rng.random() < 0.5
-        words, named = things(scene, rng, colour=rng.random() < 0.3, count=count)
-    return rng.choice(_STARTS).format(words), named
+        whom = things(scene, rng, colour=rng.random() < 0.3, count=count)
+    return word("story_start", scene, rng=rng, whom=whom)
 
 
 def _told(
@@ -266,8 +247,8 @@ def _plans(
     found = []
     for unit, thread in threads.items():
         if step == thread.planned_at:
-            words, named = _phrase(unit, last, rng, whole=False)
-            found.append((rng.choice(_PLANS).format(words), named))
+            plan = _phrase(unit, last, rng, whole=False)
+            found.append(word("story_plan", last, rng=rng, plan_of=plan))
     return found
 
 

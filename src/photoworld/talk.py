@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from photoworld import load_table
 from photoworld.episodes import (
     EPISODES,
     Episode,
+    after_share,
     arrival,
     bet,
     code,
@@ -23,68 +25,22 @@ from photoworld.episodes import (
     refusal,
     report,
     small_talk,
+    user_photo,
     vivid,
 )
-from photoworld.facts import Phrase, named_attributes
-from photoworld.looking import after_share, user_photo
-from photoworld.scenes import ATTRIBUTES, LOOKS, Scene, split_of, write_caption
-from photoworld.setting import FITTING, IDLE, NONE, READY, Move, Moves, Setting
-from photoworld.templates import Written, heard, lower_case, sentence_case, write
+from photoworld.facts import Phrase
+from photoworld.scenes import ATTRIBUTES, LOOKS, Scene, may_use_kept, photo_of, split_of
+from photoworld.setting import NONE, Move, Moves, Setting, agent, user
+from photoworld.words import Written, draw_casing, heard, write
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Speaker, Turn
-
-__all__ = [
-    "FITTING",
-    "IDLE",
-    "NEGATED",
-    "NONE",
-    "OPENINGS",
-    "READY",
-    "STARTERS",
-    "named_attributes",
-    "world_dialogue",
-    "world_exercise",
-    "world_dialogues",
-]
 
 MAX_TURNS = 14
 MAX_PHOTOS = 2
 
 # Openings for a live conversation, and each with its request negated.
-OPENINGS: tuple[str, ...] = (
-    "hi! can you show me the two red dogs under the bridge at sunset?",
-    "hey, please send me a pic of Mia on the bridge in the rain",
-    "don't tell me about Luna, just send me a photo of her under the table in the kitchen",
-    "hello! i'd love to see three yellow ducks beside the table at the beach",
-    "hey there, let me see a blue boat all alone at night",
-    "i want to see Biscuit on the table in the bedroom",
-    "hi! snap a pic of the pink cactus next to the bridge in the desert",
-    "could you send me a picture of two pink cakes on the table in the park?",
-    "hey! i have to see Leo all alone in the mountains in the snow",
-    "yo, can you share a picture of three white rabbits under the bridge at night?",
-    "hi there, do you have a photo of the orange bus beside the bridge in the city?",
-    "please show me a purple robot on the table on the farm at sunset",
-)
-NEGATED: tuple[str, ...] = (
-    "hi! don't show me the two red dogs under the bridge at sunset, just tell me about them",
-    "hey, please don't send me a pic of Mia on the bridge in the rain. i'm at work",
-    "don't send me a photo of Luna under the table in the kitchen, just tell me about her",
-    "hello! i don't want to see three yellow ducks beside the table at the beach, "
-    "i want to hear about them",
-    "hey there, you don't have to show me a blue boat all alone at night, just describe it",
-    "i don't want to see Biscuit on the table in the bedroom, i want to hear about him",
-    "hi! no need to snap a pic of the pink cactus next to the bridge in the desert, tell me more",
-    "tell me about two pink cakes on the table in the park, you don't have to send a picture",
-    "hey! please don't show me Leo all alone in the mountains in the snow. my boss is watching",
-    "yo, don't share a picture of three white rabbits under the bridge at night, just describe "
-    "them",
-    "hi there, no photos of the orange bus beside the bridge in the city please, i'm in a meeting",
-    "please don't show me a purple robot on the table on the farm at sunset. my phone is full",
-)
-STARTERS: tuple[str, ...] = (
-    "hi! what are you up to?",
-    "hey, can you show me Luna under the table?",
-    "look at this",
-)
+OPENINGS: tuple[str, ...] = tuple(load_table("phrases")["openings"])
+NEGATED: tuple[str, ...] = tuple(load_table("phrases")["negated"])
+STARTERS: tuple[str, ...] = tuple(load_table("phrases")["starters"])
 
 
 class _Conversation:
@@ -92,16 +48,18 @@ class _Conversation:
 
     def __init__(self, seed: int, *, novel: bool) -> None:
         self.setting = Setting(seed, novel=novel)
-        self.with_kept = split_of(seed) in ("test", "independent")
+        self.with_kept = may_use_kept(seed)
         self.turns: list[Turn] = []
         self.level = NONE
         self.heard: Written | None = None  # the last text
         rng = self.setting.rng
         self.limit = rng.choices(range(6, MAX_TURNS + 1), (2, 3, 4, 6, 10, 13, 16, 17, 17))[0]
-        self.casing = {
-            speaker: sentence_case if rng.random() < 0.3 else lower_case
-            for speaker in (USER, AGENT)
-        }
+        self.casing = {speaker: draw_casing(rng) for speaker in (USER, AGENT)}
+
+    def dialogue(self, name: str) -> Dialogue:
+        seed, novel = self.setting.seed, self.setting.novel
+        labels = {"seed": seed, "novel": novel, "split": split_of(seed)}
+        return Dialogue(id=name, turns=tuple(self.turns), labels=labels)
 
     @property
     def room(self) -> int:
@@ -131,13 +89,8 @@ class _Conversation:
             for name in ATTRIBUTES
             if name in setting.settled and not (name == "colour" and scene.subject in LOOKS)
         ]
-        caption, stated = write_caption(scene, setting.rng, always=determined)
-        photo = Photo(
-            id=f"world-{setting.seed}-{setting.photos}",
-            caption=caption,
-            origin="painted",
-            labels={"scene": scene.as_dict(), "stated": list(stated), "determined": determined},
-        )
+        name = f"world-{setting.seed}-{setting.photos}"
+        photo = photo_of(scene, setting.rng, id=name, determined=determined, origin="painted")
         labels = {"p_share": p_share, "template": [], "unseen": False}
         self.turns.append(Turn(speaker=AGENT, elements=(photo,), labels=labels))
         setting.photos += 1
@@ -186,15 +139,15 @@ class _Conversation:
         """See that the given speaker may speak: the other one says something where needed."""
         if self.room > 0 and self.turns and self.turns[-1].speaker == speaker:
             if speaker == AGENT:
-                self.play(iter([Move(speaker=USER, acts=("u_chat",))]))
+                self.play(iter([user("u_chat")]))
             elif not self.setting.told and self.setting.chance(0.5):
                 self.play(iter([report(self.setting)]))
             else:
-                self.play(iter([Move(speaker=AGENT, acts=("a_chat",))]))
+                self.play(iter([agent("a_chat")]))
 
-    def tell_episode(self, episode: Episode, begins: Speaker) -> None:
+    def tell(self, episode: Episode) -> None:
         """Play an episode about a fresh scene."""
-        self.turn_to(begins)
+        self.turn_to(EPISODES[episode][0] if episode in EPISODES else USER)
         if self.turns and self.setting.photos:
             self.setting.begin(self.setting.next_scene())
         assert self.level == NONE or self.room <= 0  # else a photo is still due
@@ -232,19 +185,14 @@ def world_dialogue(seed: int, *, novel: bool = False) -> Dialogue:
         elif setting.photos < MAX_PHOTOS and talk.room >= 3:
             if setting.refused and episode is not vivid:
                 episode = small_talk
-            begins = EPISODES[episode][0] if episode in EPISODES else USER
-            talk.tell_episode(episode, begins)
+            talk.tell(episode)
     while talk.room > 2 and rng.random() < 0.55 or len(talk.turns) < 4:
         talk.turn_to(USER)
         talk.play(small_talk(setting))
     if rng.random() < 0.4:
         talk.turn_to(USER)
         talk.play(goodbye(setting))
-    return Dialogue(
-        id=f"world-{seed}{'-novel' if novel else ''}",
-        turns=tuple(talk.turns),
-        labels={"seed": seed, "novel": novel, "split": split_of(seed)},
-    )
+    return talk.dialogue(f"world-{seed}{'-novel' if novel else ''}")
 
 
 def world_dialogues(seeds: Iterable[int], *, novel: bool = False) -> Iterator[Dialogue]:
@@ -267,8 +215,4 @@ def world_exercise(seed: int) -> Dialogue:
     rng = talk.setting.rng
     talk.limit = rng.randint(5, 9)
     talk.play(rng.choices(list(EXERCISES), list(EXERCISES.values()))[0](talk.setting))
-    return Dialogue(
-        id=f"exercise-{seed}",
-        turns=tuple(talk.turns),
-        labels={"seed": seed, "novel": False, "split": split_of(seed)},
-    )
+    return talk.dialogue(f"exercise-{seed}")

@@ -17,7 +17,8 @@ from PIL import Image
 
 from photoworld.oracle import NUM_FEATURES, AttributeReader
 from photoworld.scenes import DEV_SEEDS
-from photoworld.talk import named_attributes, world_dialogue
+from photoworld.facts import named_attributes
+from photoworld.talk import world_dialogue
 from showtell.batch import to_image
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.evaluation.world_photos import (
