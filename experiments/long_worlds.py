@@ -30,8 +30,8 @@ from photo_rows import (
     test_seeds,
 )
 
-from photoworld.long import long_dialogue
 from photoworld.facts import named_attributes
+from photoworld.long import long_dialogue
 from showtell.agent.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Instruments

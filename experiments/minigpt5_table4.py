@@ -46,8 +46,8 @@ from photo_rows import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from photoworld.stories import STEPS, world_story
 from photoworld.facts import named_attributes
+from photoworld.stories import STEPS, world_story
 from showtell.agent.exits import exit_code_of
 from showtell.batch import to_image
 from showtell.data.photos import save_photo

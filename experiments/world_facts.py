@@ -18,10 +18,11 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from photoworld.scenes import ATTRIBUTES, LOOKS, Scene, split_of
+from photoworld import load_table
 from photoworld.facts import named_attributes
-from photoworld.talk import world_dialogues
-from photoworld.words import load_grammar
+from photoworld.scenes import ATTRIBUTES, LOOKS, Scene, split_of
+from photoworld.talk import world_dialogue
+from photoworld.words import templates_of
 from showtell.dialogue import AGENT, USER, Dialogue, Turn
 
 
@@ -249,9 +250,9 @@ def main() -> None:
     for name, start in starts.items():
         seeds = range(start + args.offset, start + args.offset + sizes[name])
         assert {split_of(seed) for seed in seeds} == {name}
-        sets[name] = list(world_dialogues(seeds))
+        sets[name] = list(map(world_dialogue, seeds))
     found = {name: positions(dialogues) for name, dialogues in sets.items()}
-    templates = list(load_grammar().templates())
+    templates = [one for act in load_table("talk")["acts"] for one in templates_of(act)]
     report = {
         "templates": {"all": len(templates), "kept_for_test": sum(t.kept for t in templates)},
         "moment": moment(found["train"], found["dev"], found["test"], quick=args.quick),

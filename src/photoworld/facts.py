@@ -68,11 +68,14 @@ def describe(scene: Scene, rng: random.Random, wanted: Collection[str], *, known
     return " ".join(p[0] for p in phrases), frozenset().union(*(p[1] for p in phrases))
 
 
-_TOLD = {"place": "place", "time": "time", "weather": "weather", "t_is": "time", "w_is": "weather"}
+_SLOTS = {  # which the scene fills, and the attribute that their words state
+    **{"place": "place", "time": "time", "weather": "weather", "t_is": "time", "w_is": "weather"},
+    **{"the_place": "place", "colour": "colour", "cnt": "count", "it": "", "be": "", "was": ""},
+}
 
 
 def _told(slot: str, scene: Scene, rng: random.Random) -> Phrase:
-    name = _TOLD[slot]
+    name = _SLOTS[slot]
     words = load_table("phrases")["talk"][slot][getattr(scene, name)]
     return rng.choice(words), frozenset({name})
 
@@ -81,21 +84,20 @@ def scene_phrase(slot: str, scene: Scene, rng: random.Random) -> Phrase | None:
     """Words for a slot that the scene fills, and the attributes that they state; else None."""
     if slot == "np_rel":
         return describe(scene, rng, ("relation",) if rng.random() < 0.85 else (), known=False)
-    if slot in _TOLD:
-        return _told(slot, scene, rng)
-    one = scene.count == "one"
-    words: dict[str, tuple[str, str]] = {  # and the attribute that they state, if any
-        "the_place": (f"the {scene.place}", "place"),
-        "colour": (scene.colour, "colour"),
-        "cnt": ("just one" if one else scene.count, "count"),
-        "it": (load_table("phrases")["pronouns"].get(scene.subject, "it" if one else "them"), ""),
-        "be": ("is" if one else "are", ""),
-        "was": ("was" if one else "were", ""),
-    }
-    if slot not in words:
+    if slot not in _SLOTS:
         return None
-    text, named = words[slot]
-    return text, frozenset({named} if named else ())
+    if slot in load_table("phrases")["talk"]:
+        return _told(slot, scene, rng)
+    one, named = scene.count == "one", _SLOTS[slot]
+    words = {
+        "the_place": f"the {scene.place}",
+        "colour": scene.colour,
+        "cnt": "just one" if one else scene.count,
+        "it": load_table("phrases")["pronouns"].get(scene.subject, "it" if one else "them"),
+        "be": "is" if one else "are",
+        "was": "was" if one else "were",
+    }
+    return words[slot], frozenset({named} if named else ())
 
 
 def action_list(scene: Scene) -> str:

@@ -72,7 +72,7 @@ def long_dialogue(seed: int) -> Dialogue:
     def chat(speaker: Speaker, act: str) -> None:
         # small talk says nothing of a scene
         written = write((act,), facts[0].scene, rng=rng, with_kept=may_use_kept(seed))
-        say(speaker, written.text)
+        say(speaker, str(written))
 
     told = {fact.told: fact for fact in facts}
     asked = {fact.asked: fact for fact in facts}

@@ -67,9 +67,9 @@ def _round(what: str, scene: Scene, rng: random.Random, *, with_kept: bool) -> l
     else:
         question, told = _ASKED[what]
         seen = {"seen": things(scene, rng, colour=False, count=False)}
-        asked = write((question,), scene, rng=rng, with_kept=with_kept).text
+        asked = str(write((question,), scene, rng=rng, with_kept=with_kept))
         written = write((told,), scene, rng=rng, with_kept=with_kept, values=seen)
-        answer, named = written.text, written.named
+        answer, named = str(written), frozenset(written.named)
     labels = {"named": {name: getattr(scene, name) for name in sorted(named)}}
     return [
         Turn(speaker=USER, elements=(asked,), labels={"named": {}}),

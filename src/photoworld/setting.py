@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from photoworld.facts import Phrase, describe
 from photoworld.scenes import ATTRIBUTES, Scene, sample_scene
@@ -42,22 +43,13 @@ class Move:
     settles: frozenset[str] = frozenset()
 
 
-def _move(
-    speaker: Speaker,
-    *acts: str,
-    level: float | None = None,
-    about: Photo | None = None,
-    settles: frozenset[str] = frozenset(),
-    **values: Phrase,
-) -> Move:
-    return Move(
-        speaker=speaker, acts=acts, level=level, values=values, about=about, settles=settles
-    )
+def _move(speaker: Speaker, *acts: str, **given: Any) -> Move:
+    """``given``: fields of the move, and words for slots of its acts by their names."""
+    fields = {name: given.pop(name) for name in ("level", "about", "settles") if name in given}
+    return Move(speaker=speaker, acts=acts, values=given, **fields)
 
 
-user = partial(_move, USER)  # user("ask_plain", level=READY, obj=...): acts and the values of slots
-agent = partial(_move, AGENT)
-
+user, agent = partial(_move, USER), partial(_move, AGENT)
 Moves = Iterator[Move]
 
 
@@ -91,7 +83,8 @@ class Setting:
     def other(self, attribute: str) -> Scene:
         """The scene with another value of one attribute: for what is not the case."""
         values = [v for v in ATTRIBUTES[attribute] if v != getattr(self.scene, attribute)]
-        return replace(self.scene, **{attribute: self.rng.choice(values)})
+        changed: dict[str, Any] = {attribute: self.rng.choice(values)}
+        return replace(self.scene, **changed)
 
     def untold(self) -> list[str]:
         return [name for name in CIRCUMSTANCES if name not in self.told]

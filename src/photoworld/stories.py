@@ -22,8 +22,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from photoworld.facts import Phrase, known_things, things, where_to
 from photoworld.scenes import (
@@ -109,12 +109,20 @@ def world_story(seed: int) -> Dialogue:
     turns = []
     for step, scene in enumerate(scenes):
         begins = "story_last" if step == STEPS - 1 else "story_next"
-        opening = word(begins, scene, rng=rng) if step else introduction
-        said = [opening, *_told(step, scene, threads, rng)]
-        plans = _plans(step, scenes[-1], threads, rng)
+        said = [word(begins, scene, rng=rng) if step else introduction]
+        told = [unit for unit, thread in threads.items() if step in thread.said]
+        clauses = [_clause(unit, scene, rng, now=step > 0) for unit in told]
+        rng.shuffle(clauses)
+        said += clauses
+        last = scenes[-1]
+        plans = [
+            word("story_plan", last, rng=rng, plan_of=_value(unit, last, rng))
+            for unit, thread in threads.items()
+            if step == thread.planned_at
+        ]
         news = word("news", scene, rng=rng)[0]
         text = ". ".join([*(words for words, _ in (*said, *plans)), news])
-        labels = {"named": _values(scene, said), "planned": _values(scenes[-1], plans)}
+        labels = {"named": _named(scene, said), "planned": _named(last, plans)}
         sources = _sources(step, scene, threads, introduced=introduction[1])
         settled = [attribute for attribute, found in sources.items() if found]
         name = f"story-{seed}-{step}"
@@ -154,28 +162,19 @@ def _draw_roles(rng: random.Random) -> dict[str, Role]:
 def _thread(unit: str, role: Role, first: Scene, rng: random.Random) -> _Thread:
     before: _Value = tuple(getattr(first, name) for name in UNITS[unit])
     after = rng.choice([value for value in _options(unit, first) if value != before])
-    said: set[int] = set()
-    planned_at = None
-    change = STEPS - 1
-    if role == "told":
-        said.add(0)
-    elif role == "moved":
-        change = rng.randrange(1, STEPS - 1)
-        said.add(change)
-    elif role == "turned":
-        said.add(change)
-    elif role == "planned":
-        planned_at = rng.randrange(STEPS - 1)
+    change = rng.randrange(1, STEPS - 1) if role == "moved" else STEPS - 1
+    planned_at = rng.randrange(STEPS - 1) if role == "planned" else None
+    said = {"told": {0}, "moved": {change}, "turned": {change}}.get(role, set())
     if role in ("moved", "turned", "planned") and rng.random() < 0.3:
-        said.add(0)
-    values = (before,) * change + (after,) * (STEPS - change)
+        said = said | {0}
+    values = [before] * change + [after] * (STEPS - change)
     if role in ("told", "seen"):
-        values = (before,) * STEPS
+        values = [before] * STEPS
     elif role == "open":
-        values = (before,)
+        values = [before]
         while len(values) < STEPS:
-            values += (rng.choice([v for v in _options(unit, first) if v != values[-1]]),)
-    return _Thread(values=values, said=frozenset(said), planned_at=planned_at)
+            values.append(rng.choice([v for v in _options(unit, first) if v != values[-1]]))
+    return _Thread(values=tuple(values), said=frozenset(said), planned_at=planned_at)
 
 
 def _options(unit: str, scene: Scene) -> list[_Value]:
@@ -188,12 +187,10 @@ def _options(unit: str, scene: Scene) -> list[_Value]:
 
 
 def _scene_at(step: int, first: Scene, threads: Mapping[str, _Thread], *, seed: int) -> Scene:
-    changed = {
-        name: value
-        for unit, thread in threads.items()
-        for name, value in zip(UNITS[unit], thread.values[step], strict=True)
-    }
-    return Scene.from_dict({**first.as_dict(), **changed, "seed": seed})
+    changed: dict[str, Any] = {"seed": seed}
+    for unit, thread in threads.items():
+        changed |= zip(UNITS[unit], thread.values[step], strict=True)
+    return replace(first, **changed)
 
 
 def _sources(
@@ -227,42 +224,19 @@ def _introduction(scene: Scene, rng: random.Random) -> Phrase:
     return word("story_start", scene, rng=rng, whom=whom)
 
 
-def _told(
-    step: int, scene: Scene, threads: Mapping[str, _Thread], rng: random.Random
-) -> list[Phrase]:
-    """What the text of a step says of its own photo."""
-    found = []
-    for unit, thread in threads.items():
-        if step in thread.said:
-            words, named = _phrase(unit, scene, rng, whole=True)
-            found.append((f"now {words}" if step and unit != "spot" else words, named))
-    rng.shuffle(found)
-    return found
+def _value(unit: str, scene: Scene, rng: random.Random) -> Phrase:
+    return where_to(scene, rng) if unit == "spot" else word(unit, scene, rng=rng)
 
 
-def _plans(
-    step: int, last: Scene, threads: Mapping[str, _Thread], rng: random.Random
-) -> list[Phrase]:
-    """What the text of a step says of the last photo."""
-    found = []
-    for unit, thread in threads.items():
-        if step == thread.planned_at:
-            plan = _phrase(unit, last, rng, whole=False)
-            found.append(word("story_plan", last, rng=rng, plan_of=plan))
-    return found
+def _clause(unit: str, scene: Scene, rng: random.Random, *, now: bool) -> Phrase:
+    """The value of a unit as a clause of its own; ``now``: it is not the first of the story."""
+    if unit in ("time", "weather"):
+        words, named = word({"time": "t_is", "weather": "w_is"}[unit], scene, rng=rng)
+    else:
+        words, named = _value(unit, scene, rng)
+        words = f"look, {words}" if unit == "spot" else f"i'm {words}"
+    return (f"now {words}" if now and unit != "spot" else words), named
 
 
-def _phrase(unit: str, scene: Scene, rng: random.Random, *, whole: bool) -> Phrase:
-    """The value of a unit in words, as a clause of its own where ``whole``."""
-    if unit == "spot":
-        words, named = where_to(scene, rng)
-        return (f"look, {words}" if whole else words), named
-    if unit == "place":
-        words, named = word("place", scene, rng=rng)
-        return (f"i'm {words}" if whole else words), named
-    slot = {"time": "t_is", "weather": "w_is"}[unit] if whole else unit
-    return word(slot, scene, rng=rng)
-
-
-def _values(scene: Scene, phrases: Sequence[Phrase]) -> dict[str, str]:
+def _named(scene: Scene, phrases: Sequence[Phrase]) -> dict[str, str]:
     return {name: getattr(scene, name) for _, named in phrases for name in sorted(named)}

@@ -7,32 +7,16 @@ turn of the agent. Everything follows from an integer seed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from photoworld import load_table
-from photoworld.episodes import (
-    EPISODES,
-    Episode,
-    after_share,
-    arrival,
-    bet,
-    code,
-    condition,
-    direct,
-    goodbye,
-    photo_talk,
-    refusal,
-    report,
-    small_talk,
-    user_photo,
-    vivid,
-)
+from photoworld import episodes, load_table
+from photoworld.episodes import EPISODES, EXERCISES, Episode
 from photoworld.facts import Phrase
 from photoworld.scenes import ATTRIBUTES, LOOKS, Scene, may_use_kept, photo_of, split_of
-from photoworld.setting import NONE, Move, Moves, Setting, agent, user
-from photoworld.words import Written, draw_casing, heard, write
-from showtell.dialogue import AGENT, USER, Dialogue, Photo, Speaker, Turn
+from photoworld.setting import NONE, Move, Setting, agent, user
+from photoworld.words import Text, draw_casing, heard, write
+from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Speaker, Turn
 
 MAX_TURNS = 14
 MAX_PHOTOS = 2
@@ -51,7 +35,7 @@ class _Conversation:
         self.with_kept = may_use_kept(seed)
         self.turns: list[Turn] = []
         self.level = NONE
-        self.heard: Written | None = None  # the last text
+        self.heard: Text | None = None  # the last text
         rng = self.setting.rng
         self.limit = rng.choices(range(6, MAX_TURNS + 1), (2, 3, 4, 6, 10, 13, 16, 17, 17))[0]
         self.casing = {speaker: draw_casing(rng) for speaker in (USER, AGENT)}
@@ -65,61 +49,55 @@ class _Conversation:
     def room(self) -> int:
         return self.limit - len(self.turns)
 
-    def play(self, moves: Moves) -> None:
+    def play(self, moves: Iterable[Move]) -> None:
         """Print the moves until they end, the room does, or a photo takes their place."""
         for move in moves:
             if self.room <= 0:
                 return
-            p_share = self.p_share()
+            p_share = self.level if self.setting.photos < MAX_PHOTOS else NONE
             if move.speaker == AGENT and self.setting.rng.random() < p_share:
                 photo = self.share(p_share)
-                self.play(after_share(self.setting, photo))
+                self.play(episodes.after_share(self.setting, photo))
                 return
             self.say(move, p_share)
 
-    def p_share(self) -> float:
-        return self.level if self.setting.photos < MAX_PHOTOS else NONE
+    def add(self, speaker: Speaker, element: Element, labels: Mapping[str, Any]) -> None:
+        self.turns.append(Turn(speaker=speaker, elements=(element,), labels=labels))
+        self.setting.photos += isinstance(element, Photo)
 
     def share(self, p_share: float) -> Photo:
         """The agent shares a photo of the scene at hand instead of saying something."""
-        setting = self.setting
-        scene = setting.scene
-        determined = [
-            name
-            for name in ATTRIBUTES
-            if name in setting.settled and not (name == "colour" and scene.subject in LOOKS)
-        ]
+        setting, scene = self.setting, self.setting.scene
+        settled = [name for name in ATTRIBUTES if name in setting.settled]
+        if "colour" in settled and scene.subject in LOOKS:
+            settled.remove("colour")
         name = f"world-{setting.seed}-{setting.photos}"
-        photo = photo_of(scene, setting.rng, id=name, determined=determined, origin="painted")
-        labels = {"p_share": p_share, "template": [], "unseen": False}
-        self.turns.append(Turn(speaker=AGENT, elements=(photo,), labels=labels))
-        setting.photos += 1
+        photo = photo_of(scene, setting.rng, id=name, determined=settled, origin="painted")
+        self.add(AGENT, photo, {"p_share": p_share, "template": [], "unseen": False})
         self.level = NONE
         return photo
 
     def say(self, move: Move, p_share: float) -> None:
-        setting = self.setting
+        setting, scene = self.setting, self.setting.scene
         labels: dict[str, Any] = {"template": [], "unseen": False}
         if move.speaker == AGENT:
             labels["p_share"] = p_share
         if move.photo is not None:
-            self.turns.append(Turn(speaker=move.speaker, elements=(move.photo,), labels=labels))
-            setting.photos += 1
+            self.add(move.speaker, move.photo, labels)
         else:
-            scene = setting.scene
             if move.about is not None:
                 scene = Scene.from_dict(move.about.labels["scene"])
             acts, values = self.take_up(move) if move.speaker == AGENT else (move.acts, move.values)
-            written = write(acts, scene, rng=setting.rng, with_kept=self.with_kept, values=values)
-            self.heard = written
-            labels |= {"template": list(written.template_ids), "unseen": written.unseen}
+            text = write(acts, scene, rng=setting.rng, with_kept=self.with_kept, values=values)
+            labels["template"] = [template.id for template in text.templates]
+            labels["unseen"] = any(template.kept for template in text.templates)
             if move.about is None:
-                setting.settled |= written.named
-            elif written.named:
+                setting.settled |= text.named
+            elif text.named:
                 labels["about"] = move.about.id
-                labels["named"] = {n: getattr(scene, n) for n in ATTRIBUTES if n in written.named}
-            text = self.casing[move.speaker](written.text)
-            self.turns.append(Turn(speaker=move.speaker, elements=(text,), labels=labels))
+                labels["named"] = {n: getattr(scene, n) for n in ATTRIBUTES if n in text.named}
+            self.heard = text
+            self.add(move.speaker, self.casing[move.speaker](str(text)), labels)
         setting.settled |= move.settles
         if move.level is not None:
             self.level = move.level
@@ -139,11 +117,12 @@ class _Conversation:
         """See that the given speaker may speak: the other one says something where needed."""
         if self.room > 0 and self.turns and self.turns[-1].speaker == speaker:
             if speaker == AGENT:
-                self.play(iter([user("u_chat")]))
+                move = user("u_chat")
             elif not self.setting.told and self.setting.chance(0.5):
-                self.play(iter([report(self.setting)]))
+                move = episodes.report(self.setting)
             else:
-                self.play(iter([agent("a_chat")]))
+                move = agent("a_chat")
+            self.play([move])
 
     def tell(self, episode: Episode) -> None:
         """Play an episode about a fresh scene."""
@@ -169,39 +148,30 @@ def world_dialogue(seed: int, *, novel: bool = False) -> Dialogue:
     names = list(EPISODES)
     plan: list[Episode] = rng.choices(names, [EPISODES[n][1] for n in names], k=number)
     if rng.random() < 0.6:
-        plan.insert(0 if rng.random() < 0.5 else rng.randint(0, len(plan)), user_photo)
+        plan.insert(0 if rng.random() < 0.5 else rng.randint(0, len(plan)), episodes.user_photo)
     if rng.random() < 0.15 or not plan:
-        plan.insert(rng.randint(0, len(plan)), photo_talk)
-    if not (plan[0] is direct and rng.random() < 0.6) and not (
-        plan[0] in (refusal, user_photo) and rng.random() < 0.4
+        plan.insert(rng.randint(0, len(plan)), episodes.photo_talk)
+    if not (plan[0] is episodes.direct and rng.random() < 0.6) and not (
+        plan[0] in (episodes.refusal, episodes.user_photo) and rng.random() < 0.4
     ):
-        talk.play(arrival(setting))
+        talk.play(episodes.arrival(setting))
     for episode in plan:
-        if episode is user_photo:
+        if episode is episodes.user_photo:
             if setting.photos >= MAX_PHOTOS or talk.room < 5:
                 continue
             talk.turn_to(USER)
-            talk.play(user_photo(setting))
+            talk.play(episodes.user_photo(setting))
         elif setting.photos < MAX_PHOTOS and talk.room >= 3:
-            if setting.refused and episode is not vivid:
-                episode = small_talk
+            if setting.refused and episode is not episodes.vivid:
+                episode = episodes.small_talk
             talk.tell(episode)
     while talk.room > 2 and rng.random() < 0.55 or len(talk.turns) < 4:
         talk.turn_to(USER)
-        talk.play(small_talk(setting))
+        talk.play(episodes.small_talk(setting))
     if rng.random() < 0.4:
         talk.turn_to(USER)
-        talk.play(goodbye(setting))
+        talk.play(episodes.goodbye(setting))
     return talk.dialogue(f"world-{seed}{'-novel' if novel else ''}")
-
-
-def world_dialogues(seeds: Iterable[int], *, novel: bool = False) -> Iterator[Dialogue]:
-    """The dialogues of some seeds, in their order."""
-    return (world_dialogue(seed, novel=novel) for seed in seeds)
-
-
-# Those whose outcome takes a comparison of two remarks, and requests, to copy from near first.
-EXERCISES: dict[Episode, int] = {condition: 5, bet: 4, code: 3, direct: 3}
 
 
 def world_exercise(seed: int) -> Dialogue:

@@ -11,9 +11,8 @@ import random
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from photoworld import load_table
 from photoworld.facts import Phrase, action_list, scene_phrase
@@ -22,37 +21,12 @@ from photoworld.scenes import ATTRIBUTES, SUBJECTS, Scene
 _Part = str | tuple[str, ...]  # text; or ("slot", name); or ("choice", alternatives...)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Template:
+class Template(NamedTuple):
     """One carrier sentence of an act; ``kept`` ones are never used for train and dev."""
 
     id: str
     parts: tuple[_Part, ...]
     kept: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """A text with the ids of its templates and the attributes of its scene that it states."""
-
-    text: str
-    template_ids: tuple[str, ...]
-    unseen: bool
-    named: frozenset[str]
-    news: str | None  # what somebody did, told in the text
-    asks: bool  # whether the text asks for news
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grammar:
-    """All templates by act, once with and once without those kept for test, and the word lists."""
-
-    all: Mapping[str, tuple[Template, ...]]
-    seen: Mapping[str, tuple[Template, ...]]
-    words: Mapping[str, tuple[tuple[_Part, ...], ...]]
-
-    def templates(self) -> Iterable[Template]:
-        return (template for act in self.all.values() for template in act)
 
 
 _PART = re.compile(r"\{(\w+)\}|\[([^\]]*)\]")
@@ -61,43 +35,43 @@ _PART = re.compile(r"\{(\w+)\}|\[([^\]]*)\]")
 def _parse(text: str) -> tuple[_Part, ...]:
     """Text, slots and choices in order; alternatives hold plain text only."""
     parts: list[_Part] = []
-    pieces = [*_PART.split(text), None, None]
+    pieces = [*_PART.split(text), "", ""]  # plain text, slot and alternatives in turn
     for plain, slot, choice in zip(pieces[::3], pieces[1::3], pieces[2::3], strict=True):
         parts += [plain] if plain else []
-        if slot or choice:
-            parts.append(("slot", slot) if slot else ("choice", *choice.split("|")))
+        parts += [("slot", slot)] if slot else []
+        parts += [("choice", *choice.split("|"))] if choice else []
     return tuple(parts)
 
 
 @cache
-def load_grammar() -> Grammar:
-    """The grammar of ``talk.json``."""
-    source = load_table("talk")
-    acts: dict[str, tuple[Template, ...]] = {}
-    for act, texts in source["acts"].items():
-        templates = []
-        for text in texts:
-            template_id = f"{act}/{zlib.crc32(text.encode()):08x}"
-            kept = zlib.crc32(template_id.encode()) % 5 == 0
-            templates.append(Template(id=template_id, parts=_parse(text), kept=kept))
-        acts[act] = tuple(templates)
-    seen = {act: tuple(t for t in templates if not t.kept) for act, templates in acts.items()}
-    words = {name: tuple(_parse(text) for text in texts) for name, texts in source["words"].items()}
-    return Grammar(all=acts, seen=seen, words=words)
+def templates_of(act: str, *, with_kept: bool = True) -> tuple[Template, ...]:
+    """The templates of an act of ``talk.json``."""
+    ids = {f"{act}/{zlib.crc32(t.encode()):08x}": t for t in load_table("talk")["acts"][act]}
+    found = [Template(k, _parse(t), zlib.crc32(k.encode()) % 5 == 0) for k, t in ids.items()]
+    return tuple(template for template in found if with_kept or not template.kept)
 
 
-_SPACES = re.compile(r"\s+")
+@cache
+def _entries(name: str) -> tuple[tuple[_Part, ...], ...]:
+    """The entries of a word list of ``talk.json``."""
+    return tuple(_parse(text) for text in load_table("talk")["words"][name])
+
+
 _BEFORE_MARK = re.compile(r"\s+([,.!?])")
 _MARKS = re.compile(r"([!?])[.,]+")
 
 
-class _Filler:
-    """Fills parts with words, and remembers which attributes of the scene they state."""
+class Text:
+    """Words as they are put together, and what they say.
+
+    ``named`` are the attributes of the scene that they state, ``news`` what they tell that somebody
+    did, ``asks`` whether they ask for news, ``templates`` those that they are made of.
+    """
 
     def __init__(self, scene: Scene, rng: random.Random, values: Mapping[str, Phrase]) -> None:
         self.scene, self.rng, self.values = scene, rng, values
-        self.words = load_grammar().words
-        self.out: list[str] = []
+        self.pieces: list[str] = []
+        self.templates: list[Template] = []
         self.named: set[str] = set()
         self.news: str | None = None
         self.asks = False
@@ -105,9 +79,9 @@ class _Filler:
     def fill(self, parts: tuple[_Part, ...]) -> None:
         for part in parts:
             if isinstance(part, str):
-                self.out.append(part)
+                self.pieces.append(part)
             elif part[0] == "choice":
-                self.out.append(self.rng.choice(part[1:]))
+                self.pieces.append(self.rng.choice(part[1:]))
             else:
                 self.fill_slot(part[1])
 
@@ -115,16 +89,18 @@ class _Filler:
         """From the values, then the scene, then the word lists."""
         phrase = self.values.get(slot) or scene_phrase(slot, self.scene, self.rng)
         if phrase:
-            self.out.append(phrase[0])
+            self.pieces.append(phrase[0])
             self.named.update(phrase[1])
-        elif slot == "action":
-            self.fill_slot(action_list(self.scene))
-        else:
-            start = len(self.out)
-            self.fill(self.rng.choice(self.words[slot]))
-            if slot == "news":
-                self.news = "".join(self.out[start:])
-            self.asks = self.asks or slot == "ask"
+            return
+        start = len(self.pieces)
+        self.fill(self.rng.choice(_entries(slot if slot != "action" else action_list(self.scene))))
+        if slot == "news":
+            self.news = "".join(self.pieces[start:])
+        self.asks = self.asks or slot == "ask"
+
+    def __str__(self) -> str:
+        text = " ".join("".join(self.pieces).split())
+        return _MARKS.sub(r"\1", _BEFORE_MARK.sub(r"\1", text))
 
 
 def write(
@@ -134,26 +110,24 @@ def write(
     rng: random.Random,
     with_kept: bool,
     values: Mapping[str, Phrase] | None = None,
-) -> Written:
+) -> Text:
     """One text: a template of each act, in order, their slots filled."""
-    grammar = load_grammar()
-    pool = grammar.all if with_kept else grammar.seen
-    filler = _Filler(scene, rng, values or {})
-    templates = [rng.choice(pool[act]) for act in acts]
-    for template in templates:
-        if filler.out and filler.out[-1][-1:] not in ",.!?":
-            filler.out.append(".")  # the act before ends in a slot or without a mark
-        filler.out.append(" ")
-        filler.fill(template.parts)
-    text = _SPACES.sub(" ", "".join(filler.out)).strip()
-    return Written(
-        text=_MARKS.sub(r"\1", _BEFORE_MARK.sub(r"\1", text)),
-        template_ids=tuple(template.id for template in templates),
-        unseen=any(template.kept for template in templates),
-        named=frozenset(filler.named),
-        news=filler.news,
-        asks=filler.asks,
-    )
+    text = Text(scene, rng, values or {})
+    text.templates = [rng.choice(templates_of(act, with_kept=with_kept)) for act in acts]
+    for template in text.templates:
+        if text.pieces and text.pieces[-1][-1:] not in ",.!?":
+            text.pieces.append(".")  # the act before ends in a slot or without a mark
+        text.pieces.append(" ")
+        text.fill(template.parts)
+    return text
+
+
+def word(name: str, scene: Scene, *, rng: random.Random, **values: Phrase) -> Phrase:
+    """One entry of a word list, its slots filled from ``values`` and ``scene``, with the attributes
+    of the scene that it states."""
+    text = Text(scene, rng, values)
+    text.fill_slot(name)
+    return "".join(text.pieces), frozenset(text.named)
 
 
 _YOURS = {"my": "your", "your": "my"}
@@ -165,14 +139,6 @@ def heard(news: str) -> str | None:
     if {"i", "i'm", "we", "me"} & set(words):
         return None
     return " ".join(_YOURS.get(w, w) for w in words)
-
-
-def word(name: str, scene: Scene, *, rng: random.Random, **values: Phrase) -> Phrase:
-    """One entry of a word list, its slots filled from ``values`` and ``scene``, with the attributes
-    of the scene that it states."""
-    filler = _Filler(scene, rng, values)
-    filler.fill_slot(name)
-    return "".join(filler.out), frozenset(filler.named)
 
 
 _SENTENCE = re.compile(r"(^|[.!?]\s+)([a-z])")

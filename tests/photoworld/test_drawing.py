@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import ImageChops
 
+from photoworld import load_table
 from photoworld.drawing import draw
-from photoworld.pen import Pen, load_drawings, mix
+from photoworld.pen import Pen, mix
 from photoworld.scenes import ATTRIBUTES, LOOKS, PLACES, SUBJECTS, Scene, sample_scene
 from photoworld.sprites import COLOUR_RGB, sprite_of
 
@@ -60,8 +61,8 @@ def test_every_value_of_every_attribute_changes_the_photo_visibly(name):
 
 
 def test_all_subjects_colours_and_places_are_drawn_and_colours_are_far_apart():
-    assert set(SUBJECTS) < set(load_drawings()["sprites"])
-    assert set(PLACES) == set(load_drawings()["places"])
+    assert set(SUBJECTS) < set(load_table("drawings")["sprites"])
+    assert set(PLACES) == set(load_table("drawings")["places"])
     assert set(COLOUR_RGB) == set(ATTRIBUTES["colour"])
     for subject in SUBJECTS:
         assert len({repr(sprite_of(subject, colour)) for colour in COLOUR_RGB}) == len(COLOUR_RGB)

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from photoworld.facts import named_attributes
 from photoworld.oracle import NUM_FEATURES, AttributeReader
 from photoworld.scenes import DEV_SEEDS
-from photoworld.facts import named_attributes
 from photoworld.talk import world_dialogue
 from showtell.batch import to_image
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
