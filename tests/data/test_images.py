@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from showtell.data.photos import load_photo, save_photo, square
+from showtell.data.photos import kind_of_file, load_photo, save_photo, square
 from showtell.data.storage import write_atomically
 from showtell.errors import PhotoError, StorageError
 
@@ -21,16 +21,19 @@ def gradient(width: int = 60, height: int = 40) -> Image.Image:
     return Image.merge("RGB", (ramp, ramp.transpose(Image.Transpose.ROTATE_180), ramp))
 
 
-def header_only_png(width: int, height: int) -> bytes:
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, **chunks: bytes) -> bytes:
+    """A PNG by its bytes; ``chunks`` stand before the pixels."""
+
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (
             struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         )
 
-    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" * 1000)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    size = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    others = [chunk(kind.encode(), body) for kind, body in chunks.items()]
+    return b"".join(
+        [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", size), *others]
+        + [chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     )
 
 
@@ -117,7 +120,7 @@ def test_a_damaged_photo_never_ends_in_anything_but_a_photo_or_a_photo_error(tmp
 )
 def test_a_photo_with_too_many_pixels_is_refused_before_decoding(tmp_path, width, height, says):
     path = tmp_path / "bomb.png"
-    path.write_bytes(header_only_png(width, height))
+    path.write_bytes(png(width, height, 8, 2, b"\0" * 1000))
     assert says in refused(path)
 
 
@@ -181,6 +184,53 @@ def test_what_is_transparent_lies_on_white(tmp_path):
     ):
         image.save(tmp_path / f"{name}.png")
         assert load_photo(tmp_path / f"{name}.png").getpixel((3, 3)) == (value,) * 3, name
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "row", "clear", "values"),
+    [
+        # one row of two or more samples; the clear one is white, the other keeps its grey
+        (1, 0, b"\x80", b"\0\0", [255, 255]),
+        (1, 0, b"\x80", b"\0\1", [255, 0]),
+        (2, 0, b"\x70", b"\0\3", [85, 255]),
+        (4, 0, b"\x5a", b"\0\x0a", [85, 255]),
+        (8, 0, b"\x21\x20", b"\0\x20", [33, 255]),
+        (16, 0, b"\x80\x80\x80\x81", b"\x80\x81", [128, 255]),
+        (8, 2, b"\1\1\1\2\2\2", b"\0\2" * 3, [1, 255]),
+        (16, 2, b"\1\7" * 3 + b"\2\7" * 3, b"\2\7" * 3, [1, 255]),
+    ],
+)
+def test_the_clear_sample_of_a_png_is_clear_at_any_depth(
+    tmp_path, depth, colour, row, clear, values
+):
+    path = tmp_path / "clear.png"
+    path.write_bytes(png(2, 1, depth, colour, b"\0" + row, tRNS=clear))
+    assert [load_photo(path).getpixel((x, 0)) for x in range(2)] == [(v,) * 3 for v in values]
+
+
+@pytest.mark.parametrize("kind", ["zTXt", "iTXt", "tEXt", "iCCP"])
+def test_what_a_png_says_beside_its_pixels_may_be_of_any_size(tmp_path, kind):
+    text = b"Raw profile\0\0" + zlib.compress(b"edited " * 500_000)
+    if kind in ("iTXt", "tEXt"):
+        text = b"History\0" + b"\0" * 4 * (kind == "iTXt") + b"edited " * 300_000
+    path = tmp_path / "history.png"
+    path.write_bytes(png(1, 1, 8, 2, b"\0\xc8\x1e\x28", **{kind: text}))
+    assert load_photo(path).getpixel((0, 0)) == (200, 30, 40)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\xff\xd8\xff\xe0", "photo"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "photo"),
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"\0\0\0\x18ftypmp42", ""),
+        (b"", ""),
+    ],
+)
+def test_a_file_is_told_by_its_first_bytes(tmp_path, data, kind):
+    (tmp_path / "a").write_bytes(data)
+    assert kind_of_file(tmp_path / "a") == kind
 
 
 def test_sixteen_bits_are_scaled_not_clipped_and_floats_are_refused(tmp_path):

@@ -179,6 +179,16 @@ def test_visdial_takes_dense_annotations_and_the_open_end_of_test_dialogues(tmp_
     assert "relevance" not in dialogue.turns[2].labels
 
 
+def test_visdials_file_of_relevance_for_train_is_no_split_of_its_own(tmp_path):
+    write(tmp_path / "visdial_1.0_train.json", natives.visdial(2))
+    write(tmp_path / "visdial_1.0_val.json", natives.visdial(1))
+    rows = [{"image_id": 100, "round_id": 1, "relevance": [0, 1, 0.5]}]
+    write(tmp_path / "visdial_1.0_train_dense_sample.json", rows)
+    splits = open_splits(f"visdial:{tmp_path}")
+    assert {split: len(source) for split, source in splits.items()} == {"train": 2, "valid": 1}
+    assert splits["train"][0].turns[2].labels["relevance"] == (0.0, 1.0, 0.5)
+
+
 def test_a_number_that_no_list_has_is_bad(tmp_path):
     data = natives.visdial(2)
     data["data"]["dialogs"][0]["dialog"][3]["answer"] = 10
@@ -328,6 +338,44 @@ def test_wrong_encodings_and_what_is_no_file_are_errors_that_name_it(tmp_path, k
         )
     with pytest.raises(DataError, match=path.name.replace(".", r"\.")):
         list(FORMATS[kind](path))
+
+
+@pytest.mark.parametrize("kind", sorted(FORMATS))
+def test_a_pipe_or_a_device_in_the_place_of_a_file_is_refused_at_once(tmp_path, kind):
+    os.mkfifo(tmp_path / "pipe")
+    os.symlink("/dev/zero", tmp_path / "zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(DataError, match=f"{name} is a device or a pipe"):
+            list(FORMATS[kind](tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ('"x": 1e999', "beyond all numbers"),
+        ('"x": "\\ud800"', "half a surrogate"),
+        ('"\\udfff": 1', "half a surrogate"),
+        ('"captoins": []', '"text" is missing'),
+    ],
+)
+def test_what_no_label_can_hold_and_misspelt_fields_are_refused(tmp_path, field, says):
+    captions = "" if "captoins" in field else ', "captions": ["a"]'
+    good = natives.folder_record()
+    natives.write_lines(
+        tmp_path / "captions.jsonl", [good, f'{{"file": "b.png", {field}{captions}}}']
+    )
+    with pytest.raises(DataError, match=f"line 2.*{says}"):
+        list(read_folder(tmp_path))
+    assert len(list(read_folder(tmp_path, skip_bad=True))) == 1
+
+
+def test_half_a_surrogate_in_an_array_is_one_bad_record(tmp_path):
+    records = [natives.dialogcc(k) for k in range(3)]
+    records[1]["split"] = "\ud800"
+    path = write(tmp_path / "train.json", records)
+    with pytest.raises(DataError, match="half a surrogate"):
+        list(read_dialogcc(path))
+    assert len(list(read_dialogcc(path, skip_bad=True))) == 2
 
 
 @pytest.mark.parametrize("kind", ["dialogcc", "mmdialog", "photochat", "showtell", "folder"])
