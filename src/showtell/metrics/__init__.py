@@ -1,4 +1,4 @@
-"""Metrics, usable without any model of ours: ``from showtell.metrics import score, psdg_scores``.
+"""Metrics, usable without any model of ours: ``from showtell.metrics import score, text_scores``.
 
 Public names load their modules on first use.
 """
@@ -8,55 +8,26 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOMES = {
-    "ClipEncoder": "encoders",
-    "InceptionScore": "photos",
-    "PROTOCOLS": "protocols",
-    "Perplexity": "perplexity",
-    "PhotoSets": "photos",
-    "Protocol": "protocols",
-    "Relevance": "similarity",
-    "Report": "report",
-    "SentenceEncoder": "encoders",
-    "Value": "report",
-    "at_threshold": "moment",
-    "average_precision": "moment",
-    "best_threshold": "moment",
-    "brier": "moment",
-    "calibration_error": "moment",
-    "cider_d": "cider",
-    "clip_i": "similarity",
-    "clip_t": "similarity",
-    "decision_f1": "retrieval",
-    "distinct_n": "text",
-    "frechet_distance": "photos",
-    "gaussian_distance": "photos",
-    "gill_scores": "text",
-    "load_clip": "encoders",
-    "load_inception": "inception",
-    "load_lpips": "perceptual",
-    "load_sentence_encoder": "encoders",
-    "mean_reciprocal_rank": "retrieval",
-    "merged_across_ranks": "photos",
-    "meteor": "text_meteor",
-    "meteor_exact_stem": "text_meteor",
-    "minigpt5_relevance": "similarity",
-    "minigpt5_text": "answers",
-    "mmdialog_relevance": "similarity",
-    "mmdialog_text": "answers",
-    "moment_values": "moment",
-    "psdg_scores": "text",
-    "ranks": "retrieval",
-    "recall_at": "retrieval",
-    "reliability": "moment",
-    "reliability_diagram": "pictures",
-    "retrieval_values": "retrieval",
-    "rouge_l_f1": "text",
-    "score": "scoring",
-    "sentence_similarity": "similarity",
-    "standard_scores": "text",
-    "text_values": "text",
+_NAMES = {
+    "blind_page": "export_page",
+    "cider": "cider_d",
+    "encoders": "load_clip load_sentence_encoder",
+    "intervals": "Value mean_value",
+    "meteor": "meteor_exact_stem",
+    "moment": "average_precision best_threshold moment_values reliability",
+    "photos": "InceptionScore PhotoSets frechet_distance merged_across_ranks",
+    "pictures": "contact_sheet loss_curves reliability_diagram",
+    "preference": "score_ratings",
+    "protocols": "PROTOCOLS Protocol",
+    "relevance": "minigpt5_relevance minigpt5_text mmdialog_relevance mmdialog_text",
+    "report": "Report",
+    "retrieval": "macro_f1 ranks retrieval_values",
+    "rows": "Encoders",
+    "scoring": "score",
+    "set_rows": "SetFeatures",
+    "text": "distinct_n text_scores text_values",
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = sorted(_HOMES)
 

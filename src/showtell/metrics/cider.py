@@ -6,13 +6,13 @@
 
 the mean over the references s of an image and over n = 1..4 (section 7 of the paper, with the
 counts of coco-caption). Coco-caption splits words by a Java program; here they are runs of
-letters, digits and apostrophes in lower case. Scores go from 0 to 10.
+letters, digits and apostrophes of any script, in lower case. Scores go from 0 to 10.
 """
 
 from __future__ import annotations
 
 import math
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -45,8 +45,18 @@ def cider_d(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> n
     return np.array(scores)
 
 
+def words_of(text: str) -> list[str]:
+    """Runs of letters, digits and apostrophes, with the marks that some scripts set on letters."""
+
+    def inside(character: str) -> bool:
+        kind = unicodedata.category(character)[0]
+        return character == "'" or kind in "LM" or character.isalnum()
+
+    return "".join(c if inside(c) else " " for c in text.lower()).split()
+
+
 def _grams(text: str) -> Counter[Gram]:
-    words = re.findall(r"[a-z0-9']+", text.lower())
+    words = words_of(unicodedata.normalize("NFC", text))
     return Counter(tuple(words[k : k + n]) for n in ORDERS for k in range(len(words) - n + 1))
 
 
@@ -56,19 +66,18 @@ def _similarity(
     images_with: Mapping[Gram, int],
     most: float,
 ) -> float:
+    def weights(some: Mapping[Gram, int], n: int) -> dict[Gram, float]:
+        rare = {k: most - math.log(max(1, images_with[k])) for k in some if len(k) == n}
+        return {k: some[k] * weight for k, weight in rare.items()}
+
     total = 0.0
     for n in ORDERS:
-        own, other = (
-            {
-                k: c * (most - math.log(max(1, images_with[k])))
-                for k, c in some.items()
-                if len(k) == n
-            }
-            for some in (hypothesis, reference)
-        )
+        own, other = weights(hypothesis, n), weights(reference, n)
         norm = math.hypot(*own.values()) * math.hypot(*other.values())
         if norm:
-            total += sum(min(own[k], other[k]) * other[k] for k in own.keys() & other.keys()) / norm
+            shared = own.keys() & other.keys()
+            # fsum: a set has another order in every process
+            total += math.fsum(min(own[k], other[k]) * other[k] for k in shared) / norm
     length, wanted = (
         sum(count for gram, count in some.items() if len(gram) == 1)
         for some in (hypothesis, reference)

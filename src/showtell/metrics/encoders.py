@@ -8,7 +8,8 @@ is read from disk is safetensors and JSON, never a pickle. An encoder loaded her
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.data.photos import load_photo, square
-from showtell.errors import CheckpointError, DataError
+from showtell.data.photos import load_photo
+from showtell.errors import CheckpointError
 from showtell.runtime import the_device
 
-PixelEncoder = Callable[[Tensor], Tensor]  # N3HW in [0, 1] -> NE
 BATCH = 32
 PHOTO_BATCH = 8  # photos are opened at their full size
-WORLD_READERS = ("oracle", "encoder")
+EXTREME = 16  # how many times as long as broad a photo is before it is cut
 CLIP_FILES = "config.json, model.safetensors, preprocessor_config.json and the tokenizer's files"
 SENTENCE_FILES = "config.json, model.safetensors, the tokenizer's files and 1_Pooling/config.json"
-
-
-def batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def opened(photo: str | Path | Image.Image) -> Image.Image:
@@ -44,42 +39,49 @@ def pixels_of(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1).float() / 255
 
 
-# ------------------------------------------------------------------------------------ sentences
+@dataclass(kw_only=True, eq=False)
+class _TextReader:
+    """A model and its tokenizer; ``truncated`` counts the texts that were longer than it reads."""
+
+    model: Any
+    tokenizer: Any
+    max_length: int
+    id: str
+    path: str = ""
+    truncated: int = 0
+
+    def encoded(self, texts: Sequence[str], encode: Callable[[Any], Tensor]) -> Tensor:
+        """NE on the CPU, ``BATCH`` texts at once."""
+        parts = []
+        for start in range(0, len(texts), BATCH):
+            part = list(texts[start : start + BATCH])
+            whole = self.tokenizer(part, add_special_tokens=True)["input_ids"]
+            self.truncated += sum(len(ids) > self.max_length for ids in whole)
+            inputs = self.tokenizer(
+                part, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+            )
+            parts.append(encode(inputs.to(self.model.device)))
+        return torch.cat(parts).cpu()
 
 
-class SentenceEncoder:
-    """A transformers sentence encoder: texts -> NE, pooled as its own 1_Pooling/config.json says.
+@dataclass(kw_only=True, eq=False)
+class SentenceEncoder(_TextReader):
+    """A transformers sentence encoder: texts -> NE, pooled as its 1_Pooling/config.json says."""
 
-    ``truncated`` counts the texts that were longer than the model reads.
-    """
-
-    def __init__(
-        self, model: Any, tokenizer: Any, *, pooling: str, max_length: int, id: str, path: str = ""
-    ) -> None:
-        self.model = model.eval()
-        self.path = path
-        self.tokenizer = tokenizer
-        self.pooling = pooling
-        self.max_length = max_length
-        self.id = id
-        self.truncated = 0
+    pooling: str
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        parts = []
-        for part in batches(texts):
-            inputs, cut = _tokens(self.tokenizer, part, self.max_length)
-            self.truncated += cut
-            inputs = inputs.to(self.model.device)
-            hidden_NTE = self.model(**inputs).last_hidden_state
-            real_NT1 = inputs["attention_mask"][..., None].to(hidden_NTE.dtype)
-            if self.pooling == "cls":
-                parts.append(hidden_NTE[:, 0])
-            elif self.pooling == "max":
-                parts.append(hidden_NTE.masked_fill(real_NT1 == 0, -torch.inf).amax(1))
-            else:
-                parts.append((hidden_NTE * real_NT1).sum(1) / real_NT1.sum(1).clamp_min(1e-9))
-        return torch.cat(parts).cpu()
+        return self.encoded(texts, self._pooled)
+
+    def _pooled(self, inputs: Any) -> Tensor:
+        hidden_NTE = self.model(**inputs).last_hidden_state
+        real_NT1 = inputs["attention_mask"][..., None].to(hidden_NTE.dtype)
+        if self.pooling == "cls":
+            return hidden_NTE[:, 0]
+        if self.pooling == "max":
+            return hidden_NTE.masked_fill(real_NT1 == 0, -torch.inf).amax(1)
+        return (hidden_NTE * real_NT1).sum(1) / real_NT1.sum(1).clamp_min(1e-9)
 
 
 def load_sentence_encoder(path: str | Path) -> SentenceEncoder:
@@ -91,18 +93,12 @@ def load_sentence_encoder(path: str | Path) -> SentenceEncoder:
     from transformers import AutoModel, AutoTokenizer
 
     name = str(path)
-    model = _loaded(
+    model, tokenizer = _loaded(
         name,
         SENTENCE_FILES,
         "sentence-transformers/all-MiniLM-L6-v2",
         "--sentence-encoder",
         lambda: AutoModel.from_pretrained(name, use_safetensors=True).to(the_device()),
-    )
-    tokenizer = _loaded(
-        name,
-        SENTENCE_FILES,
-        "sentence-transformers/all-MiniLM-L6-v2",
-        "--sentence-encoder",
         lambda: AutoTokenizer.from_pretrained(name),
     )
     modules = _json(name, "modules.json") or []
@@ -113,16 +109,24 @@ def load_sentence_encoder(path: str | Path) -> SentenceEncoder:
         )
     pooling = _pooling(_json(name, "1_Pooling/config.json"), name)
     settings = _json(name, "sentence_bert_config.json") or {}
-    most = getattr(model.config, "max_position_embeddings", 512)
+    most = _most_tokens(model)
     max_length = min(int(settings.get("max_seq_length") or most), most)
     return SentenceEncoder(
-        model,
-        tokenizer,
-        pooling=pooling,
+        model=model.eval(),
+        tokenizer=tokenizer,
         max_length=max_length,
         id=f"{name} ({pooling} pooling, {max_length} tokens)",
         path=name,
+        pooling=pooling,
     )
+
+
+def _most_tokens(model: Any) -> int:
+    """How many tokens have a position: RoBERTa and its kin count from behind the padding's."""
+    most = getattr(model.config, "max_position_embeddings", 512)
+    positions = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(positions, "padding_idx", None)
+    return most if padding is None else most - padding - 1
 
 
 def _pooling(config: dict[str, Any] | None, name: str) -> str:
@@ -148,44 +152,33 @@ def _pooling(config: dict[str, Any] | None, name: str) -> str:
     return wanted[0]
 
 
-# ----------------------------------------------------------------------------------------- CLIP
+@dataclass(kw_only=True, eq=False)
+class ClipEncoder(_TextReader):
+    """A transformers CLIP: ``texts`` and ``photos`` give projected vectors of one space."""
 
-
-class ClipEncoder:
-    """A transformers CLIP: ``texts`` and ``photos`` give projected vectors of one space.
-
-    ``truncated`` counts the texts that were cut at the model's 77 (or other) tokens.
-    """
-
-    def __init__(
-        self, model: Any, tokenizer: Any, processor: Any, *, id: str, path: str = ""
-    ) -> None:
-        self.model = model.eval()
-        self.path = path
-        self.tokenizer = tokenizer
-        self.processor = processor
-        self.max_length = model.config.text_config.max_position_embeddings
-        self.id = id
-        self.truncated = 0
+    processor: Any
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> Tensor:
-        parts = []
-        for part in batches(texts):
-            inputs, cut = _tokens(self.tokenizer, part, self.max_length)
-            self.truncated += cut
-            inputs = inputs.to(self.model.device)
-            parts.append(self.model.get_text_features(**inputs).pooler_output)
-        return torch.cat(parts).cpu()
+        return self.encoded(texts, lambda x: self.model.get_text_features(**x).pooler_output)
 
     @torch.no_grad()
     def photos(self, photos: Sequence[Any]) -> Tensor:
         parts = []
-        for part in batches(photos, PHOTO_BATCH):
-            pixels = self.processor(images=[opened(photo) for photo in part], return_tensors="pt")
-            pixels = pixels.to(self.model.device)
+        for start in range(0, len(photos), PHOTO_BATCH):
+            images = [self._within(opened(photo)) for photo in photos[start : start + PHOTO_BATCH]]
+            pixels = self.processor(images=images, return_tensors="pt").to(self.model.device)
             parts.append(self.model.get_image_features(**pixels).pooler_output)
         return torch.cat(parts).cpu()
+
+    def _within(self, image: Image.Image) -> Image.Image:
+        """The middle of a photo of extreme shape, of which only the middle square is looked at:
+        enlarged as a whole it would take hundreds of megabytes."""
+        most = EXTREME * min(image.size)
+        if max(image.size) <= most or not self.processor.do_center_crop:
+            return image
+        left, top = (max(0, side - most) // 2 for side in image.size)
+        return image.crop((left, top, image.width - left, image.height - top))
 
 
 def load_clip(path: str | Path, *, wanted: str = "openai/clip-vit-large-patch14") -> ClipEncoder:
@@ -193,54 +186,33 @@ def load_clip(path: str | Path, *, wanted: str = "openai/clip-vit-large-patch14"
     from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
     name = str(path)
-
-    def load(what: Callable[[], Any]) -> Any:
-        return _loaded(name, CLIP_FILES, wanted, "--clip", what)
-
+    model, tokenizer, processor = _loaded(
+        name,
+        CLIP_FILES,
+        wanted,
+        "--clip",
+        lambda: CLIPModel.from_pretrained(name, use_safetensors=True).to(the_device()),
+        lambda: AutoTokenizer.from_pretrained(name),
+        lambda: CLIPImageProcessorPil.from_pretrained(name),
+    )
     return ClipEncoder(
-        load(lambda: CLIPModel.from_pretrained(name, use_safetensors=True).to(the_device())),
-        load(lambda: AutoTokenizer.from_pretrained(name)),
-        load(lambda: CLIPImageProcessorPil.from_pretrained(name)),
+        model=model.eval(),
+        tokenizer=tokenizer,
+        max_length=model.config.text_config.max_position_embeddings,
         id=name,
         path=name,
+        processor=processor,
     )
-
-
-def _tokens(tokenizer: Any, texts: Sequence[str], most: int) -> tuple[Any, int]:
-    """(inputs, how many of the texts were longer than ``most`` tokens)."""
-    whole = tokenizer(list(texts), add_special_tokens=True)["input_ids"]
-    inputs = tokenizer(
-        list(texts), padding=True, truncation=True, max_length=most, return_tensors="pt"
-    )
-    return inputs, sum(len(ids) > most for ids in whole)
-
-
-# --------------------------------------------------------------------------------------- pixels
-
-
-def load_world_reader(name: str) -> tuple[PixelEncoder, int]:
-    """(features, how many) of one of the photo world's own readers: for use offline."""
-    from showtell.data.world import load_oracle
-
-    if name not in WORLD_READERS:
-        raise DataError(
-            f'no features "{name}" in the photo world; wanted {" or ".join(WORLD_READERS)}'
-        )
-    reader = load_oracle(name)
-    return reader.features, reader.num_features
-
-
-def square_pixels(photos: Sequence[Any], *, size: int = 64) -> Tensor:
-    """Photos of any shape -> N3HW: the middle square of each, for encoders of one size."""
-    return torch.stack([pixels_of(square(opened(photo), size)) for photo in photos])
 
 
 # -------------------------------------------------------------------------------------- reading
 
 
-def _loaded(name: str, files: str, example: str, option: str, load: Callable[[], Any]) -> Any:
+def _loaded(
+    name: str, files: str, example: str, option: str, *loads: Callable[[], Any]
+) -> list[Any]:
     try:
-        return load()
+        return [load() for load in loads]
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise CheckpointError(
@@ -265,3 +237,21 @@ def _json(name: str, file: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path} is broken JSON ({error}). Copy it again.") from error
+
+
+def load_weights(path: str | Path, file: str, remedy: str) -> tuple[Path, dict[str, Tensor]]:
+    """(the file, its tensors) of a safetensors file, or of a folder that holds ``file``; what is
+    wrong is a CheckpointError that ends in ``remedy``."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    path = path / file if path.is_dir() else path
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path} is no safetensors file, and pickles are not read. {remedy}")
+    try:
+        return path, load_file(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} is not there or cannot be read. {remedy}") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged ({error}). {remedy}") from error

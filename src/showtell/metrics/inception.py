@@ -19,17 +19,16 @@ Two ways to 299 x 299 are in use, and numbers of the two are not interchangeable
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from showtell.errors import CheckpointError
+from showtell.metrics.encoders import load_weights
 from showtell.runtime import the_device
 
 SIDE = 299
@@ -40,16 +39,19 @@ SOURCE = "https://github.com/mseitzer/pytorch-fid/releases (pt_inception-2015-12
 
 
 class _Conv(nn.Module):
+    """A convolution that keeps the size, or (``stride`` 2) halves it without padding."""
+
     def __init__(
         self,
         inner: int,
         outer: int,
         kernel: int | tuple[int, int],
-        *,
         stride: int = 1,
-        padding: int | tuple[int, int] = 0,
+        pad: bool = True,
     ) -> None:
         super().__init__()
+        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+        padding = [side // 2 if pad and stride == 1 else 0 for side in sides]
         self.conv = nn.Conv2d(inner, outer, kernel, stride=stride, padding=padding, bias=False)
         self.bn = nn.BatchNorm2d(outer, eps=0.001)
 
@@ -65,136 +67,90 @@ def _max_pool(x_NCHW: Tensor) -> Tensor:
     return F.max_pool2d(x_NCHW, 3, stride=1, padding=1)
 
 
-class _BlockA(nn.Module):
-    """35 x 35."""
-
-    def __init__(self, inner: int, pooled: int) -> None:
-        super().__init__()
-        self.branch1x1 = _Conv(inner, 64, 1)
-        self.branch5x5_1 = _Conv(inner, 48, 1)
-        self.branch5x5_2 = _Conv(48, 64, 5, padding=2)
-        self.branch3x3dbl_1 = _Conv(inner, 64, 1)
-        self.branch3x3dbl_2 = _Conv(64, 96, 3, padding=1)
-        self.branch3x3dbl_3 = _Conv(96, 96, 3, padding=1)
-        self.branch_pool = _Conv(inner, pooled, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat(
-            [
-                self.branch1x1(x),
-                self.branch5x5_2(self.branch5x5_1(x)),
-                self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x))),
-                self.branch_pool(_mean_pool(x)),
-            ],
-            dim=1,
-        )
+def _half_pool(x_NCHW: Tensor) -> Tensor:
+    return F.max_pool2d(x_NCHW, 3, stride=2)
 
 
-class _BlockB(nn.Module):
-    """35 x 35 -> 17 x 17."""
-
-    def __init__(self, inner: int) -> None:
-        super().__init__()
-        self.branch3x3 = _Conv(inner, 384, 3, stride=2)
-        self.branch3x3dbl_1 = _Conv(inner, 64, 1)
-        self.branch3x3dbl_2 = _Conv(64, 96, 3, padding=1)
-        self.branch3x3dbl_3 = _Conv(96, 96, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        twice = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch3x3(x), twice, F.max_pool2d(x, 3, stride=2)], dim=1)
+Step = tuple  # (name, channels, kernel) or (name, channels, kernel, stride)
+ROW, COLUMN = (1, 7), (7, 1)
 
 
-class _BlockC(nn.Module):
-    """17 x 17, its convolutions split into rows and columns."""
+class _Block(nn.Module):
+    """Branches beside each other: convolutions one after the other, of which the last may be two
+    beside each other; the pooled input comes last, through a 1 x 1 convolution if ``pooled``."""
 
-    def __init__(self, inner: int, width: int) -> None:
-        super().__init__()
-
-        def row(outer: int) -> _Conv:
-            return _Conv(width, outer, (1, 7), padding=(0, 3))
-
-        def column(outer: int) -> _Conv:
-            return _Conv(width, outer, (7, 1), padding=(3, 0))
-
-        self.branch1x1 = _Conv(inner, 192, 1)
-        self.branch7x7_1 = _Conv(inner, width, 1)
-        self.branch7x7_2 = row(width)
-        self.branch7x7_3 = column(192)
-        self.branch7x7dbl_1 = _Conv(inner, width, 1)
-        self.branch7x7dbl_2 = column(width)
-        self.branch7x7dbl_3 = row(width)
-        self.branch7x7dbl_4 = column(width)
-        self.branch7x7dbl_5 = row(192)
-        self.branch_pool = _Conv(inner, 192, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        twice = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
-        return torch.cat(
-            [
-                self.branch1x1(x),
-                self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x))),
-                self.branch7x7dbl_5(self.branch7x7dbl_4(twice)),
-                self.branch_pool(_mean_pool(x)),
-            ],
-            dim=1,
-        )
-
-
-class _BlockD(nn.Module):
-    """17 x 17 -> 8 x 8."""
-
-    def __init__(self, inner: int) -> None:
-        super().__init__()
-        self.branch3x3_1 = _Conv(inner, 192, 1)
-        self.branch3x3_2 = _Conv(192, 320, 3, stride=2)
-        self.branch7x7x3_1 = _Conv(inner, 192, 1)
-        self.branch7x7x3_2 = _Conv(192, 192, (1, 7), padding=(0, 3))
-        self.branch7x7x3_3 = _Conv(192, 192, (7, 1), padding=(3, 0))
-        self.branch7x7x3_4 = _Conv(192, 192, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        wide = self.branch7x7x3_2(self.branch7x7x3_1(x))
-        return torch.cat(
-            [
-                self.branch3x3_2(self.branch3x3_1(x)),
-                self.branch7x7x3_4(self.branch7x7x3_3(wide)),
-                F.max_pool2d(x, 3, stride=2),
-            ],
-            dim=1,
-        )
-
-
-class _BlockE(nn.Module):
-    """8 x 8; ``pool`` is the mean in the first of the two and the maximum in the second."""
-
-    def __init__(self, inner: int, pool: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        inner: int,
+        branches: Sequence[Sequence[Step | tuple[Step, Step]]],
+        pool: Callable[[Tensor], Tensor],
+        pooled: int = 0,
+    ) -> None:
         super().__init__()
         self.pool = pool
-        self.branch1x1 = _Conv(inner, 320, 1)
-        self.branch3x3_1 = _Conv(inner, 384, 1)
-        self.branch3x3_2a = _Conv(384, 384, (1, 3), padding=(0, 1))
-        self.branch3x3_2b = _Conv(384, 384, (3, 1), padding=(1, 0))
-        self.branch3x3dbl_1 = _Conv(inner, 448, 1)
-        self.branch3x3dbl_2 = _Conv(448, 384, 3, padding=1)
-        self.branch3x3dbl_3a = _Conv(384, 384, (1, 3), padding=(0, 1))
-        self.branch3x3dbl_3b = _Conv(384, 384, (3, 1), padding=(1, 0))
-        self.branch_pool = _Conv(inner, 192, 1)
+        self.branches = []
+        for branch in branches:
+            width, names = inner, []
+            for step in branch:
+                beside = [step] if isinstance(step[0], str) else step
+                for name, outer, *how in beside:
+                    self.add_module(f"branch{name}", _Conv(width, outer, *how))
+                names.append([f"branch{name}" for name, *_ in beside])
+                width = beside[-1][1]
+            self.branches.append(names)
+        if pooled:
+            self.branch_pool = _Conv(inner, pooled, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        once = self.branch3x3_1(x)
-        twice = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
+        found = []
+        for names in self.branches:
+            y = [x]
+            for beside in names:
+                y = [self.get_submodule(name)(y[0]) for name in beside]
+            found += y
+        last = self.pool(x)
         return torch.cat(
-            [
-                self.branch1x1(x),
-                self.branch3x3_2a(once),
-                self.branch3x3_2b(once),
-                self.branch3x3dbl_3a(twice),
-                self.branch3x3dbl_3b(twice),
-                self.branch_pool(self.pool(x)),
-            ],
-            dim=1,
+            [*found, self.branch_pool(last) if hasattr(self, "branch_pool") else last], 1
         )
+
+
+def _block_a(inner: int, pooled: int) -> _Block:
+    """35 x 35."""
+    five = [("5x5_1", 48, 1), ("5x5_2", 64, 5)]
+    three = [("3x3dbl_1", 64, 1), ("3x3dbl_2", 96, 3), ("3x3dbl_3", 96, 3)]
+    return _Block(inner, [[("1x1", 64, 1)], five, three], _mean_pool, pooled)
+
+
+def _block_b(inner: int) -> _Block:
+    """35 x 35 -> 17 x 17."""
+    three = [("3x3dbl_1", 64, 1), ("3x3dbl_2", 96, 3), ("3x3dbl_3", 96, 3, 2)]
+    return _Block(inner, [[("3x3", 384, 3, 2)], three], _half_pool)
+
+
+def _block_c(inner: int, width: int) -> _Block:
+    """17 x 17, its convolutions split into rows and columns."""
+    once = [("7x7_1", width, 1), ("7x7_2", width, ROW), ("7x7_3", 192, COLUMN)]
+    twice = [("7x7dbl_1", width, 1), ("7x7dbl_2", width, COLUMN), ("7x7dbl_3", width, ROW)]
+    twice += [("7x7dbl_4", width, COLUMN), ("7x7dbl_5", 192, ROW)]
+    return _Block(inner, [[("1x1", 192, 1)], once, twice], _mean_pool, 192)
+
+
+def _block_d(inner: int) -> _Block:
+    """17 x 17 -> 8 x 8."""
+    three = [("3x3_1", 192, 1), ("3x3_2", 320, 3, 2)]
+    seven = [("7x7x3_1", 192, 1), ("7x7x3_2", 192, ROW), ("7x7x3_3", 192, COLUMN)]
+    return _Block(inner, [three, [*seven, ("7x7x3_4", 192, 3, 2)]], _half_pool)
+
+
+def _block_e(inner: int, pool: Callable[[Tensor], Tensor]) -> _Block:
+    """8 x 8; ``pool`` is the mean in the first of the two and the maximum in the second."""
+
+    def beside(name: str) -> tuple[Step, Step]:
+        return (f"{name}a", 384, (1, 3)), (f"{name}b", 384, (3, 1))
+
+    once = [("3x3_1", 384, 1), beside("3x3_2")]
+    twice = [("3x3dbl_1", 448, 1), ("3x3dbl_2", 384, 3), beside("3x3dbl_3")]
+    return _Block(inner, [[("1x1", 320, 1)], once, twice], pool, 192)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,22 +170,22 @@ class Inception(nn.Module):
     def __init__(self, resize: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.resize = resize
-        self.Conv2d_1a_3x3 = _Conv(3, 32, 3, stride=2)
-        self.Conv2d_2a_3x3 = _Conv(32, 32, 3)
-        self.Conv2d_2b_3x3 = _Conv(32, 64, 3, padding=1)
+        self.Conv2d_1a_3x3 = _Conv(3, 32, 3, 2)
+        self.Conv2d_2a_3x3 = _Conv(32, 32, 3, pad=False)
+        self.Conv2d_2b_3x3 = _Conv(32, 64, 3)
         self.Conv2d_3b_1x1 = _Conv(64, 80, 1)
-        self.Conv2d_4a_3x3 = _Conv(80, 192, 3)
-        self.Mixed_5b = _BlockA(192, 32)
-        self.Mixed_5c = _BlockA(256, 64)
-        self.Mixed_5d = _BlockA(288, 64)
-        self.Mixed_6a = _BlockB(288)
-        self.Mixed_6b = _BlockC(768, 128)
-        self.Mixed_6c = _BlockC(768, 160)
-        self.Mixed_6d = _BlockC(768, 160)
-        self.Mixed_6e = _BlockC(768, 192)
-        self.Mixed_7a = _BlockD(768)
-        self.Mixed_7b = _BlockE(1280, _mean_pool)
-        self.Mixed_7c = _BlockE(2048, _max_pool)
+        self.Conv2d_4a_3x3 = _Conv(80, 192, 3, pad=False)
+        self.Mixed_5b = _block_a(192, 32)
+        self.Mixed_5c = _block_a(256, 64)
+        self.Mixed_5d = _block_a(288, 64)
+        self.Mixed_6a = _block_b(288)
+        self.Mixed_6b = _block_c(768, 128)
+        self.Mixed_6c = _block_c(768, 160)
+        self.Mixed_6d = _block_c(768, 160)
+        self.Mixed_6e = _block_c(768, 192)
+        self.Mixed_7a = _block_d(768)
+        self.Mixed_7b = _block_e(1280, _mean_pool)
+        self.Mixed_7c = _block_e(2048, _max_pool)
         self.fc = nn.Linear(NUM_FEATURES, NUM_CLASSES)
 
     @torch.no_grad()
@@ -237,10 +193,8 @@ class Inception(nn.Module):
         pixels_N3HW = pixels_N3HW.to(self.fc.weight.device)
         levels_N3HW = (pixels_N3HW * 255).byte().float()  # both libraries go through 8 bits
         x = (self.resize(levels_N3HW) - 128) / 128
-        x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
-        x = F.max_pool2d(x, 3, stride=2)
-        x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x))
-        x = F.max_pool2d(x, 3, stride=2)
+        x = _half_pool(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x))))
+        x = _half_pool(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)))
         x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x)))
         x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x)))))
         x = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x)))
@@ -281,21 +235,12 @@ def load_inception(path: str | Path, *, resize: Callable[[Tensor], Tensor]) -> I
 
     Raises CheckpointError, which says which file is wanted and how it is made.
     """
-    path = Path(path)
-    file = path / FILE if path.is_dir() else path
     remedy = (
         f"Wanted {FILE}: the weights of {SOURCE}, converted to safetensors (the command stands in "
         "docs/metrics.md). Put it anywhere and name it: --inception FILE."
     )
-    if file.suffix != ".safetensors":
-        raise CheckpointError(f"{file} is no safetensors file, and pickles are not read. {remedy}")
+    file, state = load_weights(path, FILE, remedy)
     network = Inception(resize)
-    try:
-        state = load_file(file)
-    except (FileNotFoundError, OSError) as error:
-        raise CheckpointError(f"{file} is not there or cannot be read. {remedy}") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{file} is damaged ({error}). {remedy}") from error
     wanted = network.state_dict()
     state = {name: tensor for name, tensor in state.items() if name in wanted}
     wrong = [

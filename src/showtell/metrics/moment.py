@@ -8,15 +8,16 @@ baselines that a model has to beat: a keyword rule, and TF-IDF + logistic regres
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from showtell.dialogue import Turn
-from showtell.errors import DataError, MissingDependency
-from showtell.metrics.report import Value, percentiles, resample_counts
+from showtell.errors import DataError
+from showtell.metrics.intervals import Value, grouped, percentiles, resample_counts
+from showtell.metrics.rouge import needs
 
 BINS = 15
 
@@ -51,44 +52,47 @@ def best_threshold(labels_N: Any, scores_N: Any) -> Moment:
     """
     labels_N, scores_N = _pair(labels_N, scores_N)
     _needs_positives(labels_N)
-    hits_K, chosen_K, score_K = _steps(labels_N, scores_N, np.ones_like(scores_N))
+    order_N, ends_K = _order(scores_N)
+    hits_K, chosen_K = _steps(labels_N, np.ones_like(scores_N), order_N, ends_K)
     best = int(np.argmax(2 * hits_K / (chosen_K + labels_N.sum())))
-    return at_threshold(labels_N, scores_N, float(score_K[best]))
+    return at_threshold(labels_N, scores_N, float(scores_N[order_N[ends_K[best]]]))
 
 
 def average_precision(labels_N: Any, scores_N: Any) -> float:
     """AUPRC as average precision: sum over thresholds of (R_k - R_{k-1}) P_k; ties are one step."""
     labels_N, scores_N = _pair(labels_N, scores_N)
     _needs_positives(labels_N)
-    hits_K, chosen_K, _ = _steps(labels_N, scores_N, np.ones_like(scores_N))
-    return _area(hits_K, chosen_K)
+    return float(average_precision_of_draws(labels_N, scores_N, np.ones((1, len(labels_N))))[0])
 
 
-def average_precision_of_draws(labels_N: Any, scores_N: Any, counts_RN: np.ndarray) -> np.ndarray:
-    """The same of R draws of the positions, (R,): how often each was drawn."""
+def average_precision_of_draws(
+    labels_N: Any, scores_N: Any, counts_RN: Iterable[np.ndarray]
+) -> np.ndarray:
+    """The same of R draws of the positions, (R,): how often each was drawn. Sorted once, not in
+    each draw, as scikit-learn's would be."""
     labels_N, scores_N = _pair(labels_N, scores_N)
+    order_N, ends_K = _order(scores_N)
+    areas = []
+    for counts_N in counts_RN:
+        hits_K, chosen_K = _steps(labels_N, counts_N, order_N, ends_K)
+        precision_K = hits_K / np.maximum(chosen_K, 1e-12)
+        area = (np.diff(hits_K, prepend=0.0) * precision_K).sum()
+        areas.append(area / max(hits_K[-1], 1e-12))
+    return np.array(areas)
+
+
+def _order(scores_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The positions from the highest score down, and where each of the K distinct scores ends."""
     order_N = np.argsort(-scores_N, kind="stable")
-    labels_N, scores_N = labels_N[order_N], scores_N[order_N]
-    return np.array(
-        [_area(*_steps(labels_N, scores_N, counts_N)[:2]) for counts_N in counts_RN[:, order_N]]
-    )
+    return order_N, np.append(np.flatnonzero(np.diff(scores_N[order_N])), len(scores_N) - 1)
 
 
 def _steps(
-    labels_N: np.ndarray, scores_N: np.ndarray, weights_N: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(hits, chosen, score) at each of the K distinct scores, from the highest down."""
-    order = np.argsort(-scores_N, kind="stable")
-    scores_N = scores_N[order]
-    ends = np.append(np.flatnonzero(np.diff(scores_N)), len(scores_N) - 1)
-    hits_N = np.cumsum((labels_N * weights_N)[order])
-    chosen_N = np.cumsum(weights_N[order])
-    return hits_N[ends], chosen_N[ends], scores_N[ends]
-
-
-def _area(hits_K: np.ndarray, chosen_K: np.ndarray) -> float:
-    precision_K = hits_K / np.maximum(chosen_K, 1e-12)
-    return float((np.diff(hits_K, prepend=0.0) * precision_K).sum() / max(hits_K[-1], 1e-12))
+    labels_N: np.ndarray, weights_N: np.ndarray, order_N: np.ndarray, ends_K: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(hits, chosen) down to each distinct score."""
+    hits_N = np.cumsum((labels_N * weights_N)[order_N])
+    return hits_N[ends_K], np.cumsum(weights_N[order_N])[ends_K]
 
 
 # ---------------------------------------------------------------------------------- calibration
@@ -108,8 +112,7 @@ class Bin:
 def reliability(labels_N: Any, scores_N: Any, *, num_bins: int = BINS) -> tuple[Bin, ...]:
     """The non-empty bins of equal width; a score of 1 belongs to the last."""
     labels_N, scores_N = _pair(labels_N, scores_N)
-    place_N = np.minimum((scores_N * num_bins).astype(int), num_bins - 1)
-    bins = []
+    place_N, bins = _bins(scores_N, num_bins), []
     for k in np.unique(place_N).tolist():
         inside = place_N == k
         bins.append(
@@ -122,6 +125,10 @@ def reliability(labels_N: Any, scores_N: Any, *, num_bins: int = BINS) -> tuple[
             )
         )
     return tuple(bins)
+
+
+def _bins(scores_N: np.ndarray, num_bins: int) -> np.ndarray:
+    return np.minimum((scores_N * num_bins).astype(int), num_bins - 1)
 
 
 def calibration_error(labels_N: Any, scores_N: Any, *, num_bins: int = BINS) -> float:
@@ -162,65 +169,40 @@ def moment_values(
     if groups_N is not None:
         index_N = np.unique(np.asarray(groups_N), return_inverse=True)[1]
     chosen_N = (scores_N >= threshold).astype(np.float64)
-    per_position = (
-        labels_N * chosen_N,
-        chosen_N,
-        labels_N,
-        (scores_N - labels_N) ** 2,
-        1 + 0 * labels_N,
-    )
-    sums_G5 = np.stack([np.bincount(index_N, weights=v) for v in per_position], axis=1)
-
-    ratios: list[np.ndarray] = []
-    areas: list[float] = []
-    errors: list[float] = []
-    order_N = np.argsort(-scores_N, kind="stable")
-    sorted_labels, sorted_scores, sorted_index = (
-        labels_N[order_N],
-        scores_N[order_N],
-        index_N[order_N],
-    )
-    place_N = np.minimum((scores_N * BINS).astype(int), BINS - 1)
+    square_N = (scores_N - labels_N) ** 2
+    parts = (labels_N * chosen_N, chosen_N, labels_N, square_N, np.ones(num))
+    sums_G5 = grouped(np.stack(parts, axis=1), index_N)
+    place_N = _bins(scores_N, BINS)
+    draws: dict[str, list[np.ndarray]] = {}
     for counts_RG in resample_counts(len(sums_G5), seed=seed):
         hits, chosen, positive, square, total = (counts_RG @ sums_G5).T
-        ratios.append(
-            np.stack(
-                [
-                    hits / np.maximum(chosen, 1),
-                    hits / np.maximum(positive, 1),
-                    2 * hits / np.maximum(chosen + positive, 1),
-                    square / total,
-                    positive / total,
-                ],
-                axis=1,
-            )
-        )
-        for counts_G in counts_RG:
-            areas.append(_area(*_steps(sorted_labels, sorted_scores, counts_G[sorted_index])[:2]))
-            gap_N = counts_G[index_N] * (labels_N - scores_N)
-            errors.append(
-                np.abs(np.bincount(place_N, weights=gap_N)).sum() / counts_G[index_N].sum()
-            )
-    ratio_R5 = np.concatenate(ratios)
+        gaps = (counts_G[index_N] * (labels_N - scores_N) for counts_G in counts_RG)
+        gap_R = [np.abs(np.bincount(place_N, weights=gap_N)).sum() for gap_N in gaps]
+        of_positions = (counts_G[index_N] for counts_G in counts_RG)
+        for name, drawn_R in {
+            "f1": 2 * hits / np.maximum(chosen + positive, 1),
+            "precision": hits / np.maximum(chosen, 1),
+            "recall": hits / np.maximum(positive, 1),
+            "auprc": average_precision_of_draws(labels_N, scores_N, of_positions),
+            "ece": np.array(gap_R) / total,
+            "brier": square / total,
+            "prevalence": positive / total,
+        }.items():
+            draws.setdefault(name, []).append(drawn_R)
 
     moment = at_threshold(labels_N, scores_N, threshold)
-    found = {
-        "f1": (moment.f1, ratio_R5[:, 2], True, f"threshold {threshold:.4g}"),
-        "precision": (moment.precision, ratio_R5[:, 0], True, ""),
-        "recall": (moment.recall, ratio_R5[:, 1], True, ""),
-        "auprc": (
-            average_precision(labels_N, scores_N),
-            np.array(areas),
-            True,
-            "average precision",
-        ),
-        "ece": (calibration_error(labels_N, scores_N), np.array(errors), False, f"{BINS} bins"),
-        "brier": (brier(labels_N, scores_N), ratio_R5[:, 3], False, ""),
-        "prevalence": (float(labels_N.mean()), ratio_R5[:, 4], None, "share of positives"),
-    }
+    area, error = average_precision(labels_N, scores_N), calibration_error(labels_N, scores_N)
     values = {}
-    for name, (value, draws, higher_is_better, note) in found.items():
-        low, high = percentiles([draws])
+    for name, value, higher_is_better, note in (
+        ("f1", moment.f1, True, f"threshold {threshold:.4g}"),
+        ("precision", moment.precision, True, ""),
+        ("recall", moment.recall, True, ""),
+        ("auprc", area, True, "average precision"),
+        ("ece", error, False, f"{BINS} bins"),
+        ("brier", brier(labels_N, scores_N), False, ""),
+        ("prevalence", float(labels_N.mean()), None, "share of positives"),
+    ):
+        low, high = percentiles(draws[name])
         values[f"{prefix}.{name}"] = Value(
             value=value,
             low=low,
@@ -318,10 +300,7 @@ def tfidf_moment_scores(
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
     except ImportError as error:
-        raise MissingDependency(
-            "the lexical baseline needs scikit-learn, which is not installed. "
-            "Install it: python -m pip install 'showtell[eval]'"
-        ) from error
+        raise needs("scikit-learn", "the lexical baseline") from error
     vectorizer = TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r"\S+"
     )

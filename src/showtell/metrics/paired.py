@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 
 from showtell.errors import DataError
+from showtell.metrics.distances import kid_of_draws
+from showtell.metrics.intervals import Value, Z, percentiles, resample_counts
 from showtell.metrics.moment import average_precision_of_draws
-from showtell.metrics.photos import kid_of_draws
-from showtell.metrics.report import Value, percentiles, resample_counts
 from showtell.metrics.text import psdg_bleu
 
 FEW = 10  # dialogues: a bootstrap of fewer says nothing
-_Z_LEVEL, _Z_POWER = 1.959963984540054, 0.8416212335729143  # 5% two-sided, a power of 80%
+_Z_POWER = 0.8416212335729143  # of 80%; the level is 5% two-sided
 
 
 # ------------------------------------------------------------------- measures of drawn examples
@@ -186,7 +186,7 @@ def difference(ours: Sequence[Scores], theirs: Sequence[Scores], *, seed: int) -
         low=low,
         high=high,
         p=float((1 + extreme) / (1 + len(found_R))),
-        detectable=float((_Z_LEVEL + _Z_POWER) * found_R.std(ddof=1)),
+        detectable=float((Z + _Z_POWER) * found_R.std(ddof=1)),
         n=num,
     )
 

@@ -18,11 +18,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from showtell.errors import CheckpointError, DataError
+from showtell.metrics.encoders import load_weights
 from showtell.runtime import the_device
 
 FILE = "lpips-alex.safetensors"
@@ -85,22 +84,13 @@ class Lpips(nn.Module):
 
 def load_lpips(path: str | Path) -> Lpips:
     """Reads the safetensors file (or a folder that holds ``FILE``); CheckpointError otherwise."""
-    path = Path(path)
-    file = path / FILE if path.is_dir() else path
     remedy = (
         f"Wanted {FILE} with features.N.weight and features.N.bias of PyTorch's AlexNet "
         "(alexnet-owt-7be5be79.pth; N = 0, 3, 6, 8, 10) and lin0.model.1.weight to "
         "lin4.model.1.weight of LPIPS v0.1 (weights/v0.1/alex.pth of "
         "https://github.com/richzhang/PerceptualSimilarity). Name it: --lpips FILE."
     )
-    if file.suffix != ".safetensors":
-        raise CheckpointError(f"{file} is no safetensors file, and pickles are not read. {remedy}")
-    try:
-        state = load_file(file)
-    except (FileNotFoundError, OSError) as error:
-        raise CheckpointError(f"{file} is not there or cannot be read. {remedy}") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{file} is damaged ({error}). {remedy}") from error
+    file, state = load_weights(path, FILE, remedy)
     network = Lpips()
     named = {
         name: f"lin{name.split('.')[1]}.model.1.weight" if name.startswith("weights.") else name

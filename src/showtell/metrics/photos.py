@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from showtell.errors import DataError, MissingDependency
-from showtell.metrics.report import percentiles, resample_counts
-from showtell.metrics.sample import Sample
+from showtell.errors import DataError
+from showtell.metrics.distances import gaussian_distance, kid_interval, line_at_zero
+from showtell.metrics.intervals import Z
+from showtell.metrics.rouge import needs
 from showtell.runtime import processes, told_by
 
 KEPT = 10_000
@@ -28,8 +29,6 @@ FEW = 10_000  # below it FID is biased enough to be warned of
 SPLITS = 10
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # the defaults of Binkowski et al. and torchmetrics
 _DRAWS, _FEW_DRAWS, _WIDE = 100, 20, 512  # resamples for an interval of FID; few in wide features
-_Z = 1.959963984540054  # the normal quantile of a two-sided 95 %
-_SIZES = 15  # of the line for FID at infinite size (Chong and Forsyth 2020)
 
 
 def frechet_distance(
@@ -39,19 +38,12 @@ def frechet_distance(
     features: Callable[[Tensor], Tensor],
     num_features: int,
 ) -> float:
-    """FID (Heusel et al. 2017, Eq. 6) of two sets of pixels in [0, 1], by torchmetrics.
-
-    ``features`` maps (N, 3, H, W) to (N, ``num_features``). The estimate is biased upwards, the
-    more the fewer photos there are: compare only sets of one size. Raises DataError for fewer than
-    two photos, MissingDependency without torchmetrics.
-    """
+    """FID of two sets of pixels in [0, 1]; ``features`` maps N3HW to (N, ``num_features``)."""
     sets = PhotoSets(num_features)
-    first = 0
     with torch.no_grad():
         for photos, real in ((real_N3HW, True), (painted_N3HW, False)):
-            for part in photos.split(128):
-                sets.update(features(part), real=real, first=first)
-                first += len(part)
+            for number, part in enumerate(photos.split(128)):
+                sets.update(features(part), real=real, first=128 * number)
     return sets.fid()
 
 
@@ -115,7 +107,7 @@ class PhotoSets:
             raise DataError(
                 f"FID at infinite size of {fewest} photos; wanted at least 8 on each side"
             )
-        return _line_at_zero(real, painted, np.random.default_rng(self.seed))
+        return line_at_zero(real, painted, np.random.default_rng(self.seed))
 
     def fid_interval(self) -> tuple[float, float]:
         """95% around ``fid()``: what another sample of photos of the same size would give.
@@ -124,22 +116,20 @@ class PhotoSets:
         own, so its percentiles would lie too high. The estimate's own bias is not in it.
         """
         draws = _FEW_DRAWS if self.num_features > _WIDE else _DRAWS
-        spread = self._spread(gaussian_distance, draws)
-        value = self.fid()
-        return value - _Z * spread, value + _Z * spread
+        return self._around(self.fid(), gaussian_distance, draws)
 
     def fid_infinity_interval(self) -> tuple[float, float] | None:
         """The same around ``fid_infinity()``; None in features so wide that it would take hours."""
         if self.num_features > _WIDE:
             return None
         rng = np.random.default_rng(self.seed)
-        spread = self._spread(lambda one, other: _line_at_zero(one, other, rng), _DRAWS)
         value = self.fid_infinity()
-        return value - _Z * spread, value + _Z * spread
+        return self._around(value, lambda one, other: line_at_zero(one, other, rng), _DRAWS)
 
-    def _spread(self, measure: Callable[[Tensor, Tensor], float], draws: int) -> float:
-        """The standard deviation of a measure over resampled photos of both kept sets."""
-        self._needs_two()
+    def _around(
+        self, value: float, measure: Callable[[Tensor, Tensor], float], draws: int
+    ) -> tuple[float, float]:
+        """1.96 standard deviations of the measure over resampled photos of both kept sets."""
         rng = np.random.default_rng(self.seed)
         samples = [self.sample(real=real) for real in (True, False)]
         found = [
@@ -148,7 +138,8 @@ class PhotoSets:
         ]
         kept = min(map(len, samples))
         counted = min(self.count(real=True), self.count(real=False))
-        return float(np.std(found, ddof=1)) * (kept / counted) ** 0.5
+        reach = Z * (float(np.std(found, ddof=1)) * (kept / counted) ** 0.5)
+        return value - reach, value + reach
 
     def kid(self) -> Kid:
         """KID (Binkowski et al. 2018) by torchmetrics, of the kept photos."""
@@ -158,7 +149,7 @@ class PhotoSets:
         try:
             from torchmetrics.image.kid import KernelInceptionDistance
         except ImportError as error:
-            raise _missing("KID") from error
+            raise needs("torchmetrics", "KID") from error
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             # it warns that it keeps all features: they are at most KEPT here
             warnings.simplefilter("ignore")
@@ -172,7 +163,7 @@ class PhotoSets:
             metric.update(real, real=True)
             metric.update(painted, real=False)
             mean, spread = metric.compute()
-        low, high = _kid_interval(real, painted, seed=self.seed)
+        low, high = kid_interval(real, painted, seed=self.seed)
         return Kid(value=float(mean), spread=float(spread), low=low, high=high, subset_size=size)
 
     def _needs_two(self) -> None:
@@ -215,93 +206,64 @@ class Kid:
     subset_size: int
 
 
-def gaussian_distance(one_NE: Tensor, other_ME: Tensor) -> float:
-    """|mu - nu|^2 + tr A + tr B - 2 tr sqrt(A B) of the Gaussians of two sets of features.
+class Sample:
+    """A random sample of a stream of rows, the same for any order or partition of it: the ``kept``
+    rows of the lowest random priority, a function of a row's number and the seed.
 
-    With A = F'F and B = G'G the last trace is the sum of the singular values of F G'; F is the
-    centred set itself where that has fewer rows than columns, so that a thousand photos in 2,048
-    features cost a matrix of a thousand.
+    Rows that may belong to them wait aside until they are a quarter as many, and are then sorted
+    in together: doing so for each batch would copy all that is kept each time.
     """
-    one, other = one_NE.double(), other_ME.double()
-    gap = (one.mean(0) - other.mean(0)).square().sum()
-    factors = []
-    for x in (one, other):
-        f = (x - x.mean(0)) / (len(x) - 1) ** 0.5
-        factors.append(torch.linalg.qr(f, mode="r").R if len(f) > f.shape[1] else f)
-    traces = factors[0].square().sum() + factors[1].square().sum()
-    return float(gap + traces - 2 * torch.linalg.svdvals(factors[0] @ factors[1].T).sum())
+
+    def __init__(self, num_features: int, kept: int, *, seed: int) -> None:
+        self.kept = kept
+        self.seed = seed
+        self._features_KE = torch.zeros(0, num_features, dtype=torch.float64)
+        self._priorities_K = np.zeros(0, dtype=np.uint64)
+        self._waiting: list[tuple[Tensor, np.ndarray]] = []
+
+    @property
+    def features_KE(self) -> Tensor:
+        """The kept rows, the lowest priority first."""
+        self._sort_in()
+        return self._features_KE
+
+    def update(self, features_NE: Tensor, first: int) -> None:
+        """Add rows; ``first`` is the number of the first one within the whole stream."""
+        numbers = np.arange(first, first + len(features_NE), dtype=np.uint64)
+        self._take(features_NE, priorities_of(numbers, self.seed))
+
+    def merge(self, other: Sample) -> None:
+        """Take in the sample of other rows of the same stream."""
+        other._sort_in()
+        self._take(other._features_KE, other._priorities_K)
+
+    def _take(self, features_NE: Tensor, priorities_N: np.ndarray) -> None:
+        low_N = np.ones(len(priorities_N), dtype=bool)
+        if len(self._priorities_K) == self.kept:
+            low_N = priorities_N < self._priorities_K[-1]
+        if low_N.any():  # the index makes a copy, so the batch itself is not held
+            self._waiting.append((features_NE[torch.from_numpy(low_N)], priorities_N[low_N]))
+        if sum(len(priorities) for _, priorities in self._waiting) * 4 >= self.kept:
+            self._sort_in()
+
+    def _sort_in(self) -> None:
+        if not self._waiting:
+            return
+        features, priorities = zip(*self._waiting, strict=True)
+        self._waiting = []
+        all_priorities = np.concatenate([self._priorities_K, *priorities])
+        order = np.argsort(all_priorities)[: self.kept]
+        self._features_KE = torch.cat([self._features_KE, *features])[torch.from_numpy(order)]
+        self._priorities_K = all_priorities[order]
 
 
-def _line_at_zero(real_KE: Tensor, painted_KE: Tensor, rng: np.random.Generator) -> float:
-    """FID of both sets thinned to ``_SIZES`` sizes, as a line in 1 / n, read at 1 / n = 0."""
-    fewest = min(len(real_KE), len(painted_KE))
-    shares = 1 / np.linspace(1, 4, _SIZES)
-    distances = []
-    for share in shares:
-        one, other = (
-            x[rng.permutation(len(x))[: max(2, round(share * len(x)))]]
-            for x in (real_KE, painted_KE)
-        )
-        distances.append(gaussian_distance(one, other))
-    return float(np.polyfit(1 / (shares * fewest), distances, 1)[1])
-
-
-def _kid_interval(real_KE: Tensor, painted_KE: Tensor, *, seed: int) -> tuple[float, float]:
-    """The percentile bootstrap over photos of both sets, of at most 2,000 of each.
-
-    A photo drawn twice is not compared with itself, so the estimate stays unbiased.
-    """
-    one, other = (x[:2000].numpy() for x in (real_KE, painted_KE))
-    most = max(len(one), len(other))
-    draws = zip(resample_counts(most, seed=seed), resample_counts(most, seed=seed + 1), strict=True)
-    return percentiles(
-        kid_of_draws(one, other, _shortened(first_RG, len(one)), _shortened(second_RG, len(other)))
-        for first_RG, second_RG in draws
-    )
-
-
-def kid_of_draws(
-    real_NE: np.ndarray,
-    painted_ME: np.ndarray,
-    real_RN: np.ndarray,
-    painted_RM: np.ndarray,
-    *,
-    paired: bool = False,
-) -> np.ndarray:
-    """KID of R draws of both sets, (R,): how often each photo was drawn.
-
-    A photo drawn twice is not compared with itself. ``paired``: photo n of both sets belongs
-    together and is drawn together; then a pair drawn twice has no more of its own likeness than of
-    that of strangers, or draws would lie below the estimate.
-    """
-    within = [_kernel(x, x) for x in (real_NE, painted_ME)]
-    for k in within:
-        np.fill_diagonal(k, 0)
-    between = _kernel(real_NE, painted_ME)
-    likeness = ((real_RN @ between) * painted_RM).sum(1)
-    pairs = real_RN.sum(1) * painted_RM.sum(1)
-    if paired:
-        again_RN = real_RN**2 - real_RN  # how often a pair met itself beyond the draws of it
-        likeness = likeness - again_RN @ np.diagonal(between)
-        pairs = pairs - again_RN.sum(1)
-    value = -2 * likeness / pairs
-    for c, k in zip((real_RN, painted_RM), within, strict=True):
-        # a draw of one photo alone has no pairs
-        value += ((c @ k) * c).sum(1) / np.maximum(c.sum(1) ** 2 - (c**2).sum(1), 1)
-    return value
-
-
-def _kernel(x_NE: np.ndarray, y_ME: np.ndarray) -> np.ndarray:
-    return (x_NE @ y_ME.T / x_NE.shape[1] + 1) ** 3
-
-
-def _shortened(counts_RG: np.ndarray, size: int) -> np.ndarray:
-    """Draws for the smaller of two sets: those of the larger, folded onto its photos."""
-    if counts_RG.shape[1] == size:
-        return counts_RG
-    folded = np.zeros((len(counts_RG), size))
-    np.add.at(folded.T, np.arange(counts_RG.shape[1]) % size, counts_RG.T)
-    return folded
+def priorities_of(numbers_N: np.ndarray, seed: int) -> np.ndarray:
+    """A random-looking uint64 for each number, no two alike (the finaliser of SplitMix64)."""
+    with np.errstate(over="ignore"):
+        x = numbers_N + np.uint64(seed + 1) * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
 
 
 # -------------------------------------------------------------------------------- Inception score
@@ -380,16 +342,10 @@ def _frechet_metric(num_features: int) -> Any:
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance
     except ImportError as error:
-        raise _missing("FID") from error
+        raise needs("torchmetrics", "FID") from error
     # ranks are put together by merged_across_ranks, once, and not again at compute
     metric = FrechetInceptionDistance(
         feature=_Same(num_features), normalize=True, sync_on_compute=False
     )
     metric.orig_dtype = torch.float64  # else unset on a rank that saw no photo of its own
     return metric
-
-
-def _missing(measure: str) -> MissingDependency:
-    return MissingDependency(
-        f"{measure} needs torchmetrics; python -m pip install 'showtell[eval]'"
-    )

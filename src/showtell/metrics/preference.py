@@ -7,17 +7,29 @@ in its usual form for items with different numbers of votes; with two raters it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from showtell.metrics.report import Value, resample_counts, wilson
+from showtell.errors import DataError
+from showtell.metrics.intervals import Value, percentiles, resample_counts, wilson
+from showtell.metrics.report import Report, digest
 
 Choice = Literal["win", "tie", "loss"]
 CHOICES: tuple[Choice, ...] = ("win", "tie", "loss")
 PROTOCOL = "judge"
+QUESTIONS = {
+    "language_continuity": "Which text goes on better from what came before?",
+    "image_quality": "Which photo is clearer and more to the point?",
+    "multimodal_coherence": "Which text and photo together fit better with what came before?",
+}
+KEY_FORMAT = "showtell judge key 1"
+RATINGS_FORMAT = "showtell judge ratings 1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +48,12 @@ def preference_values(votes: Sequence[Vote], *, prefix: str, seed: int) -> dict[
     Shares have Wilson's interval over groups, a group counting as one vote that may be divided:
     the votes of a group hang together. Kappa's resamples groups.
     """
-    decided = [vote for vote in votes if vote.choice != "tie"]
-    values: dict[str, Value] = {
-        choice: _share(
-            [float(vote.choice == choice) for vote in votes],
-            [vote.group for vote in votes],
-            higher_is_better={"win": True, "tie": None, "loss": False}[choice],
-        )
-        for choice in CHOICES
-    }
+    values: dict[str, Value] = {}
+    for choice, better in {"win": True, "tie": None, "loss": False}.items():
+        hits = [(float(vote.choice == choice), vote.group) for vote in votes]
+        values[choice] = _share(hits, higher_is_better=better)
     values["preferred"] = _share(
-        [float(vote.choice == "win") for vote in decided],
-        [vote.group for vote in decided],
+        [(float(vote.choice == "win"), vote.group) for vote in votes if vote.choice != "tie"],
         higher_is_better=True,
         note="wins among wins and losses: A is better where the whole interval is above 50%",
     )
@@ -56,11 +62,11 @@ def preference_values(votes: Sequence[Vote], *, prefix: str, seed: int) -> dict[
 
 
 def _share(
-    hits: Sequence[float], groups: Sequence[str], *, higher_is_better: bool | None, note: str = ""
+    hits: Sequence[tuple[float, str]], *, higher_is_better: bool | None, note: str = ""
 ) -> Value:
     if not hits:
         return _nothing("all votes are ties")
-    share, num_groups = sum(hits) / len(hits), len(set(groups))
+    share, num_groups = sum(hit for hit, _ in hits) / len(hits), len({group for _, group in hits})
     low, high = wilson(share * num_groups, num_groups)
     return Value(
         value=share,
@@ -76,7 +82,7 @@ def _share(
 def fleiss_kappa(counts_IJ: np.ndarray, weights_RI: np.ndarray | None = None) -> np.ndarray:
     """Fleiss' kappa of I items with counts of J answers, for each of R weightings of the items.
 
-    (P - P_e) / (1 - P_e): P is the mean share of an item's pairs of votes that agree, P_e that of
+    Not statsmodels', which wants as many votes on each item. (P - P_e) / (1 - P_e): P is the mean share of an item's pairs of votes that agree, P_e that of
     two votes drawn from all answers. NaN where all votes are the same, or no item has two.
     """
     weights_RI = np.ones((1, len(counts_IJ))) if weights_RI is None else weights_RI
@@ -109,36 +115,151 @@ def _agreement(votes: Sequence[Vote], *, seed: int) -> dict[str, Value]:
     counts_IJ = np.array(
         [[sum(v.choice == c for v in row) for c in CHOICES] for row in shared], dtype=np.float64
     )
-    groups = [row[0].group for row in shared]
-    agreement = _share(list(_agreed(counts_IJ)), groups, higher_is_better=None)
+    names, group_I = np.unique([row[0].group for row in shared], return_inverse=True)
+    agreed = zip(_agreed(counts_IJ).tolist(), names[group_I], strict=True)
+    agreement = _share(list(agreed), higher_is_better=None)
     kappa = float(fleiss_kappa(counts_IJ)[0])
     if np.isnan(kappa):
         return {"agreement": agreement, "kappa": _nothing("all votes are the same")}
-    _, group_I = np.unique(groups, return_inverse=True)
-    draws_R = np.concatenate(
-        [
-            fleiss_kappa(counts_IJ, weights_RG[:, group_I])
-            for weights_RG in resample_counts(len(set(groups)), seed=seed)
-        ]
+    draws = (
+        fleiss_kappa(counts_IJ, weights_RG[:, group_I])
+        for weights_RG in resample_counts(len(names), seed=seed)
     )
-    low, high = np.percentile(draws_R[np.isfinite(draws_R)], (2.5, 97.5))
-    raters = len({vote.rater for vote in votes})
+    low, high = percentiles(draw_R[np.isfinite(draw_R)] for draw_R in draws)
+    note = f"Fleiss' kappa, {len({vote.rater for vote in votes})} raters"
     return {
         "agreement": agreement,
         "kappa": Value(
             value=kappa,
-            low=float(low),
-            high=float(high),
+            low=low,
+            high=high,
             n=len(shared),
             protocol=PROTOCOL,
             higher_is_better=None,
             unit="",
-            note=f"Fleiss' kappa, {raters} raters",
+            note=note,
         ),
     }
 
 
 def _nothing(note: str) -> Value:
-    return Value(
-        value=None, low=None, high=None, n=0, higher_is_better=None, protocol=PROTOCOL, note=note
+    return Value(value=None, n=0, higher_is_better=None, protocol=PROTOCOL, note=note)
+
+
+# ------------------------------------------------------------------------------ the raters' files
+
+
+def score_ratings(ratings: Sequence[Path], key: Path, *, seed: int = 0) -> Report:
+    """Win, tie and loss of A for each question, with intervals and the raters' agreement.
+
+    Raises DataError for a file that is no key or no ratings, of another study, of a rater who is
+    there already, or with an item, question or answer that is not in the study.
+    """
+    began = time.perf_counter()
+    study = json_object(key, KEY_FORMAT, "key")
+    try:
+        name_of_study = str(study["study"])
+        names = {system: str(study[system]["file"]) for system in "AB"}
+        items = {
+            name: (str(row["dialogue"]), {"A": "AB", "B": "BA"}[row["left"]])
+            for name, row in study["items"].items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{key} is a broken key ({error!r}); wanted it as it was written."
+        ) from error
+    votes: dict[str, list[Vote]] = {question: [] for question in QUESTIONS}
+    raters: dict[str, Path] = {}
+    notes, sides = ["a win is a vote for A"], []
+    for path in ratings:
+        saved = json_object(path, RATINGS_FORMAT, "ratings")
+        rater = _rater(saved, path, name_of_study, raters)
+        raters[rater] = path
+        judged = set()
+        for item, question, side in _answers(saved, path):
+            if item not in items or question not in votes or side not in _SIDES:
+                raise DataError(
+                    f'{path}: the answer "{side!s:.20}" to "{question:.40}" on item "{item:.20}" '
+                    "is not of this study; wanted the file as the page saved it."
+                )
+            group, order = items[item]
+            choice = _choice(side, order)
+            votes[question].append(Vote(item=item, rater=rater, choice=choice, group=group))
+            sides.append(side)
+            judged.add(item)
+        notes.append(f"{rater}: {len(judged):,} of {len(items):,} pairs")
+    if not any(votes.values()):
+        raise DataError("the ratings hold no answer at all; wanted some. Have them saved again.")
+    metrics: dict[str, Value] = {}
+    for question, cast in votes.items():
+        if cast:
+            metrics |= preference_values(cast, prefix=f"judge.{question}", seed=seed)
+    if decided := len(sides) - sides.count("tie"):
+        notes.append(
+            f"the left answer got {sides.count('left') / decided:.1%} of the {decided:,} votes "
+            "that are no tie; each system stood left in half of the pairs"
+        )
+    return Report(
+        metrics=metrics,
+        recipe=f"A = {names['A']} against B = {names['B']}",
+        model_digest=f"A {study['A'].get('digest', '')}, B {study['B'].get('digest', '')}",
+        data=f"study {name_of_study}",
+        data_digest=digest([key, *ratings]),
+        seeds=(seed,),
+        seconds=time.perf_counter() - began,
+        counts={"raters": len(raters), "pairs": len(items)},
+        notes=tuple(notes),
     )
+
+
+_SIDES = ("left", "tie", "right")
+
+
+def _rater(saved: Mapping[str, Any], path: Path, study: str, known: Mapping[str, Path]) -> str:
+    """The rater's name, for the right study and met for the first time."""
+    if saved.get("study") != study:
+        raise DataError(
+            f"{path} holds ratings of the study {saved.get('study')!r:.40}, wanted {study!r}. Give "
+            "the key that was written beside its page."
+        )
+    rater = saved.get("rater")
+    if not isinstance(rater, str) or not rater.strip():
+        raise DataError(f'{path} names no "rater"; wanted the file as the page saved it.')
+    if rater in known:
+        raise DataError(
+            f'{path}: the rater "{rater[:40]}" has ratings in {known[rater]} already; wanted each '
+            "rater once. Leave out the older file, or have one of two people of one name save "
+            "again under another."
+        )
+    return rater
+
+
+def _choice(answer: str, order: str) -> Choice:
+    """What the answer is to A; ``order`` says who stood left and right."""
+    if answer == "tie":
+        return "tie"
+    return "win" if order[_SIDES.index(answer) // 2] == "A" else "loss"
+
+
+def _answers(saved: Mapping[str, Any], path: Path) -> Iterable[tuple[str, str, Any]]:
+    answers = saved.get("answers")
+    if not isinstance(answers, dict) or not all(isinstance(a, dict) for a in answers.values()):
+        raise DataError(f'{path}: "answers" is no object of objects; wanted the page\'s own file.')
+    for item, row in answers.items():
+        for question, answer in row.items():
+            yield item, question, answer
+
+
+def json_object(path: Path, form: str, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there, wanted the {what}. Check the path.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON ({error}); wanted the {what} as written.") from error
+    if not isinstance(value, dict) or value.get("format") != form:
+        raise DataError(
+            f'{path} is no {what} of a study ("format" is not "{form}"). The key lies beside the '
+            "page, ratings are what the page saves."
+        )
+    return value

@@ -2,8 +2,7 @@
 
 A number without its protocol says nothing: five papers print "BLEU-1" and mean five things. Each
 entry fixes what is compared, how it is counted, over what it is averaged, and by which encoders.
-The version of a protocol (``report.PROTOCOLS``) goes up when the same data would give another
-number.
+The version of a protocol (``VERSIONS``) goes up when the same data would give another number.
 """
 
 from __future__ import annotations
@@ -12,6 +11,16 @@ from dataclasses import dataclass
 
 from showtell.errors import ConfigError, did_you_mean
 
+VERSIONS: dict[str, str] = {
+    "psdg": "1",  # BLEU and ROUGE-L as the released code of 2408.08650 computes them
+    "standard": "1",  # sacrebleu, rouge-score and nltk at their defaults
+    "minigpt5": "1",  # the released metric.py of 2310.02239
+    "mmdialog": "1",  # the alignment and MM-Relevance of 2211.05719
+    "gill": "1",  # the released validation and evals of 2305.17216
+    "photochat": "1",  # the share moment: every position from the second turn to the share
+    "world": "1",  # the photo world: scored by the oracle
+    "judge": "1",  # people's votes on the three questions of 2310.02239
+}
 CLIP_L = "openai/clip-vit-large-patch14"
 CLIP_B = "openai/clip-vit-base-patch32"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from showtell.errors import DataError
-from showtell.metrics.report import Value, mean_value, percentiles, resample_counts
+from showtell.metrics.intervals import Value, bootstrap, grouped, mean_value, percentiles
 
 CUTS = (1, 5, 10)
+COIN_DRAWS = 10_000
 
 
 def ranks(scores_QC: Any, gold_Q: Any) -> np.ndarray:
@@ -77,12 +78,51 @@ def _ranks(ranks_Q: Any) -> np.ndarray:
 # ------------------------------------------------------------------------------------- decision
 
 
-def decision_f1(labels: Sequence[str], decisions: Sequence[str]) -> float:
-    """Macro-F1 over the classes that the labels name, as GILL's notebook prints it (2305.17216).
+def macro_f1(labels: Sequence[Any] | np.ndarray, decisions: Sequence[Any] | np.ndarray) -> float:
+    """The mean F1 over the classes that the labels name (of booleans: both), as GILL's notebook
+    prints it (2305.17216); an F1 without anything to find and anything found is 0."""
+    return float(_macro_f1(_confusion(labels, decisions)[0].sum(0)[None])[0])
 
-    A class that is never decided for has F1 0.
+
+def macro_f1_value(
+    labels: Sequence[Any] | np.ndarray,
+    decisions: Sequence[Any] | np.ndarray,
+    *,
+    seed: int,
+    groups_N: Sequence[Any] | np.ndarray | None = None,
+    protocol: str = "",
+) -> Value:
+    """The same with the percentile bootstrap; ``groups_N`` says what was drawn independently (the
+    prompt of a vote)."""
+    confusion_NLD, classes = _confusion(labels, decisions)
+    shape = confusion_NLD.shape[1:]
+    sums_GS = grouped(confusion_NLD.reshape(len(confusion_NLD), -1), groups_N)
+    low, high = bootstrap(
+        lambda counts_RG: _macro_f1((counts_RG @ sums_GS).reshape(-1, *shape)),
+        len(sums_GS),
+        seed=seed,
+    )
+    return Value(
+        value=float(_macro_f1(confusion_NLD.sum(0)[None])[0]),
+        low=low,
+        high=high,
+        n=len(confusion_NLD),
+        protocol=protocol,
+        note=f"mean over {', '.join(map(str, classes))}",
+    )
+
+
+def coin_macro_f1(
+    labels_N: Sequence[bool] | np.ndarray, *, share: float, seed: int, draws: int = COIN_DRAWS
+) -> Value:
+    """A coin that says yes with probability ``share``: mean and range of its macro-F1.
+
+    The range is of the coin's luck on these very cases: a rule inside it shows nothing.
     """
-    return float(_macro_f1(_confusion(labels, decisions).sum(0)[None])[0])
+    labels_N, rng = np.asarray(labels_N, dtype=bool), np.random.default_rng(seed)
+    values = np.array([macro_f1(labels_N, rng.random(len(labels_N)) < share) for _ in range(draws)])
+    low, high = percentiles([values])
+    return Value(value=float(values.mean()), low=low, high=high, n=len(labels_N))
 
 
 def decision_values(
@@ -98,31 +138,13 @@ def decision_values(
     The prior is a coin with the labels' own shares: its expected macro-F1 is the mean over classes
     of 2 r r / (r + r) = r, that is 1 / classes.
     """
-    confusion_NLD = _confusion(labels, decisions)
-    flat = confusion_NLD.reshape(len(labels), -1)
-    draws = []
-    for counts in resample_counts(len(labels), seed=seed):
-        draws.append(_macro_f1((counts @ flat).reshape(-1, *confusion_NLD.shape[1:])))
-    low, high = percentiles(draws)
-    classes = sorted(set(labels))
+    found = macro_f1_value(labels, decisions, seed=seed, protocol=protocol)
+    right = [float(one == other) for one, other in zip(labels, decisions, strict=True)]
     return {
-        f"{prefix}.macro_f1": Value(
-            value=float(_macro_f1(confusion_NLD.sum(0)[None])[0]),
-            low=low,
-            high=high,
-            n=len(labels),
-            protocol=protocol,
-            note=f"mean over {', '.join(classes)}",
-        ),
-        f"{prefix}.accuracy": mean_value(
-            [float(one == other) for one, other in zip(labels, decisions, strict=True)],
-            seed=seed,
-            protocol=protocol,
-        ),
+        f"{prefix}.macro_f1": found,
+        f"{prefix}.accuracy": mean_value(right, seed=seed, protocol=protocol),
         f"{prefix}.macro_f1_prior": Value(
-            value=1 / len(classes),
-            low=None,
-            high=None,
+            value=1 / len(set(labels)),
             n=len(labels),
             higher_is_better=None,
             protocol=protocol,
@@ -131,18 +153,22 @@ def decision_values(
     }
 
 
-def _confusion(labels: Sequence[str], decisions: Sequence[str]) -> np.ndarray:
-    """(N, classes of the labels, those and one for anything else), one 1 in each."""
-    if len(labels) != len(decisions) or not labels:
+def _confusion(
+    labels: Sequence[Any] | np.ndarray, decisions: Sequence[Any] | np.ndarray
+) -> tuple[np.ndarray, list[Any]]:
+    """((N, classes, those and one for anything else), one 1 in each; the classes)."""
+    labels_N, decisions_N = np.asarray(labels), np.asarray(decisions)
+    if len(labels_N) != len(decisions_N) or not len(labels_N):
         raise DataError(
-            f"{len(labels)} labels and {len(decisions)} decisions; wanted as many of each, and at "
-            "least one."
+            f"{len(decisions_N)} decisions for {len(labels_N)} labels; wanted as many of each, and "
+            "at least one. Score the same cases that were labelled."
         )
-    place = {name: k for k, name in enumerate(sorted(set(labels)))}
-    found = np.zeros((len(labels), len(place), len(place) + 1))
-    for n, (label, decision) in enumerate(zip(labels, decisions, strict=True)):
-        found[n, place[label], place.get(decision, len(place))] = 1
-    return found
+    classes = np.array([False, True]) if labels_N.dtype == bool else np.unique(labels_N)
+    hit_NLD = np.zeros((len(labels_N), len(classes), len(classes) + 1))
+    decided_ND = decisions_N[:, None] == classes
+    other_N1 = ~decided_ND.any(1, keepdims=True)
+    hit_NLD[:] = (labels_N[:, None] == classes)[:, :, None]
+    return hit_NLD * np.concatenate([decided_ND, other_N1], axis=1)[:, None], classes.tolist()
 
 
 def _macro_f1(confusion_RLD: np.ndarray) -> np.ndarray:

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from showtell.data.photos import load_photo
 from showtell.errors import ConfigError, DataError, PhotoError, did_you_mean
+from showtell.metrics.answers import Matched, Source, match
 from showtell.metrics.protocols import Protocol, protocol_named
-from showtell.metrics.records import FIELDS, Matched, Source, match
 from showtell.metrics.report import Report, digest
-from showtell.metrics.score_rows import Rows, Told
-from showtell.runtime import processes
+from showtell.metrics.rows import Encoders, Rows
+from showtell.runtime import Progress, processes, quiet
 
 
 def score(
@@ -31,28 +28,18 @@ def score(
     *,
     protocol: str,
     only: Sequence[str] = (),
-    clip: str | Path | Any | None = None,
-    relevance_clip: str | Path | Any | None = None,
-    sentence_encoder: str | Path | Any | None = None,
-    inception: str | Path | None = None,
-    features: str | Any | None = None,
-    num_features: int | None = None,
-    lpips: str | Path | None = None,
-    wordnet: str | Path | None = None,
+    encoders: Encoders = Encoders(),  # noqa: B008 (frozen)
     threshold: float = 0.5,
     seed: int = 0,
     skip_bad: bool = False,
     out: str | Path | None = None,
-    told: Told | None = None,
+    told: Progress = quiet,
 ) -> Report:
     """Measure what the protocol names; with ``out``, write report.json and report.md there.
 
-    ``only`` names rows ("bleu1", "fid", "relevance"); all of the protocol otherwise. Encoders are
-    folders or hub ids, or objects: ``clip`` and ``relevance_clip`` with ``texts``, ``photos`` and
-    perhaps ``id``; ``sentence_encoder`` a callable; ``features`` "world:oracle" or
-    "world:encoder", or a callable of pixels N3HW with ``num_features``. ``threshold`` is that of
-    the share moment. Under torchrun each rank encodes its share, all return the same report, and
-    the first writes it. Raises DataError, ConfigError, CheckpointError, PhotoError,
+    ``only`` names rows ("bleu1", "fid", "relevance"); all of the protocol otherwise. ``threshold``
+    is that of the share moment. Under torchrun each rank encodes its share, all return the same
+    report, and the first writes it. Raises DataError, ConfigError, CheckpointError, PhotoError,
     MissingDependency.
     """
     began = time.perf_counter()
@@ -65,21 +52,15 @@ def score(
             )
     if not 0 <= threshold <= 1:
         raise ConfigError(f"the threshold is {threshold}, wanted a probability")
-    if inception is not None and features is not None:
+    if encoders.inception is not None and encoders.features is not None:
         raise ConfigError("--inception beside --features; wanted one encoder of sets of photos")
     matched = match(predictions, references, skip_bad=skip_bad)
     if skip_bad:
         matched = _readable(matched)
-    rows = Rows(
-        chosen, matched, only=tuple(only), seed=seed, told=told or (lambda what, done, total: None)
-    )
-    rows.texts(sentence_encoder, wordnet)
-    rows.photos(
-        clip=clip, inception=inception, features=features, num_features=num_features, lpips=lpips
-    )
-    if chosen.relevance:
-        same = chosen.clip == chosen.relevance_clip
-        rows.relevance(relevance_clip if relevance_clip is not None else clip if same else None)
+    rows = Rows(chosen, matched.pairs, encoders=encoders, only=only, seed=seed, told=told)
+    rows.texts()
+    rows.photos()
+    rows.relevance()
     if not only:
         rows.others(threshold)
     if not rows.values:
@@ -87,20 +68,21 @@ def score(
             f"nothing to score under {protocol}: the {len(matched.pairs):,} pairs hold neither "
             "texts nor photos on both sides. Look at the files."
         )
-    report = Report.of_this_run(
+    names = [
+        str(s) if isinstance(s, str | Path) else "records in memory"
+        for s in (predictions, references)
+    ]
+    report = Report(
         metrics=rows.values,
         recipe=f"score, protocol {protocol}",
-        checkpoint="",
-        model_digest="",
-        data=f"{_name(predictions)} against {_name(references)}",
+        data=" against ".join(names),
         data_digest=_digest(predictions, references, matched),
         seeds=(seed,),
         seconds=time.perf_counter() - began,
-        command="showtell " + shlex.join(sys.argv[1:]) if "showtell" in sys.argv[0] else "",
         counts=_counts(matched),
         notes=(*rows.notes(), *_notes(chosen, matched)),
+        encoders=rows.used,
     )
-    report = replace(report, encoders=rows.encoders)
     if out is not None and processes()[0] == 0:
         report.write(out)
     return report
@@ -133,17 +115,13 @@ def _notes(protocol: Protocol, matched: Matched) -> list[str]:
         f"BLEU: {protocol.bleu}; means over {protocol.mean_over}",
         *(f"quirk kept: {quirk}" for quirk in protocol.quirks),
     ]
-    if protocol.name == "minigpt5":
-        dialogues = {wanted.dialogue for _, wanted in matched.pairs}
-        if len(dialogues) == len(matched.pairs):
-            found.insert(
-                0,
-                'warning: no record names a "dialogue" that another names, so each is a dialogue '
-                "of its own, and the mean over dialogues is one over turns",
-            )
-    if matched.unused:
-        names = ", ".join(f'"{name[:40]}" ({n:,})' for name, n in matched.unused.items())
-        found.append(f"fields that nothing reads: {names}; read are {', '.join(FIELDS)}")
+    dialogues = {wanted.dialogue for _, wanted in matched.pairs}
+    if protocol.name == "minigpt5" and len(dialogues) == len(matched.pairs):
+        found.insert(
+            0,
+            'warning: no record names a "dialogue" that another names, so each is a dialogue '
+            "of its own, and the mean over dialogues is one over turns",
+        )
     if matched.skipped:
         text = ", ".join(f"{n:,} {name}" for name, n in matched.skipped.items())
         found.append(f"warning: left out: {text}. {matched.first_bad}".strip())
@@ -160,10 +138,6 @@ def _counts(matched: Matched) -> dict[str, int]:
         "photos said": sum(len(said.photos) for said, _ in pairs),
         "photos wanted": sum(len(wanted.photos) for _, wanted in pairs),
     } | dict(matched.skipped)
-
-
-def _name(source: Source) -> str:
-    return str(source) if isinstance(source, str | Path) else "records in memory"
 
 
 def _digest(predictions: Source, references: Source, matched: Matched) -> str:

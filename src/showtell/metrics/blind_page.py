@@ -5,7 +5,7 @@ The questions are those of MiniGPT-5's human evaluation (2310.02239, 3.2). ``exp
     page.html        for the raters: items under ids that tell nothing, sides drawn by lot
     page.key.json    for you: which item is which record, and which side is which system
 
-``judge_score.py`` takes the files that raters saved from the page, and the key.
+``preference.py`` takes the files that raters saved from the page, and the key.
 """
 
 from __future__ import annotations
@@ -20,28 +20,20 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from showtell.agent.page import SHOWN_SIZE, data_uri
+from PIL.Image import Image, Resampling
+
 from showtell.data.photos import has_pixels, load_photo, photo_image
 from showtell.data.sources import open_data
 from showtell.data.storage import write_atomically
 from showtell.dialogue import Dialogue, Photo
 from showtell.errors import DataError, PhotoError, StorageError
-from showtell.metrics.records import Record, match
+from showtell.metrics.answers import Record, match
+from showtell.metrics.preference import KEY_FORMAT, QUESTIONS, json_object
 from showtell.metrics.report import digest
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-QUESTIONS = {
-    "language_continuity": "Which text goes on better from what came before?",
-    "image_quality": "Which photo is clearer and more to the point?",
-    "multimodal_coherence": "Which text and photo together fit better with what came before?",
-}
-MAX_SIDE = 512  # of a photo on the page
-KEY_FORMAT = "showtell judge key 1"
-RATINGS_FORMAT = "showtell judge ratings 1"
+SHOWN_SIZE, MAX_SIDE = 256, 512  # of a photo on the page
 _MARKS = re.compile(r"@(TITLE|DATA|SCRIPT_HASH)@")
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -82,7 +74,7 @@ def export_page(
     limit: int | None = None,
     skip_bad: bool = False,
 ) -> Exported:
-    """Write the page and its key from two files of answers (``metrics/records.py``).
+    """Write the page and its key from two files of answers (``metrics/answers.py``).
 
     ``context`` is the name of data (``showtell:PATH``): the dialogue whose id is a record's id is
     what was said before. ``limit`` draws so many pairs. Raises DataError, and StorageError where
@@ -211,20 +203,24 @@ class _Photos:
 
 
 def _inlined(image: Image) -> str:
-    """The pixels alone, as PNG while they are few, else as a JPEG of 512 pixels a side at most."""
-    if max(image.size) <= SHOWN_SIZE:
-        return data_uri(image)
-    image.thumbnail((MAX_SIDE, MAX_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=92)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    """The pixels alone: a small photo as PNG, enlarged smoothly; else a JPEG of 512 px at most."""
+    buffer, small = io.BytesIO(), max(image.size) <= SHOWN_SIZE
+    if small:
+        height = round(image.height * SHOWN_SIZE / image.width)
+        image = image.resize((SHOWN_SIZE, height), Resampling.LANCZOS).convert("RGB")
+        image.save(buffer, format="PNG", optimize=True)
+    else:
+        image.thumbnail((MAX_SIDE, MAX_SIDE))
+        image.save(buffer, format="JPEG", quality=92)
+    kind = "png" if small else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _page(data: Mapping[str, Any]) -> str:
-    """judge.html with the data inside; its policy lets no other script run and loads nothing."""
-    frame = (Path(__file__).parent / "judge.html").read_text(encoding="utf-8")
+    """blind_page.html with the data inside; its policy lets no other script run and loads nothing."""
+    frame = (Path(__file__).parent / "blind_page.html").read_text(encoding="utf-8")
     script = _SCRIPT.search(frame)
-    assert script, "judge.html has its script"
+    assert script, "blind_page.html has its script"
     values = {
         "TITLE": html.escape(f"Side by side, {len(data['items'])} pairs"),
         # "</script>" and "<!--" inside a text would end the block of data
@@ -232,21 +228,3 @@ def _page(data: Mapping[str, Any]) -> str:
         "SCRIPT_HASH": base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode(),
     }
     return _MARKS.sub(lambda mark: values[mark[1]], frame)
-
-
-# ------------------------------------------------------------------------------------- its files
-
-
-def json_object(path: Path, form: str, what: str) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is not there, wanted the {what}. Check the path.") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON ({error}); wanted the {what} as written.") from error
-    if not isinstance(value, dict) or value.get("format") != form:
-        raise DataError(
-            f'{path} is no {what} of a study ("format" is not "{form}"). The key lies beside the '
-            "page, ratings are what the page saves."
-        )
-    return value

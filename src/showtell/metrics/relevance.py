@@ -1,12 +1,28 @@
-"""Cosines of embeddings: S-BERT similarity, CLIP-I, CLIP-T, and MM-Relevance in both definitions.
+"""Whole answers, texts and photos in order, as two published protocols score them.
 
-Letters: N pairs, E width of an embedding. A cosine is a plain cosine: not times 100, not clipped
-at 0, not times CLIP's logit scale.
+An answer is a sequence of elements; a ``str`` is a text, anything else a photo. Texts:
+
+``minigpt5``  what the released code of 2310.02239 computes on MMDialog. The text is what stands
+              before the first photo, stripped, and empty if it holds nothing but punctuation.
+              BLEU-1 and BLEU-2 are nltk's sentence BLEU *on characters* (strings were handed over
+              where lists of words are wanted), cumulative, unsmoothed, cased; ROUGE-L is the F of
+              the package ``rouge`` 1.0.1. A missing text counts 0, a turn without a reference text
+              counts nothing; mean over the turns of a dialogue, then over dialogues.
+``mmdialog``  the alignment of 2211.05719: texts with texts and photos with photos, each paired from
+              the left; the sum over the pairs is divided by the number of *reference* elements, so
+              that missing ones count 0 and surplus ones nothing; mean over answers. Which BLEU is
+              put in is not published: ours is sentence BLEU on words, cumulative, unsmoothed.
+
+MM-Relevance in both definitions, and what it is made of: plain cosines of embeddings, not times
+100, not clipped at 0, not times CLIP's logit scale. Letters: N pairs, E width of an embedding.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+import string
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +31,9 @@ import torch
 from torch import Tensor
 
 from showtell.errors import DataError
-from showtell.metrics.answers import Answer, text_before_photo
+from showtell.metrics.rouge import needs, rouge_l_f1, rouge_package_l
 
+Answer = Sequence[Any]
 TextEncoder = Callable[[Sequence[str]], Tensor]  # N texts -> NE
 PhotoEncoder = Callable[[Sequence[Any]], Tensor]  # N photos -> NE, in the space of the texts
 
@@ -38,27 +55,61 @@ def cosines(one_NE: Tensor, other_NE: Tensor) -> Tensor:
     return found
 
 
-def sentence_similarity(
-    hypotheses: Sequence[str], references: Sequence[str], *, encoder: TextEncoder
-) -> Tensor:
-    """S-BERT similarity: N cosines of the sentence embeddings of a text and its reference."""
-    return cosines(encoder(hypotheses), encoder(references))
+def texts_of(answer: Answer) -> list[str]:
+    return [element for element in answer if isinstance(element, str)]
 
 
-def clip_i(photos: Sequence[Any], references: Sequence[Any], *, encoder: PhotoEncoder) -> Tensor:
-    """CLIP-I: N cosines of a photo and the true photo."""
-    return cosines(encoder(photos), encoder(references))
+def text_before_photo(answer: Answer) -> str:
+    """What MiniGPT-5's script compares: the text before the first photo, "" if only punctuation."""
+    before = itertools.takewhile(lambda element: isinstance(element, str), answer)
+    text = " ".join(before).replace("###", "").split("[IMG0]")[0].strip()
+    return "" if all(character in string.punctuation for character in text) else text
 
 
-def clip_t(
-    photos: Sequence[Any],
-    texts: Sequence[str],
-    *,
-    photo_encoder: PhotoEncoder,
-    text_encoder: TextEncoder,
-) -> Tensor:
-    """CLIP-T: N cosines of a photo and the true text. Not CLIPScore, which clips and scales."""
-    return cosines(photo_encoder(photos), text_encoder(texts))
+def sentence_bleu(hypothesis: Sequence[str], reference: Sequence[str], order: int) -> float:
+    """nltk's sentence BLEU up to ``order`` with equal weights, unsmoothed.
+
+    Of two strings it is BLEU on characters: so MiniGPT-5's script calls it.
+    """
+    try:
+        from nltk.translate.bleu_score import sentence_bleu as score
+    except ImportError as error:
+        raise needs("nltk", "sentence BLEU") from error
+    if not hypothesis or not reference:
+        return 0.0
+    with warnings.catch_warnings():
+        # nltk warns that a count of 0 makes the score 0, which is what unsmoothed means
+        warnings.simplefilter("ignore")
+        return float(score([reference], hypothesis, weights=(1 / order,) * order))
+
+
+def minigpt5_text(said: Answer, wanted: Answer) -> dict[str, float] | None:
+    """``bleu1``, ``bleu2`` and ``rouge_l`` of one turn; None without a reference text."""
+    hypothesis, reference = text_before_photo(said), text_before_photo(wanted)
+    if not reference:
+        return None
+    return {
+        "bleu1": sentence_bleu(hypothesis, reference, 1),
+        "bleu2": sentence_bleu(hypothesis, reference, 2),
+        "rouge_l": rouge_package_l(hypothesis, reference) if hypothesis else 0.0,
+    }
+
+
+def aligned(said: Sequence[Any], wanted: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Pairs from the left, (said, wanted), one for every wanted element; a missing one is None."""
+    return [(said[k] if k < len(said) else None, wanted[k]) for k in range(len(wanted))]
+
+
+def mmdialog_text(said: Answer, wanted: Answer) -> dict[str, float] | None:
+    """``bleu1``, ``bleu2`` and ``rouge_l`` of one answer; None without a reference text."""
+    pairs = aligned(texts_of(said), texts_of(wanted))
+    if not pairs:
+        return None
+    present = [(h, r) for h, r in pairs if h is not None]
+    words = [(h.split(), r.split()) for h, r in present]
+    scores = {f"bleu{n}": [sentence_bleu(h, r, n) for h, r in words] for n in (1, 2)}
+    scores["rouge_l"] = [rouge_l_f1(h, r) for h, r in present]
+    return {name: math.fsum(found) / len(pairs) for name, found in scores.items()}
 
 
 # --------------------------------------------------------------------------------- MM-Relevance

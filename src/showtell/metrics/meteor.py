@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from showtell.errors import DataError, MissingDependency
+from showtell.errors import DataError
+from showtell.metrics.rouge import needs
 from showtell.metrics.text import References
 
 # nltk's own word_tokenize without its sentence splitter, which would need a file (punkt_tab)
@@ -129,8 +130,5 @@ def _nltk() -> Callable[..., float]:
     try:
         from nltk.translate.meteor_score import meteor_score
     except ImportError as error:
-        raise MissingDependency(
-            "METEOR needs nltk, which is not installed. Install it: "
-            "python -m pip install 'showtell[eval]'"
-        ) from error
+        raise needs("nltk", "METEOR") from error
     return meteor_score
