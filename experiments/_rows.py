@@ -29,7 +29,8 @@ from showtell.data.storage import write_atomically
 from showtell.errors import ConfigError, UsageError, did_you_mean
 from showtell.evaluation.table import Cell, Column
 from showtell.evaluation.table_page import chart, to_json, to_markdown
-from showtell.metrics.report import RESAMPLES, current_commit, installed_versions, model_digest
+from showtell.metrics.intervals import RESAMPLES
+from showtell.metrics.report import current_commit, installed_versions, model_digest
 from showtell.models.checkpoint import model_folder
 from showtell.recipes import run_recipe
 from showtell.runtime import device_label

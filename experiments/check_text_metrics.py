@@ -25,15 +25,10 @@ from nltk.translate.meteor_score import single_meteor_score
 from rouge_score.rouge_scorer import RougeScorer
 
 from showtell.data.photochat import read_photochat
-from showtell.metrics import meteor, meteor_exact_stem, psdg_scores, standard_scores
-from showtell.metrics.text_meteor import open_wordnet
+from showtell.metrics import text_scores
+from showtell.metrics.meteor import NoSynonyms, meteor, open_wordnet
 
 LIMITS = {"standard": 1e-6, "psdg": 1e-9}
-
-
-class NoSynonyms:
-    def synsets(self, word: str) -> list[object]:
-        return []
 
 
 def pairs_of(path: Path, count: int) -> list[tuple[str, str]]:
@@ -82,7 +77,7 @@ def compared(
     said: list[str], wanted: list[str], wordnet: Any
 ) -> Iterator[tuple[str, str, float, float]]:
     """(protocol, measure, ours, theirs)."""
-    ours = standard_scores(said, wanted)
+    ours = text_scores(said, wanted, protocol="standard")
     for order in (1, 2, 3, 4):
         theirs = sacrebleu.BLEU(max_ngram_order=order).corpus_score(said, [wanted]).score / 100
         yield "standard", f"bleu{order}", ours.bleu[order - 1], theirs
@@ -101,16 +96,12 @@ def compared(
             )
             for h, r in zip(said, wanted, strict=True)
         ]
-        ours_N = (
-            meteor(said, wanted, wordnet=words)
-            if name == "meteor"
-            else meteor_exact_stem(said, wanted)
-        )
+        ours_N = meteor(said, wanted, wordnet=words)
         worst = max(range(len(ours_N)), key=lambda k: abs(ours_N[k] - theirs_N[k]))
         yield "standard", f"{name}, worst turn", ours_N[worst], theirs_N[worst]
         yield "standard", name, sum(ours_N) / len(ours_N), sum(theirs_N) / len(theirs_N)
 
-    psdg = psdg_scores(said, wanted)
+    psdg = text_scores(said, wanted, protocol="psdg")
     for order in (1, 2, 3, 4):
         yield "psdg", f"bleu{order}", psdg.bleu[order - 1], slow_psdg_bleu(said, wanted, order)
     slow = [slow_rouge_l(h, r) for h, r in zip(said, wanted, strict=True)]

@@ -48,8 +48,9 @@ from showtell.data.parti import (
     read_parti,
 )
 from showtell.dialogue import AGENT, USER, Turn
-from showtell.metrics.decision import MacroF1, coin_macro_f1, macro_f1, macro_f1_value
-from showtell.metrics.report import Report, Value, digest
+from showtell.metrics.intervals import Value
+from showtell.metrics.report import Report, digest
+from showtell.metrics.retrieval import coin_macro_f1, macro_f1, macro_f1_value
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.papers import load_model
 from showtell.papers.gill import DecisionTraining, train_decision
@@ -155,7 +156,7 @@ def left_out(prompts: Sequence[PartiPrompt], rule: Rule) -> dict[str, np.ndarray
     return found
 
 
-def people(prompts: Sequence[PartiPrompt], *, seed: int) -> MacroF1:
+def people(prompts: Sequence[PartiPrompt], *, seed: int) -> Value:
     """One person's vote against the label of which it is itself a part, "same" votes left out;
     the interval is over prompts."""
     votes = [(n, p.label, v) for n, p in enumerate(prompts) for v in p.votes if v != SAME]
@@ -199,7 +200,7 @@ def main() -> None:
 
     metrics: dict[str, Value] = {}
 
-    def row(name: str, key: str, found: MacroF1, note: str = "") -> None:
+    def row(name: str, key: str, found: Value, note: str = "") -> None:
         metrics[f"decision.{key}"] = Value(
             value=found.value, low=found.low, high=found.high, n=found.n, note=note
         )
@@ -278,7 +279,7 @@ def main() -> None:
             table(f"trained on the world, {title}", key, labels_of(kept), scored)
 
     if options.out:
-        report = Report.of_this_run(
+        report = Report(
             metrics=metrics,
             recipe="gill_decision",
             checkpoint=options.model,

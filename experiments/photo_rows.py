@@ -40,8 +40,9 @@ from showtell.evaluation.table import COLUMNS, NOT_RUN, Cell, Column, Table, cel
 from showtell.evaluation.world import first_texts
 from showtell.evaluation.world_photos import images_of, spoken_photos
 from showtell.metrics.encoders import load_clip
+from showtell.metrics.intervals import Value
 from showtell.metrics.paired import Scores
-from showtell.metrics.report import Value, model_digest
+from showtell.metrics.report import model_digest
 from showtell.models.checkpoint import model_folder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.painter import LatentDiffusionPainter

@@ -25,13 +25,14 @@ from showtell.agent.exits import exit_code_of
 from showtell.data.photochat import read_photochat, split_held_out, summarise
 from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError
+from showtell.metrics.intervals import Value
 from showtell.metrics.moment import (
     TFIDF_SETTINGS,
     average_precision,
     tagged_text,
     tfidf_moment_scores,
 )
-from showtell.metrics.report import Report, Value, digest, model_digest
+from showtell.metrics.report import Report, digest, model_digest
 from showtell.models.checkpoint import model_folder
 from showtell.models.gold import share_chances
 from showtell.papers import load_model
@@ -123,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if options.out:
         summary = summarise(dev)
-        report = Report.of_this_run(
+        report = Report(
             metrics=metrics,
             recipe="photochat_ensemble",
             checkpoint=", ".join(options.models),

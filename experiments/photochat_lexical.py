@@ -27,6 +27,7 @@ from showtell.data.photochat import (
     summarise,
 )
 from showtell.dialogue import Dialogue, Turn
+from showtell.metrics.intervals import Value
 from showtell.metrics.moment import (
     TFIDF_SETTINGS,
     best_threshold,
@@ -36,7 +37,7 @@ from showtell.metrics.moment import (
     tagged_text,
     tfidf_moment_scores,
 )
-from showtell.metrics.report import Report, Value, digest
+from showtell.metrics.report import Report, digest
 
 Scores = tuple[np.ndarray, np.ndarray]  # of the held-out positions, of dev's
 
@@ -118,7 +119,7 @@ def main() -> None:
 
     if options.out:
         summary = summarise(dev)
-        report = Report.of_this_run(
+        report = Report(
             metrics=metrics,
             recipe="photochat_lexical",
             checkpoint="none: trained in this run",

@@ -43,7 +43,7 @@ def main() -> None:
     print(f"photos whose description is no other's: {alone.printed}")
 
     if options.out:
-        report = Report.of_this_run(
+        report = Report(
             metrics=values,
             recipe="photochat_retrieval",
             checkpoint=str(options.model),

@@ -34,8 +34,9 @@ from showtell.evaluation.photos import (
     write_captions,
 )
 from showtell.metrics.encoders import load_clip
+from showtell.metrics.intervals import Value
 from showtell.metrics.pictures import contact_sheet
-from showtell.metrics.report import Report, Value, digest, model_digest
+from showtell.metrics.report import Report, digest, model_digest
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.papers import load_model
 from showtell.recipes.photos import captioned, find_photos, photo_set
@@ -81,7 +82,7 @@ def main() -> None:
         print(f"{name:<48}{value.printed:>8}  [{value.interval}]  n {value.n:,}")
     named = [m for m in (options.contrastive, options.captioner, options.painter) if m]
     file = Path(options.data.partition(":")[2])
-    report = Report.of_this_run(
+    report = Report(
         metrics=values,
         recipe="photos",
         checkpoint=", ".join(map(str, named)),

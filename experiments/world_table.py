@@ -55,8 +55,9 @@ from showtell.evaluation.scored import Gold, Instruments
 from showtell.evaluation.table import Run, Table, floors, table_of
 from showtell.evaluation.table_page import examples, write_table
 from showtell.metrics.encoders import load_clip
-from showtell.metrics.report import RESAMPLES, current_commit, installed_versions, model_digest
-from showtell.metrics.text_meteor import open_wordnet
+from showtell.metrics.intervals import RESAMPLES
+from showtell.metrics.meteor import open_wordnet
+from showtell.metrics.report import current_commit, installed_versions, model_digest
 from showtell.models.checkpoint import model_folder
 from showtell.models.respond import open_album
 from showtell.papers import load_model

@@ -29,6 +29,11 @@ from showtell.errors import UsageError
 
 Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
 
+
+def quiet(what: str, done: int, total: int) -> None:
+    """A Progress that tells nobody."""
+
+
 T = TypeVar("T")
 R = TypeVar("R")
 _chosen: ContextVar[torch.device | None] = ContextVar("_chosen", default=None)

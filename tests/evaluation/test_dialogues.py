@@ -17,8 +17,8 @@ from showtell.dialogue import USER, Photo, Turn
 from showtell.errors import ConfigError, DataError
 from showtell.evaluation import Encoders, evaluate
 from showtell.evaluation.dialogues import BATCH, answer_dialogues
-from showtell.evaluation.judge import export_page
 from showtell.metrics import score
+from showtell.metrics.blind_page import export_page
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import share_logit
 from showtell.models.gold import read_gold, seen_images

@@ -12,8 +12,8 @@ import pytest
 from showtell.errors import DataError, UsageError
 from showtell.evaluation.table import COLUMNS, Cell
 from showtell.evaluation.table_page import to_json
+from showtell.metrics.intervals import Value
 from showtell.metrics.paired import Difference
-from showtell.metrics.report import Value
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments"))
 import world_seeds  # noqa: E402

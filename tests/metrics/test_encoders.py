@@ -8,14 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from showtell.errors import CheckpointError, DataError
-from showtell.metrics.encoders import (
-    load_clip,
-    load_sentence_encoder,
-    load_world_reader,
-    pixels_of,
-    square_pixels,
-)
+from showtell.errors import CheckpointError
+from showtell.metrics.encoders import load_clip, load_sentence_encoder, pixels_of
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "cat", "runs", "sleeps", "here"]
 
@@ -161,7 +155,7 @@ def test_clip_reads_files_and_counts_texts_that_it_cuts(clip_folder, tmp_path):
 def test_a_score_with_encoders_from_folders_prints_their_digests(
     clip_folder, sentence_folder, tmp_path
 ):
-    from showtell.metrics import score
+    from showtell.metrics import Encoders, score
     from showtell.metrics.report import model_digest
 
     Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
@@ -170,8 +164,7 @@ def test_a_score_with_encoders_from_folders_prints_their_digests(
         rows,
         rows,
         protocol="standard",
-        clip=clip_folder,
-        sentence_encoder=sentence_folder,
+        encoders=Encoders(clip=clip_folder, sentence_encoder=sentence_folder),
         only=["clip_i", "clip_t", "sbert"],
     )
     assert report.metrics["photo.standard.clip_i"].value == pytest.approx(1)
@@ -186,12 +179,42 @@ def test_a_folder_that_is_no_clip_names_the_one_that_is_wanted(tmp_path):
         load_clip(tmp_path, wanted="openai/clip-vit-base-patch32")
 
 
-def test_the_worlds_own_reader_gives_features():
-    features, count = load_world_reader("oracle")
-    pixels = square_pixels([Image.new("RGB", (90, 70), "red")])
-    assert pixels.shape == (1, 3, 64, 64) and features(pixels).shape == (1, count)
-    assert pixels_of(Image.new("RGB", (2, 1), (255, 0, 51)))[:, 0, 0].tolist() == pytest.approx(
-        [1, 0, 0.2]
+def test_a_photo_is_pixels_of_its_colours_first():
+    pixels = pixels_of(Image.new("RGB", (2, 1), (255, 0, 51)))
+    assert pixels[:, 0, 0].tolist() == pytest.approx([1, 0, 0.2])
+
+
+def test_a_thin_photo_is_cut_before_it_is_enlarged(clip_folder):
+    clip = load_clip(clip_folder)
+    thin = Image.new("RGB", (600, 4), "blue")
+    thin.paste("red", (280, 0, 320, 4))
+    seen = []
+    process, clip.processor = (
+        clip.processor,
+        lambda images, **how: seen.extend(images) or process(images=images, **how),
     )
-    with pytest.raises(DataError, match="oracle or encoder"):
-        load_world_reader("orakel")
+    clip.processor.do_center_crop = True
+    red = clip.photos([thin, thin.rotate(90, expand=True), Image.new("RGB", (40, 40), "red")])
+    torch.testing.assert_close(red[0], red[2])
+    torch.testing.assert_close(red[1], red[2])
+    assert [image.size for image in seen] == [(64, 4), (4, 64), (40, 40)]
+
+
+def test_a_roberta_of_514_positions_is_cut_at_512_and_counted(tmp_path, sentence_folder):
+    from transformers import AutoTokenizer, RobertaConfig, RobertaModel
+
+    config = RobertaConfig(
+        vocab_size=10,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=8,
+        max_position_embeddings=514,
+        pad_token_id=1,
+    )
+    RobertaModel(config).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(sentence_folder).save_pretrained(tmp_path)
+    pool(tmp_path, pooling_mode_mean_tokens=True)
+    encoder = load_sentence_encoder(tmp_path)
+    assert encoder(["a " * 510, "a " * 900]).shape == (2, 8)
+    assert encoder.truncated == 1 and "512 tokens" in encoder.id

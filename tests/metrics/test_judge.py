@@ -12,8 +12,8 @@ from showtell.cli import main
 from showtell.data.export import dialogue_as_dict
 from showtell.dialogue import Dialogue, Photo, Turn
 from showtell.errors import DataError, PhotoError, StorageError
-from showtell.evaluation.judge import QUESTIONS, export_page
-from showtell.evaluation.judge_score import score_ratings
+from showtell.metrics.blind_page import QUESTIONS, export_page
+from showtell.metrics.preference import score_ratings
 
 
 def write(path, *records):

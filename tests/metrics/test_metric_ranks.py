@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 import showtell.__main__
+from showtell.metrics.photo_rows import SetFeatures
 from showtell.metrics.photos import InceptionScore, PhotoSets, merged_across_ranks
+from showtell.metrics.rows import Encoders
 from showtell.metrics.scoring import score
 from showtell.runtime import dealt, gathered, processes, share_of, told_by
 
@@ -76,8 +78,7 @@ class Clip:
         return torch.tensor(np.array([np.asarray(Image.open(p)).mean((0, 1)) for p in photos]))
 
 
-def mean_colour(pixels_N3HW):
-    return pixels_N3HW.mean((2, 3))
+MEAN_COLOUR = SetFeatures(encode=lambda x: x.mean((2, 3)), num_features=3, id="mean colour")
 
 
 def scored(folder, out=None):
@@ -87,11 +88,9 @@ def scored(folder, out=None):
         folder / "said.jsonl",
         folder / "wanted.jsonl",
         protocol="minigpt5",
-        clip=clip,
-        relevance_clip=clip,
-        sentence_encoder=clip.texts,
-        features=mean_colour,
-        num_features=3,
+        encoders=Encoders(
+            clip=clip, relevance_clip=clip, sentence_encoder=clip.texts, features=MEAN_COLOUR
+        ),
         out=out,
     )
     found = json.loads(report.to_json())

@@ -10,7 +10,7 @@ from showtell.errors import DataError
 from showtell.metrics.moment import at_threshold, average_precision
 from showtell.metrics.paired import FEW, KINDS, Scores, difference, run_value, scores
 from showtell.metrics.photos import PhotoSets
-from showtell.metrics.text import psdg_counts, psdg_scores
+from showtell.metrics.text import psdg_counts, text_scores
 
 SAID = ["a red dog at the beach", "the cat", "look at that", "a blue duck in the park now"]
 GOLD = ["a red dog on the beach", "the cat sleeps", "look", "a blue duck in a park"]
@@ -29,7 +29,7 @@ def test_each_kind_is_the_measure_of_all_examples(dice):
     counts = psdg_counts(SAID, GOLD)
     for order in (1, 2):
         found = scores(f"bleu{order}", range(4), counts).value()
-        assert found == pytest.approx(psdg_scores(SAID, GOLD).bleu[order - 1])
+        assert found == pytest.approx(text_scores(SAID, GOLD, protocol="psdg").bleu[order - 1])
     labels, chances = dice.integers(2, size=60), dice.random(60)
     rows = np.stack([labels, chances], axis=1)
     assert scores("auprc", range(60), rows).value() == pytest.approx(

@@ -9,13 +9,8 @@ import pytest
 import torch
 
 from showtell.errors import DataError
-from showtell.metrics.photos import (
-    InceptionScore,
-    PhotoSets,
-    frechet_distance,
-    gaussian_distance,
-    merged_across_ranks,
-)
+from showtell.metrics.distances import gaussian_distance
+from showtell.metrics.photos import InceptionScore, PhotoSets, frechet_distance, merged_across_ranks
 
 WIDTH = 6
 

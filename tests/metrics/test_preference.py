@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
+from showtell.metrics.intervals import wilson
 from showtell.metrics.preference import CHOICES, Vote, fleiss_kappa, preference_values
-from showtell.metrics.report import wilson
 
 
 def votes_of(*rows, groups=None):

@@ -10,17 +10,8 @@ import numpy as np
 import pytest
 
 from showtell.errors import DataError, StorageError
-from showtell.metrics.report import (
-    Report,
-    Reported,
-    Value,
-    current_commit,
-    digest,
-    mean_interval,
-    mean_value,
-    model_digest,
-    wilson,
-)
+from showtell.metrics.intervals import Value, mean_interval, mean_value, wilson
+from showtell.metrics.report import Report, Reported, current_commit, digest, model_digest
 
 VALUES = {
     "photo.attribute_accuracy": Value(value=0.912, low=0.9, high=0.92, n=4000, protocol="world"),
@@ -32,7 +23,7 @@ VALUES = {
 
 
 def report(**changes) -> Report:
-    made = Report.of_this_run(
+    made = Report(
         metrics=VALUES,
         recipe="world_mini",
         checkpoint="mini",

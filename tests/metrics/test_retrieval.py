@@ -1,24 +1,17 @@
-"""Ranks, R@k, MRR, the decision's macro-F1, and perplexity."""
+"""Ranks, R@k, MRR, and the macro-F1 of decisions."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
-import torch
+from sklearn.metrics import f1_score
 
-from showtell.errors import CheckpointError, DataError
-from showtell.metrics.decision import macro_f1
-from showtell.metrics.perplexity import (
-    Perplexity,
-    load_language_model,
-    perplexity_value,
-    text_nll,
-)
+from showtell.errors import DataError
 from showtell.metrics.retrieval import (
-    decision_f1,
+    coin_macro_f1,
     decision_values,
+    macro_f1,
+    macro_f1_value,
     mean_reciprocal_rank,
     ranks,
     recall_at,
@@ -42,8 +35,7 @@ def test_ranks_equal_a_slow_sort_and_do_not_depend_on_the_candidates_order():
     ]
     assert ranks(scores, gold).tolist() == slow
     order = rng.permutation(20)
-    place = np.argsort(order)[gold]
-    assert ranks(scores[:, order], place).tolist() == slow
+    assert ranks(scores[:, order], np.argsort(order)[gold]).tolist() == slow
 
 
 def test_retrieval_values_hold_their_intervals():
@@ -68,90 +60,96 @@ def test_ranks_of_nonsense_are_refused(scores, gold):
         ranks(scores, gold)
 
 
-def test_ranks_below_one_are_refused():
-    for bad in ([], [0], [1.5], [[1]]):
-        with pytest.raises(DataError, match="1, 2, 3"):
-            recall_at(bad, 1)
+@pytest.mark.parametrize("bad", [[], [0], [1.5], [[1]]])
+def test_ranks_below_one_are_refused(bad):
+    with pytest.raises(DataError, match="1, 2, 3"):
+        recall_at(bad, 1)
 
 
-def test_decision_f1_is_the_mean_of_both_classes():
-    labels = ["gen", "gen", "gen", "ret"]
-    # gen: 2 hits of 3 decided and 3 wanted; ret: 0 of 1
-    assert decision_f1(labels, ["gen", "gen", "ret", "gen"]) == pytest.approx((4 / 6 + 0) / 2)
-    # "always gen" finds one class: 592 of 911 is the prior of GILL's data
-    always = decision_f1(["gen"] * 592 + ["ret"] * 319, ["gen"] * 911)
-    assert always == pytest.approx(2 * 592 / (592 + 911) / 2)
-    assert decision_f1(labels, ["same"] * 4) == 0
-    with pytest.raises(DataError, match="as many"):
-        decision_f1(labels, ["gen"])
+# ------------------------------------------------------------------------------------- decision
 
 
-def test_of_two_classes_it_is_the_macro_f1_of_the_decision_head():
-    rng = np.random.default_rng(1)
-    labels, decisions = (rng.choice(["gen", "ret"], 50).tolist() for _ in range(2))
-    retrieve = [[word == "ret" for word in words] for words in (labels, decisions)]
-    assert decision_f1(labels, decisions) == pytest.approx(macro_f1(*retrieve))
-
-
-def test_decision_values_against_scikit_learn():
-    from sklearn.metrics import f1_score
-
+def test_macro_f1_is_scikit_learns():
     rng = np.random.default_rng(0)
-    labels, decisions = (rng.choice(["gen", "ret", "same"], 80).tolist() for _ in range(2))
+    for _ in range(20):
+        labels, chosen = rng.random((2, 9)) < rng.random()
+        want = f1_score(labels, chosen, labels=[False, True], average="macro", zero_division=0.0)
+        assert macro_f1(labels, chosen) == pytest.approx(want)
+        words = rng.choice(["gen", "ret", "same"], (2, 30))
+        assert macro_f1(*words) == pytest.approx(f1_score(*words, average="macro"))
+
+
+def test_macro_f1_by_hand():
+    # retrieve: 1 right of 2 said, 3 there are; generate: 2 right of 4 said, 3 there are
+    labels = [True, True, True, False, False, False]
+    chosen = [True, False, False, True, False, False]
+    assert macro_f1(labels, chosen) == pytest.approx((2 / 5 + 4 / 7) / 2)
+    # always "generate" on GILL's 311 test prompts, of which 201 are to generate
+    always = macro_f1([False] * 201 + [True] * 110, [False] * 311)
+    assert always == pytest.approx(2 * 201 / (201 + 311) / 2)
+    # the mean is over the labels' classes: what is never wanted is no class
+    words = ["gen", "gen", "gen", "ret"]
+    assert macro_f1(words, ["gen", "gen", "same", "gen"]) == pytest.approx((4 / 6 + 0) / 2)
+    assert macro_f1(words, ["same"] * 4) == 0
+
+
+def test_macro_f1_does_not_know_the_names_of_the_classes():
+    labels, chosen = np.random.default_rng(1).random((2, 50)) < 0.3
+    found = macro_f1(labels, chosen)
+    assert found == pytest.approx(macro_f1(~labels, ~chosen))
+    words = np.array(["gen", "ret"])
+    assert found == pytest.approx(macro_f1(words[labels.astype(int)], words[chosen.astype(int)]))
+
+
+def test_the_interval_holds_the_value_and_narrows_with_more_cases():
+    rng = np.random.default_rng(2)
+    widths = []
+    for count in (50, 5000):
+        labels = rng.random(count) < 0.35
+        chosen = np.where(rng.random(count) < 0.8, labels, ~labels)
+        value = macro_f1_value(labels, chosen, seed=0)
+        assert value.low < value.value < value.high and value.n == count
+        assert value == macro_f1_value(labels, chosen, seed=0)
+        widths.append(value.high - value.low)
+    assert widths[1] < widths[0] / 5
+
+
+def test_votes_on_one_prompt_are_drawn_together():
+    """Each label four times over is no more to know: the interval is that of one."""
+    labels, chosen = np.random.default_rng(3).random((2, 80)) < 0.4
+    once = macro_f1_value(labels, chosen, seed=0)
+    groups = np.repeat(np.arange(80), 4)
+    fourfold = macro_f1_value(labels.repeat(4), chosen.repeat(4), seed=0, groups_N=groups)
+    assert fourfold.n == 320
+    assert (fourfold.value, fourfold.low, fourfold.high) == pytest.approx(
+        (once.value, once.low, once.high)
+    )
+    apart = macro_f1_value(labels.repeat(4), chosen.repeat(4), seed=0)
+    assert apart.high - apart.low < 0.7 * (once.high - once.low)
+
+
+def test_a_coin_of_the_prior_gets_about_a_half_and_always_is_no_coin():
+    labels = np.arange(311) < 110
+    coin = coin_macro_f1(labels, share=209 / 600, seed=0, draws=2000)
+    # in expectation each class's F1 is near 2 p q / (p + q), p its share of labels, q of choices
+    p, q = 110 / 311, 209 / 600
+    want = (2 * p * q / (p + q) + 2 * (1 - p) * (1 - q) / (2 - p - q)) / 2
+    assert coin.value == pytest.approx(want, abs=0.005)
+    assert coin.low < coin.value < coin.high
+    never = coin_macro_f1(labels, share=0.0, seed=0, draws=10)
+    assert never.low == never.high == pytest.approx(macro_f1(labels, [False] * 311))
+
+
+def test_decision_values_are_macro_f1_accuracy_and_the_prior():
+    labels, decisions = np.random.default_rng(0).choice(["gen", "ret", "same"], (2, 80)).tolist()
     values = decision_values(labels, decisions, seed=0)
-    theirs = f1_score(labels, decisions, average="macro")
-    assert values["decision.macro_f1"].value == pytest.approx(theirs)
-    assert values["decision.macro_f1"].low < theirs < values["decision.macro_f1"].high
+    assert values["decision.macro_f1"].value == macro_f1(labels, decisions)
+    assert values["decision.macro_f1"].note == "mean over gen, ret, same"
+    assert values["decision.accuracy"].value == np.mean(np.array(labels) == np.array(decisions))
     assert values["decision.macro_f1_prior"].value == pytest.approx(1 / 3)
 
 
-# ------------------------------------------------------------------------------------ perplexity
-
-
-def test_perplexity_is_of_tokens_and_not_of_texts():
-    value = perplexity_value([math.log(2) * 1, math.log(8) * 3], [1, 3], seed=0)
-    assert value.value == pytest.approx(2 ** ((1 + 9) / 4))
-    assert value.low <= value.value <= value.high and value.higher_is_better is False
-    parts = [Perplexity(), Perplexity()]
-    parts[0].update(math.log(2), 1)
-    parts[1].update(math.log(8) * 3, 3)
-    parts[0].merge(parts[1])
-    assert parts[0].compute() == pytest.approx(value.value)
-    with pytest.raises(DataError, match="no tokens"):
-        Perplexity().compute()
-    with pytest.raises(DataError, match="nats"):
-        perplexity_value([-1.0], [1], seed=0)
-
-
-def test_dialogues_are_resampled_whole():
-    nll, tokens = [1.0, 9.0] * 20, [4] * 40
-    alone = perplexity_value(nll, tokens, seed=0)
-    # each dialogue holds one easy and one hard text, so that all dialogues are alike
-    grouped = perplexity_value(nll, tokens, seed=0, groups=[str(k // 2) for k in range(40)])
-    assert grouped.value == alone.value
-    assert grouped.high - grouped.low < 1e-9 < alone.high - alone.low
-
-
-def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary(tokenizers):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    words = tokenizers[0]
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(words),
-            hidden_size=8,
-            intermediate_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=1,
-        )
-    ).eval()
-    torch.nn.init.zeros_(model.lm_head.weight)
-    nll, tokens = text_nll("Look at the dog on the beach", model, words)
-    assert tokens > 2
-    assert math.exp(nll / tokens) == pytest.approx(len(words))
-    assert text_nll("", model, words)[1] == 0
-
-
-def test_a_folder_without_a_language_model_says_so(tmp_path):
-    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
-        load_language_model(str(tmp_path))
+@pytest.mark.parametrize(("labels", "said"), [([True, False, True], [True, False]), ([], [])])
+def test_decisions_for_other_cases_are_refused(labels, said):
+    with pytest.raises(DataError, match=f"{len(said)} decisions for {len(labels)} labels"):
+        macro_f1(labels, said)

@@ -1,182 +1,228 @@
+"""BLEU and ROUGE-L of a corpus against slow transcriptions, the tools, and their frozen outputs."""
+
 from __future__ import annotations
 
 import math
 import random
+import re
 import sys
+from collections import Counter
+from functools import partial
 
+import numpy as np
 import pytest
 
 from showtell.errors import DataError, MissingDependency
+from showtell.metrics.cider import cider_d
+from showtell.metrics.rouge import rouge_l_f1, rouge_package_l
 from showtell.metrics.text import (
+    cut_at_full_stop,
     distinct_n,
-    psdg_scores,
-    rouge_l_f1,
-    standard_scores,
+    perplexity_value,
+    text_scores,
     text_values,
 )
 
+psdg, standard, gill = (partial(text_scores, protocol=p) for p in ("psdg", "standard", "gill"))
+SAID = ["The cat sat on the mat.", "It's raining, isn't it?", "Nice photo of the dog!"]
+SAID += ["I walked", "yes"]
+WANTED = ["A cat sat on a mat.", "It is raining here, isn't it?", "What a nice photo!"]
+WANTED += ["We were walking home", "Yes, please."]
+# sacrebleu 2.6.0 and rouge-score 0.1.2 on these five pairs
+FROZEN_BLEU = (0.4152547563801129, 0.3340307875612469, 0.26963047860600503, 0.19654669687538245)
+FROZEN_ROUGE = (0.6666666666666666, 0.7692307692307692, 0.4444444444444445, 0.0, 0.6666666666666666)
+WORDS = ["the", "a", "Dog.", "cat,", "isn't", "it?", "no!", "3.5", "x", "f."]
 
-def random_pairs(seed: int, count: int = 40) -> tuple[list[str], list[str]]:
+
+def texts(seed, count, *, least=0, most=9):
     rng = random.Random(seed)
-    words = [
-        "the",
-        "a",
-        "dog",
-        "Dog",
-        "runs",
-        ",",
-        ".",
-        "in",
-        "park",
-        "!",
-        "two",
-        "red",
-        "snow",
-        "I",
-    ]
-
-    def text(least: int) -> str:
-        return " ".join(rng.choice(words) for _ in range(rng.randint(least, 12)))
-
-    return [text(0) for _ in range(count)], [text(1) for _ in range(count)]
+    return [" ".join(rng.choices(WORDS, k=rng.randint(least, most))) for _ in range(count)]
 
 
-def slow_psdg(hypotheses: list[str], references: list[str]) -> tuple[list[float], float]:
-    """The definition word by word: loops, lists and a full table."""
-    bleu = []
-    said = sum(len(h.split()) for h in hypotheses)
-    wanted = sum(len(r.split()) for r in references)
-    penalty = 0.0 if said == 0 else 1.0 if said > wanted else math.exp(1 - wanted / said)
-    for n in (1, 2, 3, 4):
-        matches = total = 0
-        for h, r in zip(hypotheses, references, strict=True):
-            h_grams = [h.split()[k : k + n] for k in range(len(h.split()) - n + 1)]
-            left = [r.split()[k : k + n] for k in range(len(r.split()) - n + 1)]
-            for gram in h_grams:
-                total += 1
-                if gram in left:
-                    left.remove(gram)
-                    matches += 1
-        bleu.append(penalty * math.exp(math.log(matches + 1e-13) - math.log(total + 1e-13)))
-    rouges = []
-    for h, r in zip(hypotheses, references, strict=True):
-        a, b = h.split(), r.split()
-        table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
-        for i, x in enumerate(a):
-            for j, y in enumerate(b):
-                table[i + 1][j + 1] = (
-                    table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
-                )
-        common = table[-1][-1]
-        if common == 0:
-            rouges.append(0.0)
-        else:
-            precision, recall = common / len(a), common / len(b)
-            rouges.append(2 * precision * recall / (precision + recall))
-    return bleu, sum(rouges) / len(rouges)
+def grams(tokens, n):
+    return Counter(tuple(tokens[k : k + n]) for k in range(len(tokens) - n + 1))
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_psdg_equals_its_definition_transcribed_with_loops(seed):
-    hypotheses, references = random_pairs(seed)
-    scores = psdg_scores(hypotheses, references)
-    bleu, rouge = slow_psdg(hypotheses, references)
-    assert scores.bleu == pytest.approx(bleu, abs=1e-12)
-    assert scores.rouge_l == pytest.approx(rouge, abs=1e-12)
+def slow_common(a, b):
+    """The length of the longest common subsequence, by its table."""
+    table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            best = max(table[i][j + 1], table[i + 1][j])
+            table[i + 1][j + 1] = table[i][j] + 1 if x == y else best
+    return table[-1][-1]
 
 
-def test_psdg_is_individual_cased_and_corpus_level():
-    scores = psdg_scores(["the cat sat here"], ["the cat is here"])
-    assert scores.bleu == pytest.approx((3 / 4, 1 / 3, 0, 0), abs=1e-9)
-    assert psdg_scores(["The"], ["the"]).bleu[0] == pytest.approx(0, abs=1e-9)
-    assert psdg_scores(["a b"], ["a b c d"]).bleu[0] == pytest.approx(math.exp(-1))
-    # counts are added up before they are divided, which a mean of sentences would not give
-    both = psdg_scores(["a a a b", "c"], ["a a a a", "d d"])
-    assert both.bleu[0] == pytest.approx(math.exp(1 - 6 / 5) * 3 / 5)
+def slow_bleu(hypotheses, references, order, *, tokens, individual=False, smooth="none"):
+    """Papineni's corpus BLEU with lists: a reference's n-gram is struck off once it is matched."""
+    matches, totals, said, wanted = [0] * order, [0] * order, 0, 0
+    for h, several in zip(hypotheses, references, strict=True):
+        h, several = tokens(h), [tokens(r) for r in several]
+        said += len(h)
+        # of equally near references gill takes the first, sacrebleu the shortest
+        several.sort(key=len if smooth == "exp" else lambda r: 0)
+        wanted += len(min(several, key=lambda r: abs(len(r) - len(h))))
+        for n in range(1, order + 1):
+            for gram, count in grams(h, n).items():
+                matches[n - 1] += min(count, max(grams(r, n)[gram] for r in several))
+                totals[n - 1] += count
+    penalty = 1.0 if said > wanted else math.exp(1 - wanted / said) if said else 0.0
+    if individual:
+        return penalty * (matches[-1] + 1e-13) / (totals[-1] + 1e-13)
+    logs, zeros = 0.0, 1
+    for hits, total in zip(matches, totals, strict=True):
+        if not total or not hits and smooth == "none":
+            return 0.0
+        zeros *= 1 if hits else 2
+        logs += math.log(hits / total if hits else 1 / (zeros * total))
+    return penalty * math.exp(logs / order)
 
 
-def test_psdg_keeps_the_quirk_that_no_ngram_at_all_scores_the_brevity_penalty():
-    assert psdg_scores(["a b"], ["a b"]).bleu == pytest.approx((1, 1, 1, 1))
-    assert psdg_scores(["", ""], ["a", "b"]).bleu == (0, 0, 0, 0)
+def tokens_13a(text):
+    """sacrebleu's 13a on plain English."""
+    text = re.sub(r"([\{-\~\[-\` -\&\(-\+\:-\@\/])", r" \1 ", text + " ")
+    text = re.sub(r"([^0-9])([\.,])", r"\1 \2 ", text)
+    return re.sub(r"([\.,])([^0-9])", r" \1 \2", text).split()
 
 
-@pytest.mark.parametrize("scores", [psdg_scores, standard_scores])
-def test_a_reply_is_never_closer_to_another_reply_than_to_itself(scores):
-    hypotheses, references = random_pairs(3)
-    references = [r + " and so on" for r in references]
-    same = scores(references, references)
-    assert same.bleu == pytest.approx((1, 1, 1, 1))
-    assert same.rouge_l == pytest.approx(1)
-    other = scores(hypotheses, references)
-    assert all(0 <= x <= y for x, y in zip(other.bleu, same.bleu, strict=True))
-    assert 0 <= other.rouge_l <= 1
+def slow_rouge_score(hypothesis, reference):
+    """Lower case, runs of letters and digits; F of the longest common subsequence."""
+    a, b = (re.sub(r"[^a-z0-9]+", " ", t.lower()).split() for t in (hypothesis, reference))
+    common = slow_common(a, b)
+    return 2 * common / (len(a) + len(b)) if common else 0.0
 
 
-@pytest.mark.parametrize("protocol", ["psdg", "standard"])
-def test_the_order_of_the_pairs_does_not_matter(protocol):
-    hypotheses, references = random_pairs(4)
-    score = {"psdg": psdg_scores, "standard": standard_scores}[protocol]
-    turned = score(hypotheses[::-1], references[::-1])
-    assert turned.bleu == pytest.approx(score(hypotheses, references).bleu)
+SLOW = {
+    "psdg": {"tokens": str.split, "individual": True},
+    "standard": {"tokens": tokens_13a, "smooth": "exp"},
+    "gill": {"tokens": str.split},
+}
 
 
-def test_rouge_of_very_long_texts_is_quick():
-    text = " ".join(str(k % 977) for k in range(20_000))
-    assert rouge_l_f1(text, text) == 1
-    assert 0 < rouge_l_f1(text, text[::-1]) < 1
+@pytest.mark.parametrize("protocol", SLOW)
+@pytest.mark.parametrize("seed", range(5))
+def test_each_protocol_equals_its_definition_transcribed_with_loops(protocol, seed):
+    said, wanted = texts(seed, 25, least=seed % 2), texts(seed + 99, 25, least=1)
+    several = [[r] for r in wanted]
+    if protocol != "psdg":
+        several = [[r, *texts(k, k % 3, least=1)] for k, r in enumerate(wanted)]
+    scores = text_scores(said, several, protocol=protocol)
+    cut = list(map(cut_at_full_stop, said)) if protocol == "gill" else said
+    for order in (1, 2, 3, 4):
+        slow = slow_bleu(cut, several, order, **SLOW[protocol])
+        assert scores.bleu[order - 1] == pytest.approx(slow, abs=1e-9)
+    if protocol == "standard":
+        pairs = zip(said, several, strict=True)
+        rouges = [max(slow_rouge_score(h, r) for r in row) for h, row in pairs]
+        assert scores.rouge_l == pytest.approx(np.mean(rouges), abs=1e-12)
+    if protocol == "psdg":
+        pairs = [(h.split(), r.split()) for h, r in zip(said, wanted, strict=True)]
+        rouges = [2 * slow_common(h, r) / (len(h) + len(r)) for h, r in pairs]
+        assert scores.rouge_l == pytest.approx(np.mean(rouges), abs=1e-12)
 
 
-def test_standard_is_sacrebleu_with_its_signature_and_rouge_score():
+def test_standard_is_sacrebleu_and_rouge_score_and_their_frozen_numbers():
     import sacrebleu
     from rouge_score.rouge_scorer import RougeScorer
 
-    hypotheses = ["The cat sat on the mat.", "It's raining, isn't it?", "Nice photo of the dog!"]
-    references = ["A cat sat on a mat.", "It is raining here, isn't it?", "What a nice photo!"]
-    scores = standard_scores(hypotheses, references)
-    assert scores.bleu[3] == pytest.approx(
-        sacrebleu.corpus_bleu(hypotheses, [references]).score / 100
-    )
-    assert "tok:13a" in scores.signature and "version:" in scores.signature
+    scores = standard(SAID, WANTED)
+    assert scores.bleu == pytest.approx(FROZEN_BLEU, abs=1e-6)
+    assert scores.rouge_N == pytest.approx(FROZEN_ROUGE, abs=1e-6)
+    for order in (1, 2, 3, 4):
+        theirs = sacrebleu.BLEU(max_ngram_order=order)
+        assert scores.bleu[order - 1] == theirs.corpus_score(SAID, [WANTED]).score / 100
+    assert scores.signature.startswith(str(theirs.get_signature()))
     scorer = RougeScorer(["rougeL"])
-    mean = sum(
-        scorer.score(r, h)["rougeL"].fmeasure for h, r in zip(hypotheses, references, strict=True)
-    )
-    assert scores.rouge_l == pytest.approx(mean / 3)
-    # cumulative, so it can only fall
-    assert list(scores.bleu) == sorted(scores.bleu, reverse=True)
+    pairs = zip(SAID, WANTED, strict=True)
+    assert scores.rouge_N == [scorer.score(r, h)["rougeL"].fmeasure for h, r in pairs]
+    assert list(scores.bleu) == sorted(scores.bleu, reverse=True)  # cumulative
+
+
+def test_gill_is_torchmetrics_on_captions_cut_at_their_first_full_stop():
+    from torchmetrics.functional.text import bleu_score
+
+    said, wanted = texts(0, 40, least=1), [texts(k, 1 + k % 3, least=1) for k in range(40)]
+    scores = gill(said, wanted)
+    assert scores.rouge_l is None and scores.bleu[1] > 0
+    for order in (1, 2, 3, 4):
+        theirs = bleu_score([cut_at_full_stop(h) for h in said], wanted, n_gram=order).item()
+        assert scores.bleu[order - 1] == pytest.approx(theirs, rel=1e-5)
+    assert cut_at_full_stop("a dog runs. it is brown.") == "a dog runs"
+    assert cut_at_full_stop("a dog. it") == "a dog. it"  # the stop is the sixth character
+    assert cut_at_full_stop("a cats. it") == "a cats"
+    assert gill(["one two three"], ["four"]).bleu == (0, 0, 0, 0)
+
+
+def test_of_several_references_the_best_ngrams_count():
+    one = standard(["a dog runs fast"], ["a cat sleeps"])
+    two = standard(["a dog runs fast"], [["a cat sleeps", "the dog runs fast"]])
+    assert two.bleu[0] == pytest.approx(1) and two.bleu[0] > one.bleu[0]
+    assert two.rouge_l == pytest.approx(3 / 4)
+    assert "nrefs:2" in two.signature
+    assert "nrefs:var" in standard(["a", "b"], [["a"], ["a", "b"]]).signature
+
+
+def test_psdg_is_individual_cased_and_corpus_level_and_takes_descriptions_out():
+    scores = psdg(["the cat sat here"], ["the cat is here"])
+    assert scores.bleu == pytest.approx((3 / 4, 1 / 3, 0, 0), abs=1e-9)
+    assert psdg(["The"], ["the"]).bleu[0] == pytest.approx(0, abs=1e-9)
+    assert psdg(["a b"], ["a b c d"]).bleu[0] == pytest.approx(math.exp(-1))
+    # counts are added up before they are divided, which a mean of sentences would not give
+    both = psdg(["a a a b", "c"], ["a a a a", "d d"])
+    assert both.bleu[0] == pytest.approx(math.exp(1 - 6 / 5) * 3 / 5)
+    for said in ("Look [img] a dog [/img] here", "Look here [IMG] cut off"):
+        assert psdg([said], ["Look here"]).bleu[:2] == pytest.approx((1, 1))
+
+
+def test_psdg_keeps_the_quirk_that_no_ngram_at_all_scores_the_brevity_penalty():
+    assert psdg(["a b"], ["a b"]).bleu == pytest.approx((1, 1, 1, 1))
+    assert psdg(["", ""], ["a", "b"]).bleu == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("score", [psdg, standard])
+def test_a_reply_is_never_closer_to_another_reply_and_the_order_of_pairs_is_nothing(score):
+    said, wanted = texts(3, 40), [text + " and so on" for text in texts(4, 40)]
+    same, other = score(wanted, wanted), score(said, wanted)
+    assert same.bleu == pytest.approx((1, 1, 1, 1)) and same.rouge_l == pytest.approx(1)
+    assert all(0 <= x <= y for x, y in zip(other.bleu, same.bleu, strict=True))
+    assert 0 <= other.rouge_l <= 1
+    assert score(said[::-1], wanted[::-1]).bleu == pytest.approx(other.bleu)
 
 
 @pytest.mark.parametrize("protocol", ["psdg", "standard"])
 def test_values_hold_the_scores_inside_their_intervals_and_repeat_with_the_seed(protocol):
-    hypotheses, references = random_pairs(5, count=60)
-    values = text_values(hypotheses, references, protocol=protocol, seed=1)
-    score = {"psdg": psdg_scores, "standard": standard_scores}[protocol](hypotheses, references)
-    assert set(values) == {
-        f"text.{protocol}.{m}" for m in ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l")
-    }  # noqa: E501
+    said, wanted = texts(5, 60), texts(6, 60, least=1)
+    values = text_values(said, wanted, protocol=protocol, seed=1)
+    scores = text_scores(said, wanted, protocol=protocol)
+    names = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l")
+    assert list(values) == [f"text.{protocol}.{name}" for name in names]
     for order in (1, 2):
         value = values[f"text.{protocol}.bleu{order}"]
-        assert value.value == score.bleu[order - 1]
+        assert value.value == scores.bleu[order - 1]
         assert value.low < value.value < value.high and value.n == 60
         assert value.protocol == protocol
-    assert values == text_values(hypotheses, references, protocol=protocol, seed=1)
-    assert values != text_values(hypotheses, references, protocol=protocol, seed=2)
+    assert values == text_values(said, wanted, protocol=protocol, seed=1)
+    assert values != text_values(said, wanted, protocol=protocol, seed=2)
 
 
-@pytest.mark.parametrize("module", ["sacrebleu.metrics.bleu", "rouge_score.rouge_scorer"])
+@pytest.mark.parametrize("module", ["sacrebleu.metrics.bleu", "rouge_score.tokenize"])
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingDependency, match=r"pip install 'showtell\[eval\]'"):
-        standard_scores(["a"], ["a"])
-    assert psdg_scores(["a"], ["a"]).bleu[0] == 1
+        standard(["a"], ["a"])
+    assert psdg(["a"], ["a"]).bleu[0] == 1
 
 
 def test_pairs_that_do_not_match_are_refused():
-    for score in (psdg_scores, standard_scores):
+    for score in (psdg, standard, gill):
         with pytest.raises(DataError, match="1 hypotheses and 2 references"):
             score(["a"], ["a", "b"])
         with pytest.raises(DataError, match="at least one"):
             score([], [])
+        with pytest.raises(DataError, match="no reference"):
+            score(["a"], [[]])
+    with pytest.raises(DataError, match="psdg takes one"):
+        psdg(["a"], [["a", "b"]])
     with pytest.raises(DataError, match="psdg, standard or gill"):
         text_values(["a"], ["a"], protocol="bleu", seed=0)
 
@@ -185,3 +231,144 @@ def test_distinct_n_counts_different_ngrams_over_all_texts():
     assert distinct_n(["a b a b", "a b"], 2) == pytest.approx(2 / 4)
     assert distinct_n(["a b c", "d e f"], 3) == 1
     assert distinct_n(["a", ""], 2) == 0
+
+
+# ----------------------------------------------------------------------------------------- ROUGE-L
+
+
+def slow_rouge_package(hypothesis, reference):
+    """The package rouge 1.0.1, its walk through the table written as a recursion."""
+    said, wanted = (
+        [" ".join(s.split()) for s in text.split(".") if len(s) > 0]
+        for text in (hypothesis, reference)
+    )
+    union = set()
+    for r in wanted:
+        x = r.split(" ")
+        for h in said:
+            y = h.split(" ")
+            table = {}
+            for i in range(len(x) + 1):
+                for j in range(len(y) + 1):
+                    if not i or not j:
+                        table[i, j] = 0
+                    elif x[i - 1] == y[j - 1]:
+                        table[i, j] = table[i - 1, j - 1] + 1
+                    else:
+                        table[i, j] = max(table[i - 1, j], table[i, j - 1])
+
+            def walk(i, j, x=x, y=y, table=table):
+                if not i or not j:
+                    return []
+                if x[i - 1] == y[j - 1]:
+                    return walk(i - 1, j - 1) + [x[i - 1]]
+                up = table[i - 1, j] > table[i, j - 1]
+                return walk(i - 1, j) if up else walk(i, j - 1)
+
+            union |= set(walk(len(x), len(y)))
+    p = len(union) / len({w for s in said for w in s.split(" ")})
+    r = len(union) / len({w for s in wanted for w in s.split(" ")})
+    return 2.0 * (p * r) / (p + r + 1e-8)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_minigpt5_rouge_is_the_packages(seed):
+    said, wanted = texts(2 * seed, 1, least=1, most=14)[0], texts(2 * seed + 1, 1, least=1)[0]
+    slow = slow_rouge_package(said, wanted)
+    assert rouge_package_l(said, wanted) == pytest.approx(slow, abs=1e-12)
+
+
+def test_minigpt5_rouge_by_hand():
+    # two sentences; different words: 3 said, 4 wanted; common subsequences {a}, {c}
+    found = rouge_package_l("a b. c", "a d. c e")
+    assert found == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4 + 1e-8))
+    # a word counts once, however often it is said: this is not rouge-score's ROUGE-L
+    assert rouge_package_l("a a a a", "a") == pytest.approx(1, abs=1e-7)
+    assert rouge_l_f1("a a a a", "a") == pytest.approx(2 / 5)
+    with pytest.raises(ValueError, match="sentence"):
+        rouge_package_l("...", "a")
+
+
+def test_rouge_of_very_long_texts_is_quick():
+    text = " ".join(str(k % 977) for k in range(20_000))
+    for score in (rouge_l_f1, rouge_package_l, lambda h, r: standard([h], [r]).rouge_l):
+        assert score(text, text) == pytest.approx(1)
+        assert 0 < score(text, text[::-1]) < 1
+
+
+def test_a_script_that_rouge_score_does_not_see_is_said_and_psdg_sees_it():
+    said = ["собака на пляже", "the dog", "..."]
+    row = text_values(said, said, protocol="standard", seed=0)["text.standard.rouge_l"]
+    assert row.value == pytest.approx(1 / 3)  # the tool's own value
+    assert row.note.startswith("2 texts hold no word that it sees")
+    assert psdg(said, said).rouge_l == 1
+
+
+# ---------------------------------------------------------------------------------------- CIDEr-D
+
+
+def test_a_caption_that_is_its_only_reference_scores_ten_and_a_foreign_one_nothing():
+    references = [["a dog runs over the grass"], ["two men play cards here"]]
+    assert cider_d(["a dog runs over the grass", "x y z w v"], references) == pytest.approx([10, 0])
+
+
+def test_a_half_right_caption_is_what_the_definition_gives_by_hand():
+    # Two images; "a" is in both, so ln 2 - ln 2 = 0; all else is in one and weighs ln 2.
+    # n = 1: (dog, sits) against (dog, runs): one of two weights, 1/2. n = 2: (a dog, dog sits)
+    # against (a dog, dog runs): 1/2. n = 3: nothing in common; n = 4: there is none.
+    score = cider_d(["A dog sits.", "a cat"], [["a dog runs"], ["a cat"]])[0]
+    assert score == pytest.approx(10 * (1 / 2 + 1 / 2) / 4)
+
+
+def test_repeating_a_word_gains_nothing_and_length_costs():
+    references = [["a b c d"], ["p q r s"]]
+    once, twice = (cider_d([text, ""], references)[0] for text in ("b", "b b"))
+    shorter = math.exp(-(3**2) / 72), math.exp(-(2**2) / 72)
+    # n = 1 only; four words of one weight each: w w / (w * 2 w), and min(2 w, w) w / (2 w * 2 w)
+    assert once == pytest.approx(10 * shorter[0] / 2 / 4)
+    assert twice == pytest.approx(10 * shorter[1] / 4 / 4)
+
+
+def test_several_references_are_averaged_and_their_order_does_not_matter():
+    several = ["a dog runs", "one dog sits there", "some dog"]
+    first, second = (
+        cider_d(["a dog sits", "a cat"], [list(order), ["a cat here"]])
+        for order in (several, several[::-1])
+    )
+    assert first == pytest.approx(second)
+
+
+def test_words_of_any_script_are_words_and_accents_do_not_cut_them():
+    said = ["собака на пляже", "две кошки спят"]
+    wanted = [["собака на пляже", "собака бежит"], ["две кошки спят", "кошки на кровати"]]
+    assert cider_d(said, wanted) == pytest.approx([4.366, 4.260], abs=5e-4)
+    for word in ("café", "cafe\u0301", "jalapeño", "कुत्ता", "2nd"):
+        assert cider_d([f"a {word} here", "x"], [[f"a {word} there"], ["x"]])[0] == pytest.approx(
+            cider_d(["a dog here", "x"], [["a dog there"], ["x"]])[0]
+        )
+
+
+@pytest.mark.parametrize("references", [[], [["a"], ["b"]], [[]]])
+def test_numbers_that_do_not_fit_are_a_clear_error(references):
+    with pytest.raises(DataError, match="at least one reference an image"):
+        cider_d(["a"], references)
+
+
+# -------------------------------------------------------------------------------------- perplexity
+
+
+def test_perplexity_is_of_tokens_and_not_of_texts():
+    value = perplexity_value([math.log(2) * 1, math.log(8) * 3], [1, 3], seed=0)
+    assert value.value == pytest.approx(2 ** ((1 + 9) / 4))
+    assert value.low <= value.value <= value.high and value.higher_is_better is False
+    with pytest.raises(DataError, match="nats"):
+        perplexity_value([-1.0], [1], seed=0)
+
+
+def test_dialogues_are_resampled_whole():
+    nll, tokens = [1.0, 9.0] * 20, [4] * 40
+    alone = perplexity_value(nll, tokens, seed=0)
+    # each dialogue holds one easy and one hard text, so that all dialogues are alike
+    grouped = perplexity_value(nll, tokens, seed=0, groups=[str(k // 2) for k in range(40)])
+    assert grouped.value == alone.value
+    assert grouped.high - grouped.low < 1e-9 < alone.high - alone.low

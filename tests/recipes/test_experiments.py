@@ -18,12 +18,12 @@ from photoworld.stories import STEPS, determined_only_by, world_story
 from photoworld.talk import world_dialogue
 from showtell.dialogue import AGENT, USER
 from showtell.errors import DataError, UsageError
-from showtell.evaluation.judge import export_page
 from showtell.evaluation.scored import Gold
 from showtell.evaluation.table import Cell
 from showtell.evaluation.table_page import to_json
 from showtell.metrics import paired
-from showtell.metrics.report import Value
+from showtell.metrics.blind_page import export_page
+from showtell.metrics.intervals import Value
 from showtell.models.checkpoint import save_model
 from showtell.models.parts import painter_sizes
 from showtell.papers.forms import steps_of

@@ -51,7 +51,7 @@ def judge_export(
     """
     import dataclasses
 
-    from showtell.evaluation.judge import export_page
+    from showtell.metrics.blind_page import export_page
 
     exported = export_page(a, b, out, context=context, seed=seed, limit=limit, skip_bad=skip_bad)
     if json:
@@ -82,7 +82,7 @@ def judge_score(
     ] = None,
 ) -> None:
     """Count win, tie and loss of A for each question, and how far the raters agree."""
-    from showtell.evaluation.judge_score import score_ratings
+    from showtell.metrics.preference import score_ratings
 
     report = score_ratings(ratings, key, seed=seed)
     if out is not None:

@@ -72,8 +72,8 @@ def evaluate(
     or --form, are answered at gold contexts and scored as "showtell score" does; predictions.jsonl,
     references.jsonl, context.jsonl (for "showtell judge") and the photos stay beside the report.
     """
-    from showtell.evaluation import Encoders
     from showtell.evaluation import evaluate as run_evaluation
+    from showtell.metrics.rows import Encoders
     from showtell.runtime import on_device
 
     if out is None:
@@ -141,6 +141,7 @@ def score(
 
     Rows that need an encoder or a file say which one and how to name it; the rest is measured.
     """
+    from showtell.metrics.rows import Encoders
     from showtell.metrics.scoring import score as run_score
     from showtell.runtime import on_device
 
@@ -150,13 +151,15 @@ def score(
             references,
             protocol=protocol,
             only=metric or (),
-            clip=clip,
-            relevance_clip=relevance_clip,
-            sentence_encoder=sentence_encoder,
-            inception=inception,
-            features=features,
-            lpips=lpips,
-            wordnet=wordnet,
+            encoders=Encoders(
+                clip=clip,
+                relevance_clip=relevance_clip,
+                sentence_encoder=sentence_encoder,
+                inception=inception,
+                features=features,
+                lpips=lpips,
+                wordnet=wordnet,
+            ),
             threshold=threshold,
             seed=seed,
             skip_bad=skip_bad,

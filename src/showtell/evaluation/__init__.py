@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -15,11 +12,12 @@ from photoworld.scenes import split_of
 from showtell.data.sources import DataSource, open_data
 from showtell.dialogue import Dialogue
 from showtell.errors import DataError, UsageError
-from showtell.evaluation.dialogues import PROTOCOLS, REPLIES, Encoders, evaluate_dialogues
+from showtell.evaluation.dialogues import PROTOCOLS, REPLIES, evaluate_dialogues
 from showtell.evaluation.reported import reported_rows
 from showtell.evaluation.substitutes import missing_photos as policy_of
 from showtell.metrics.pictures import contact_sheet
 from showtell.metrics.report import Report, Reported, model_digest
+from showtell.metrics.rows import Encoders
 from showtell.models.checkpoint import model_folder, read_description
 from showtell.papers import load_model
 from showtell.papers.forms import form_named, swap_speakers
@@ -116,7 +114,7 @@ def evaluate(
         reported = reported_rows(source.origin, protocols, form)
         digest = source.digest()
     notes += source.notes
-    report = Report.of_this_run(
+    report = Report(
         metrics=metrics,
         recipe=recipe,
         checkpoint=checkpoint,
@@ -125,12 +123,11 @@ def evaluate(
         data_digest=digest,
         seeds=(seed,),
         seconds=time.perf_counter() - began,
-        command="showtell " + shlex.join(sys.argv[1:]) if "showtell" in sys.argv[0] else "",
         counts=counts,
         notes=notes,
         reported=reported,
+        encoders=used,
     )
-    report = replace(report, encoders=used)
     if out is not None:
         report.write(out)
         if sheet is not None:

@@ -1,7 +1,7 @@
 """How a model does on any data: what it says and paints at gold contexts, scored by protocols.
 
 The model reads each dialogue and answers it; the answers are predictions as ``showtell score``
-takes them, and are scored by the same code (``metrics/score_rows.py``). With ``out`` they stay on
+takes them, and are scored by the same code (``metrics/rows.py``). With ``out`` they stay on
 disk (``predictions.py``).
 
 At every turn of the agent after the first, the context being gold:
@@ -21,7 +21,7 @@ import itertools
 import random
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,33 +33,23 @@ from showtell.data.photos import has_pixels, save_photo
 from showtell.dialogue import AGENT, Dialogue, Turn
 from showtell.errors import DataError
 from showtell.evaluation.predictions import Answers, gold_path
-from showtell.metrics.perplexity import perplexity_value
+from showtell.metrics.answers import Record, read_records
+from showtell.metrics.intervals import Value
+from showtell.metrics.photo_rows import put_photos, put_relevance
 from showtell.metrics.protocols import protocol_named
-from showtell.metrics.records import Matched, Record, read_records
-from showtell.metrics.report import Value
-from showtell.metrics.score_rows import Rows, Told
+from showtell.metrics.rows import Encoders, Rows
+from showtell.metrics.text import perplexity_value
+from showtell.metrics.text_rows import put_decisions, put_texts
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import described, read_gold, seen_images
 from showtell.models.respond import Responder
+from showtell.runtime import Progress as Told
 
 REPLIES = 1000
 BATCH = 16  # contexts that are answered at once
 WHOLE = ("minigpt5", "mmdialog")  # protocols of whole answers
 PROTOCOLS = ("psdg", "standard")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Encoders:
-    """What the rows of photos and of meaning need: folders or files, as of ``showtell score``."""
-
-    clip: str | None = None
-    relevance_clip: str | None = None
-    sentence_encoder: str | None = None
-    inception: Path | None = None
-    features: str | None = None
-    lpips: Path | None = None
-    wordnet: Path | None = None
 
 
 # ------------------------------------------------------------------------------------ the answers
@@ -277,26 +267,19 @@ def evaluate_dialogues(
             for kind, pairs in ({"whole": answers.whole} if protocol in whole else kinds).items():
                 if not pairs:
                     continue
-                rows = Rows(protocol, _matched(pairs), only=(), seed=seed, told=told)
+                rows = Rows(protocol, _matched(pairs), encoders=encoders, seed=seed, told=told)
                 if kind != "photos":
-                    rows.texts(encoders.sentence_encoder, encoders.wordnet)
+                    put_texts(rows)
                 if kind != "texts":
-                    rows.photos(
-                        clip=encoders.clip,
-                        inception=encoders.inception,
-                        features=encoders.features,
-                        num_features=None,
-                        lpips=encoders.lpips,
-                    )
-                if kind == "whole" and protocol.relevance:
-                    same = protocol.clip == protocol.relevance_clip
-                    rows.relevance(encoders.relevance_clip or (encoders.clip if same else None))
+                    put_photos(rows)
+                if kind == "whole":
+                    put_relevance(rows)
                 values |= rows.values
                 notes += rows.notes()
-                used |= rows.encoders
+                used |= rows.used
             if number == 0 and len({wanted["share"] for _, wanted in answers.moments}) == 2:
-                rows = Rows(protocol, _matched(answers.moments), only=(), seed=seed, told=told)
-                rows.others(model.decoding.share_threshold)
+                rows = Rows(protocol, _matched(answers.moments), seed=seed, told=told)
+                put_decisions(rows, model.decoding.share_threshold)
                 values |= rows.values
             notes.append(f"protocol {protocol.name}: {protocol.source}")
     counts = {
@@ -318,9 +301,9 @@ def _is_task(dialogue: Dialogue) -> bool:
     return sum(said) == 1 and said[-1]
 
 
-def _matched(pairs: Sequence[tuple[dict, dict]]) -> Matched:
-    sides: list[list[Record]] = [
+def _matched(pairs: Sequence[tuple[dict, dict]]) -> list[tuple[Record, Record]]:
+    sides = [
         list(read_records([pair[side] for pair in pairs], name=name))
         for side, name in enumerate(("prediction", "reference"))
     ]
-    return Matched(pairs=tuple(zip(*sides, strict=True)), skipped={}, unused={})
+    return list(zip(*sides, strict=True))

@@ -29,6 +29,7 @@ from showtell.data.sources import DataSource
 from showtell.dialogue import Dialogue
 from showtell.errors import MissingDependency
 from showtell.evaluation.photochat_text import Told, description_report, quiet, reply_report
+from showtell.metrics.intervals import Value
 from showtell.metrics.moment import (
     best_threshold,
     keyword_score,
@@ -36,7 +37,7 @@ from showtell.metrics.moment import (
     tagged_text,
     tfidf_moment_scores,
 )
-from showtell.metrics.report import Reported, Value
+from showtell.metrics.report import Reported
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import share_chances
 from showtell.recipes.photochat_task import calibrated, rendered_moments

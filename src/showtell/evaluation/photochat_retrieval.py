@@ -15,7 +15,7 @@ import numpy as np
 from showtell.album.text_search import DescriptionRanker, bm25_scores, words_of
 from showtell.dialogue import Dialogue
 from showtell.errors import MissingDependency
-from showtell.metrics.report import Value, mean_value, percentiles, resample_counts
+from showtell.metrics.intervals import Value, mean_value, percentiles, resample_counts
 from showtell.metrics.retrieval import ranks, retrieval_values
 from showtell.recipes.photochat_retrieval import Candidates, candidates_of
 

@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 from showtell.dialogue import Dialogue, Photo, Turn
 from showtell.errors import MissingDependency
-from showtell.metrics.report import Value, mean_value
+from showtell.metrics.intervals import Value, mean_value
 from showtell.metrics.text import distinct_n, text_values
 from showtell.models.dialogue_model import PhotoDialogueModel
 

@@ -19,7 +19,7 @@ from showtell.dialogue import Photo
 from showtell.errors import DataError
 from showtell.metrics.cider import cider_d
 from showtell.metrics.encoders import ClipEncoder
-from showtell.metrics.report import Value, mean_value
+from showtell.metrics.intervals import Value, mean_value
 from showtell.metrics.retrieval import ranks, retrieval_values
 from showtell.metrics.text import text_values
 from showtell.models.decoder import Decoder

@@ -24,12 +24,13 @@ from showtell.evaluation.outputs import Outputs, gold_answer
 from showtell.evaluation.world import comments, is_right, text_turns
 from showtell.evaluation.world_photos import gold_photos, photo_orders
 from showtell.metrics.encoders import ClipEncoder
+from showtell.metrics.intervals import Value
+from showtell.metrics.meteor import meteor, meteor_exact_stem
 from showtell.metrics.paired import Scores, scores
 from showtell.metrics.photos import InceptionScore, frechet_distance
-from showtell.metrics.report import Value
-from showtell.metrics.similarity import cosines, mmdialog_relevance, sentence_similarity
-from showtell.metrics.text import psdg_counts, rouge_l_f1
-from showtell.metrics.text_meteor import meteor, meteor_exact_stem
+from showtell.metrics.relevance import cosines, mmdialog_relevance
+from showtell.metrics.rouge import rouge_l_f1
+from showtell.metrics.text import psdg_counts
 
 FEW_PHOTOS = 2000  # below it FID and IS are left out
 OTHER_SEEDS = 150_000  # test dialogues whose photos stand for "other real photos"
@@ -188,7 +189,7 @@ def text_scores(
         "text.psdg.rouge_l": scores("mean", of, list(map(rouge_l_f1, said, texts))),
     }
     if (clip := instruments.clip) is not None:
-        similar = sentence_similarity(said, texts, encoder=clip.texts)
+        similar = cosines(clip.texts(said), clip.texts(texts))
         found["text.similarity"] = scores("mean", of, similar)
     if instruments.wordnet is None:
         found["text.meteor_exact_stem"] = scores("mean", of, meteor_exact_stem(said, texts))

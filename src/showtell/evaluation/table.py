@@ -24,8 +24,8 @@ from showtell.evaluation.scored import (
     set_values,
 )
 from showtell.evaluation.world_photos import Told, quiet
+from showtell.metrics.intervals import Value
 from showtell.metrics.paired import Difference, Scores, difference, run_value
-from showtell.metrics.report import Value
 
 NOT_RUN, NO_SYSTEM = "not run", "no system"
 

@@ -19,9 +19,9 @@ from showtell.data.storage import write_atomically
 from showtell.errors import DataError, MissingDependency
 from showtell.evaluation.scored import Gold
 from showtell.evaluation.table import COLUMNS, NO_SYSTEM, NOT_RUN, Cell, Column, Run, Table
+from showtell.metrics.intervals import Value
 from showtell.metrics.paired import Difference
 from showtell.metrics.pictures import contact_sheet
-from showtell.metrics.report import Value
 
 _HEAD = """\
 Better is higher where the arrow points up (↑), lower where down (↓). In brackets stands the 95%

@@ -33,9 +33,9 @@ from showtell.evaluation.world_photos import (
     rows_at_once,
     spoken_photos,
 )
+from showtell.metrics.intervals import Value, mean_value
 from showtell.metrics.moment import best_threshold, keyword_score, moment_values
 from showtell.metrics.photos import frechet_distance
-from showtell.metrics.report import Value, mean_value
 from showtell.metrics.text import distinct_n, text_values
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel

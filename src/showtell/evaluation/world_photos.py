@@ -19,7 +19,7 @@ from photoworld.scenes import ATTRIBUTES
 from showtell.batch import to_pixels
 from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, Dialogue, Turn
-from showtell.metrics.report import Value, mean_value
+from showtell.metrics.intervals import Value, mean_value
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import described

@@ -16,6 +16,7 @@ _NAMES = {
     "meteor": "meteor_exact_stem",
     "moment": "average_precision best_threshold moment_values reliability",
     "photos": "InceptionScore PhotoSets frechet_distance merged_across_ranks",
+    "photo_rows": "SetFeatures",
     "pictures": "contact_sheet loss_curves reliability_diagram",
     "preference": "score_ratings",
     "protocols": "PROTOCOLS Protocol",
@@ -24,7 +25,6 @@ _NAMES = {
     "retrieval": "macro_f1 ranks retrieval_values",
     "rows": "Encoders",
     "scoring": "score",
-    "set_rows": "SetFeatures",
     "text": "distinct_n text_scores text_values",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -86,7 +86,7 @@ def match(predictions: Source, references: Source, *, skip_bad: bool = False) ->
         for record in read_records(source, name=name, skip_bad=skip_bad, on_skip=on_skip):
             if record.id in rows:
                 error = DataError(
-                    f'{record.where}: the id "{record.id[:60]}" occurs twice, first at '
+                    f"{record.where}: the id {_shown(record.id)} occurs twice, first at "
                     f"{rows[record.id].where}; wanted each id once. {SKIP}"
                 )
                 if not skip_bad:
@@ -104,7 +104,7 @@ def match(predictions: Source, references: Source, *, skip_bad: bool = False) ->
         alone = [record for record in rows.values() if record.id not in others]
         skipped[f"{name} without {other}"] = len(alone)
         if alone and not skip_bad:
-            first = ", ".join(f'"{record.id[:60]}"' for record in alone[:5])
+            first = ", ".join(_shown(record.id) for record in alone[:5])
             raise DataError(
                 f"{alone[0].where}: {len(alone)} of {len(rows)} {name} have no {other} "
                 f"({first}{', ...' if len(alone) > 5 else ''}); wanted the same ids in both. "

@@ -217,8 +217,8 @@ def _inlined(image: Image) -> str:
 
 
 def _page(data: Mapping[str, Any]) -> str:
-    """blind_page.html with the data inside; its policy lets no other script run and loads nothing."""
-    frame = (Path(__file__).parent / "blind_page.html").read_text(encoding="utf-8")
+    """The frame with the data inside; its policy lets no other script run and loads nothing."""
+    frame = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
     script = _SCRIPT.search(frame)
     assert script, "blind_page.html has its script"
     values = {

@@ -51,8 +51,8 @@ class _Conv(nn.Module):
     ) -> None:
         super().__init__()
         sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-        padding = [side // 2 if pad and stride == 1 else 0 for side in sides]
-        self.conv = nn.Conv2d(inner, outer, kernel, stride=stride, padding=padding, bias=False)
+        rows, columns = (side // 2 if pad and stride == 1 else 0 for side in sides)
+        self.conv = nn.Conv2d(inner, outer, kernel, stride, (rows, columns), bias=False)
         self.bn = nn.BatchNorm2d(outer, eps=0.001)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:

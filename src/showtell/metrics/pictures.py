@@ -15,7 +15,9 @@ from showtell.errors import DataError
 from showtell.metrics.moment import Bin
 from showtell.metrics.rouge import needs
 
-_PALE, _COLOUR = (246, 247, 249), "#0072b2"
+_PALE = (246, 247, 249)
+# colours that stay apart for most kinds of colour vision (Okabe and Ito)
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 _LINES, _CAPTION = 5, 12  # of a caption, and its size in pixels
 _NOT_CURVES = ("step", "seconds", "epoch")
 
@@ -115,7 +117,7 @@ def loss_curves(
         for number, (key, points) in enumerate(series.items()):
             steps, raw = zip(*points, strict=True)
             few = len(points) <= 30
-            colour, mark = f"C{number}", "." if few else ""
+            colour, mark = _COLOURS[number % len(_COLOURS)], "." if few else ""
             axis.plot(steps, raw, color=colour, alpha=1 if few else 0.3, marker=mark)
             if not few:
                 axis.plot(steps, _smooth(raw), color=colour, label=key)
@@ -146,10 +148,12 @@ def reliability_diagram(bins: Sequence[Bin], path: str | Path, *, title: str = "
     above, below = axes.flat
     above.plot((0, 1), (0, 1), color="0.6", linestyle="--")
     scores, positive = [b.mean_score for b in bins], [b.positive for b in bins]
-    above.plot(scores, positive, color=_COLOUR, marker="o")
+    above.plot(scores, positive, color=_COLOURS[0], marker="o")
     above.set(title=title or "reliability", ylabel="share that was positive", ylim=(0, 1))
     widths, sizes = [b.high - b.low for b in bins], [b.n for b in bins]
-    below.bar([b.low for b in bins], sizes, width=widths, align="edge", color=_COLOUR, alpha=0.4)
+    below.bar(
+        [b.low for b in bins], sizes, width=widths, align="edge", color=_COLOURS[0], alpha=0.4
+    )
     below.set(xlabel="P(share), predicted", xlim=(0, 1), ylabel="positions", yscale="symlog")
     return _written(figure, path)
 

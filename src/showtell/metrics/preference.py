@@ -82,8 +82,9 @@ def _share(
 def fleiss_kappa(counts_IJ: np.ndarray, weights_RI: np.ndarray | None = None) -> np.ndarray:
     """Fleiss' kappa of I items with counts of J answers, for each of R weightings of the items.
 
-    Not statsmodels', which wants as many votes on each item. (P - P_e) / (1 - P_e): P is the mean share of an item's pairs of votes that agree, P_e that of
-    two votes drawn from all answers. NaN where all votes are the same, or no item has two.
+    (P - P_e) / (1 - P_e): P is the mean share of an item's pairs of votes that agree, P_e that of
+    two votes drawn from all answers. NaN where all votes are the same, or no item has two. Not
+    statsmodels', which wants as many votes on each item.
     """
     weights_RI = np.ones((1, len(counts_IJ))) if weights_RI is None else weights_RI
     votes_I = counts_IJ.sum(1)

@@ -106,6 +106,6 @@ def rouge_score_l(hypothesis: str, references: Sequence[str]) -> float:
 
 
 def without_a_word(texts: Sequence[str]) -> str:
-    """Says how many texts hold something, but no word that rouge-score sees; "" for none."""
-    blind = sum(bool(text.strip()) and not _rouge_words(text) for text in texts)
+    """Says how many texts hold words, but none that rouge-score sees; "" for none."""
+    blind = sum(any(map(str.isalnum, text)) and not _rouge_words(text) for text in texts)
     return f"{blind:,} texts hold no word that it sees (a to z, 0 to 9)" if blind else ""

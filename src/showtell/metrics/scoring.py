@@ -16,9 +16,11 @@ from pathlib import Path
 from showtell.data.photos import load_photo
 from showtell.errors import ConfigError, DataError, PhotoError, did_you_mean
 from showtell.metrics.answers import Matched, Source, match
+from showtell.metrics.photo_rows import put_photos, put_relevance
 from showtell.metrics.protocols import Protocol, protocol_named
 from showtell.metrics.report import Report, digest
 from showtell.metrics.rows import Encoders, Rows
+from showtell.metrics.text_rows import put_decisions, put_texts
 from showtell.runtime import Progress, processes, quiet
 
 
@@ -58,11 +60,11 @@ def score(
     if skip_bad:
         matched = _readable(matched)
     rows = Rows(chosen, matched.pairs, encoders=encoders, only=only, seed=seed, told=told)
-    rows.texts()
-    rows.photos()
-    rows.relevance()
+    put_texts(rows)
+    put_photos(rows)
+    put_relevance(rows)
     if not only:
-        rows.others(threshold)
+        put_decisions(rows, threshold)
     if not rows.values:
         raise DataError(
             f"nothing to score under {protocol}: the {len(matched.pairs):,} pairs hold neither "

@@ -1,8 +1,10 @@
-"""Cosines, and MM-Relevance in both published definitions."""
+"""Whole answers: texts before or beside photos, cosines, and MM-Relevance in both definitions."""
 
 from __future__ import annotations
 
 import math
+import warnings
+from collections import Counter
 
 import pytest
 import torch
@@ -10,15 +12,87 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from showtell.errors import DataError
-from showtell.metrics.similarity import (
-    clip_i,
-    clip_t,
+from showtell.metrics.relevance import (
+    aligned,
     cosines,
     minigpt5_relevance,
+    minigpt5_text,
     mmdialog_relevance,
+    mmdialog_text,
     relevance,
-    sentence_similarity,
+    sentence_bleu,
+    text_before_photo,
 )
+
+PHOTO = object()
+
+
+def grams(tokens, n):
+    return Counter(tuple(tokens[k : k + n]) for k in range(len(tokens) - n + 1))
+
+
+def slow_character_bleu(hypothesis, reference, order):
+    """Papineni's sentence BLEU over the letters of two strings."""
+    precisions = []
+    for n in range(1, order + 1):
+        said, wanted = grams(hypothesis, n), grams(reference, n)
+        hits = sum(min(count, wanted[gram]) for gram, count in said.items())
+        precisions.append(hits / max(1, sum(said.values())))
+    if min(precisions) == 0:
+        return 0.0
+    penalty = 1.0
+    if len(hypothesis) <= len(reference):
+        penalty = math.exp(1 - len(reference) / len(hypothesis))
+    return penalty * math.exp(sum(map(math.log, precisions)) / order)
+
+
+@given(st.text("abc .", min_size=2, max_size=30), st.text("abc .", min_size=2, max_size=30))
+def test_minigpt5_bleu_is_on_characters(said, wanted):
+    for order in (1, 2):
+        slow = slow_character_bleu(said, wanted, order)
+        assert sentence_bleu(said, wanted, order) == pytest.approx(slow, abs=1e-9)
+    # "cat" and "act" share all their letters and no word
+    assert sentence_bleu("cat", "act", 1) == pytest.approx(1)
+    assert sentence_bleu(["cat"], ["act"], 1) == 0
+
+
+def test_nltk_warns_of_nothing_where_no_pair_of_letters_is_common():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sentence_bleu("ab", "ba", 2) == pytest.approx(0, abs=1e-100)
+
+
+def test_minigpt5_takes_the_text_before_the_first_photo():
+    assert text_before_photo([" Look ###", PHOTO, "after"]) == "Look"
+    assert text_before_photo(["Look [IMG0][IMG1]", "more"]) == "Look"
+    assert text_before_photo([PHOTO, "after"]) == ""
+    assert text_before_photo(["?!..."]) == ""
+    assert text_before_photo(["? !"]) == "? !"  # the space is no punctuation
+    assert minigpt5_text(["hello"], [PHOTO]) is None
+    assert minigpt5_text([PHOTO], ["hello"]) == {"bleu1": 0, "bleu2": 0, "rouge_l": 0}
+    assert minigpt5_text(["hello"], ["hello"]) == pytest.approx(
+        {"bleu1": 1, "bleu2": 1, "rouge_l": 1}, abs=1e-7
+    )
+
+
+def test_the_worked_example_of_mmdialog():
+    said = ["one two", "i1", "three four", "i2", "i3"]
+    wanted = ["j1", "one two", "three five", "j2", "six"]
+    texts = aligned([e for e in said if e[0] != "i"], [e for e in wanted if e[0] != "j"])
+    assert texts == [("one two", "one two"), ("three four", "three five"), (None, "six")]
+    photos = aligned([e for e in said if e[0] == "i"], [e for e in wanted if e[0] == "j"])
+    assert photos == [("i1", "j1"), ("i2", "j2")]  # the surplus i3 is ignored
+
+    answer = ["one two", PHOTO, "three four", PHOTO, PHOTO]
+    found = mmdialog_text(answer, [PHOTO, "one two", "three five", PHOTO, "six"])
+    assert found["bleu1"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert found["bleu2"] == pytest.approx((1 + 0 + 0) / 3, abs=1e-9)
+    assert found["rouge_l"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert mmdialog_text(answer, [PHOTO]) is None
+    assert mmdialog_text([PHOTO], ["a"]) == {"bleu1": 0, "bleu2": 0, "rouge_l": 0}
+
+
+# --------------------------------------------------------------------------------- MM-Relevance
 
 
 class Photo:
@@ -32,45 +106,34 @@ def at(degrees):
     return [math.cos(math.radians(degrees)), math.sin(math.radians(degrees))]
 
 
-def texts(some):
-    """A text is the angle that it says."""
-    return torch.tensor([at(float(text)) for text in some])
-
-
-def photos(some):
-    return torch.tensor([at(photo.degrees) for photo in some]) * 3  # length must not matter
-
-
 def cos(degrees):
     return math.cos(math.radians(degrees))
 
 
-def test_cosines_are_cosines():
+ENCODERS = {  # a text is the angle that it says; the length of a vector must not matter
+    "text_encoder": lambda some: torch.tensor([at(float(text)) for text in some]),
+    "photo_encoder": lambda some: torch.tensor([at(photo.degrees) for photo in some]) * 3,
+}
+
+
+def mmdialog(said, wanted):
+    return mmdialog_relevance(said, wanted, **ENCODERS)
+
+
+def minigpt5(said, wanted):
+    return minigpt5_relevance(said, wanted, **ENCODERS)
+
+
+def test_cosines_are_plain_cosines():
     found = cosines(
-        torch.tensor([[1.0, 0], [3, 4], [0, 0]]), torch.tensor([[0.0, 2], [6, 8], [1, 1]])
+        torch.tensor([[1.0, 0], [3, 4], [0, 0], [1, 0]]),
+        torch.tensor([[0.0, 2], [6, 8], [1, 1], [-5, 0]]),
     )
-    assert found.tolist() == pytest.approx([0, 1, 0])
+    assert found.tolist() == pytest.approx([0, 1, 0, -1])
     with pytest.raises(DataError, match="shapes"):
         cosines(torch.zeros(2, 3), torch.zeros(2, 4))
     with pytest.raises(DataError, match="NaN"):
         cosines(torch.full((1, 2), float("nan")), torch.ones(1, 2))
-
-
-def test_clip_scores_are_plain_cosines():
-    assert sentence_similarity(["0", "10"], ["60", "10"], encoder=texts).tolist() == pytest.approx(
-        [0.5, 1]
-    )
-    assert clip_i([Photo(0)], [Photo(180)], encoder=photos).tolist() == pytest.approx([-1])
-    found = clip_t([Photo(90)], ["30"], photo_encoder=photos, text_encoder=texts)
-    assert found.tolist() == pytest.approx([0.5])
-
-
-def mmdialog(said, wanted):
-    return mmdialog_relevance(said, wanted, text_encoder=texts, photo_encoder=photos)
-
-
-def minigpt5(said, wanted):
-    return minigpt5_relevance(said, wanted, text_encoder=texts, photo_encoder=photos)
 
 
 def test_mmdialog_pairs_elements_from_the_left_whatever_they_are():
@@ -109,7 +172,6 @@ def test_minigpt5_counts_what_is_missing_on_either_side_over_a_dialogue():
     said = [["10", Photo(5)], ["30"], [Photo(9)], []]
     wanted = [["20"], ["40", Photo(1)], [Photo(50)], ["7"]]
     found = minigpt5(said, wanted)
-    assert found.f1 == pytest.approx(slow_minigpt5(said, wanted))
     total = cos(10) + cos(10) + cos(41)
     assert found.precision == pytest.approx(total / 4) and found.recall == pytest.approx(total / 5)
     assert minigpt5([["1"]], [[Photo(1)]]).f1 == 0
@@ -124,8 +186,6 @@ def test_the_two_definitions_differ_on_the_same_answer():
 
 angles = st.integers(-80, 80)
 answers = st.lists(st.one_of(angles.map(str), angles.map(Photo)), max_size=4)
-
-
 # a text before a photo, at most one of each kind of element that counts, and surplus photos
 turns = st.tuples(st.lists(angles.map(str), max_size=1), st.lists(angles.map(Photo), max_size=2))
 sides = turns.map(lambda turn: [*turn[0], *turn[1]])

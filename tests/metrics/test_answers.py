@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 from showtell.data import jsonl
 from showtell.errors import DataError
-from showtell.metrics import records
-from showtell.metrics.records import match, read_records
+from showtell.metrics import answers
+from showtell.metrics.answers import match, read_records
 
 GOOD = '{"id": "1", "text": "a"}'
+HUGE = "1" + "0" * 400
 
 
 def read(path, **settings):
@@ -33,14 +35,15 @@ def test_a_record_is_text_and_photos_or_ordered_elements(tmp_path):
         '{"id": 7, "text": "Hi", "photos": ["a.png", "/far/b.png"], "dialogue": "d"}',
         "",
         json.dumps({"id": "8", "elements": elements}),
-        '{"id": "9", "text": ["one", "two"], "note": 1}',
+        '{"id": "9", "text": ["one", "two"], "p_share": 0.5}',
     )
     first, second, third = read(path)
     assert (first.id, first.dialogue, first.text) == ("7", "d", "Hi")
     assert [str(p) for p in first.photos] == [str(tmp_path / "a.png"), "/far/b.png"]
     assert second.elements == ("Look!", tmp_path / "b.png", "Cute", tmp_path / "c.png")
     assert second.dialogue == "8" and second.text == "Look! Cute"
-    assert third.text == "one" and third.alternatives == ("two",) and third.unused == ("note",)
+    assert third.text == "one" and third.alternatives == ("two",)
+    assert third.numbers == {"p_share": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -50,33 +53,47 @@ def test_a_record_is_text_and_photos_or_ordered_elements(tmp_path):
         ("[1]", "wanted an object"),
         ('{"text": "a"}', '"id" is'),
         ('{"id": true, "text": "a"}', '"id" is'),
+        (f'{{"id": {HUGE}, "text": "a"}}', '"id" is'),
+        ('{"id": "1", "txet": "a"}', "unknown field 'txet'; did you mean \"text\""),
+        ('{"id": "1", "te\\u0000\\u001bxt": "a"}', r"unknown field 'te\\x00\\x1bxt'"),
         ('{"id": "1", "text": 5}', "JSON int"),
         ('{"id": "1", "text": []}', "empty list"),
         ('{"id": "1", "text": "\\ud800"}', "surrogate"),
+        ('{"id": "\\ud800", "text": "a"}', "surrogate"),
+        ('{"id": "1", "\\ud800": "a"}', "surrogate"),
+        ('{"id": "1", "decision": "\\ud800"}', "surrogate"),
+        ('{"id": "1", "photos": ["\\ud800"]}', "surrogate"),
         ('{"id": "1", "photos": "a.png"}', '"photos" is no list'),
         ('{"id": "1", "photos": [3]}', "no path"),
         ('{"id": "1", "photos": ["../a.png"]}', "leads out of the folder"),
         ('{"id": "1", "photos": ["link/a.png"]}', "leads out of the folder"),
+        ('{"id": "1", "photos": ["loop"]}', "cannot be found"),
         ('{"id": "1", "elements": [{}]}', "JSON NoneType"),
         ('{"id": "1", "elements": [], "text": "a"}', "beside"),
         ('{"id": "1", "p_share": 1.5}', "wanted a probability"),
         ('{"id": "1", "share": 1}', "wanted true or false"),
         ('{"id": "1", "rank": 0}', "wanted 1, 2, 3"),
-        ('{"id": "1", "nll": NaN, "tokens": 3}', "NaN is no JSON"),
+        ('{"id": "1", "nll": NaN, "tokens": 3}', "cannot be parsed"),
         ('{"id": "1", "decision": ""}', "wanted a word"),
+        *((f'{{"id": "1", "{key}": {HUGE}}}', f'"{key}" is') for key in ("p_share", "nll")),
+        *((f'{{"id": "1", "{key}": {HUGE}}}', f'"{key}" is') for key in ("rank", "tokens")),
         (b'{"id": "1", "text": "\xe9"}', "not UTF-8"),
         ("[" * 100_000, "cannot be parsed"),
         ('{"id": ' + "9" * 5000 + "}", "cannot be parsed"),
+        ('{"id": "1", "text": "' + "a b " * 3000 + '"}', "6,000 words; wanted at most"),
+        ('{"id": "1", "elements": ["' + '", "'.join(["a b"] * 3000) + '"]}', "6,000 words"),
+        ('{"id": "1", "text": "' + "a" * 9_000_000 + '"}', "9,000,000 characters; wanted"),
     ],
 )
 def test_a_bad_line_names_itself_and_may_be_skipped(tmp_path, line, says):
     (tmp_path / "link").symlink_to(tmp_path.parent)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     path = write(tmp_path / "p.jsonl", GOOD.replace("1", "0"), line, GOOD)
     with pytest.raises(DataError, match=rf"p\.jsonl, line 2.*{says}"):
         read(path)
     skipped = []
     assert [r.id for r in read(path, skip_bad=True, on_skip=skipped.append)] == ["0", "1"]
-    assert len(skipped) == 1
+    assert len(skipped) == 1 and str(skipped[0]).isprintable()
 
 
 def test_a_byte_order_mark_utf_16_and_an_empty_or_absent_file_are_said(tmp_path):
@@ -90,6 +107,16 @@ def test_a_byte_order_mark_utf_16_and_an_empty_or_absent_file_are_said(tmp_path)
         read(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match="cannot be read"):
         read(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="a device or a pipe"):
+        read(tmp_path / "pipe")
+
+
+def test_records_in_memory_are_checked_alike():
+    for bad in ({"id": "\ud800"}, {"id": "1", "nll": 10**5000}, {"id": 10**5000}, {"id": 1, 2: 3}):
+        with pytest.raises(DataError, match="predictions, record 1") as caught:
+            match([bad], [{"id": "1"}])
+        assert str(caught.value).isprintable()
 
 
 def test_a_huge_line_is_stepped_over_in_bounded_memory(tmp_path, monkeypatch):
@@ -116,15 +143,15 @@ def test_pairs_are_matched_by_id_in_the_references_order():
 def test_missing_and_double_ids_are_named_with_file_and_line(tmp_path):
     said = write(tmp_path / "said.jsonl", *(json.dumps(r) for r in rows("a", "b", "a")))
     gold = write(tmp_path / "gold.jsonl", *(json.dumps(r) for r in rows("a", "c", "b")))
-    with pytest.raises(DataError, match=r'said\.jsonl, line 3.*"a" occurs twice.*line 1'):
+    with pytest.raises(DataError, match=r"said\.jsonl, line 3.*'a' occurs twice.*line 1"):
         match(said, gold)
     write(said, *(json.dumps(r) for r in rows("a", "b")))
     with pytest.raises(
-        DataError, match=r'gold\.jsonl, line 2.*1 of 3 references.*prediction \("c"'
+        DataError, match=r"gold\.jsonl, line 2.*1 of 3 references.*prediction \('c'"
     ):
         match(said, gold)
     write(said, *(json.dumps(r) for r in rows("a", "b", "c", "x")))
-    with pytest.raises(DataError, match=r'said\.jsonl, line 4.*have no reference \("x"'):
+    with pytest.raises(DataError, match=r"said\.jsonl, line 4.*have no reference \('x'"):
         match(said, gold)
 
 
@@ -148,13 +175,16 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=6,
 )
-keys = st.sampled_from(records.FIELDS)
+keys = st.sampled_from(answers.FIELDS)
 lines = st.one_of(
     st.binary(max_size=60), st.dictionaries(keys, values).map(lambda v: json.dumps(v).encode())
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=60,
+)
 @given(st.lists(lines, max_size=4))
 def test_nothing_but_data_errors_comes_out_of_any_bytes(tmp_path, some):
     path = write(tmp_path / "any.jsonl", *some)

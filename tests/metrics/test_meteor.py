@@ -1,0 +1,95 @@
+"""METEOR: its formula, its frozen numbers, and WordNet read from a folder."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from showtell.errors import DataError
+from showtell.metrics.meteor import meteor, meteor_exact_stem, open_wordnet
+
+SAID = ["The cat sat on the mat.", "It's raining, isn't it?", "Nice photo of the dog!"]
+SAID += ["I walked", "yes"]
+WANTED = ["A cat sat on a mat.", "It is raining here, isn't it?", "What a nice photo!"]
+WANTED += ["We were walking home", "Yes, please."]
+FROZEN = (  # nltk 3.10.4 on these five pairs
+    *(0.6914285714285714, 0.755560651226783, 0.5010893246187365),
+    *(0.13157894736842105, 0.13513513513513511),
+)
+
+
+class Synonyms:
+    """Knows that a hound is a dog, in nltk's way of saying so."""
+
+    def synsets(self, word):
+        names = {"dog", "hound"} if word in ("dog", "hound") else {word}
+        lemmas = [type("Lemma", (), {"name": lambda self, n=n: n})() for n in names]
+        return [type("Synset", (), {"lemmas": lambda self: lemmas})()]
+
+
+def test_meteor_is_its_formula_and_gives_the_frozen_numbers():
+    assert meteor_exact_stem(SAID, WANTED) == pytest.approx(FROZEN, abs=1e-6)
+    # m = 3, one chunk, P = R = 1
+    assert meteor_exact_stem(["the cat sat"], ["the cat sat"]) == pytest.approx([1 - 0.5 / 27])
+    # m = 2 of 3 and of 4 words, "walked"/"walking" by their stem, two chunks
+    f = (2 / 3) * (2 / 4) / (0.9 * 2 / 3 + 0.1 * 2 / 4)
+    found = meteor_exact_stem(["walked it home"], ["home we were walking"])
+    assert found == pytest.approx([f * (1 - 0.5)])
+    assert meteor_exact_stem(["a", ""], ["b", "b"]) == [0, 0]
+
+
+def test_synonyms_need_a_wordnet_and_the_best_of_several_references_counts():
+    said, wanted = ["a hound"], ["a dog"]
+    assert meteor(said, wanted, wordnet=Synonyms()) == pytest.approx([1 - 0.5 / 8])
+    assert meteor_exact_stem(said, wanted)[0] < 0.5
+    assert meteor_exact_stem(["a cat"], [["no", "a cat"]]) == pytest.approx([1 - 0.5 / 8])
+    with pytest.raises(DataError, match="1 hypotheses and 2"):
+        meteor_exact_stem(["a"], ["a", "b"])
+
+
+def test_a_missing_wordnet_is_named_with_its_place(tmp_path, monkeypatch):
+    import nltk
+
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    with pytest.raises(DataError, match=rf"corpora/wordnet.*{tmp_path.name}.*--wordnet"):
+        open_wordnet()
+    place = tmp_path / "corpora" / "wordnet"
+    place.mkdir(parents=True)
+    (place / "data.noun").touch()
+    with pytest.raises(DataError, match=r"index\.noun.*lexnames are not in"):
+        open_wordnet(tmp_path)
+
+
+def write_wordnet(folder):
+    """WordNet of one synset: a dog is a hound. In its own format, made for this test."""
+    folder.mkdir(parents=True)
+    for kind in ("adj", "adv", "noun", "verb"):
+        for name in (f"data.{kind}", f"index.{kind}", f"{kind}.exc"):
+            (folder / name).write_text("")
+    notice = "  1 WordNet 3.0 Copyright of nobody  \n"
+    (folder / "data.adj").write_text(notice)
+    data = f"{len(notice):08d} 05 n 02 dog 0 hound 0 000 | it barks  \n"
+    (folder / "data.noun").write_text(notice + data)
+    index = [f"{word} n 1 0 1 0 {len(notice):08d}  \n" for word in ("dog", "hound")]
+    (folder / "index.noun").write_text(notice + "".join(index))
+    (folder / "index.sense").write_text("")
+    (folder / "lexnames").write_text("".join(f"{k:02d}\tname{k}\t1\n" for k in range(45)))
+    folder.chmod(0o755)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # nltk's reader leaves its files open
+def test_a_wordnet_in_its_own_format_is_read(tmp_path, monkeypatch):
+    import nltk
+
+    monkeypatch.setattr(nltk.data, "path", [])
+    write_wordnet(tmp_path / "corpora" / "wordnet")
+    wordnet = open_wordnet(tmp_path)
+    assert [lemma.name() for lemma in wordnet.synsets("hound")[0].lemmas()] == ["dog", "hound"]
+    assert meteor(["a hound"], ["a dog"], wordnet=wordnet) == pytest.approx([1 - 0.5 / 8])
+    assert meteor(["a hound"], ["a dog"]) == pytest.approx([1 - 0.5 / 8])
+    (tmp_path / "corpora" / "wordnet" / "lexnames").write_text("not a table\n")
+    with pytest.raises(DataError, match="cannot be read"):
+        open_wordnet(tmp_path)
+    del wordnet
+    gc.collect()  # here, where the warning is expected
