@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from photoworld.talk import world_dialogue
 from showtell.config import to_plain
 from showtell.data.photochat import read_photochat, split_held_out
 from showtell.dialogue import Dialogue
-from showtell.errors import ConfigError
+from showtell.errors import ConfigError, MissingDependency
 from showtell.metrics.pictures import loss_curves
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import PhotoDialogueModel
@@ -205,7 +206,8 @@ class StageRunner:
         stage = replace(stage, seed=stage.seed + self.seed)
         history = run_stage(stage, task, out=folder, resume=self.resume)
         (folder / "history.json").write_text(json.dumps(history))
-        loss_curves(history, folder / "loss.png")
+        with contextlib.suppress(MissingDependency):  # the numbers are in history.json
+            loss_curves(history, folder / "loss.png")
         return history
 
     def finished(self, stage: Stage) -> bool:
