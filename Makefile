@@ -10,7 +10,7 @@ help:
 	@sed -n 's/^# //p' Makefile
 
 demo: core
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(VENV)/python -m showtell.agent.demo --seed $(SEED) --out demo
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(VENV)/showtell demo --seed $(SEED) --out demo
 
 # one thread a process: two processes with two threads each get in each other's way on two cores
 test: dev

@@ -31,7 +31,7 @@ from photoworld.facts import named_attributes
 from photoworld.oracle import AttributeReader
 from photoworld.scenes import ATTRIBUTES
 from photoworld.words import world_words
-from showtell.agent.exits import exit_code_of
+from showtell.cli.exits import exit_code_of
 from showtell.data.world import load_oracle
 from showtell.errors import UsageError
 from showtell.evaluation.table import Cell, Column

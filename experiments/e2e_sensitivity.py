@@ -39,8 +39,8 @@ from torch import Tensor
 
 from photoworld.drawing import draw
 from photoworld.scenes import ATTRIBUTES, LOOKS, TEST_SEEDS, Scene, sample_scene, write_caption
-from showtell.agent.exits import exit_code_of
 from showtell.batch import to_pixels
+from showtell.cli.exits import exit_code_of
 from showtell.evaluation.scored import Instruments
 from showtell.evaluation.table import Column
 from showtell.metrics.paired import Scores, scores

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from _rows import Row, about, chosen, parser, settle, write
 from e2e_rows import PHOTO_NOTE, SEED_NOTE, columns_of, compared
 
-from showtell.agent.exits import exit_code_of
+from showtell.cli.exits import exit_code_of
 
 WHOLE = "end to end"
 ROWS = (

@@ -33,8 +33,8 @@ from e2e_rows import (
     test_dialogues,
 )
 
-from showtell.agent.exits import exit_code_of
 from showtell.batch import to_image
+from showtell.cli.exits import exit_code_of
 from showtell.dialogue import AGENT, Dialogue
 from showtell.errors import UsageError
 from showtell.evaluation.scored import Gold

@@ -38,7 +38,7 @@ from torch import Tensor
 from photoworld.rounds import ROUNDS, world_rounds
 from photoworld.scenes import ATTRIBUTES, LOOKS
 from photoworld.stories import STEPS, world_story
-from showtell.agent.exits import exit_code_of
+from showtell.cli.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Gold, Instruments
 from showtell.papers.forms import form_named

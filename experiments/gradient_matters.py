@@ -43,8 +43,8 @@ from gradient_watch import WatchedTask, watched_run
 from jobs import slug
 from torch import Tensor
 
-from showtell.agent.exits import exit_code_of
 from showtell.batch import collate
+from showtell.cli.exits import exit_code_of
 from showtell.config import override
 from showtell.dialogue import Dialogue
 from showtell.evaluation.table import Column

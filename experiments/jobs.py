@@ -23,7 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from showtell.agent.exits import STOPPED, exit_code_of
+from showtell.cli.exits import STOPPED, exit_code_of
 from showtell.data.storage import write_atomically
 from showtell.errors import ConfigError
 from showtell.runtime import device_label

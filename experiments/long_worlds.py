@@ -32,7 +32,7 @@ from photo_rows import (
 
 from photoworld.facts import named_attributes
 from photoworld.long import long_dialogue
-from showtell.agent.exits import exit_code_of
+from showtell.cli.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Instruments
 from showtell.evaluation.table import Column

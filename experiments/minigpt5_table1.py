@@ -36,7 +36,7 @@ from photo_rows import (
 from torch import Tensor
 
 from photoworld.stories import determined_in, determined_only_by, world_story
-from showtell.agent.exits import exit_code_of
+from showtell.cli.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Gold
 from showtell.evaluation.table import Column

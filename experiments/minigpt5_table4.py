@@ -48,8 +48,8 @@ from torch.nn import functional as F
 
 from photoworld.facts import named_attributes
 from photoworld.stories import STEPS, world_story
-from showtell.agent.exits import exit_code_of
 from showtell.batch import to_image
+from showtell.cli.exits import exit_code_of
 from showtell.data.photos import save_photo
 from showtell.dialogue import Dialogue, Photo
 from showtell.evaluation.predictions import Answers, gold_path

@@ -17,7 +17,7 @@ from pathlib import Path
 from _rows import write
 from photo_rows import columns_of
 
-from showtell.agent.exits import exit_code_of
+from showtell.cli.exits import exit_code_of
 from showtell.errors import DataError, UsageError
 from showtell.evaluation.table_page import from_json
 

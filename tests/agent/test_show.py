@@ -1,15 +1,15 @@
 """Data as the model meets it."""
 
+import io
+
 import pytest
 
-from showtell.agent.show import dialogue_at, shown_as_dict, shown_dialogue, statistics
-from showtell.agent.terminal import Screen
+from showtell.agent.terminal import console_of
+from showtell.cli.show import dialogue_at, shown_as_dict, shown_dialogue, statistics
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import UsageError
 
-PLAIN = Screen(columns=80, colour=False, truecolour=False, blocks=True)
-GREEN = Screen(columns=80, colour=True, truecolour=False, blocks=True)
 DIALOGUE = Dialogue(
     id="d",
     turns=(
@@ -26,9 +26,15 @@ def render(dialogue):
     ]
 
 
-def test_trained_tokens_are_green_or_between_braces():
-    assert shown_dialogue(DIALOGUE, PLAIN, render=render).endswith("hi there {see this }")
-    assert "\x1b[32msee this \x1b[0m" in shown_dialogue(DIALOGUE, GREEN, render=render)
+def test_trained_tokens_are_green_or_between_braces(monkeypatch):
+    pipe = console_of(io.StringIO())
+    assert shown_dialogue(DIALOGUE, pipe, render=render).plain.endswith("hi there {see this }")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    screen = console_of(io.StringIO())
+    screen.print(shown_dialogue(DIALOGUE, screen, render=render))
+    assert "\x1b[32msee this \x1b[0m" in screen.file.getvalue()
     assert shown_as_dict(DIALOGUE, render=render)["tokens"][2] == ["see ", True]
 
 
@@ -41,7 +47,6 @@ def test_counts_add_up_and_drawn_photos_are_not_missing():
 
 
 def test_an_index_beyond_the_end_is_misuse_and_says_the_last():
-    pytest.importorskip("photoworld.talk", reason="no dialogues of the world yet")
     source = open_data("world:5-6")
     assert dialogue_at(source, 1).id == list(source)[1].id
     with pytest.raises(UsageError, match="last has the index 1"):

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import io
+import re
+import select
 import shlex
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from showtell.agent.page import Conversation, write_page
-from showtell.agent.session import ChatModel, Session, checked_text, save_photo
-from showtell.agent.terminal import (
-    MAX_COLUMNS,
-    Screen,
-    photo_lines,
-    text_lines,
-    wrapped,
-)
-from showtell.dialogue import AGENT, Photo
-from showtell.errors import ShowtellError, UsageError
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from showtell.agent.page import write_page
+from showtell.agent.session import Session, checked_text, save_shared
+from showtell.agent.terminal import ASIDE, HEAD, text_lines, turn_lines
+from showtell.dialogue import AGENT, Photo, Turn
+from showtell.errors import ShowtellError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from showtell.models.respond import Reply
 
-HELP = """\
-  /photo FILE [TEXT]  show a photo of yours (with words beside it)
-  /page FILE.html     write the conversation so far as a page
-  /new                start afresh
-  /seed N             start afresh with another seed
-  /help               this list
-  /quit               leave (so does Ctrl-D); Ctrl-C cancels an answer"""
+COMMANDS = {
+    "/photo": ("FILE [TEXT]", "show a photo of yours (or paste its path)"),
+    "/page": ("FILE.html", "write the conversation so far as a page"),
+    "/save": ("FOLDER", "keep the conversation"),
+    "/open": ("FOLDER", "go on with a conversation that was kept"),
+    "/new": ("", "start afresh"),
+    "/seed": ("N", "start afresh with another seed"),
+    "/help": ("", "this list"),
+    "/quit": ("", "leave (so does Ctrl-D); Ctrl-C cancels an answer"),
+}
+LEAVING = ("quit", "exit", "/quit", "/exit")
+_PHOTO_NAME = re.compile(r"/|\.(jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|mpo|hei[cf])$", re.IGNORECASE)
 
 
 def answer_as_dict(reply: Reply, paths: dict[str, Path], notes: Sequence[str]) -> dict[str, Any]:
@@ -38,22 +46,21 @@ def answer_as_dict(reply: Reply, paths: dict[str, Path], notes: Sequence[str]) -
     ``p_share`` is the highest of the answer's turns, ``p_share_by_turn`` has them all.
     """
     parts: list[dict[str, Any]] = []
-    for turn in reply.turns:
-        for element in turn.elements:
-            if isinstance(element, Photo):
-                path = paths.get(element.id)
-                parts.append(
-                    {
-                        "type": "photo",
-                        "id": element.id,
-                        "path": None if path is None else str(path),
-                        "origin": element.origin,
-                        "caption": element.caption,
-                        "seed": element.seed,
-                    }
-                )
-            elif element:
-                parts.append({"type": "text", "text": element})
+    for element in (element for turn in reply.turns for element in turn.elements):
+        if isinstance(element, Photo):
+            path = paths.get(element.id)
+            parts.append(
+                {
+                    "type": "photo",
+                    "id": element.id,
+                    "path": None if path is None else str(path),
+                    "origin": element.origin,
+                    "caption": element.caption,
+                    "seed": element.seed,
+                }
+            )
+        elif element:
+            parts.append({"type": "text", "text": element})
     return {
         "parts": parts,
         "p_share": max(reply.p_share, default=None),
@@ -69,29 +76,20 @@ def save_photos(reply: Reply, folder: Path) -> dict[str, Path]:
     return {
         photo.id: Path(photo.path)
         if photo.origin == "album" and photo.path
-        else save_photo(photo, reply.images[photo.id], folder)
+        else save_shared(photo, reply.images[photo.id], folder)
         for turn in reply.turns
         for photo in turn.photos
         if photo.id in reply.images
     }
 
 
-def answer_lines(
-    model: ChatModel,
-    lines: Iterable[str],
-    *,
-    photos: Sequence[Path],
-    seed: int,
-    photos_dir: Path,
-    indent: int | None,
-    out: TextIO,
-) -> None:
-    """Answer each line in turn and print one JSON object a turn; photos go with the first line."""
-    session = Session(model, seed=seed)
+def answers(
+    session: Session, lines: Iterable[str], *, photos: Sequence[Path], photos_dir: Path
+) -> Iterator[dict[str, Any]]:
+    """The answer to each line in turn as a JSON object; photos go with the first line."""
     for k, line in enumerate(lines):
-        reply = session.say(line, photos if k == 0 else ())
-        answer = answer_as_dict(reply, save_photos(reply, photos_dir), session.notes)
-        print(json.dumps(answer, ensure_ascii=False, indent=indent), file=out, flush=True)
+        reply = session.say(line, list(photos) if k == 0 else [])
+        yield answer_as_dict(reply, save_photos(reply, photos_dir), session.notes)
 
 
 def check_lines(lines: Sequence[str], photos: Sequence[Path]) -> None:
@@ -104,202 +102,172 @@ def check_lines(lines: Sequence[str], photos: Sequence[Path]) -> None:
         load_photo(path)
 
 
-class _Flow:
-    """Writes words as they come, wrapped at the width of the window, ``head`` in front."""
+# ------------------------------------------------------------------------------- what is typed
 
-    def __init__(self, out: TextIO, *, width: int, head: str, indent: int) -> None:
-        self.out, self.width, self.head, self.indent = out, width, head, indent
-        self.started = self.open = False
-        self.column, self.word = indent, ""
 
-    def __call__(self, piece: str) -> None:
-        if piece == "\n":  # the end of a turn
-            self.close()
-        if not piece.strip() and not self.open:
+def typed_lines(prompt: str = "     you: ") -> Iterator[str]:
+    """What is typed, message by message; lines that are pasted together are one message."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  (editing and history for input())
+    while True:
+        try:
+            line = input(prompt)
+            while select.select([sys.stdin], [], [], 0.05)[0]:
+                line += "\n" + input()
+        except EOFError:
+            print()
             return
-        if not self.open:
-            self.out.write(self.head)
-            self.started = self.open = True
-            self.column = self.indent
-        for character in piece:
-            if character.isspace():
-                self._end_word()
-            else:
-                self.word += character
-        self.out.flush()
-
-    def close(self) -> None:
-        if self.open:
-            self._end_word()
-            self.out.write("\n")
-            self.out.flush()
-            self.open = False
-
-    def _end_word(self) -> None:
-        if self.word:
-            if self.column > self.indent and self.column + 1 + len(self.word) > self.width:
-                self._new_line()
-            space = " " if self.column > self.indent else ""
-            self.out.write(space + self.word)
-            self.column += len(space + self.word)
-            self.word = ""
-
-    def _new_line(self) -> None:
-        self.out.write("\n" + " " * self.indent)
-        self.column = self.indent
+        yield line
 
 
-def _split_path(text: str) -> tuple[Path, str]:
-    """``FILE [TEXT]``; a name with spaces stands in quotes."""
+def pasted_photos(text: str) -> tuple[list[Path], str]:
+    """The photo files that a message begins with, and the words after them.
+
+    A path counts where it names a file and looks like a photo's: quoted, with escaped blanks, as
+    file:// address, or as it is if the message is nothing else.
+    """
+    if whole := _photo_file(text.strip()):
+        return [whole], ""
+    paths, rest = [], text
+    while rest.strip():
+        path, more = _first_word(rest)
+        if (file := _photo_file(path)) is None:
+            break
+        paths.append(file)
+        rest = more
+    return paths, rest.strip()
+
+
+def _first_word(text: str) -> tuple[str, str]:
+    """The first word as a shell reads it, and what stands behind it."""
+    stream = io.StringIO(text)
+    lexer = shlex.shlex(stream, posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
     try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise UsageError(f"/photo: {error}; write /photo FILE or /photo 'MY FILE'") from error
-    if not words:
-        raise UsageError("/photo wants a file, for example /photo dog.png Look at him!")
-    return Path(words[0]).expanduser(), " ".join(words[1:])
+        return lexer.get_token() or "", stream.read()
+    except ValueError:  # an apostrophe
+        return text.partition(" ")[0], text.partition(" ")[2]
+
+
+def _photo_file(name: str) -> Path | None:
+    if name.startswith("file://"):
+        name = unquote(name.removeprefix("file://").removeprefix("localhost"))
+    if _PHOTO_NAME.search(name):
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # too long, a NUL, no home
+            path = Path(name).expanduser()
+            return path if path.is_file() else None
+    return None
 
 
 class TerminalChat:
     """The conversation that a person holds: reads a line, streams the answer, draws photos."""
 
-    def __init__(
-        self, model: ChatModel, *, seed: int, photos_dir: Path, out: TextIO, screen: Screen
-    ) -> None:
-        self.model, self.out, self.screen = model, out, screen
-        self.photos_dir = photos_dir
-        self.session = Session(model, seed=seed)
+    def __init__(self, session: Session, *, photos_dir: Path, console: Console) -> None:
+        self.session, self.photos_dir, self.console = session, photos_dir, console
 
     def greet(self) -> None:
         """Who is there, what it knows, three ways to begin."""
-        card = self.model.card
-        self._print(self.screen.style(f"showtell chat with {self.model.name}", "bold"))
-        for line in wrapped(str(card.get("limits", "")), self.screen):
-            self._print(line)
+        card = self.session.model.card
+        self._print(Text(f"showtell chat with {self.session.model.name}", "bold"))
+        self._print(*text_lines(str(card.get("limits", "")), self.console))
         openings = list(card.get("openings", ()))[:3]
         if openings:
             self._print("You could begin with:")
         for opening in openings:
-            for line in wrapped(opening, self.screen, first="  - "):
-                self._print(line)
-        self._print("/help lists the commands.")
-        self._print("")
+            self._print(*text_lines(opening, self.console, head="  - ", indent=4))
+        self._print("/help lists the commands.", "")
 
     def run(self, lines: Iterable[str], *, photos: Sequence[Path] = ()) -> None:
         """Answer lines until they end or /quit; ``photos`` go with the first one."""
         for line in lines:
-            line = line.rstrip("\r\n")
-            if not line.strip():
-                continue
+            if line.strip().lower() in LEAVING:
+                return
             try:
-                if line.startswith("/"):
-                    if self._command(line) == "quit":
-                        return
-                else:
-                    self._answer(line, photos)
+                command, _, more = line.strip().partition("\n")
+                if command.split(" ")[0] in COMMANDS:
+                    self._command(*command.split(" ", 1))
+                    line = more
+                if line.strip():
+                    pasted, text = pasted_photos(line)
+                    if not pasted and text.startswith("/"):
+                        word = text.split()[0]
+                        hint = did_you_mean(word, COMMANDS)
+                        raise UsageError(f"{word} is no command and no photo{hint}; see /help")
+                    self._answer(text, [*photos, *pasted])
                     photos = ()
             except KeyboardInterrupt:
-                self._print("\n(cancelled)")
+                self._print("", "(cancelled)")
             except ShowtellError as error:
-                self._print(f"error: {error}")
+                self._print(*text_lines(f"error: {error}", self.console))
 
-    def _command(self, line: str) -> str | None:
-        name, _, rest = line.partition(" ")
+    def _command(self, name: str, rest: str = "") -> None:
         rest = rest.strip()
-        if name in ("/quit", "/exit"):
-            return "quit"
+        session = self.session
         if name == "/help":
-            self._print(HELP)
-        elif name == "/new":
-            self._restart(self.session.seed)
-        elif name == "/seed":
-            if not rest.isdecimal():
+            for command, (wants, does) in COMMANDS.items():
+                self._print(f"  {f'{command} {wants}':<19} {does}")
+        elif name in ("/new", "/seed"):
+            if name == "/seed" and not rest.isdecimal():
                 raise UsageError("/seed wants a whole number, for example /seed 7")
-            self._restart(int(rest))
+            self._show(session.afresh(int(rest) if name == "/seed" else session.seed))
         elif name == "/photo":
-            path, text = _split_path(rest)
-            self._answer(text or "Look at this!", [path])
+            if not rest:
+                raise UsageError("/photo wants a file, for example /photo dog.png Look at him!")
+            paths, text = pasted_photos(rest)
+            if not paths:  # the session says what is wrong with it
+                path, text = _first_word(rest)
+                paths = [Path(path)]
+            self._answer(text.strip(), paths)
         elif name == "/page":
-            self._write_page(Path(rest or "conversation.html"))
+            page = Path(rest or "conversation.html").expanduser()
+            if page.exists():
+                raise UsageError(f"{page} is there already; name another file")
+            title = f"A conversation with {session.model.name}"
+            self._print(f"Wrote {write_page(page, [(title, '', session)])}")
+        elif not rest:
+            raise UsageError(f"{name} wants a folder, for example {name} chats/holiday")
+        elif name == "/save":
+            self._print(f"Wrote {session.save(Path(rest).expanduser())}")
         else:
-            raise UsageError(f"there is no command {name}; /help lists them")
-        return None
+            self._show(Session.open(session.model, Path(rest).expanduser()))
 
-    def _restart(self, seed: int) -> None:
-        self.session = Session(self.model, seed=seed)
-        self._print(f"(a new conversation, seed {seed})")
+    def _show(self, session: Session) -> None:
+        """Go on with another conversation: what was said in it, and that it is another one."""
+        self.session = session
+        for turn, p_share in zip(session.turns, session.p_share, strict=True):
+            self._print(*turn_lines(turn, session.images, self.console, p_share=p_share))
+        for note in (*session.notes, f"{len(session.turns)} turns so far, seed {session.seed}"):
+            self._print(*text_lines(f"({note})", self.console, style=ASIDE))
 
-    def _write_page(self, path: Path) -> None:
-        if path.exists():
-            raise UsageError(f"{path} is there already; name another file")
-        conversation = Conversation(
-            title=f"A conversation with {self.model.name}",
-            turns=self.session.turns,
-            p_share=tuple(self.session.p_share),
-            images=self.session.images,
-        )
-        write_page(
-            path,
-            [conversation],
-            title="Tell and show",
-            lead="The bar under each of the agent's turns is the probability, before the turn "
-            "began, that it would share a photo.",
-            foot=f"Generated by {self.model.name}, seed {self.session.seed}.",
-        )
-        self._print(f"Wrote {path}")
+    def _answer(self, text: str, photos: Sequence[Path]) -> None:
+        console, said = self.console, ""
+        with Live(
+            console=console, transient=True, auto_refresh=False, redirect_stdout=False
+        ) as live:
 
-    def _answer(self, line: str, photos: Sequence[Path]) -> None:
-        screen = self.screen
-        flow = _Flow(
-            self.out,
-            width=min(MAX_COLUMNS, screen.columns),
-            head=screen.style("showtell:".rjust(9), "agent") + " ",
-            indent=10,
-        )
+            def show(aside: str = "") -> None:
+                turns = [Turn(speaker=AGENT, elements=(t,)) for t in said.split("\n") if t.strip()]
+                lines = [line for turn in turns for line in turn_lines(turn, {}, console)]
+                live.update(Group(*lines, Text(aside.rjust(HEAD + 16), ASIDE)), refresh=True)
 
-        def on_text(piece: str) -> None:
-            if not flow.open:
-                self._erase()
-            flow(piece)
+            def on_text(piece: str) -> None:
+                nonlocal said
+                said += piece
+                show()
 
-        def on_photo_step(step: int, num_steps: int) -> None:
-            flow.close()
-            if screen.colour:
-                self.out.write(f"\r{'painting'.rjust(18)} {step}/{num_steps}\x1b[K")
-                self.out.flush()
-
-        try:
-            reply = self.session.say(line, photos, on_text=on_text, on_photo_step=on_photo_step)
-        finally:
-            flow.close()
-            self._erase()
-        paths = save_photos(reply, self.photos_dir)
-        for turn, p_share in zip(reply.turns, reply.p_share, strict=True):
-            if turn.text and not flow.started:
-                for text in text_lines(AGENT, turn.text, screen, p_share=p_share):
-                    self._print(text)
-            for photo in turn.photos:
-                path = paths.get(photo.id)
-                for text in photo_lines(
-                    photo,
-                    reply.images.get(photo.id),
-                    screen,
-                    indent=10,
-                    where=None if path is None else str(path),
-                ):
-                    self._print(text)
-        if flow.started:
-            values = ", ".join(f"{p:.2f}" for p in reply.p_share)
-            line = f"P(share) at each turn: {values}"
-            self._print(screen.style(line.rjust(min(MAX_COLUMNS, screen.columns)), "dim"))
+            reply = self.session.say(
+                text or "Look at this!",
+                list(photos),
+                on_text=on_text,
+                on_photo_step=lambda step, num_steps: show(f"painting {step}/{num_steps}"),
+            )
+        files = save_photos(reply, self.photos_dir)
+        for turn, chance in zip(reply.turns, reply.p_share, strict=True):
+            self._print(*turn_lines(turn, reply.images, console, files=files, p_share=chance))
         for note in self.session.notes:
-            for text in wrapped(f"({note})", screen, indent=10):
-                self._print(screen.style(text, "dim"))
+            self._print(*text_lines(f"({note})", console, indent=HEAD, style=ASIDE))
         self._print("")
 
-    def _erase(self) -> None:
-        if self.screen.colour:
-            self.out.write("\r\x1b[K")
-
-    def _print(self, line: str) -> None:
-        print(line, file=self.out, flush=True)
+    def _print(self, *lines: str | Text) -> None:
+        for line in lines:
+            self.console.print(line)

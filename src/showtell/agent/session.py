@@ -1,30 +1,38 @@
 """A conversation in progress: what was said, the photos' pixels, and what may be said next.
 
-The session checks what a user brings (text and photo files), asks the model for its answer, and
-remembers both. It refuses what it cannot take and never mends it.
+The session checks what a user brings (text and photos), asks the model for its answer, remembers
+both, and can be saved and opened again. It refuses what it cannot take and never mends it.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
+import os
 import re
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from showtell.data.storage import write_atomically
-from showtell.dialogue import USER, Photo, Turn
-from showtell.errors import StorageError, UsageError
+from showtell.data.storage import locked, write_atomically
+from showtell.dialogue import USER, Dialogue, Photo, Turn
+from showtell.errors import DataError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from showtell.models.dialogue_model import PhotoDialogueModel
     from showtell.models.respond import Reply
 
+    PathLike = str | os.PathLike[str]
+    PhotoLike = PathLike | bytes | Image
+
 MAX_CHARACTERS = 20_000
-PHOTO_SIZE = 64
 # Machine-readable mark of generated pictures (IPTC); never put on a photo that a user brought.
 _XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
@@ -35,18 +43,18 @@ _XMP = (
 )
 
 
-class ChatModel(Protocol):
-    """What a session needs of what answers it; a Responder is one, tests bring fakes.
+class Answers(Protocol):
+    """What answers a session: a Responder, or a fake of tests.
 
     ``card["limits"]`` says what it knows, ``card["openings"]`` how one could begin, and
     ``card["words"]`` which words it was trained on: a list, or "world" for the photo world's.
     """
 
-    name: str
-    card: dict[str, Any]
+    @property
+    def name(self) -> str: ...
 
     @property
-    def can_paint(self) -> bool: ...
+    def card(self) -> dict[str, Any]: ...
 
     def respond(
         self,
@@ -61,6 +69,8 @@ class ChatModel(Protocol):
 
 def checked_text(text: str) -> str:
     """``text`` as it is, or UsageError if it is empty, too long or holds control characters."""
+    if not isinstance(text, str):
+        raise UsageError(f"the text is of type {type(text).__name__}, wanted str: say(str(text))")
     if not text.strip():
         raise UsageError("the text is empty; say something, for example 'Hi! How was your day?'")
     if len(text) > MAX_CHARACTERS:
@@ -68,83 +78,110 @@ def checked_text(text: str) -> str:
             f"the text has {len(text):,} characters; at most {MAX_CHARACTERS:,} fit into one turn. "
             "Shorten it, or say it in several turns"
         )
-    for position, character in enumerate(text):
+    for position, character in enumerate(text, start=1):
         if (ord(character) < 32 and character not in "\n\t") or 127 <= ord(character) < 160:
             raise UsageError(
                 f"the text holds the control character U+{ord(character):04X} at position "
-                f"{position + 1}; only newlines and tabs may stand beside the words. Remove it"
+                f"{position}; only newlines and tabs may stand beside the words. Remove it"
             )
         if 0xD800 <= ord(character) < 0xE000:
             raise UsageError(
-                f"the text holds a byte that is not UTF-8 at position {position + 1}; "
-                "send it as UTF-8"
+                f"the text holds a byte that is not UTF-8 at position {position}; send it as UTF-8"
             )
     return text
+
+
+def checked_photo(photo: PhotoLike, *, name: str) -> Image:
+    """The photo of a path, of a file's bytes, or of Pillow, as upright RGB without metadata.
+
+    Raises PhotoError for what holds no photo, UsageError for what is none of the three.
+    """
+    from PIL import Image
+
+    from showtell.data.photos import load_photo, photo_from_bytes, photo_from_image
+
+    if isinstance(photo, str | os.PathLike):
+        return load_photo(os.fspath(photo))
+    if isinstance(photo, bytes):
+        return photo_from_bytes(photo, name=name)
+    if isinstance(photo, Image.Image):
+        return photo_from_image(photo, name=name)
+    raise UsageError(
+        f"{name} is of type {type(photo).__name__}, wanted a path, the bytes of a file, or an "
+        "image of Pillow; of an array make one with PIL.Image.fromarray"
+    )
 
 
 class Session:
     """Turns and images so far, and the model that answers.
 
-    >>> session = Session(Responder(Decoder(load_model("mini"))))   # doctest: +SKIP
+    >>> session = Session(load_model("mini"), seed=0)             # doctest: +SKIP
     >>> session.say("Can you send me a photo of your dog?").turns   # doctest: +SKIP
+
+    ``model`` is a model, or what answers already (a Responder). ``album``: a folder of photos that
+    it may find and share in this session, and in no other. Several threads may ``say`` something to
+    one session: each waits for its turn.
     """
 
-    def __init__(self, model: ChatModel, *, seed: int = 0) -> None:
-        self.model = model
+    def __init__(
+        self, model: PhotoDialogueModel | Answers, *, seed: int = 0, album: PathLike | None = None
+    ) -> None:
+        self.model = _responder_of(model, album)
         self.seed = seed
         self.turns: tuple[Turn, ...] = ()
-        self.images: dict[str, Image] = {}
+        self.images: dict[str, Image] = {}  # as they were brought, by the ids of the photos
         self.p_share: list[float | None] = []  # one a turn; None for the user's
         self.notes: list[str] = []  # what the user should know about the last answer
         self._num_answers = 0
         self._limits_said = False
+        self._lock = threading.Lock()
 
     def say(
         self,
         text: str,
-        photos: Sequence[str | Path] = (),
+        photos: Sequence[PhotoLike] = (),
         *,
         on_text: Callable[[str], None] | None = None,
         on_photo_step: Callable[[int, int], None] | None = None,
     ) -> Reply:
-        """The model's answer to ``text`` with photo files beside it; both are remembered.
+        """The model's answer to ``text`` and photos; both are remembered.
 
-        If anything fails, the session is as it was before.
+        A photo is a path, the bytes of a file, or an image of Pillow. If anything fails, the
+        session is as it was before.
         """
-        from showtell.data.photos import load_photo, square
+        checked_text(text)
+        if not isinstance(photos, list | tuple):
+            raise UsageError(
+                f"photos is of type {type(photos).__name__}, wanted a list of photos: [photo]"
+            )
+        brought = [checked_photo(p, name=f"photo {k}") for k, p in enumerate(photos, start=1)]
+        with self._lock:
+            # A photo is a turn of its own, as in the dialogues that models are trained on.
+            new = [Turn(speaker=USER, elements=(text,))]
+            images = {}
+            for k, (image, photo) in enumerate(zip(brought, photos, strict=True)):
+                path = os.fspath(photo) if isinstance(photo, str | os.PathLike) else None
+                shown = Photo(id=f"user-{len(self.turns)}-{k}", path=path, origin="user")
+                images[shown.id] = image
+                new.append(Turn(speaker=USER, elements=(shown,)))
+            turns, images = (*self.turns, *new), {**self.images, **images}
+            reply = self.model.respond(
+                turns,
+                images=images,
+                seed=zlib.crc32(f"{self.seed}/{self._num_answers}".encode()),
+                on_text=on_text,
+                on_photo_step=on_photo_step,
+            )
+            self.turns = (*turns, *reply.turns)
+            self.images = {**images, **reply.images}
+            self.p_share += [*[None] * len(new), *reply.p_share]
+            self.notes = self._notes_on(text, reply.dropped_turns)
+            self._num_answers += 1
+            return reply
 
-        # A photo is a turn of its own, as in the dialogues that models are trained on.
-        turns = [Turn(speaker=USER, elements=(checked_text(text),))]
-        images = {}
-        for k, path in enumerate(photos):
-            photo = Photo(id=f"user-{len(self.turns)}-{k}", path=str(path), origin="user")
-            images[photo.id] = square(load_photo(path), PHOTO_SIZE)
-            turns.append(Turn(speaker=USER, elements=(photo,)))
-        return self.say_turns(turns, images=images, on_text=on_text, on_photo_step=on_photo_step)
-
-    def say_turns(
-        self,
-        new: Sequence[Turn],
-        *,
-        images: Mapping[str, Image],
-        on_text: Callable[[str], None] | None = None,
-        on_photo_step: Callable[[int, int], None] | None = None,
-    ) -> Reply:
-        """The same for turns of the user whose photos are at hand as images."""
-        turns = (*self.turns, *new)
-        reply = self.model.respond(
-            turns,
-            images={**self.images, **images},
-            seed=zlib.crc32(f"{self.seed}/{self._num_answers}".encode()),
-            on_text=on_text,
-            on_photo_step=on_photo_step,
-        )
-        self.turns = (*turns, *reply.turns)
-        self.images |= {**images, **reply.images}
-        self.p_share += [*[None] * len(new), *reply.p_share]
-        self.notes = self._notes_on(" ".join(turn.text for turn in new), reply.dropped_turns)
-        self._num_answers += 1
-        return reply
+    def afresh(self, seed: int) -> Session:
+        """A new conversation with the same model and album."""
+        return Session(self.model, seed=seed)
 
     def _notes_on(self, text: str, num_dropped: int) -> list[str]:
         notes = []
@@ -161,12 +198,124 @@ class Session:
                 self._limits_said = True
         return notes
 
+    # ---------------------------------------------------------------------------------- on disk
 
-def known_words(model: ChatModel) -> frozenset[str]:
+    def save(self, folder: PathLike) -> Path:
+        """Write the conversation into a folder, new or of an earlier ``save``; the folder.
+
+        It is data as well (``showtell data show showtell:FOLDER``): one dialogue in showtell's
+        JSONL with its photos beside it. A reader sees the old conversation or the new one, never
+        a half. Raises StorageError.
+        """
+        from showtell.data.export import FILE_NAME, dialogue_as_dict
+
+        folder = Path(folder)
+        with self._lock, locked(folder):
+            if any(folder.iterdir()):
+                try:
+                    _saved_dialogue(folder)
+                except DataError as error:
+                    raise StorageError(
+                        f"{folder} holds other files than a conversation; name a new folder"
+                    ) from error
+            kept = {}
+            for photo in (photo for turn in self.turns for photo in turn.photos):
+                if photo.id in self.images:
+                    data = png_bytes(photo, self.images[photo.id])
+                    kept[photo.id] = f"photos/{hashlib.sha256(data).hexdigest()[:16]}.png"
+                    if not (folder / kept[photo.id]).exists():
+                        write_atomically(folder / kept[photo.id], data)
+            turns = tuple(
+                Turn(
+                    speaker=turn.speaker,
+                    elements=tuple(
+                        e if isinstance(e, str) else replace(e, path=kept.get(e.id))
+                        for e in turn.elements
+                    ),
+                    labels={} if p_share is None else {"p_share": p_share},
+                )
+                for turn, p_share in zip(self.turns, self.p_share, strict=True)
+            )
+            about = {"model": self.model.name, "seed": self.seed, "answers": self._num_answers}
+            dialogue = Dialogue(
+                id="session", turns=turns, labels={"session": {**about, "photos": len(kept)}}
+            )
+            line = json.dumps(dialogue_as_dict(dialogue), ensure_ascii=False) + "\n"
+            write_atomically(folder / FILE_NAME, line.encode())
+            for path in folder.glob("photos/*.png"):  # of the conversation that stood here
+                if f"photos/{path.name}" not in kept.values():
+                    path.unlink()
+        return folder
+
+    @classmethod
+    def open(
+        cls, model: PhotoDialogueModel | Answers, folder: PathLike, *, album: PathLike | None = None
+    ) -> Session:
+        """The conversation that ``save`` wrote, to go on with. Raises DataError, PhotoError."""
+        from showtell.data.photos import load_photo
+
+        dialogue = _saved_dialogue(Path(folder))
+        about = dialogue.labels["session"]
+        session = cls(model, seed=about["seed"], album=album)
+        session._num_answers = about["answers"]
+        session.turns = tuple(replace(turn, labels={}) for turn in dialogue.turns)
+        session.p_share = [turn.labels.get("p_share") for turn in dialogue.turns]
+        session.images = {p.id: load_photo(p.path) for p in dialogue.photos if p.path is not None}
+        if len(session.images) != about["photos"]:
+            raise DataError(
+                f"{folder} lacks {about['photos'] - len(session.images)} of its "
+                f"{about['photos']} photos; put them back into {Path(folder) / 'photos'}"
+            )
+        if about["model"] != session.model.name:
+            session.notes = [f"until here {about['model']} answered, now {session.model.name}"]
+        return session
+
+
+def _responder_of(model: PhotoDialogueModel | Answers, album: PathLike | None) -> Answers:
+    if hasattr(model, "respond"):
+        if album is not None:
+            raise UsageError("what answers already has its own album; give that to the Responder")
+        return cast("Answers", model)
+    from showtell.models.decoder import Decoder
+    from showtell.models.respond import Responder, open_album
+
+    bare = cast("PhotoDialogueModel", model)
+    opened = None if album is None else open_album(bare, os.fspath(album))
+    return Responder(Decoder(bare), album=opened)
+
+
+def _saved_dialogue(folder: Path) -> Dialogue:
+    """The one dialogue in the folder, if ``Session.save`` wrote it. Raises DataError."""
+    from showtell.data.sources import open_data
+
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}; wanted one that a conversation was saved in")
+    dialogue, *more = open_data(f"showtell:{folder}")
+    about = dialogue.labels.get("session")
+    kinds = {"model": str, "seed": int, "answers": int, "photos": int}
+    if (
+        more
+        or not isinstance(about, dict)
+        or any(type(about.get(key)) is not kind for key, kind in kinds.items())
+        or any(about[key] < 0 for key in ("seed", "answers", "photos"))
+        or not all(_is_chance(turn.labels.get("p_share")) for turn in dialogue.turns)
+    ):
+        raise DataError(
+            f"{folder} holds dialogues, but no conversation as a session saves it; name the "
+            'folder of one, or look at it with "showtell data show"'
+        )
+    return dialogue
+
+
+def _is_chance(value: object) -> bool:
+    return value is None or (type(value) in (int, float) and 0 <= value <= 1)  # type: ignore[operator]
+
+
+def known_words(model: Answers) -> frozenset[str]:
     """The words a model was trained on; empty if its card does not say."""
     words = model.card.get("words", ())
     if words == "world":
-        from photoworld.words import world_words
+        from showtell.data.world import world_words
 
         return world_words()
     return _word_set(tuple(words))
@@ -182,11 +331,8 @@ def unknown_words(text: str, known: Iterable[str]) -> list[str]:
     known = frozenset(known)
     if not known:
         return []
-    found = []
-    for word in re.findall(r"[^\W\d_]{4,}", text.lower()):
-        if word not in known and word.removesuffix("s") not in known and word not in found:
-            found.append(word)
-    return found
+    found = dict.fromkeys(re.findall(r"[^\W\d_]{4,}", text.lower()))
+    return [word for word in found if word not in known and word.removesuffix("s") not in known]
 
 
 def png_bytes(photo: Photo, image: Image) -> bytes:
@@ -202,7 +348,7 @@ def png_bytes(photo: Photo, image: Image) -> bytes:
     return data.getvalue()
 
 
-def save_photo(photo: Photo, image: Image, folder: Path) -> Path:
+def save_shared(photo: Photo, image: Image, folder: Path) -> Path:
     """Write a shared photo as PNG into ``folder``; a name taken by another one gets a number."""
     data = png_bytes(photo, image)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", photo.id).strip(".-") or "photo"

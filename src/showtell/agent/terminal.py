@@ -1,152 +1,136 @@
-"""A conversation in a terminal: wrapped text, P(share) as a bar, photos as truecolour half blocks.
+"""A conversation in a terminal: wrapped text, P(share) as a bar, photos as half blocks.
 
 Two pixels fit into one character cell: the upper one is the colour of "▀", the lower one the
-colour behind it. Where that cannot work (NO_COLOR, not a terminal, fewer than 24-bit colours, a
-narrow window, a character set without blocks) a photo is described in words instead.
+colour behind it. Where that cannot work (NO_COLOR, not a terminal, fewer than 256 colours, a narrow
+window, a character set without blocks) a photo is described in words instead.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TextIO
 
-from showtell.dialogue import USER, Photo
+from rich.color import Color
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from showtell.dialogue import USER, Turn
+from showtell.errors import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_COLUMNS = 80  # text wider than this is hard to read, and logs are 80 columns wide
-MIN_DRAWING_COLUMNS = 60
+MIN_COLUMNS = 60  # for two things beside each other, and for photos
 PHOTO_COLUMNS = 44  # 22 lines: a photo and the talk around it fit into one window
-
-_RESET = "\x1b[0m"
-_STYLES = {"bold": "\x1b[1m", "dim": "\x1b[2m", "user": "\x1b[36m", "agent": "\x1b[35m"}
-_STYLES["trained"] = "\x1b[32m"
+HEAD = 10  # columns of "showtell: "
+ASIDE = "dim"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Screen:
-    """What the place that we print to can show."""
-
-    columns: int
-    colour: bool  # styles of text
-    truecolour: bool  # 24-bit colours, and so photos
-    blocks: bool  # its character set has block elements
-
-    @property
-    def draws_photos(self) -> bool:
-        return self.truecolour and self.blocks and self.columns >= MIN_DRAWING_COLUMNS
-
-    def style(self, text: str, style: str) -> str:
-        """``text`` in one of the styles bold, dim, user, agent, trained; plain without colour."""
-        return f"{_STYLES[style]}{text}{_RESET}" if self.colour and text else text
+def console_of(stream: TextIO) -> Console:
+    """The screen behind a stream: colours and width as rich finds them, no mark-up in any text."""
+    return Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-def screen_of(stream: TextIO, environment: Mapping[str, str] | None = None) -> Screen:
-    """The screen behind a stream, by the customs NO_COLOR, TERM, COLORTERM and COLUMNS."""
-    environment = os.environ if environment is None else environment
-    is_terminal = stream.isatty()
-    colour = (
-        is_terminal
-        and not environment.get("NO_COLOR")
-        and environment.get("TERM", "dumb") not in ("dumb", "")
+def width_of(console: Console) -> int:
+    """Columns for text."""
+    return max(30, min(MAX_COLUMNS, console.width))
+
+
+def draws_photos(console: Console) -> bool:
+    return (
+        console.color_system in ("256", "truecolor")
+        and not console.no_color
+        and not console.options.ascii_only
+        and console.width >= MIN_COLUMNS
     )
-    truecolour = colour and environment.get("COLORTERM", "").lower() in ("truecolor", "24bit")
-    columns = environment.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns) > 0:
-        width = int(columns)
-    else:
-        width = shutil.get_terminal_size((MAX_COLUMNS, 24)).columns if is_terminal else MAX_COLUMNS
-    try:
-        "▀█·".encode(getattr(stream, "encoding", None) or "ascii")
-        blocks = True
-    except (UnicodeEncodeError, LookupError):
-        blocks = False
-    return Screen(columns=width, colour=colour, truecolour=truecolour, blocks=blocks)
 
 
-def half_blocks(image: Image, *, columns: int) -> list[str]:
+def half_blocks(image: Image, *, columns: int = PHOTO_COLUMNS) -> list[Text]:
     """Lines of ``columns`` characters; a square image takes half as many lines as columns."""
     from PIL.Image import Resampling
 
-    rows = max(2, round(image.height * columns / image.width / 2) * 2)
-    small = image.convert("RGB").resize((columns, rows), Resampling.LANCZOS)
-    pixels = small.tobytes()
-
-    def rgb(x: int, y: int) -> str:
-        start = 3 * (y * columns + x)
-        return ";".join(str(value) for value in pixels[start : start + 3])
-
+    rows = min(2 * columns, max(2, round(image.height * columns / image.width / 2) * 2))
+    pixels = image.convert("RGB").resize((columns, rows), Resampling.LANCZOS).tobytes()
+    rgb = [Color.from_rgb(*pixels[k : k + 3]) for k in range(0, len(pixels), 3)]
     lines = []
-    for y in range(0, rows, 2):
-        cells, before = [], ""
-        for x in range(columns):
-            colours = f"\x1b[38;2;{rgb(x, y)}m\x1b[48;2;{rgb(x, y + 1)}m"
-            cells.append("▀" if colours == before else colours + "▀")
-            before = colours
-        lines.append("".join(cells) + _RESET)
+    for row in range(0, len(rgb), 2 * columns):
+        upper, lower = rgb[row : row + columns], rgb[row + columns : row + 2 * columns]
+        line = Text()
+        for (above, below), run in groupby(zip(upper, lower, strict=True)):
+            line.append("▀" * len(list(run)), Style(color=above, bgcolor=below))
+        lines.append(line)
     return lines
 
 
-def photo_lines(
-    photo: Photo, image: Image | None, screen: Screen, *, indent: int = 2, where: str | None = None
-) -> list[str]:
-    """A photo for the screen: drawn where it can be, with its caption; else described."""
-    pad = " " * indent
-    lines = []
-    unnamed = "a photo of yours" if photo.origin == "user" else "a photo without a caption"
-    if image is not None and screen.draws_photos:
-        lines += [
-            pad + line for line in half_blocks(image, columns=min(PHOTO_COLUMNS, screen.columns))
-        ]
-        words = photo.caption or unnamed
-    else:
-        words = f"[photo: {photo.caption or unnamed}]"
-    if where:
-        words += f" -> {where}"
-    return lines + [screen.style(line, "dim") for line in wrapped(words, screen, indent=indent)]
-
-
-def wrapped(
-    text: str, screen: Screen, *, indent: int = 0, first: str = "", gutter: int = 0
-) -> list[str]:
-    """Lines of at most 80 columns (or the window's width), ``first`` in front of the first."""
-    width = max(20, min(MAX_COLUMNS, screen.columns) - gutter)
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=first or " " * indent,
-        subsequent_indent=" " * (len(first) or indent),
-    ) or [first or " " * indent]
-
-
-def share_bar(p_share: float, screen: Screen, *, cells: int = 10) -> str:
+def share_bar(p_share: float, console: Console, *, cells: int = 10) -> str:
     """``P(share) ████······ 0.41``."""
     full = round(max(0.0, min(1.0, p_share)) * cells)
-    on, off = ("█", "·") if screen.blocks else ("#", ".")
+    on, off = "#." if console.options.ascii_only else "█·"
     return f"P(share) {on * full}{off * (cells - full)} {p_share:.2f}"
 
 
 def text_lines(
-    speaker: str, text: str, screen: Screen, *, p_share: float | None = None
-) -> list[str]:
-    """What a speaker says, name in front, P(share) beside the first line (below, if narrow)."""
-    name = "you" if speaker == USER else "showtell"
-    width = min(MAX_COLUMNS, screen.columns)
-    bar = share_bar(p_share, screen) if p_share is not None else ""
-    beside = bar and width >= MIN_DRAWING_COLUMNS
-    lines = wrapped(text, screen, first=f"{name:>8}: ", gutter=len(bar) + 2 if beside else 0)
-    if bar and beside:
-        lines[0] = lines[0].ljust(width - len(bar))
-    if screen.colour:
-        head, rest = lines[0][:9], lines[0][9:]
-        lines[0] = screen.style(head, "user" if speaker == USER else "agent") + rest
-    if bar and beside:
-        lines[0] += screen.style(bar, "dim")
+    text: str,
+    console: Console,
+    *,
+    head: str = "",
+    head_style: str = "",
+    indent: int = 0,
+    style: str = "",
+    p_share: float | None = None,
+) -> list[Text]:
+    """Wrapped at the window's width, 80 columns at most; ``head`` and blanks up to ``indent``
+    stand in front, P(share) beside the first line, or below where the window is narrow."""
+    width = width_of(console)
+    bar = Text(share_bar(p_share, console), ASIDE) if p_share is not None else Text()
+    beside = bool(bar) and width >= MIN_COLUMNS
+    room = width - indent - (len(bar) + 2 if beside else 0)
+    wrapped = Text(printable(text), style).wrap(console, room, tab_size=4) or [Text()]
+    lines = []
+    for number, line in enumerate(wrapped):
+        line.rstrip()
+        front = Text(head.rjust(indent), head_style) if number == 0 else Text(" " * indent)
+        lines.append(Text.assemble(front, line))
+    if beside:
+        lines[0].append(" " * (width - len(bar) - lines[0].cell_len))
+        lines[0].append_text(bar)
     elif bar:
-        lines.append(screen.style(bar.rjust(width), "dim"))
+        lines.append(Text(" " * (width - len(bar))).append_text(bar))
+    return lines
+
+
+def turn_lines(
+    turn: Turn,
+    images: Mapping[str, Image],
+    console: Console,
+    *,
+    files: Mapping[str, Path] = MappingProxyType({}),
+    p_share: float | None = None,
+) -> list[Text]:
+    """A turn for the screen, its speaker in front and P(share) beside its end: photos drawn where
+    they can be, else described; ``files`` says where they lie."""
+    name, style = ("you: ", "cyan") if turn.speaker == USER else ("showtell: ", "magenta")
+    lines = []
+    for element in turn.elements:
+        chance = p_share if element is turn.elements[-1] else None
+        if isinstance(element, str):
+            lines += text_lines(
+                element, console, head=name, head_style=style, indent=HEAD, p_share=chance
+            )
+            continue
+        words = element.caption or (
+            "a photo of yours" if element.origin == "user" else "a photo without a caption"
+        )
+        if (image := images.get(element.id)) is not None and draws_photos(console):
+            lines += [Text(" " * HEAD).append_text(line) for line in half_blocks(image)]
+        else:
+            words = f"[photo: {words}]"
+        if element.id in files:
+            words += f" -> {files[element.id]}"
+        lines += text_lines(words, console, indent=HEAD, style=ASIDE, p_share=chance)
     return lines

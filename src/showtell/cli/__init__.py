@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from showtell.agent.exits import exit_code_of
 from showtell.cli.album import album_app
 from showtell.cli.data import data_app
+from showtell.cli.exits import exit_code_of
 from showtell.cli.judge import judge_app
 from showtell.cli.measure import evaluate, score
 from showtell.cli.options import (
     DeviceOption,
     JsonOption,
     SeedOption,
-    print_json,
+    argument,
+    emit,
+    option,
+    say,
+    writable,
 )
 from showtell.errors import UsageError
 
@@ -36,13 +40,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+ModelOption = Annotated[str, option("model", "mini|PATH", "A shipped model or a directory.")]
 
 
 def _version(wanted: bool) -> None:
     if wanted:
         from showtell import __version__
 
-        print(f"showtell {__version__}")
+        say(f"showtell {__version__}")
         raise typer.Exit
 
 
@@ -57,25 +62,21 @@ def _root(
 
 @app.command(epilog='Example: showtell chat --say "How was the beach?" --say "Show me!" --json')
 def chat(
-    model: Annotated[
-        str, typer.Option("--model", metavar="mini|PATH", help="A shipped model or a directory.")
-    ] = "mini",
+    model: ModelOption = "mini",
     say: Annotated[
-        list[str] | None,
-        typer.Option("--say", metavar="TEXT", help="Answer this and print JSON; may be repeated."),
+        list[str] | None, option("say", "TEXT", "Answer this and print JSON; may be repeated.")
     ] = None,
     photo: Annotated[
-        list[Path] | None,
-        typer.Option("--photo", metavar="FILE", help="Goes with the first turn; may be repeated."),
+        list[Path] | None, option("photo", "FILE", "Goes with the first turn; may be repeated.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     seed: SeedOption = 0,
     photos_dir: Annotated[
-        Path, typer.Option("--photos-dir", metavar="DIR", help="Where painted photos are written.")
+        Path,
+        option("photos-dir", "DIR", "Where painted photos are written.", callback=writable),
     ] = Path("showtell-photos"),
     album: Annotated[
-        Path | None,
-        typer.Option("--album", metavar="DIR", help='Share these too: see "showtell album add".'),
+        Path | None, option("album", "DIR", 'Share these too: see "showtell album add".')
     ] = None,
     device: DeviceOption = None,
 ) -> None:
@@ -85,52 +86,50 @@ def chat(
     is one answer: ordered "parts" of type text or photo, "p_share", "seconds_to_first_word" and
     "seconds_to_photo".
     """
-    from showtell.agent.chat import TerminalChat, answer_lines, check_lines
-    from showtell.agent.terminal import screen_of
+    from showtell.agent.chat import TerminalChat, answers, check_lines, typed_lines
+    from showtell.agent.session import Session
+    from showtell.agent.terminal import console_of
 
     photos = photo or []
     check_lines(say or [], photos)
-    from showtell.models.decoder import Decoder
-    from showtell.models.respond import Responder, open_album
     from showtell.papers import load_model
     from showtell.runtime import on_device
 
     with on_device(device):
-        loaded = load_model(model)
-        opened = None if album is None else open_album(loaded, album)
-        responder = Responder(Decoder(loaded), album=opened)
+        session = Session(load_model(model), seed=seed, album=album)
     if say or json:
-        answer_lines(
-            responder,
-            say or (line.rstrip("\r\n") for line in sys.stdin if line.strip()),
-            photos=photos,
-            seed=seed,
-            photos_dir=photos_dir,
-            indent=None if json else 2,
-            out=sys.stdout,
-        )
+        lines = say or (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+        for answer in answers(session, lines, photos=photos, photos_dir=photos_dir):
+            emit(True, answer, indent=None if json else 2)
+            sys.stdout.flush()
         return
-    conversation = TerminalChat(
-        responder, seed=seed, photos_dir=photos_dir, out=sys.stdout, screen=screen_of(sys.stdout)
-    )
+    conversation = TerminalChat(session, photos_dir=photos_dir, console=console_of(sys.stdout))
     if sys.stdin.isatty():
         conversation.greet()
-        conversation.run(_typed_lines(), photos=photos)
+        conversation.run(typed_lines(), photos=photos)
     else:
         conversation.run(sys.stdin, photos=photos)
 
 
-def _typed_lines() -> Iterator[str]:
-    import contextlib
+@app.command(epilog="Example: showtell demo --seed 7")
+def demo(
+    seed: SeedOption = 0,
+    out: Annotated[
+        Path, option("out", "DIR", "Where page and photos are written.", callback=writable)
+    ] = Path("demo"),
+    model: ModelOption = "mini",
+    device: DeviceOption = None,
+) -> None:
+    """Hold three conversations, shown in the terminal and as a page: index.html."""
+    from showtell.agent.demo import run_demo
+    from showtell.agent.terminal import console_of
 
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  (editing and history for input())
-    while True:
-        try:
-            yield input("     you: ")
-        except EOFError:
-            print()
-            return
+    say("Loading the model ...", file=sys.stderr)
+    from showtell.papers import load_model
+    from showtell.runtime import on_device
+
+    with on_device(device):
+        run_demo(load_model(model), seed=seed, out=out, console=console_of(sys.stdout))
 
 
 @app.command()
@@ -138,26 +137,30 @@ def recipes(json: JsonOption = False) -> None:
     """List what can be trained, and how long it takes."""
     from showtell.recipes import RECIPES
 
-    if json:
-        print_json({name: {"summary": r.summary, "hours": r.hours} for name, r in RECIPES.items()})
-        return
     width = max(len(name) for name in RECIPES)
+    lines = []
     for name, recipe in RECIPES.items():
         hours = recipe.hours.partition(", not run")[0]
         hours = "" if hours == "not run" else f"{hours} h{'?' if recipe.hours != hours else ''}"
-        print(f"{name:<{width}}  {hours:>6}  {recipe.summary}")
-    print("\nHours on 2 CPU cores; with ? by the parts' costs, not run; none: as long as its data.")
+        lines.append(f"{name:<{width}}  {hours:>6}  {recipe.summary}")
+    lines.append(
+        "\nHours on 2 CPU cores; with ? by the parts' costs, not run; none: as long as its data."
+    )
+    emit(
+        json,
+        {name: {"summary": r.summary, "hours": r.hours} for name, r in RECIPES.items()},
+        *lines,
+    )
 
 
 @app.command(epilog="Example: showtell train world_mini --set stage.steps=200 --out runs/trial")
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help='See "showtell recipes".')],
+    recipe: Annotated[str, argument("RECIPE", 'See "showtell recipes".')],
     overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be repeated."),
+        list[str] | None, option("set", "KEY=VALUE", "Change one value; may be repeated.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where the run is written.")
+        Path | None, option("out", "DIR", "Where the run is written.", callback=writable)
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
     seed: SeedOption = 0,
@@ -175,10 +178,7 @@ def train(
 
     with on_device(device):
         path = run_recipe(recipe, overrides=overrides or [], out=out, resume=resume, seed=seed)
-    if json:
-        print_json({"checkpoint": str(path)})
-    else:
-        print(f"Wrote {path}")
+    emit(json, {"checkpoint": str(path)}, f"Wrote {path}")
 
 
 app.command(epilog="Example: showtell evaluate mini world:test --limit 200 --json")(evaluate)
@@ -206,10 +206,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 standalone_mode=False,
             )
         except TyperException as error:
-            error.show() if hasattr(error, "show") else print(error, file=sys.stderr)
+            told = error.format_message()
+            if "\n" not in told:  # not the help, which stands for a missing command
+                context = getattr(error, "ctx", None)
+                path = context.command_path if context else "showtell"
+                told = f'showtell: error: {told.rstrip(".")}; see "{path} --help"'
+            say(told, file=sys.stderr)
             return error.exit_code
         except typer.Abort as abort:
             raise KeyboardInterrupt from abort
+        except SystemExit as closed:  # what typer makes of a closed pipe
+            raise BrokenPipeError from closed
         return code if isinstance(code, int) else 0
 
     return exit_code_of(action)

@@ -5,30 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from showtell.cli.options import DeviceOption, JsonOption, SkipOption, print_json, progress
-from showtell.errors import printable
-
-album_app = typer.Typer(
-    name="album",
-    help="Photos of your own, for a model that finds them (GILL).",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+from showtell.cli.options import (
+    DeviceOption,
+    JsonOption,
+    SkipOption,
+    argument,
+    emit,
+    option,
+    progress,
+    verbs,
+    writable,
 )
 
-AlbumArgument = Annotated[Path, typer.Argument(metavar="ALBUM", help="The album's folder.")]
+album_app = verbs("album", "Photos of your own, for a model that finds them (GILL).")
+AlbumArgument = Annotated[Path, argument("ALBUM", "The album's folder.")]
 
 
 @album_app.command(
     "add", epilog="Example: showtell album add ~/Pictures/2024 --into album --model runs/world_gill"
 )
 def add(
-    photos: Annotated[Path, typer.Argument(metavar="FOLDER", help="Photos, also in subfolders.")],
-    into: Annotated[Path, typer.Option("--into", metavar="ALBUM", help="The album's folder.")],
-    model: Annotated[
-        str, typer.Option("--model", metavar="NAME|PATH", help="Whose album it is to be.")
-    ],
+    photos: Annotated[Path, argument("FOLDER", "Photos, also in subfolders.")],
+    into: Annotated[Path, option("into", "ALBUM", "The album's folder.", callback=writable)],
+    model: Annotated[str, option("model", "NAME|PATH", "Whose album it is to be.")],
     skip_bad: SkipOption = False,
     device: DeviceOption = None,
     json: JsonOption = False,
@@ -47,33 +46,29 @@ def add(
 
     with on_device(device):
         loaded = load_model(model)
-        width = loaded.album_width
         found = add_photos(
             photos,
             into=into,
+            width=loaded.album_width,
             embed=embed_with(loaded.bridge.photo_keys, size=loaded.seen_side or SIDE),
-            width=width,
             made_by=loaded.name,
             skip_bad=skip_bad,
             told=partial(progress(), "photos"),
         )
-    if json:
-        print_json(
-            {
-                "album": str(into),
-                "photos": len(found.album),
-                "added": found.added,
-                "known": found.duplicates,
-                "refused": list(map(str, found.refused)),
-                "left_out": list(found.left_out),
-            }
-        )
-        return
-    for reason in (*map(str, found.refused), *found.left_out):
-        print(f"left out: {printable(reason)}")
-    print(
+    emit(
+        json,
+        {
+            "album": str(into),
+            "photos": len(found.album),
+            "added": found.added,
+            "known": found.duplicates,
+            "refused": list(map(str, found.refused)),
+            "left_out": list(found.left_out),
+        },
+        *(f"left out: {reason}" for reason in (*found.refused, *found.left_out)),
         f"Wrote {into}: {len(found.album):,} photos, {found.added:,} of them new; "
-        f"{found.duplicates:,} known before, {len(found.refused) + len(found.left_out):,} left out"
+        f"{found.duplicates:,} known before, "
+        f"{len(found.refused) + len(found.left_out):,} left out",
     )
 
 
@@ -83,33 +78,23 @@ def list_photos(album: AlbumArgument, json: JsonOption = False) -> None:
     from showtell.album.ingest import finish
 
     found = finish(album)
-    if json:
-        print_json(
-            {
-                "made_by": found.made_by,
-                "photos": [
-                    {"id": photo.id, "path": photo.path, "caption": photo.caption}
-                    for photo in found.photos
-                ],
-            }
-        )
-        return
-    for photo in found.photos:
-        print(printable(f"{photo.id}  {photo.path or '(no file)'}  {photo.caption}".rstrip()))
-    print(f"{len(found):,} photos, for {found.made_by or 'an unnamed model'}")
+    photos = [{"id": p.id, "path": p.path, "caption": p.caption} for p in found.photos]
+    emit(
+        json,
+        {"made_by": found.made_by, "photos": photos},
+        *(f"{p.id}  {p.path or '(no file)'}  {p.caption}".rstrip() for p in found.photos),
+        f"{len(found):,} photos, for {found.made_by or 'an unnamed model'}",
+    )
 
 
 @album_app.command("forget", epilog="Example: showtell album forget album album-0123456789abcdef")
 def forget_photos(
     album: AlbumArgument,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help='See "showtell album list".')],
+    ids: Annotated[list[str], argument("ID...", 'See "showtell album list".')],
     json: JsonOption = False,
 ) -> None:
     """Remove photos for good: from the list, the vectors, and their copies from the disk."""
     from showtell.album.ingest import forget
 
-    left = forget(album, ids)
-    if json:
-        print_json({"album": str(album), "photos": len(left)})
-    else:
-        print(f"Wrote {album}: {len(left):,} photos left")
+    left = len(forget(album, ids))
+    emit(json, {"album": str(album), "photos": left}, f"Wrote {album}: {left:,} photos left")

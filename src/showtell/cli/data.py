@@ -9,55 +9,54 @@ from typing import Annotated
 import typer
 
 from showtell.cli.options import (
-    READERS,
     DataArgument,
     JsonOption,
+    LimitOption,
     MissingOption,
+    NewFolderOption,
     RenderOption,
     SkipOption,
-    print_json,
+    argument,
+    emit,
+    held,
+    option,
     progress,
-    render_of,
+    say,
+    say_skipped,
+    verbs,
+    writable,
 )
 
-data_app = typer.Typer(
-    name="data",
-    help="Fetch data and look at it, or write the photo world to files.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+data_app = verbs("data", "Fetch data and look at it, or write the photo world to files.")
 
 
 @data_app.command("show", epilog="Example: showtell data show world:test 3")
 def data_show(
     data: DataArgument,
-    index: Annotated[
-        int, typer.Argument(metavar="[INDEX]", min=0, help="Which dialogue, from 0.")
-    ] = 0,
+    index: Annotated[int, argument("[INDEX]", "Which dialogue, from 0.", min=0)] = 0,
     model: RenderOption = None,
     json: JsonOption = False,
     skip_bad: SkipOption = False,
 ) -> None:
     """Print a dialogue, its trained tokens coloured."""
-    from showtell.agent.show import dialogue_at, shown_as_dict, shown_dialogue
-    from showtell.agent.terminal import screen_of
+    from showtell.agent.terminal import console_of
+    from showtell.cli.show import dialogue_at, render_of, shown_as_dict, shown_dialogue
     from showtell.data.sources import open_data
 
     source = open_data(data, skip_bad=skip_bad)
     dialogue = dialogue_at(source, index)
-    render = render_of(model or READERS.get(source.kind, "mini"))
+    render = render_of(model, source)
     if json:
-        print_json(shown_as_dict(dialogue, render=render))
+        emit(True, shown_as_dict(dialogue, render=render))
     else:
-        print(shown_dialogue(dialogue, screen_of(sys.stdout), render=render))
+        console = console_of(sys.stdout)
+        console.print(shown_dialogue(dialogue, console, render=render))
 
 
 @data_app.command("stats", epilog="Example: showtell data stats world:dev --json")
 def data_stats(
     data: DataArgument,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N dialogues.")
-    ] = None,
+    limit: LimitOption = None,
     model: RenderOption = None,
     json: JsonOption = False,
     skip_bad: SkipOption = False,
@@ -65,27 +64,24 @@ def data_stats(
     """Count dialogues, turns, photos and tokens."""
     from itertools import islice
 
-    from showtell.agent.show import statistics
+    from showtell.cli.show import render_of, statistics
     from showtell.data.sources import open_data
 
     source = open_data(data, skip_bad=skip_bad)
-    render = render_of(model or READERS.get(source.kind, "mini"))
-    counts = statistics(source, islice(source, limit), render=render)
-    if json:
-        print_json(counts)
-        return
-    for name, value in counts.items():
-        print(f"{name.replace('_', ' '):<16} {value if isinstance(value, str) else f'{value:>9,}'}")
-    for error in source.skipped[:3]:
-        print(f"skipped: {error}", file=sys.stderr)
+    counts = statistics(source, islice(source, limit), render=render_of(model, source))
+    lines = (
+        f"{name.replace('_', ' '):<16} {value if isinstance(value, str) else f'{value:>9,}'}"
+        for name, value in counts.items()
+    )
+    emit(json, counts, *lines)
+    if not json:
+        say_skipped(source)
 
 
 @data_app.command("world", epilog="Example: showtell data world --seeds 0-99 --out out/world")
 def data_world(
-    seeds: Annotated[
-        str, typer.Option("--seeds", metavar="A-B", help="First and last seed, both included.")
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder.")],
+    seeds: Annotated[str, option("seeds", "A-B", "First and last seed, both included.")],
+    out: NewFolderOption,
     json: JsonOption = False,
 ) -> None:
     """Write the photo world as JSONL and PNG."""
@@ -94,29 +90,24 @@ def data_world(
 
     source = open_data(f"world:{seeds}")
     told = progress()
-    export = export_world(
-        source, out, on_dialogue=lambda done: told("dialogues", done, len(source))
+    done = export_world(source, out, on_dialogue=lambda n: told("dialogues", n, len(source)))
+    emit(
+        json,
+        {"path": str(done.path), "dialogues": done.dialogues, "photos": done.photos},
+        f"Wrote {done.dialogues:,} dialogues and {done.photos:,} photos to {done.path}",
     )
-    if json:
-        print_json(
-            {"path": str(export.path), "dialogues": export.dialogues, "photos": export.photos}
-        )
-    else:
-        print(f"Wrote {export.dialogues:,} dialogues and {export.photos:,} photos to {export.path}")
 
 
 @data_app.command("doctor", epilog="Example: showtell data doctor photochat:data/photochat")
 def data_doctor(
     data: DataArgument,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="Only N dialogues a split.")
-    ] = None,
+    limit: Annotated[int | None, option("limit", "N", "Only N dialogues a split.", min=1)] = None,
     no_photos: Annotated[
         bool, typer.Option("--no-photos", help="Leave the pixels alone: names and words only.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Where doctor.txt, .json and .html are written."),
+        option("out", "DIR", "Where doctor.txt, .json and .html are written.", callback=writable),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -127,20 +118,21 @@ def data_doctor(
     """
     from showtell.data.audit.examine import examine
 
-    report = examine(data, photos=not no_photos, limit=limit, told=progress())
-    print(report.to_json() if json else report.to_text(), end="")
-    if out is not None:
-        report.write(out)
-        if not json:
-            print(f"Wrote {out}")
+    with held(out):
+        report = examine(data, photos=not no_photos, limit=limit, told=progress())
+        say((report.to_json() if json else report.to_text()).rstrip("\n"))
+        if out is not None:
+            report.write(out)
+            if not json:
+                say(f"Wrote {out}")
 
 
 @data_app.command("pack", epilog="Example: showtell data pack mmdialog:data/train --out shards")
 def data_pack(
     data: DataArgument,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder.")],
+    out: NewFolderOption,
     shard_size: Annotated[
-        int, typer.Option("--shard-size", min=1, metavar="MB", help="The most a shard may take.")
+        int, option("shard-size", "MB", "The most a shard may take.", min=1)
     ] = 256,
     missing_photos: MissingOption = None,
     json: JsonOption = False,
@@ -166,73 +158,60 @@ def data_pack(
         on_dialogue=lambda done: told("dialogues", done, done + 1),
     )
     told("dialogues", packed.dialogues, packed.dialogues)
-    if json:
-        print_json(
-            {
-                **dataclasses.asdict(packed),
-                "path": str(packed.path),
-                "skipped": len(source.skipped),
-                "missing": source.missing_counts.as_dict(),
-            }
-        )
-        return
-    for error in source.skipped[:3]:
-        print(f"skipped: {error}", file=sys.stderr)
+    lines = list(source.notes)
     if source.skipped:
-        print(f"{len(source.skipped):,} broken records were skipped")
-    for note in source.notes:
-        print(note)
+        lines.insert(0, f"{len(source.skipped):,} broken records were skipped")
     if packed.missing_photos:
-        print(f"{packed.missing_photos:,} photos are missing and were packed as such")
-    print(
+        lines.append(f"{packed.missing_photos:,} photos are missing and were packed as such")
+    emit(
+        json,
+        {
+            **dataclasses.asdict(packed),
+            "path": str(packed.path),
+            "skipped": len(source.skipped),
+            "missing": source.missing_counts.as_dict(),
+        },
+        *lines,
         f"Wrote {packed.dialogues:,} dialogues and {packed.photos - packed.missing_photos:,} "
-        f"photos in {packed.shards:,} shards to {packed.path}"
+        f"photos in {packed.shards:,} shards to {packed.path}",
     )
+    if not json:
+        say_skipped(source)
 
 
 @data_app.command("fetch", epilog="Example: showtell data fetch photochat --photos --limit 100")
 def data_fetch(
-    name: Annotated[
-        str,
-        typer.Argument(metavar="NAME", help="photochat|dialogcc|mmdialog|vist|visdial|cc3m|parti"),
-    ],
+    name: Annotated[str, argument("NAME", "photochat|dialogcc|mmdialog|vist|visdial|cc3m|parti")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="The folder (NAME in $SHOWTELL_DATA or data)."),
+        option("out", "DIR", "The folder (NAME in $SHOWTELL_DATA or data).", callback=writable),
     ] = None,
     photos: Annotated[
         bool, typer.Option("--photos", help="The photos as well; dead links are counted.")
     ] = False,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N photos.")
-    ] = None,
+    limit: Annotated[int | None, option("limit", "N", "Only the first N photos.", min=1)] = None,
     parallel: Annotated[
-        int,
-        typer.Option(
-            "--parallel", min=1, max=16, metavar="N", help="Downloads at a time; 4 a host at most."
-        ),
+        int, option("parallel", "N", "Downloads at a time; 4 a host at most.", min=1, max=16)
     ] = 4,
     json: JsonOption = False,
 ) -> None:
     """Download a data set from its owners' addresses; run it again to go on where it stopped."""
-    from showtell.agent.bar import download_bar
     from showtell.data.fetch import fetch
     from showtell.data.fetch_sources import default_folder, source_of
 
     source = source_of(name)
-    print(f"{source.notice} Its owners' page: {source.page}", file=sys.stderr, flush=True)
-    with download_bar() as told:
-        fetched = fetch(
-            source,
-            out or default_folder(name),
-            photos=photos,
-            limit=limit,
-            parallel=parallel,
-            told=told,
-        )
-    if json:
-        print_json(fetched.as_dict())
-        return
-    for line in fetched.lines():
-        print(line)
-    print(f"Wrote {fetched.path}")
+    folder = out or default_folder(name)
+    writable(folder)
+    say(f"{source.notice} Its owners' page: {source.page}", file=sys.stderr)
+    told = progress()
+    fetched = fetch(
+        source,
+        folder,
+        photos=photos,
+        limit=limit,
+        parallel=parallel,
+        told=lambda what, done, total, num_bytes: told(
+            f"{what} ({num_bytes / 1e6:,.1f} MB)", done, total or done + 1
+        ),
+    )
+    emit(json, fetched.as_dict(), *fetched.lines(), f"Wrote {fetched.path}")

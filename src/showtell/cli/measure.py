@@ -4,66 +4,50 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import Annotated, Any
 
 from showtell.cli.options import (
-    ClipOption,
     DataArgument,
     DeviceOption,
-    FeaturesOption,
-    InceptionOption,
     JsonOption,
-    LpipsOption,
+    LimitOption,
     MissingOption,
-    RelevanceClipOption,
+    ReportOption,
     SeedOption,
-    SentenceOption,
     SkipOption,
-    WordnetOption,
+    argument,
+    held,
+    option,
     print_report,
     progress,
+    with_encoders,
+    writable,
 )
 
+PROTOCOLS = "standard|psdg|minigpt5|mmdialog|gill"
 
+
+@with_encoders
 def evaluate(
-    checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A shipped model or a directory.")
-    ],
+    checkpoint: Annotated[str, argument("CHECKPOINT", "A shipped model or a directory.")],
     data: DataArgument,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N dialogues.")
-    ] = None,
+    limit: LimitOption = None,
     seed: SeedOption = 0,
     json: JsonOption = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Where report and contact sheet are written."),
+        option("out", "DIR", "Where report and contact sheet are written.", callback=writable),
     ] = None,
     skip_bad: SkipOption = False,
     missing_photos: MissingOption = None,
     protocol: Annotated[
         list[str] | None,
-        typer.Option(
-            "--protocol",
-            metavar="NAME",
-            help="standard|psdg|minigpt5|mmdialog|gill; may be repeated (psdg and standard).",
-        ),
+        option("protocol", "NAME", f"{PROTOCOLS}; may be repeated (psdg and standard)."),
     ] = None,
     form: Annotated[
-        str,
-        typer.Option(
-            "--form", metavar="NAME", help="dialogue|alignment|story_end:both|photo_last:10|..."
-        ),
+        str, option("form", "NAME", "dialogue|alignment|story_end:both|photo_last:10|...")
     ] = "",
-    clip: ClipOption = None,
-    relevance_clip: RelevanceClipOption = None,
-    sentence_encoder: SentenceOption = None,
-    inception: InceptionOption = None,
-    features: FeaturesOption = None,
-    lpips: LpipsOption = None,
-    wordnet: WordnetOption = None,
+    encoders: Any = None,
     device: DeviceOption = None,
 ) -> None:
     """Measure a model and write a report: report.json, report.md and a contact sheet.
@@ -72,12 +56,13 @@ def evaluate(
     or --form, are answered at gold contexts and scored as "showtell score" does; predictions.jsonl,
     references.jsonl, context.jsonl (for "showtell judge") and the photos stay beside the report.
     """
+    if out is None:
+        out = Path("out") / re.sub(r"[^\w.-]+", "-", f"{checkpoint}-{data}").strip("-.")[-100:]
+        writable(out)
     from showtell.evaluation import evaluate as run_evaluation
     from showtell.metrics.rows import Encoders
     from showtell.runtime import on_device
 
-    if out is None:
-        out = Path("out") / re.sub(r"[^\w.-]+", "-", f"{checkpoint}-{data}").strip("-.")[-100:]
     with on_device(device):
         report = run_evaluation(
             checkpoint,
@@ -89,52 +74,28 @@ def evaluate(
             missing_photos=missing_photos,
             protocols=protocol or (),
             form=form,
-            encoders=Encoders(
-                clip=clip,
-                relevance_clip=relevance_clip,
-                sentence_encoder=sentence_encoder,
-                inception=inception,
-                features=features,
-                lpips=lpips,
-                wordnet=wordnet,
-            ),
+            encoders=Encoders(**encoders),
             told=progress(),
         )
     print_report(report, json=json, out=out)
 
 
+@with_encoders
 def score(
-    predictions: Annotated[
-        Path, typer.Argument(metavar="PREDICTIONS.jsonl", help="What a model said, by id.")
-    ],
-    references: Annotated[
-        Path, typer.Argument(metavar="REFERENCES.jsonl", help="What was to be said, by id.")
-    ],
-    protocol: Annotated[
-        str,
-        typer.Option("--protocol", metavar="NAME", help="standard|psdg|minigpt5|mmdialog|gill"),
-    ] = "standard",
+    predictions: Annotated[Path, argument("PREDICTIONS.jsonl", "What a model said, by id.")],
+    references: Annotated[Path, argument("REFERENCES.jsonl", "What was to be said, by id.")],
+    protocol: Annotated[str, option("protocol", "NAME", PROTOCOLS)] = "standard",
     metric: Annotated[
-        list[str] | None,
-        typer.Option("--metric", metavar="NAME", help="Only this row, as bleu1; may be repeated."),
+        list[str] | None, option("metric", "NAME", "Only this row, as bleu1; may be repeated.")
     ] = None,
-    clip: ClipOption = None,
-    relevance_clip: RelevanceClipOption = None,
-    sentence_encoder: SentenceOption = None,
-    inception: InceptionOption = None,
-    features: FeaturesOption = None,
-    lpips: LpipsOption = None,
-    wordnet: WordnetOption = None,
+    encoders: Any = None,
     threshold: Annotated[
-        float, typer.Option("--threshold", metavar="P", help="Of the share moment, from p_share.")
+        float, option("threshold", "P", "Of the share moment, from p_share.")
     ] = 0.5,
     seed: SeedOption = 0,
     device: DeviceOption = None,
     json: JsonOption = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Where report.json and report.md are written."),
-    ] = None,
+    out: ReportOption = None,
     skip_bad: SkipOption = False,
 ) -> None:
     """Score any model's predictions under the protocol of a published table.
@@ -145,21 +106,13 @@ def score(
     from showtell.metrics.scoring import score as run_score
     from showtell.runtime import on_device
 
-    with on_device(device):
+    with held(out), on_device(device):
         report = run_score(
             predictions,
             references,
             protocol=protocol,
             only=metric or (),
-            encoders=Encoders(
-                clip=clip,
-                relevance_clip=relevance_clip,
-                sentence_encoder=sentence_encoder,
-                inception=inception,
-                features=features,
-                lpips=lpips,
-                wordnet=wordnet,
-            ),
+            encoders=Encoders(**encoders),
             threshold=threshold,
             seed=seed,
             skip_bad=skip_bad,

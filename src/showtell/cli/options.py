@@ -1,90 +1,150 @@
-"""Options that several verbs have, and how they show progress and print."""
+"""What verbs share: options, the check of the place to write to, progress, and how they print."""
 
 from __future__ import annotations
 
+import inspect
 import json as json_module
+import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from showtell.errors import StorageError, UsageError, printable
+
 if TYPE_CHECKING:
-    from showtell.agent.show import Render
+    from showtell.data.sources import DataSource
     from showtell.metrics.report import Report
+    from showtell.runtime import Progress
+
+
+def option(flag: str, metavar: str, help: str, **more: Any) -> Any:
+    """``--flag METAVAR``."""
+    return typer.Option(f"--{flag}", metavar=metavar, help=help, **more)
+
+
+def argument(metavar: str, help: str, **more: Any) -> Any:
+    return typer.Argument(metavar=metavar, help=help, **more)
+
+
+def verbs(name: str, help: str) -> typer.Typer:
+    """A group of verbs, as ``showtell data``."""
+    return typer.Typer(name=name, help=help, no_args_is_help=True, rich_markup_mode=None)
+
+
+# ------------------------------------------------------------------------------- where to write
+
+
+def writable(path: Path | None) -> Path | None:
+    """The path, if something can be written there: found out before the work. StorageError."""
+    if path is None:
+        return None
+    try:
+        place = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
+        tempfile.TemporaryFile(dir=place).close()
+    except (OSError, ValueError) as error:
+        raise StorageError(
+            f"{path!s:.200} cannot be written to ({getattr(error, 'strerror', None) or error}); "
+            "wanted a folder for the results. Name another one."
+        ) from error
+    return path
+
+
+def empty_folder(path: Path) -> Path:
+    """The same for a folder that must not be there, or be empty."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise StorageError(f"{path} is there already and not empty; name a new folder with --out")
+    writable(path)
+    return path
+
+
+def new_file(path: Path) -> Path:
+    """The same for a file."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, wanted a file; name one inside it")
+    writable(path.parent)
+    return path
+
+
+def held(out: Path | None) -> AbstractContextManager[Any]:
+    """The folder for this process (under torchrun the first) alone, while it writes there."""
+    from showtell.data.storage import locked
+
+    first = os.environ.get("RANK", "0") == "0"
+    return locked(out) if out is not None and first else nullcontext()
+
+
+# -------------------------------------------------------------------------------------- options
 
 DATA_HELP = (
     "world:test, world:novel, world:dev, world:train or world:100000-100999; photochat:, "
     "dialogcc:, mmdialog:, vist:, visdial:, cc3m:, folder: or showtell:PATH; shards:DIR"
 )
+REPORT_HELP = "Where report.json and report.md are written."
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")]
-SeedOption = Annotated[
-    int, typer.Option("--seed", metavar="N", min=0, help="All chance comes from it.")
-]
+SeedOption = Annotated[int, option("seed", "N", "All chance comes from it.", min=0)]
 DeviceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--device", metavar="cpu|cuda|cuda:N", help="Where models run (a GPU where there is one)."
-    ),
+    str | None, option("device", "cpu|cuda|cuda:N", "Where models run (a GPU where there is one).")
 ]
 SkipOption = Annotated[
     bool, typer.Option("--skip-bad", help="Go on past broken records, and count them.")
 ]
-DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
+LimitOption = Annotated[int | None, option("limit", "N", "Only the first N dialogues.", min=1)]
+DataArgument = Annotated[str, argument("DATA", DATA_HELP)]
 RenderOption = Annotated[
-    str | None,
-    typer.Option("--model", metavar="NAME|PATH", help="Whose tokens (the data's shipped model)."),
+    str | None, option("model", "NAME|PATH", "Whose tokens (the data's shipped model).")
 ]
+NewFolderOption = Annotated[Path, option("out", "DIR", "A new folder.", callback=empty_folder)]
+ReportOption = Annotated[Path | None, option("out", "DIR", REPORT_HELP, callback=writable)]
 MissingOption = Annotated[
     str | None,
-    typer.Option(
-        "--missing-photos",
-        metavar="error|skip|paint:MODEL",
-        help="What to do about photos that are not there (they stay missing).",
+    option(
+        "missing-photos",
+        "error|skip|paint:MODEL",
+        "What to do about photos that are not there (they stay missing).",
     ),
 ]
-ClipOption = Annotated[
-    str | None, typer.Option("--clip", metavar="FOLDER|ID", help="CLIP of CLIP-I and CLIP-T.")
-]
-RelevanceClipOption = Annotated[
-    str | None,
-    typer.Option("--relevance-clip", metavar="FOLDER|ID", help="CLIP of MM-Relevance."),
-]
-SentenceOption = Annotated[
-    str | None,
-    typer.Option("--sentence-encoder", metavar="FOLDER|ID", help="Of S-BERT similarity."),
-]
-InceptionOption = Annotated[
-    Path | None,
-    typer.Option("--inception", metavar="FILE", help="FID's Inception, as safetensors."),
-]
-FeaturesOption = Annotated[
-    str | None,
-    typer.Option("--features", metavar="world:oracle", help="Other features for FID, KID."),
-]
-LpipsOption = Annotated[
-    Path | None, typer.Option("--lpips", metavar="FILE", help="LPIPS, as safetensors.")
-]
-WordnetOption = Annotated[
-    Path | None,
-    typer.Option("--wordnet", metavar="FOLDER", help="Holds corpora/wordnet, for METEOR."),
-]
-READERS = {"world": "mini", "photochat": "photochat_small"}
+ENCODERS: Mapping[str, tuple[Any, Any]] = {
+    "clip": (str, option("clip", "FOLDER|ID", "CLIP of CLIP-I and CLIP-T.")),
+    "relevance_clip": (str, option("relevance-clip", "FOLDER|ID", "CLIP of MM-Relevance.")),
+    "sentence_encoder": (str, option("sentence-encoder", "FOLDER|ID", "Of S-BERT similarity.")),
+    "inception": (Path, option("inception", "FILE", "FID's Inception, as safetensors.")),
+    "features": (str, option("features", "world:oracle", "Other features for FID, KID.")),
+    "lpips": (Path, option("lpips", "FILE", "LPIPS, as safetensors.")),
+    "wordnet": (Path, option("wordnet", "FOLDER", "Holds corpora/wordnet, for METEOR.")),
+}
 
 
-def render_of(model: str) -> Render:
-    """How a model's renderer breaks a dialogue into tokens, trained or not."""
-    from functools import partial
+def with_encoders(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with an option for each encoder, which it gets together in ``encoders``."""
+    given = {}
+    for name, own in inspect.signature(verb, eval_str=True).parameters.items():
+        own = own.replace(kind=own.KEYWORD_ONLY)
+        if name != "encoders":
+            given[name] = own
+            continue
+        for encoder, (kind, wanted) in ENCODERS.items():
+            form: Any = Annotated[kind | None, wanted]  # type: ignore[valid-type]
+            given[encoder] = own.replace(name=encoder, annotation=form, default=None)
 
-    from showtell.papers import load_model
-    from showtell.prompt import render_for_show
+    def run(**values: Any) -> None:
+        verb(encoders={name: values.pop(name) for name in ENCODERS}, **values)
 
-    return partial(render_for_show, load_model(model).renderer)
+    run.__name__, run.__doc__ = verb.__name__, verb.__doc__
+    run.__signature__ = inspect.Signature(list(given.values()))  # type: ignore[attr-defined]
+    run.__annotations__ = {name: own.annotation for name, own in given.items()}
+    return run
 
 
-def progress() -> Callable[[str, int, int], None]:
+# ------------------------------------------------------------------------------------- printing
+
+
+def progress() -> Progress:
     """Shows (what, done, total) on one line of a terminal; says nothing elsewhere."""
     if not sys.stderr.isatty():
         return lambda what, done, total: None
@@ -96,15 +156,28 @@ def progress() -> Callable[[str, int, int], None]:
     return told
 
 
-def print_json(value: Any, *, indent: int | None = 2) -> None:
-    print(json_module.dumps(value, ensure_ascii=False, indent=indent))
+def say(*lines: str, file: Any = None) -> None:
+    """For people; what came from outside cannot command their terminal."""
+    for line in lines:
+        print(printable(line), file=file)
+
+
+def emit(json: bool, value: Any, *lines: str, indent: int | None = 2) -> None:
+    """``value`` as JSON, for programs, or ``lines``, for people."""
+    if json:
+        say(json_module.dumps(value, ensure_ascii=False, indent=indent))
+    else:
+        say(*lines)
 
 
 def print_report(report: Report, *, json: bool, out: Path | None) -> None:
     """On stdout, and where it was written, if anywhere."""
     if json:
-        print(report.to_json(), end="")
-        return
-    print(report.to_markdown())
-    if out is not None:
-        print(f"Wrote {out}")
+        say(report.to_json().rstrip("\n"))
+    else:
+        say(report.to_markdown(), *([f"Wrote {out}"] if out is not None else []))
+
+
+def say_skipped(source: DataSource) -> None:
+    """The first of the records that were left out."""
+    say(*(f"skipped: {error}" for error in source.skipped[:3]), file=sys.stderr)

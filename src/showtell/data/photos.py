@@ -6,6 +6,7 @@ whatever is wrong with it is one PhotoError. What comes out is upright RGB witho
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import os
@@ -29,6 +30,8 @@ MAX_PIXELS = 50_000_000
 # A short list on purpose: Pillow also opens formats that start other programs or hold no photo.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 FORMAT_NAMES = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+# a 64-pixel photo is enlarged smoothly: browsers would show its pixels or a blur
+SHOWN_SIDE = 256
 _WHITE = (255, 255, 255)
 
 
@@ -65,6 +68,23 @@ def photo_from_bytes(data: bytes, *, name: str) -> Image.Image:
             f"{MAX_BYTES // 1_000_000} MB. Get the photo again, or reduce it."
         )
     return _decoded(io.BytesIO(data), Path(name))
+
+
+def photo_from_image(image: Image.Image, *, name: str) -> Image.Image:
+    """The same for an image that Pillow has opened or made."""
+    path = Path(name)
+    if not all(image.size):
+        raise PhotoError(f"{name} has no pixels, wanted an image of at least 1 x 1 px.")
+    try:
+        _check_header(image, path)
+        return _rgb(_upright(image), path, None)
+    except PhotoError:
+        raise
+    except Exception as error:  # a file that Pillow opened before, and that is broken
+        raise PhotoError(
+            f"{name}: its pixels cannot be read ({_reason(error)}); wanted an image that can be "
+            "converted to RGB."
+        ) from error
 
 
 def file_bytes(path: Path) -> bytes:
@@ -140,7 +160,7 @@ def _open(file: Path | io.BytesIO, path: Path) -> ImageFile.ImageFile:
         raise PhotoError(f"{path}: no permission to read it. Change its mode.") from error
 
 
-def _check_header(image: ImageFile.ImageFile, path: Path) -> None:
+def _check_header(image: Image.Image, path: Path) -> None:
     width, height = image.size
     if width > MAX_SIDE or height > MAX_SIDE:
         raise PhotoError(
@@ -258,6 +278,23 @@ def square(image: Image.Image, size: int) -> Image.Image:
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.LANCZOS, box=box)
+
+
+def data_uri(image: Image.Image, *, side: int = 512) -> str:
+    """The pixels as an address inside a page: enlarged to 256 pixels and as PNG where they are few,
+    else as JPEG of at most ``side`` pixels a side."""
+    buffer = io.BytesIO()
+    kind = "png" if max(image.size) <= SHOWN_SIDE else "jpeg"
+    if kind == "png":
+        scale = SHOWN_SIDE / max(image.size)
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        image.save(buffer, format="PNG", optimize=True)
+    else:
+        image = image.convert("RGB")
+        image.thumbnail((side, side))
+        image.save(buffer, format="JPEG", quality=92)
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def save_photo(image: Image.Image, path: str | Path) -> Path:

@@ -28,7 +28,10 @@ from photoworld.long import long_dialogue
 from photoworld.rounds import world_rounds
 from photoworld.scenes import ATTRIBUTES, Scene, sample_scene, split_of, write_caption
 from photoworld.stories import world_story
+from photoworld.talk import NEGATED as NEGATED
+from photoworld.talk import OPENINGS as OPENINGS
 from photoworld.talk import world_dialogue, world_exercise
+from photoworld.words import world_words as world_words
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import CheckpointError, PhotoError, UsageError, did_you_mean
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import io
 import json
 import random
 import re
@@ -22,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL.Image import Image, Resampling
+from PIL.Image import Image
 
-from showtell.data.photos import has_pixels, load_photo, photo_image
+from showtell.data.photos import data_uri, has_pixels, load_photo, photo_image
 from showtell.data.sources import open_data
 from showtell.data.storage import write_atomically
 from showtell.dialogue import Dialogue, Photo
@@ -33,7 +32,7 @@ from showtell.metrics.answers import Record, match
 from showtell.metrics.preference import KEY_FORMAT, QUESTIONS, json_object
 from showtell.metrics.report import digest
 
-SHOWN_SIZE, MAX_SIDE = 256, 512  # of a photo on the page
+MAX_SIDE = 512  # of a photo on the page
 _MARKS = re.compile(r"@(TITLE|DATA|SCRIPT_HASH)@")
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -195,25 +194,11 @@ class _Photos:
         return self._number(photo_image(photo)) if has_pixels(photo) else {"missing": photo.caption}
 
     def _number(self, image: Image) -> dict[str, int]:
-        uri = _inlined(image)
+        uri = data_uri(image, side=MAX_SIDE)
         if uri not in self._numbers:
             self._numbers[uri] = len(self.uris)
             self.uris.append(uri)
         return {"photo": self._numbers[uri]}
-
-
-def _inlined(image: Image) -> str:
-    """The pixels alone: a small photo as PNG, enlarged smoothly; else a JPEG of 512 px at most."""
-    buffer, small = io.BytesIO(), max(image.size) <= SHOWN_SIZE
-    if small:
-        height = round(image.height * SHOWN_SIZE / image.width)
-        image = image.resize((SHOWN_SIZE, height), Resampling.LANCZOS).convert("RGB")
-        image.save(buffer, format="PNG", optimize=True)
-    else:
-        image.thumbnail((MAX_SIDE, MAX_SIDE))
-        image.save(buffer, format="JPEG", quality=92)
-    kind = "png" if small else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _page(data: Mapping[str, Any]) -> str:

@@ -7,10 +7,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from types import FrameType
 
-from showtell.errors import ShowtellError, StorageError
+from showtell.errors import ShowtellError, StorageError, printable
 
 STOPPED = 130  # what shells expect after Ctrl-C
 
@@ -30,48 +33,63 @@ _REMEDIES = {
 
 def exit_code_of(action: Callable[[], int | None]) -> int:
     """Run ``action``; print what a user must know on stderr; return the exit code."""
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, _interrupt) if in_main else None
     try:
         code = action() or 0
-        sys.stdout.flush()  # a full disk or a closed pipe shows only here
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a full disk or a closed pipe shows only here
         if code == STOPPED:
             _say("stopped")
         return code
     except KeyboardInterrupt:
         _say("stopped")
         return STOPPED
-    except BrokenPipeError:
+    except BrokenPipeError:  # "| head" has seen enough
         _silence_stdout()
-        return 1
+        return 0
     except ShowtellError as error:
         _say(f"error: {error}")
         return error.exit_code
-    except OSError as error:
+    except Exception as error:
         known = as_storage_error(error)
         if known is None:
             raise
         _silence_stdout()
         _say(f"error: {known}")
         return known.exit_code
-    except Exception as error:
-        # Writers in other languages (safetensors) report a full disk as an error of their own.
-        if os.strerror(errno.ENOSPC) not in str(error):
-            raise
-        _say(f"error: {error}: {_REMEDIES[errno.ENOSPC]}")
-        return StorageError.exit_code
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, before)
 
 
-def as_storage_error(error: OSError) -> StorageError | None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """KeyboardInterrupt; but while a module is imported the end: some swallow the exception, and
+    half a module is of no use to anyone."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            _say("stopped")
+            os._exit(STOPPED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def as_storage_error(error: Exception) -> StorageError | None:
     """The same in words a user can act upon, or None for an error that is our own fault."""
-    remedy = _REMEDIES.get(error.errno or 0)
+    # Writers in other languages (safetensors) report a full disk as an error of their own.
+    if not isinstance(error, OSError) and os.strerror(errno.ENOSPC) in str(error):
+        return StorageError(f"{error}: {_REMEDIES[errno.ENOSPC]}")
+    remedy = _REMEDIES.get(error.errno or 0) if isinstance(error, OSError) else None
     if remedy is None:
         return None
+    assert isinstance(error, OSError)
     where = f" ({error.filename})" if error.filename else ""
     return StorageError(f"{error.strerror}{where}: {remedy}")
 
 
 def _say(line: str) -> None:
-    with contextlib.suppress(OSError):
-        print(f"showtell: {line}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):
+        print(printable(f"showtell: {line}"), file=sys.stderr, flush=True)
 
 
 def _silence_stdout() -> None:

@@ -18,7 +18,7 @@ _ASKED = r"\b(show|send|see|share|snap|photos?|pics?|pictures?)\b"
 
 @dataclass(frozen=True, kw_only=True)
 class FakeReply:
-    """The fields of ``models.dialogue_model.Reply``."""
+    """The fields of ``models.respond.Reply``."""
 
     turns: tuple[Turn, ...]
     p_share: tuple[float, ...]

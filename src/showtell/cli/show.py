@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import groupby
 from typing import Any
 
-from showtell.agent.terminal import Screen
+from rich.console import Console
+from rich.text import Text
+
 from showtell.data.export import dialogue_as_dict
+from showtell.data.photos import has_pixels
 from showtell.data.sources import DataSource
 from showtell.dialogue import AGENT, Dialogue
-from showtell.errors import UsageError
+from showtell.errors import UsageError, printable
 
 Render = Callable[[Dialogue], list[tuple[str, bool]]]
 """A dialogue's tokens as text, each with whether it is trained (``prompt.render_for_show``)."""
+READERS = {"world": "mini", "photochat": "photochat_small"}
+
+
+def render_of(model: str | None, source: DataSource) -> Render:
+    """How a model's renderer (of the data's own, unless named) breaks a dialogue into tokens."""
+    from showtell.papers import load_model
+    from showtell.prompt import render_for_show
+
+    return partial(render_for_show, load_model(model or READERS.get(source.kind, "mini")).renderer)
 
 
 def dialogue_at(source: DataSource, index: int) -> Dialogue:
@@ -25,34 +39,25 @@ def dialogue_at(source: DataSource, index: int) -> Dialogue:
     )
 
 
-def shown_dialogue(dialogue: Dialogue, screen: Screen, *, render: Render) -> str:
+def shown_dialogue(dialogue: Dialogue, console: Console, *, render: Render) -> Text:
     """The dialogue's tokens; trained ones in green, or between braces where there is no colour."""
-    runs: list[tuple[str, bool]] = []
-    num_trained = 0
-    for token, trained in render(dialogue):
-        num_trained += trained
-        if runs and runs[-1][1] == trained:
-            runs[-1] = (runs[-1][0] + token, trained)
-        else:
-            runs.append((token, trained))
-    text = "".join(
-        run if not trained else screen.style(run, "trained") if screen.colour else "{" + run + "}"
-        for run, trained in runs
-    )
-    legend = "green" if screen.colour else "between braces"
+    coloured = console.color_system is not None and not console.no_color
+    shown = Text()
+    tokens = render(dialogue)
+    for trained, run in groupby(tokens, key=lambda token: token[1]):
+        text = printable("".join(token for token, _ in run))
+        shown.append(f"{{{text}}}" if trained and not coloured else text, "green" * trained)
     head = (
-        f"{dialogue.id}: {len(dialogue.turns)} turns, {len(dialogue.photos)} photos, "
-        f"{num_trained} trained tokens ({legend})"
+        f"{printable(dialogue.id)}: {len(dialogue.turns)} turns, {len(dialogue.photos)} photos, "
+        f"{sum(trained for _, trained in tokens)} trained tokens "
+        f"({'green' if coloured else 'between braces'})\n"
     )
-    return f"{screen.style(head, 'bold')}\n{text}"
+    return Text.assemble((head, "bold"), shown)
 
 
 def shown_as_dict(dialogue: Dialogue, *, render: Render) -> dict[str, Any]:
     """The same for programs: the dialogue and its tokens, each with whether it is trained."""
-    return {
-        **dialogue_as_dict(dialogue),
-        "tokens": [list(pair) for pair in render(dialogue)],
-    }
+    return {**dialogue_as_dict(dialogue), "tokens": [list(pair) for pair in render(dialogue)]}
 
 
 def statistics(
@@ -70,10 +75,7 @@ def statistics(
         counts["agent_turns"] += sum(turn.speaker == AGENT for turn in dialogue.turns)
         counts["photo_turns"] += sum(bool(turn.photos) for turn in dialogue.turns)
         counts["photos"] += len(dialogue.photos)
-        # a photo of the photo world is drawn from its scene, so it is never missing
-        counts["missing_photos"] += sum(
-            photo.path is None and "scene" not in photo.labels for photo in dialogue.photos
-        )
+        counts["missing_photos"] += sum(not has_pixels(photo) for photo in dialogue.photos)
         photo_ids.update(photo.id for photo in dialogue.photos)
         tokens = render(dialogue)
         num_tokens += len(tokens)
