@@ -15,7 +15,7 @@ from transformers import (
     ViTModel,
 )
 
-from showtell.errors import CheckpointError, ConfigError
+from showtell.errors import CheckpointError
 from showtell.models.photo_encoder import (
     CLIP_MEAN,
     CLIP_STD,
@@ -24,7 +24,6 @@ from showtell.models.photo_encoder import (
     LinearPhotoEncoder,
     QFormerPhotoEncoder,
     load_photo_encoder,
-    photo_encoder_class,
 )
 
 SIZES = {
@@ -115,7 +114,6 @@ def test_the_vision_encoder_stays_frozen_and_in_evaluation():
 @pytest.mark.parametrize("name", PHOTO_ENCODERS)
 def test_any_photo_encoder_gives_q_tokens_of_the_llms_width_for_any_size(name):
     photo_encoder = KINDS[name]().eval()
-    assert isinstance(photo_encoder, photo_encoder_class(name))
     assert (photo_encoder.num_tokens, photo_encoder.language_width) == (
         1 if photo_encoder.attended else 4,
         6,
@@ -162,17 +160,15 @@ def test_a_folder_gives_the_same_photo_encoder_back(tmp_path, kind):
 
 
 def test_a_broken_folder_says_what_is_missing(tmp_path):
-    with pytest.raises(CheckpointError, match="wanted vision/, qformer/ and projection"):
+    with pytest.raises(CheckpointError, match="wanted vision/, qformer/ .*projection"):
         load_photo_encoder(tmp_path)
     linear().save_pretrained(tmp_path)
     (tmp_path / "projection.safetensors").write_bytes(b"short")
-    with pytest.raises(CheckpointError, match="vision/ .one of vit, clip_vision_model.*again"):
+    with pytest.raises(CheckpointError, match="one of vit, clip_vision_model.*again"):
         load_photo_encoder(tmp_path)
     (tmp_path / "perceptron.json").write_text(json.dumps({"perceptron": "cross_attention"}))
-    with pytest.raises(CheckpointError, match="wanted vision/, projection.safetensors and"):
+    with pytest.raises(CheckpointError, match="wanted vision/ .*projection.safetensors and"):
         load_photo_encoder(tmp_path)
     (tmp_path / "perceptron.json").write_text(json.dumps({"perceptron": "liner"}))
     with pytest.raises(CheckpointError, match="names no photo encoder.*qformer, linear"):
         load_photo_encoder(tmp_path)
-    with pytest.raises(ConfigError, match='unknown photo encoder "liner"; did you mean "linear"'):
-        photo_encoder_class("liner")

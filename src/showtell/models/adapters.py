@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from showtell.errors import CheckpointError, ConfigError, MissingDependency
+from showtell.errors import ConfigError, MissingDependency
+from showtell.models.folders import reading, save_rows
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
@@ -172,7 +172,7 @@ def save_adapter(language: LanguageModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     settings.base_model_name_or_path = None  # a path of this machine, and the LLM lies beside it
     settings.save_pretrained(folder)
-    save_file({name: value.contiguous().cpu() for name, value in weights.items()}, folder / WEIGHTS)
+    save_rows(weights, folder / WEIGHTS)
 
 
 def load_adapter(language: LanguageModel, folder: Path) -> None:
@@ -184,7 +184,8 @@ def load_adapter(language: LanguageModel, folder: Path) -> None:
     if not folder.is_dir():
         return
     peft = _peft()
-    try:
+    wanted = f"{CONFIG} and {WEIGHTS} as save_pretrained writes them"
+    with reading("the adapter", folder, wanted=wanted):
         # peft looks for missing files elsewhere; ours are here or nowhere
         kind = json.loads((folder / CONFIG).read_text())["peft_type"]
         weights = load_file(folder / WEIGHTS)
@@ -203,11 +204,6 @@ def load_adapter(language: LanguageModel, folder: Path) -> None:
         lacking = [name for name in result.missing_keys if "lora_" in name]
         if lacking or result.unexpected_keys:
             raise ValueError(f"it is of another model: {[*lacking, *result.unexpected_keys][:3]}")
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(
-            f'the adapter in "{folder}" cannot be read ({type(error).__name__}: {error}); wanted '
-            f"{CONFIG} and {WEIGHTS} as save_pretrained writes them; copy or train it again"
-        ) from error
 
 
 def _inject(language: LanguageModel, settings: Any) -> None:

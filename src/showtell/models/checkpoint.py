@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from showtell.config import from_plain, to_plain
 from showtell.errors import CheckpointError, StorageError, did_you_mean
 from showtell.models.cross_attention import has_cross_attention
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
+from showtell.models.folders import reading, save_rows, write_json
 from showtell.models.language import LanguageModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Bridge
@@ -69,7 +69,7 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
             "bridge": to_plain(model.bridge.config),
             "recipe": recipe,
         }
-        (fresh / "showtell.json").write_text(json.dumps(description, indent=2) + "\n")
+        write_json(fresh / "showtell.json", description)
         if folder.exists():
             old = folder.with_name(folder.name + ".old")
             shutil.rmtree(old, ignore_errors=True)
@@ -113,10 +113,10 @@ def _save_bridge(bridge: Bridge, folder: Path) -> None:
     states: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in files}
     for name, value in bridge.state_dict().items():
         prefix = max((each for each in files if name.startswith(each)), key=len)
-        states[prefix][name.removeprefix(prefix)] = value.contiguous().cpu()
+        states[prefix][name.removeprefix(prefix)] = value
     for prefix, state in states.items():
         if state:
-            save_file(state, folder / files[prefix])
+            save_rows(state, folder / files[prefix])
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -188,18 +188,14 @@ def load_model_folder(
         )
     bridge = bridge_of(description["bridge"], language)
     if any(True for _ in bridge.parameters()):
-        try:
+        wanted = f"{BRIDGE} as showtell train writes it"
+        with reading("the bridge", folder, wanted=wanted):
             state = load_file(folder / BRIDGE)
             for prefix, file in bridge.apart.items():
                 if (folder / file).is_file():
                     rest = load_file(folder / file)
                     state |= {prefix + name: value for name, value in rest.items()}
             bridge.load_state_dict(state)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise CheckpointError(
-                f'the bridge in "{folder}" cannot be read ({type(error).__name__}: {error}); '
-                f"wanted {BRIDGE} as showtell train writes it; copy or train the model again"
-            ) from error
     captioner = (
         load_model_folder(folder / "captioner", bridge_of=bridge_of, dtype=dtype)
         if (folder / "captioner").is_dir()

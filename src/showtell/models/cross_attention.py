@@ -1,39 +1,32 @@
 """Photos that an LLM attends to instead of reading them as tokens (2408.08650 v2: Llama-Vision).
 
-The layers are transformers' Mllama text layers, the photo encoder a ViT whose states, projected to
-the LLM's width, are what they look at. In the text a photo is one token, <|photo|>; that token and
-those after it see the photo, with all photos before it. (Llama-Vision's own rule: up to the next
-photo.) Nothing tells a photo's number but the token from which on it is seen.
+The layers are transformers' Mllama text layers; they look at the states of a ViT, projected to the
+LLM's width (``CrossAttentionPhotoEncoder``). In the text a photo is one token, <|photo|>;
+that token and those after it see the photo, with all photos before it. (Llama-Vision's own rule: up
+to the next photo.) Nothing tells a photo's number but the token from which on it is seen.
 
     language = with_cross_attention(language, layers=(1, 4))   # weights kept, new layers gated shut
 
-Letters beside those of ``models/parts.py``: F width of the ViT, S slots. A slot is a state of a
+Letters beside those of ``models/parts.py``: S slots. A slot is a state of a
 photo; the first of a row is "no photo", zeros, seen by tokens that see no photo. The library would
 let these see every photo of the row, those to come and padding included.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import LlamaForCausalLM, MllamaForCausalLM, MllamaTextConfig, ViTModel
+from torch import Tensor
+from transformers import LlamaForCausalLM, MllamaForCausalLM, MllamaTextConfig
 
-from showtell.errors import CheckpointError, ConfigError
-from showtell.models.painter import MAX_SHARD_SIZE
+from showtell.errors import ConfigError
 
 if TYPE_CHECKING:
     from showtell.models.language import LanguageModel
-
-FILE, DESCRIPTION = "projection.safetensors", "perceptron.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,80 +160,3 @@ def with_cross_attention(language: LanguageModel, *, layers: Sequence[int]) -> L
     grown = type(language)(mllama.train(llama.training), language.tokenizer)
     grown.new_tokens = language.new_tokens
     return grown
-
-
-# ------------------------------------------------------------------------------- the photo encoder
-
-
-class CrossAttentionPhotoEncoder(nn.Module):
-    """ViT + linear projector, as Llama-Vision's: all states of a photo, to be attended to."""
-
-    attended = True
-    num_tokens = 1  # in the text
-
-    def __init__(self, *, vision: ViTModel, language_width: int) -> None:
-        super().__init__()
-        self.vision = vision
-        self.project = nn.Linear(self.feature_width, language_width)
-
-    @property
-    def language_width(self) -> int:
-        """D"""
-        return self.project.out_features
-
-    @property
-    def image_size(self) -> int:
-        """Pixels a side of the photos that it was made for."""
-        return int(self.vision.config.image_size)
-
-    @property
-    def feature_width(self) -> int:
-        """F, of ``features``."""
-        return int(self.vision.config.hidden_size)
-
-    def forward(self, pixels_P3HW: Tensor) -> Tensor:
-        """Pixels in [0, 1], any H and W that the patch size divides -> (P, Q, D)."""
-        return self.project(self._states(pixels_P3HW))
-
-    @torch.no_grad()
-    def features(self, pixels_P3HW: Tensor) -> Tensor:
-        """The vision encoder's state at CLS, (P, F), without a gradient: what to search by."""
-        return self._states(pixels_P3HW)[:, 0]
-
-    def _states(self, pixels_P3HW: Tensor) -> Tensor:
-        pixels_P3HW = pixels_P3HW.to(self.project.weight.device)
-        seen = self.vision(pixel_values=pixels_P3HW * 2 - 1, interpolate_pos_encoding=True)
-        return seen.last_hidden_state
-
-    def save_pretrained(self, folder: Path) -> None:
-        self.vision.save_pretrained(folder / "vision", max_shard_size=MAX_SHARD_SIZE)
-        rows = {
-            name: value.detach().contiguous().cpu()
-            for name, value in self.project.named_parameters()
-        }
-        save_file(rows, folder / FILE)
-        description = {"perceptron": "cross_attention"}
-        (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-
-    @classmethod
-    def from_pretrained(
-        cls, folder: Path, *, dtype: torch.dtype = torch.float32
-    ) -> CrossAttentionPhotoEncoder:
-        """Read from this machine. Raises CheckpointError."""
-        try:
-            rows = load_file(folder / FILE)
-            vision = ViTModel.from_pretrained(
-                folder / "vision",
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                add_pooling_layer=False,
-            )
-            photo_encoder = cls(vision=vision, language_width=len(rows["bias"]))
-            photo_encoder.project.load_state_dict(rows)
-        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            raise CheckpointError(
-                f'the photo encoder in "{folder}" cannot be read ({type(error).__name__}: {error});'
-                f" wanted vision/, {FILE} and {DESCRIPTION}; copy or train it again"
-            ) from error
-        return photo_encoder.to(dtype)

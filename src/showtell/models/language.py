@@ -21,7 +21,7 @@ from transformers import (
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models.adapters import Prefix, base_state, load_adapter, save_adapter
 from showtell.models.cross_attention import AttendedPhotos
-from showtell.models.painter import MAX_SHARD_SIZE
+from showtell.models.folders import MAX_SHARD_SIZE, from_transformers, reading
 from showtell.models.vocabulary import NewTokens, grown
 from showtell.runtime import small_attention
 
@@ -265,16 +265,10 @@ class LanguageModel(nn.Module):
                 f'no language model in "{folder}"; wanted config.json, safetensors and a tokenizer '
                 "as save_pretrained writes them; copy or train it again"
             )
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True
-            )
+        wanted = "safetensors and a tokenizer as save_pretrained writes them"
+        with reading("the language model", folder, wanted=wanted):
+            model = from_transformers(AutoModelForCausalLM, folder, dtype=dtype)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # the library raises many kinds for a broken file
-            raise CheckpointError(
-                f'the language model in "{folder}" cannot be read ({type(error).__name__}: '
-                f"{error}); copy or train it again"
-            ) from error
         language = cls(model, tokenizer)
         language.new_tokens = NewTokens.load(folder)
         if (new := language.new_tokens) is not None and language.token_ids(new.tokens) != new.ids:

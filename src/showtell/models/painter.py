@@ -7,7 +7,6 @@ Source: 2408.08650, section 2.4.3; classifier-free guidance as in arXiv 2207.125
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,29 +22,43 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.training_utils import compute_snr
-from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
 
 from showtell.errors import CheckpointError, ConfigError
+from showtell.models.folders import (
+    MAX_SHARD_SIZE,
+    from_diffusers,
+    from_transformers,
+    reading,
+    to_diffusers,
+    write_json,
+)
 from showtell.models.parts import Conditioning, Dice, PainterTokens
 from showtell.runtime import mixed_precision, small_attention
 
-MAX_SHARD_SIZE = "15MB"
-
-# The libraries draw a bar for every folder they read or write; ours are the only bars of interest.
-diffusers_logging.disable_progress_bar()
-transformers_logging.disable_progress_bar()
+LAYOUT = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
 
 
-def without_origin(folder: Path) -> None:
-    """Strike out of a part's config the folder it was read from, which diffusers notes there."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    config.pop("_name_or_path", None)
-    path.write_text(json.dumps(config, indent=2) + "\n")
+def tokenized(
+    tokenizer: PreTrainedTokenizerFast, captions: Sequence[str], *, length: int, like: Tensor
+) -> PainterTokens:
+    """Captions -> padded ids with character offsets, where ``like`` is; longer ones are cut."""
+    encoded = tokenizer(
+        list(captions),
+        padding="max_length",
+        max_length=length,
+        truncation=True,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        return_tensors="pt",
+    )
+    return PainterTokens(
+        ids_NS=encoded["input_ids"].to(like.device),
+        content_NS=(encoded["special_tokens_mask"] == 0).to(like.device),
+        offsets_NS2=encoded["offset_mapping"].to(like.device),
+    )
 
 
 class ClipTextTower(nn.Module):
@@ -70,21 +83,7 @@ class ClipTextTower(nn.Module):
 
     def tokenize(self, captions: Sequence[str]) -> PainterTokens:
         """Captions -> padded ids with character offsets; longer ones are cut to S tokens."""
-        device = self.token_table_UC.device
-        encoded = self.tokenizer(
-            list(captions),
-            padding="max_length",
-            max_length=self.length,
-            truncation=True,
-            return_offsets_mapping=True,
-            return_special_tokens_mask=True,
-            return_tensors="pt",
-        )
-        return PainterTokens(
-            ids_NS=encoded["input_ids"].to(device),
-            content_NS=(encoded["special_tokens_mask"] == 0).to(device),
-            offsets_NS2=encoded["offset_mapping"].to(device),
-        )
+        return tokenized(self.tokenizer, captions, length=self.length, like=self.token_table_UC)
 
     def forward(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor:
         """The last hidden states, (N, S, C)."""
@@ -277,11 +276,9 @@ class LatentDiffusionPainter(nn.Module):
         """Write the diffusers folder layout with safetensors in shards of at most 15 MB."""
         self.text.encoder.save_pretrained(folder / "text_encoder", max_shard_size=MAX_SHARD_SIZE)
         self.text.tokenizer.save_pretrained(folder / "tokenizer")
-        self.vae.save_pretrained(folder / "vae", max_shard_size=MAX_SHARD_SIZE)
-        self.unet.save_pretrained(folder / "unet", max_shard_size=MAX_SHARD_SIZE)
+        to_diffusers(self.vae, folder / "vae")
+        to_diffusers(self.unet, folder / "unet")
         self.scheduler.save_pretrained(folder / "scheduler")
-        for part in ("vae", "unet"):
-            without_origin(folder / part)
         index: dict[str, Any] = {
             "_class_name": "StableDiffusionPipeline",
             "feature_extractor": [None, None],
@@ -294,7 +291,7 @@ class LatentDiffusionPainter(nn.Module):
             "unet": ["diffusers", "UNet2DConditionModel"],
             "scheduler": ["diffusers", "DDPMScheduler"],
         }
-        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+        write_json(folder / "model_index.json", index)
 
     @classmethod
     def from_pretrained(
@@ -304,43 +301,21 @@ class LatentDiffusionPainter(nn.Module):
 
         Raises CheckpointError if a part is missing or broken.
         """
-        parts = {}
-        for name, reader in {
-            "text_encoder": lambda path: CLIPTextModel.from_pretrained(
-                path, dtype=dtype, use_safetensors=True, local_files_only=True
-            ),
-            "tokenizer": lambda path: AutoTokenizer.from_pretrained(path, local_files_only=True),
-            "vae": lambda path: AutoencoderKL.from_pretrained(
-                path,
-                torch_dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                low_cpu_mem_usage=False,  # or diffusers asks for accelerate
-            ),
-            "unet": lambda path: UNet2DConditionModel.from_pretrained(
-                path,
-                torch_dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                low_cpu_mem_usage=False,  # or diffusers asks for accelerate
-            ),
-            "scheduler": lambda path: DDPMScheduler.from_pretrained(path, local_files_only=True),
-        }.items():
-            if not (folder / name).is_dir():
-                raise CheckpointError(
-                    f'the painter in "{folder}" has no "{name}"; wanted the diffusers layout '
-                    "(tokenizer, text_encoder, vae, unet, scheduler); copy or train it again"
-                )
-            try:
-                parts[name] = reader(folder / name)
-            except Exception as error:  # the libraries raise many kinds for a broken file
-                raise CheckpointError(
-                    f'"{folder / name}" cannot be read ({type(error).__name__}: {error}); wanted a '
-                    "config and safetensors as save_pretrained writes them; copy or train it again"
-                ) from error
-        return cls(
-            text=ClipTextTower(parts["text_encoder"], parts["tokenizer"]),
-            vae=parts["vae"],
-            unet=parts["unet"],
-            scheduler=parts["scheduler"],
-        )
+        layout = "the diffusers layout (tokenizer, text_encoder, vae, unet, scheduler)"
+        if lacking := [name for name in LAYOUT if not (folder / name).is_dir()]:
+            raise CheckpointError(
+                f'the painter in "{folder}" has no "{lacking[0]}"; wanted {layout}; copy or train '
+                "it again"
+            )
+        with reading("the painter", folder, wanted=f"{layout} as save_pretrained writes it"):
+            return cls(
+                text=ClipTextTower(
+                    from_transformers(CLIPTextModel, folder / "text_encoder", dtype=dtype),
+                    AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+                ),
+                vae=from_diffusers(AutoencoderKL, folder / "vae", dtype=dtype),
+                unet=from_diffusers(UNet2DConditionModel, folder / "unet", dtype=dtype),
+                scheduler=DDPMScheduler.from_pretrained(
+                    folder / "scheduler", local_files_only=True
+                ),
+            )

@@ -1,20 +1,28 @@
-"""Photos -> embeddings that the LLM reads: Q-Former (2408.08650, section 2.3) or a linear map
-(2305.17216, GILL). The third one, whose embeddings it attends to, is in ``cross_attention.py``."""
+"""Photos -> embeddings for the LLM: Q-Former (2408.08650, section 2.3), a linear map (2305.17216,
+GILL), or all states of the vision encoder, to be attended to (2408.08650 v2, Llama-Vision).
+
+The papers call this the image perceptron, and so do checkpoints (``perceptron/``).
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Blip2QFormerModel, CLIPVisionModel, ViTModel
 
-from showtell.errors import CheckpointError, ConfigError, did_you_mean
-from showtell.models.cross_attention import CrossAttentionPhotoEncoder
-from showtell.models.painter import MAX_SHARD_SIZE
+from showtell.errors import CheckpointError
+from showtell.models.folders import (
+    MAX_SHARD_SIZE,
+    from_transformers,
+    reading,
+    save_rows,
+    write_json,
+)
 from showtell.runtime import small_attention
 
 CENTRE = (0.5, 0.5, 0.5)  # of pixels in [0, 1], for a ViT
@@ -24,111 +32,12 @@ FILE = "projection.safetensors"
 DESCRIPTION = "perceptron.json"
 
 
-class QFormerPhotoEncoder(nn.Module):
-    """ViT + Q-Former: a fixed number Q of tokens for a photo of any size (Eq. 3)."""
+class AnyPhotoEncoder(nn.Module):
+    """A vision encoder and a projection to the LLM's width; ``mean`` and ``std`` are of the pixels
+    that the vision encoder was trained with."""
 
     attended = False
-
-    def __init__(
-        self,
-        *,
-        vision: ViTModel | CLIPVisionModel,
-        qformer: Blip2QFormerModel,
-        num_tokens: int,
-        language_width: int,
-    ) -> None:
-        super().__init__()
-        self.num_tokens = num_tokens
-        self.vision = vision
-        self.qformer = qformer
-        width = qformer.config.hidden_size
-        self.queries_QC = nn.Parameter(torch.randn(num_tokens, width) * 0.02)
-        self.project = nn.Linear(width, language_width)
-
-    @property
-    def language_width(self) -> int:
-        """D"""
-        return self.project.out_features
-
-    @property
-    def image_size(self) -> int:
-        """Pixels a side of the photos that it was made for."""
-        return int(self.vision.config.image_size)
-
-    @property
-    def feature_width(self) -> int:
-        """F, of ``features``."""
-        return int(self.vision.config.hidden_size)
-
-    def forward(self, pixels_P3HW: Tensor) -> Tensor:
-        """Pixels in [0, 1], any H and W that the patch size divides -> (P, Q, D)."""
-        pixels_P3HW = pixels_P3HW.to(self.queries_QC.device)
-        queries = self.queries_QC.expand(len(pixels_P3HW), -1, -1)
-        height, width = pixels_P3HW.shape[-2:]
-        patches = height * width // self.vision.config.patch_size**2
-        with small_attention(pixels_P3HW, length=patches):
-            states = self.vision(  # Eq. 3: H_v = ViT(I)
-                pixel_values=pixels_P3HW * 2 - 1, interpolate_pos_encoding=True
-            ).last_hidden_state
-            seen = self.qformer(  # H_v = Q-Former(Q, H_v)
-                query_embeds=queries, encoder_hidden_states=states
-            ).last_hidden_state
-        return self.project(seen)
-
-    @torch.no_grad()
-    def features(self, pixels_P3HW: Tensor) -> Tensor:
-        """The vision encoder's state at CLS, (P, F), without a gradient: what to search by."""
-        return _feature(self.vision, pixels_P3HW.to(self.queries_QC.device) * 2 - 1)
-
-    def save_pretrained(self, folder: Path) -> None:
-        self.vision.save_pretrained(folder / "vision", max_shard_size=MAX_SHARD_SIZE)
-        self.qformer.save_pretrained(folder / "qformer", max_shard_size=MAX_SHARD_SIZE)
-        save_file(
-            {
-                "queries": self.queries_QC.detach().contiguous().cpu(),
-                "project.weight": self.project.weight.detach().contiguous().cpu(),
-                "project.bias": self.project.bias.detach().contiguous().cpu(),
-            },
-            folder / FILE,
-        )
-
-    @classmethod
-    def from_pretrained(
-        cls, folder: Path, *, dtype: torch.dtype = torch.float32
-    ) -> QFormerPhotoEncoder:
-        """Read from this machine. Raises CheckpointError."""
-        try:
-            rest = load_file(folder / FILE)
-            vision = _load_vision(folder / "vision", dtype=dtype)
-            qformer = Blip2QFormerModel.from_pretrained(
-                folder / "qformer", dtype=dtype, use_safetensors=True, local_files_only=True
-            )
-            photo_encoder = cls(
-                vision=vision,
-                qformer=qformer,
-                num_tokens=rest["queries"].shape[0],
-                language_width=rest["project.weight"].shape[0],
-            )
-            with torch.no_grad():
-                photo_encoder.queries_QC.copy_(rest["queries"])
-                photo_encoder.project.weight.copy_(rest["project.weight"])
-                photo_encoder.project.bias.copy_(rest["project.bias"])
-        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            raise CheckpointError(
-                f'the photo encoder in "{folder}" cannot be read ({type(error).__name__}: {error});'
-                " wanted vision/, qformer/ and projection.safetensors; copy or train it again"
-            ) from error
-        return photo_encoder.to(dtype)
-
-
-class LinearPhotoEncoder(nn.Module):
-    """A frozen vision encoder and one linear map: Q tokens from one feature of the photo.
-
-    W_cap of 2305.17216 (GILL: Q = k = 4, CLIP ViT-L/14's pooled output). The encoder never
-    trains and stays in evaluation mode. ``mean`` and ``std`` are what it was trained with.
-    """
-
-    attended = False
+    parts = "vision/"  # what a folder holds, beside the projection
     mean_3: Tensor
     std_3: Tensor
 
@@ -144,8 +53,7 @@ class LinearPhotoEncoder(nn.Module):
         super().__init__()
         self.num_tokens = num_tokens
         self.language_width = language_width
-        self.vision = vision.requires_grad_(False).eval()
-        self.project = nn.Linear(self.feature_width, num_tokens * language_width)
+        self.vision = vision
         self.register_buffer("mean_3", torch.tensor(mean), persistent=False)
         self.register_buffer("std_3", torch.tensor(std), persistent=False)
 
@@ -159,87 +67,152 @@ class LinearPhotoEncoder(nn.Module):
         """F, of ``features``."""
         return int(self.vision.config.hidden_size)
 
+    def states(self, pixels_P3HW: Tensor) -> Any:
+        """What the vision encoder sees in pixels in [0, 1], any H and W that its patches divide."""
+        mean_311, std_311 = self.mean_3[:, None, None], self.std_3[:, None, None]
+        pixels_P3HW = (pixels_P3HW.to(mean_311.device) - mean_311) / std_311
+        return self.vision(pixel_values=pixels_P3HW, interpolate_pos_encoding=True)
+
+    @torch.no_grad()
+    def features(self, pixels_P3HW: Tensor) -> Tensor:
+        """One feature a photo, (P, F), without a gradient, what to search by: CLIP's pooled output;
+        of a ViT, whose pooler is not trained, the state at CLS."""
+        seen = self.states(pixels_P3HW)
+        pooled = isinstance(self.vision, CLIPVisionModel)
+        return seen.pooler_output if pooled else seen.last_hidden_state[:, 0]
+
+    # ------------------------------------------------------------------------------ on disk
+
+    def rows(self) -> dict[str, Tensor]:
+        """What is stored beside the vision encoder, by the names in the file."""
+        return {f"project.{name}": p for name, p in self.project.named_parameters()}  # type: ignore[union-attr, operator]
+
+    def save_pretrained(self, folder: Path) -> None:
+        self.vision.save_pretrained(folder / "vision", max_shard_size=MAX_SHARD_SIZE)
+        save_rows(self.rows(), folder / FILE)
+        kind = next(name for name, each in PHOTO_ENCODERS.items() if each is type(self))
+        description = {
+            "perceptron": kind,
+            "num_tokens": self.num_tokens,
+            "mean": self.mean_3.tolist(),
+            "std": self.std_3.tolist(),
+        }
+        write_json(folder / DESCRIPTION, description)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> Any:
+        """Read from this machine. Raises CheckpointError."""
+        wanted = f"{cls.parts} (vision one of {', '.join(VISION)}), {FILE} and {DESCRIPTION}"
+        with reading("the photo encoder", folder, wanted=wanted):
+            path = folder / DESCRIPTION  # a Q-Former's folder had none once
+            said = json.loads(path.read_text()) if path.is_file() else {}
+            kind = json.loads((folder / "vision" / "config.json").read_text())["model_type"]
+            more = {"add_pooling_layer": False} if kind == "vit" else {}
+            vision = from_transformers(VISION[kind], folder / "vision", dtype=dtype, **more)
+            rows = load_file(folder / FILE)
+            own = {key: tuple(said[key]) for key in ("mean", "std") if key in said}
+            if (qformer := folder / "qformer").is_dir():
+                own["qformer"] = from_transformers(Blip2QFormerModel, qformer, dtype=dtype)
+            encoder = cls(vision=vision, **cls.sizes(rows, said), **own)
+            with torch.no_grad():
+                for name, value in encoder.rows().items():
+                    value.copy_(rows.pop(name))
+            if rows:
+                raise KeyError(*rows)
+        return encoder.to(dtype)
+
+    @staticmethod
+    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, int]:
+        """Number of tokens and width, as the stored rows have them."""
+        raise NotImplementedError
+
+
+class QFormerPhotoEncoder(AnyPhotoEncoder):
+    """ViT + Q-Former: a fixed number Q of tokens for a photo of any size (Eq. 3)."""
+
+    parts = "vision/, qformer/"
+
+    def __init__(self, *, qformer: Blip2QFormerModel, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.qformer = qformer
+        width = qformer.config.hidden_size
+        self.queries_QC = nn.Parameter(torch.randn(self.num_tokens, width) * 0.02)
+        self.project = nn.Linear(width, self.language_width)
+
+    def forward(self, pixels_P3HW: Tensor) -> Tensor:
+        """-> (P, Q, D)"""
+        queries = self.queries_QC.expand(len(pixels_P3HW), -1, -1)
+        height, width = pixels_P3HW.shape[-2:]
+        patches = height * width // self.vision.config.patch_size**2
+        with small_attention(queries, length=patches):
+            states = self.states(pixels_P3HW).last_hidden_state  # Eq. 3: H_v = ViT(I)
+            seen = self.qformer(  # H_v = Q-Former(Q, H_v)
+                query_embeds=queries, encoder_hidden_states=states
+            ).last_hidden_state
+        return self.project(seen)
+
+    def rows(self) -> dict[str, Tensor]:
+        return {"queries": self.queries_QC, **super().rows()}
+
+    def save_pretrained(self, folder: Path) -> None:
+        self.qformer.save_pretrained(folder / "qformer", max_shard_size=MAX_SHARD_SIZE)
+        super().save_pretrained(folder)
+
+    @staticmethod
+    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, int]:
+        return {"num_tokens": len(rows["queries"]), "language_width": len(rows["project.bias"])}
+
+
+class LinearPhotoEncoder(AnyPhotoEncoder):
+    """A frozen vision encoder and one linear map: Q tokens from one feature of the photo.
+
+    W_cap of 2305.17216 (GILL: Q = k = 4, CLIP ViT-L/14's pooled output). The encoder never
+    trains and stays in evaluation mode.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.vision.requires_grad_(False).eval()
+        self.project = nn.Linear(self.feature_width, self.num_tokens * self.language_width)
+
     def train(self, mode: bool = True) -> LinearPhotoEncoder:
         super().train(mode)
         self.vision.eval()  # frozen: dropout would be noise that nothing learns from
         return self
 
     def forward(self, pixels_P3HW: Tensor) -> Tensor:
-        """Pixels in [0, 1], any H and W that the patch size divides -> (P, Q, D)."""
+        """-> (P, Q, D)"""
         seen_PF = self.features(pixels_P3HW)
         return self.project(seen_PF).unflatten(-1, (self.num_tokens, self.language_width))
 
-    @torch.no_grad()
-    def features(self, pixels_P3HW: Tensor) -> Tensor:
-        """One feature a photo, (P, F), without a gradient: CLIP's pooled output, ViT's CLS."""
-        mean_311, std_311 = self.mean_3[:, None, None], self.std_3[:, None, None]
-        return _feature(self.vision, (pixels_P3HW.to(mean_311.device) - mean_311) / std_311)
-
-    def save_pretrained(self, folder: Path) -> None:
-        self.vision.save_pretrained(folder / "vision", max_shard_size=MAX_SHARD_SIZE)
-        save_file(
-            {
-                "project.weight": self.project.weight.detach().contiguous().cpu(),
-                "project.bias": self.project.bias.detach().contiguous().cpu(),
-            },
-            folder / FILE,
-        )
-        description = {
-            "perceptron": "linear",
-            "num_tokens": self.num_tokens,
-            "mean": self.mean_3.tolist(),
-            "std": self.std_3.tolist(),
-        }
-        (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-
-    @classmethod
-    def from_pretrained(
-        cls, folder: Path, *, dtype: torch.dtype = torch.float32
-    ) -> LinearPhotoEncoder:
-        """Read from this machine. Raises CheckpointError."""
-        try:
-            description = json.loads((folder / DESCRIPTION).read_text())
-            rest = load_file(folder / FILE)
-            vision = _load_vision(folder / "vision", dtype=dtype)
-            photo_encoder = cls(
-                vision=vision,
-                num_tokens=description["num_tokens"],
-                language_width=len(rest["project.bias"]) // description["num_tokens"],
-                mean=tuple(description["mean"]),
-                std=tuple(description["std"]),
-            )
-            photo_encoder.project.load_state_dict(
-                {name.removeprefix("project."): value for name, value in rest.items()}
-            )
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(
-                f'the photo encoder in "{folder}" cannot be read ({type(error).__name__}: {error});'
-                f" wanted vision/ (one of {', '.join(VISION)}), {FILE} and {DESCRIPTION}; "
-                "copy or train it again"
-            ) from error
-        return photo_encoder.to(dtype)
+    @staticmethod
+    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, int]:
+        count = said["num_tokens"]
+        return {"num_tokens": count, "language_width": len(rows["project.bias"]) // count}
 
 
-def _load_vision(folder: Path, *, dtype: torch.dtype) -> ViTModel | CLIPVisionModel:
-    """Raises OSError, KeyError, ValueError or RuntimeError for what cannot be read."""
-    kind = json.loads((folder / "config.json").read_text())["model_type"]
-    return VISION[kind].from_pretrained(
-        folder,
-        dtype=dtype,
-        use_safetensors=True,
-        local_files_only=True,
-        **({"add_pooling_layer": False} if kind == "vit" else {}),
-    )
+class CrossAttentionPhotoEncoder(AnyPhotoEncoder):
+    """ViT + linear projector, as Llama-Vision's: all states of a photo, to be attended to
+    (``cross_attention.py``). In the text a photo is one token."""
+
+    attended = True
+
+    def __init__(self, *, num_tokens: int = 1, **settings: Any) -> None:
+        super().__init__(num_tokens=num_tokens, **settings)
+        self.project = nn.Linear(self.feature_width, self.language_width)
+
+    def forward(self, pixels_P3HW: Tensor) -> Tensor:
+        """-> (P, Q, D), Q as many as the vision encoder has states"""
+        return self.project(self.states(pixels_P3HW).last_hidden_state)
+
+    def rows(self) -> dict[str, Tensor]:
+        return dict(self.project.named_parameters())
+
+    @staticmethod
+    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, int]:
+        return {"language_width": len(rows["bias"])}
 
 
-def _feature(vision: nn.Module, pixels_P3HW: Tensor) -> Tensor:
-    """(P, F): CLIP's pooled output; of a ViT, whose pooler is not trained, the state at CLS."""
-    seen = vision(pixel_values=pixels_P3HW, interpolate_pos_encoding=True)
-    pooled = isinstance(vision, CLIPVisionModel)
-    return seen.pooler_output if pooled else seen.last_hidden_state[:, 0]
-
-
-AnyPhotoEncoder = QFormerPhotoEncoder | LinearPhotoEncoder | CrossAttentionPhotoEncoder
 PHOTO_ENCODERS: dict[str, type[AnyPhotoEncoder]] = {
     "qformer": QFormerPhotoEncoder,
     "linear": LinearPhotoEncoder,
@@ -247,27 +220,18 @@ PHOTO_ENCODERS: dict[str, type[AnyPhotoEncoder]] = {
 }
 
 
-def photo_encoder_class(name: str) -> type[AnyPhotoEncoder]:
-    """The photo encoder of that name. Raises ConfigError."""
-    if name not in PHOTO_ENCODERS:
-        raise ConfigError(f'unknown photo encoder "{name}"{did_you_mean(name, PHOTO_ENCODERS)}')
-    return PHOTO_ENCODERS[name]
-
-
 def load_photo_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> AnyPhotoEncoder:
     """Whatever photo encoder a folder holds. Raises CheckpointError.
 
     A folder without perceptron.json is a Q-Former's.
     """
-    path = folder / DESCRIPTION
-    if not path.is_file():
-        return QFormerPhotoEncoder.from_pretrained(folder, dtype=dtype)
-    try:
-        name = json.loads(path.read_text())["perceptron"]
-        kind = PHOTO_ENCODERS[name]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f'"{path}" names no photo encoder ({type(error).__name__}: {error}); wanted '
-            f"one of {', '.join(PHOTO_ENCODERS)}; copy the model again"
-        ) from error
+    path, kind = folder / DESCRIPTION, PHOTO_ENCODERS["qformer"]
+    if path.is_file():
+        try:
+            kind = PHOTO_ENCODERS[json.loads(path.read_text())["perceptron"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f'"{path}" names no photo encoder ({type(error).__name__}: {error}); wanted '
+                f"one of {', '.join(PHOTO_ENCODERS)}; copy the model again"
+            ) from error
     return kind.from_pretrained(folder, dtype=dtype)

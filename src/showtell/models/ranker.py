@@ -15,8 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from showtell.errors import CheckpointError
-from showtell.models.painter import MAX_SHARD_SIZE
+from showtell.models.folders import MAX_SHARD_SIZE, from_transformers, reading
 
 
 class ClipRanker(nn.Module):
@@ -68,17 +67,10 @@ class ClipRanker(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> ClipRanker:
         """Read from this machine; only safetensors are read. Raises CheckpointError."""
-        try:
+        wanted = "a CLIP in the transformers layout with its tokenizer and preprocessor_config.json"
+        with reading("the ranker", folder, wanted=wanted):
             return cls(
-                CLIPModel.from_pretrained(
-                    folder, dtype=dtype, use_safetensors=True, local_files_only=True
-                ),
+                from_transformers(CLIPModel, folder, dtype=dtype),
                 AutoTokenizer.from_pretrained(folder, local_files_only=True),
                 CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True),
             )
-        except Exception as error:  # the library raises many kinds for a broken file
-            raise CheckpointError(
-                f'"{folder}" ranks nothing ({type(error).__name__}: {error}); wanted a CLIP in the '
-                "transformers layout with its tokenizer and preprocessor_config.json; copy it "
-                "again, or train one with showtell train world_contrastive"
-            ) from error

@@ -27,11 +27,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from showtell.errors import CheckpointError, ConfigError
+from showtell.errors import ConfigError
+from showtell.models.folders import reading, save_rows
 
 FILE = "new_tokens.safetensors"
 
@@ -80,9 +80,9 @@ class NewTokens(nn.Module):
     # ------------------------------------------------------------------------------ on disk
 
     def save(self, folder: Path) -> None:
-        rows = {name: p.detach().contiguous().cpu() for name, p in self.named_parameters()}
-        note = {"tokens": json.dumps(self.tokens), "first_id": str(self.first_id)}
-        save_file(rows, folder / FILE, metadata=note)
+        tokens = json.dumps(self.tokens)
+        rows = dict(self.named_parameters())
+        save_rows(rows, folder / FILE, tokens=tokens, first_id=str(self.first_id))
 
     @classmethod
     def load(cls, folder: Path) -> NewTokens | None:
@@ -90,7 +90,8 @@ class NewTokens(nn.Module):
         path = folder / FILE
         if not path.is_file():
             return None
-        try:
+        wanted = f"{FILE}, the rows of new tokens, as save_pretrained writes it"
+        with reading("the vocabulary", folder, wanted=wanted):
             with safe_open(path, framework="pt") as file:
                 note = file.metadata()
                 rows = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -100,11 +101,6 @@ class NewTokens(nn.Module):
                 input_nD=rows["input_nD"],
                 output_nD=rows.get("output_nD"),
             )
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f'"{path}" cannot be read ({type(error).__name__}: {error}); wanted the rows of '
-                "new tokens as save_pretrained writes them; copy or train the model again"
-            ) from error
 
 
 def first_rows(

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,14 +28,16 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from showtell.errors import CheckpointError, ConfigError
-from showtell.models.painter import (
+from showtell.errors import ConfigError
+from showtell.models.folders import (
     MAX_SHARD_SIZE,
-    decode_latents,
-    encode_latents,
-    shrinks,
-    without_origin,
+    from_diffusers,
+    from_transformers,
+    reading,
+    to_diffusers,
+    write_json,
 )
+from showtell.models.painter import decode_latents, encode_latents, shrinks, tokenized
 from showtell.models.parts import Conditioning, Dice, PainterTokens
 from showtell.models.ranker import ClipRanker
 
@@ -64,21 +65,7 @@ class WordTable(nn.Module):
 
     def tokenize(self, captions: Sequence[str]) -> PainterTokens:
         """Captions -> padded ids with character offsets; longer ones are cut to S tokens."""
-        encoded = self.tokenizer(
-            list(captions),
-            padding="max_length",
-            max_length=self.length,
-            truncation=True,
-            return_offsets_mapping=True,
-            return_special_tokens_mask=True,
-            return_tensors="pt",
-        )
-        device = self.token_table_UC.device
-        return PainterTokens(
-            ids_NS=encoded["input_ids"].to(device),
-            content_NS=(encoded["special_tokens_mask"] == 0).to(device),
-            offsets_NS2=encoded["offset_mapping"].to(device),
-        )
+        return tokenized(self.tokenizer, captions, length=self.length, like=self.token_table_UC)
 
     def forward(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor:
         """The words' embeddings, (N, S, C)."""
@@ -284,53 +271,31 @@ class VqPainter(nn.Module):
         code_painter.json. A rank that is no ClipRanker is the caller's to keep."""
         self.translator.save_pretrained(folder / "translator", max_shard_size=MAX_SHARD_SIZE)
         self.text.tokenizer.save_pretrained(folder / "tokenizer")
-        self.vq.save_pretrained(folder / "vq", max_shard_size=MAX_SHARD_SIZE)
-        without_origin(folder / "vq")
+        to_diffusers(self.vq, folder / "vq")
         if self.vae is not None:
-            self.vae.save_pretrained(folder / "vae", max_shard_size=MAX_SHARD_SIZE)
-            without_origin(folder / "vae")
+            to_diffusers(self.vae, folder / "vae")
         if isinstance(self.rank, ClipRanker):
             self.rank.save_pretrained(folder / "ranker")
         settings = {"text_length": self.text.length, "num_samples": self.num_samples}
-        (folder / "code_painter.json").write_text(json.dumps(settings, indent=2) + "\n")
+        write_json(folder / "code_painter.json", settings)
 
     @classmethod
     def from_pretrained(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> VqPainter:
         """Read from this machine; only safetensors are read. Raises CheckpointError."""
-        try:
+        wanted = "code_painter.json, translator, tokenizer and vq as save_pretrained writes them"
+        with reading("the painter", folder, wanted=wanted):
             settings = json.loads((folder / "code_painter.json").read_text())
+            vae, ranker = folder / "vae", folder / "ranker"
             return cls(
-                translator=AutoModelForCausalLM.from_pretrained(
-                    folder / "translator", dtype=dtype, use_safetensors=True, local_files_only=True
+                translator=from_transformers(
+                    AutoModelForCausalLM, folder / "translator", dtype=dtype
                 ),
                 tokenizer=AutoTokenizer.from_pretrained(
                     folder / "tokenizer", local_files_only=True
                 ),
-                vq=_diffusers_part(VQModel, folder / "vq", dtype),
-                vae=_diffusers_part(AutoencoderKL, folder / "vae", dtype)
-                if (folder / "vae").is_dir()
-                else None,
-                rank=ClipRanker.from_pretrained(folder / "ranker", dtype=dtype)
-                if (folder / "ranker").is_dir()
-                else None,
+                vq=from_diffusers(VQModel, folder / "vq", dtype=dtype),
+                vae=from_diffusers(AutoencoderKL, vae, dtype=dtype) if vae.is_dir() else None,
+                rank=ClipRanker.from_pretrained(ranker, dtype=dtype) if ranker.is_dir() else None,
                 text_length=settings["text_length"],
                 num_samples=settings["num_samples"],
             )
-        except (CheckpointError, ConfigError):
-            raise
-        except Exception as error:  # the libraries raise many kinds for a broken file
-            raise CheckpointError(
-                f'the painter in "{folder}" cannot be read ({type(error).__name__}: {error}); '
-                "wanted code_painter.json, translator, tokenizer and vq as save_pretrained writes "
-                "them; copy or train it again"
-            ) from error
-
-
-def _diffusers_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    return kind.from_pretrained(
-        folder,
-        torch_dtype=dtype,
-        use_safetensors=True,
-        local_files_only=True,
-        low_cpu_mem_usage=False,  # or diffusers asks for accelerate
-    )

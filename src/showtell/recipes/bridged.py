@@ -11,11 +11,15 @@ from transformers import ViTModel
 
 from showtell.errors import ConfigError
 from showtell.models.adapters import adapter_rates
-from showtell.models.cross_attention import CrossAttentionPhotoEncoder, with_cross_attention
+from showtell.models.cross_attention import with_cross_attention
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
 from showtell.models.parts import Bridge, BridgeConfig, PartSizes, PhotoEncoder
-from showtell.models.photo_encoder import AnyPhotoEncoder, LinearPhotoEncoder
+from showtell.models.photo_encoder import (
+    AnyPhotoEncoder,
+    CrossAttentionPhotoEncoder,
+    LinearPhotoEncoder,
+)
 from showtell.papers import BRIDGE_CONFIGS, BRIDGES
 from showtell.prompt import Renderer
 from showtell.training.stage import Stage
@@ -133,7 +137,7 @@ def attending(base: PhotoDialogueModel, *, layers: Sequence[int]) -> PhotoDialog
         language=language,
         photo_encoder=CrossAttentionPhotoEncoder(vision=vision, language_width=language.width),
         bridge=base.bridge,
-        num_photo_tokens=CrossAttentionPhotoEncoder.num_tokens,
+        num_photo_tokens=1,
     )
 
 

@@ -63,6 +63,7 @@ def run_parts(config: Parts, *, out: Path, resume: bool) -> Path:
     """Write ``out/model``. Raises CheckpointError for a folder that is none of its kind."""
     torch.manual_seed(config.seed)
     language = LanguageModel.from_pretrained(_folder(config.language, "language"))
+    language.check()
     with_marks(language, seed=config.seed)
     painter = None
     if config.painter is not None:
