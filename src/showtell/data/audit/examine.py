@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, islice, pairwise
 from typing import Any
 
-from PIL import ImageStat
+from PIL import Image, ImageStat
 
 from showtell.data.audit.counts import NEEDS, PUBLISHED, Need, count, published_counts
 from showtell.data.audit.findings import EXAMPLES, Audit, Drop, Finding, SplitReport
-from showtell.data.photos import load_photo, photo_image
+from showtell.data.photos import photo_image
 from showtell.data.sources import DataSource, open_splits
 from showtell.dialogue import Dialogue, Photo
 from showtell.errors import DataError, MissingDependency, PhotoError, UsageError
@@ -38,7 +38,7 @@ def examine(
     photos: bool = True,
     limit: int | None = None,
     needs: Mapping[str, Need] = NEEDS,
-    told: Told | None = None,
+    told: Told = lambda what, done, total: None,
 ) -> Audit:
     """Read everything once and report.
 
@@ -56,55 +56,65 @@ def examine(
         raise UsageError(
             f"{packed[0]} is packed already, and whole; wanted the files that it was packed from"
         )
-    if photos:
-        perceptual_hash()
-    examination = _Examination(photos=photos, needs=needs)
+    first = next(iter(sources.values()))
+    audit = Audit(
+        data=data if isinstance(data, str) else ", ".join(source.name for source in data.values()),
+        kind=first.kind,
+        licence=first.licence,
+        source=PUBLISHED[first.kind][0] if first.kind in PUBLISHED else "",
+        photos_looked_at=photos,
+        findings=tuple(Finding(key, *words) for key, words in _FINDINGS.items()),
+    )
+    reading = _Reading(audit, files=PhotoFiles(perceptual_hash()) if photos else None, needs=needs)
     for name, source in sources.items():
         source.skip_bad = True
-        dialogues: Iterable[Dialogue] = islice(iter(source), limit)
         number = 0
-        for number, dialogue in enumerate(dialogues, start=1):
-            examination.take(dialogue, str(dialogue.labels.get("split") or name or "all"))
-            if told and number % 500 == 0:
+        for number, dialogue in enumerate(islice(iter(source), limit), start=1):
+            reading.take(dialogue, str(dialogue.labels.get("split") or name or "all"))
+            if number % 500 == 0:
                 told(f"reading {name or source.kind}", number, number + 1)
-        if told:
-            told(f"reading {name or source.kind}", number, number)
+        told(f"reading {name or source.kind}", number, number)
         for error in source.skipped[:EXAMPLES]:
-            examination.found["skipped"].note(str(error))
-        examination.found["skipped"].count += max(0, len(source.skipped) - EXAMPLES)
-    first = next(iter(sources.values()))
-    name = data if isinstance(data, str) else ", ".join(source.name for source in data.values())
-    return examination.report(name, first.kind, first.licence)
+            reading.found["skipped"].note(str(error))
+        reading.found["skipped"].count += max(0, len(source.skipped) - EXAMPLES)
+    reading.end()
+    return audit
 
 
-class _Examination:
-    def __init__(self, *, photos: bool, needs: Mapping[str, Need]) -> None:
-        self.look_at_photos, self.needs = photos, needs
-        self.counts: dict[str, Counter[str]] = {}
+class _Reading:
+    """What must be known of the dialogues before to tell what is wrong with the next."""
+
+    def __init__(
+        self, audit: Audit, *, files: PhotoFiles | None, needs: Mapping[str, Need]
+    ) -> None:
+        self.audit, self.files, self.needs = audit, files, needs
+        self.found = {finding.key: finding for finding in audit.findings}
+        self.splits: dict[str, SplitReport] = {}
+        self.drops: dict[tuple[str, str], Drop] = {}
         self.photo_ids: dict[str, dict[str, str]] = {}  # split -> photo -> dialogue
         self.dialogues: dict[bytes, tuple[str, str]] = {}  # digest of the words -> split, id
         self.ids: dict[bytes, tuple[str, ...]] = {}  # digest of an id -> the splits that have it
         self.id_splits: dict[tuple[str, ...], tuple[str, ...]] = {}  # each of these tuples once
-        self.found = {key: Finding(key, *words) for key, words in _FINDINGS.items()}
-        self.files = PhotoFiles()
-        self.drops: dict[tuple[str, str], Counter[str]] = {}
-        self.licences: Counter[str] = Counter()
 
     def take(self, dialogue: Dialogue, split: str) -> None:
         at = f"{split}, dialogue {dialogue.id[:60]}"
-        counts = self.counts.setdefault(split, Counter())
+        if split not in self.splits:
+            reported = published_counts(self.audit.kind, split)
+            self.splits[split] = SplitReport(split, reported)
+        counts = self.splits[split].counts
         counts.update(count(dialogue))
         for name, need in self.needs.items():
-            reasons = self.drops.setdefault((split, name), Counter())
-            reasons.update(reason or "" for reason in need(dialogue))
+            drop = self.drops.setdefault((split, name), Drop(split, name))
+            for reason in need(dialogue):
+                drop.note(reason)
         if licence := dialogue.labels.get("licence"):
-            self.licences[str(licence)] += 1
+            self.audit.licences[str(licence)] += 1
         self._id(dialogue, at, split)
         self._words(dialogue, at, split)
         self._photos(dialogue, at, split, counts)
-        neighbours = list(zip(dialogue.turns, dialogue.turns[1:], strict=False))
+        neighbours = list(pairwise(turn.speaker for turn in dialogue.turns))
         counts["neighbours"] += len(neighbours)
-        counts["same_speaker"] += sum(one.speaker == other.speaker for one, other in neighbours)
+        counts["same_speaker"] += sum(one == other for one, other in neighbours)
 
     def _id(self, dialogue: Dialogue, at: str, split: str) -> None:
         key = _digest(dialogue.id)
@@ -147,63 +157,33 @@ class _Examination:
                             f"{split} (dialogue {dialogue.id[:40]}): {photo.caption[:80]}",
                             *([photo.path] if photo.path else []),
                         )
-            if "scene" in photo.labels and photo.path is None:
-                if self.look_at_photos:
-                    self._drawn(photo, at)
-            elif photo.path is None:
+            if photo.path is None and "scene" not in photo.labels:
                 counts["missing"] += 1
                 self.found["missing"].note(f'{at}: "{photo.id[:80]}"')
-            elif self.look_at_photos:
-                self.files.look(split, photo.path)
+            elif self.files is not None:
+                self.files.look(photo, split, at)
 
-    def _drawn(self, photo: Photo, at: str) -> None:
-        try:
-            photo_image(photo)
-        except PhotoError as error:
-            self.found["corrupt"].note(f"{at}: {error}")
-
-    def report(self, name: str, kind: str, licence: str) -> Audit:
-        for path, why in self.files.broken.items():
-            self.found["corrupt"].note(why if path in why else f"{path}: {why}")
-        for group in self.files.same():
-            paths = [photo.path for photo in group]
-            splits = {photo.split for photo in group}
-            key = "same_photos" if len(splits) == 1 else "same_photos_leak"
+    def end(self) -> None:
+        audit, files = self.audit, self.files
+        audit.splits = [self.splits[split] for split in sorted(self.splits)]
+        audit.drops = [self.drops[key] for key in sorted(self.drops)]
+        for split in audit.splits:
+            split.counts["distinct_images"] = len(self.photo_ids.get(split.split, ()))
+        if files is None:
+            return
+        audit.photos_read, audit.photos_flat = len(files.photos), files.flat
+        for why in files.broken:
+            self.found["corrupt"].note(why)
+        for group in files.same():
+            key = "same_photos" if len({p.split for p in group}) == 1 else "same_photos_leak"
+            paths = (photo.path for photo in group)
             self.found[key].note(" = ".join(f"{p.split}: {p.path}" for p in group), *paths)
-        for distance, one, other in self.files.near():
+        for distance, one, other in files.near():
             key = "near_photos" if one.split == other.split else "near_photos_leak"
             self.found[key].note(
                 f"{one.split}: {one.path} ~ {other.split}: {other.path} ({distance} bits)",
-                one.path,
-                other.path,
+                *(one.path, other.path),
             )
-        return Audit(
-            data=name,
-            kind=kind,
-            licence=licence,
-            licences=dict(self.licences.most_common(EXAMPLES)),
-            splits=tuple(self._split(split, kind) for split in sorted(self.counts)),
-            source=PUBLISHED[kind][0] if kind in PUBLISHED else "",
-            findings=tuple(self.found.values()),
-            drops=tuple(
-                Drop(
-                    split=split,
-                    need=need,
-                    examples=reasons.total(),
-                    kept=reasons[""],
-                    reasons={reason: n for reason, n in reasons.most_common() if reason},
-                )
-                for (split, need), reasons in sorted(self.drops.items())
-            ),
-            photos_read=len(self.files.photos),
-            photos_flat=self.files.flat,
-            photos_looked_at=self.look_at_photos,
-        )
-
-    def _split(self, split: str, kind: str) -> SplitReport:
-        counts = self.counts[split]
-        counts["distinct_images"] = len(self.photo_ids.get(split, ()))
-        return SplitReport(split=split, counts=dict(counts), reported=published_counts(kind, split))
 
 
 def _digest(text: str) -> bytes:
@@ -258,29 +238,33 @@ class SeenPhoto:
     hash: int | None  # None where the photo is too flat to have one
 
 
-@dataclass(kw_only=True)
+@dataclass
 class PhotoFiles:
     """Photo files as they come in; each path is read once."""
 
+    hash: Callable[[Image.Image], Any]
     photos: list[SeenPhoto] = field(default_factory=list)
-    broken: dict[str, str] = field(default_factory=dict)  # path -> why
+    broken: list[str] = field(default_factory=list)
     flat: int = 0
     _paths: set[str] = field(default_factory=set)
 
-    def look(self, split: str, path: str) -> None:
-        """Read the file, unless it has been."""
-        if path in self._paths:
+    def look(self, photo: Photo, split: str, at: str) -> None:
+        """Read the file, unless it has been; one of the photo world is only drawn."""
+        path = photo.path or ""
+        if path and path in self._paths:
             return
         self._paths.add(path)
         try:
-            image = load_photo(path)
+            image = photo_image(photo)
+            if not path:
+                return
             with open(path, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").digest()
         except PhotoError as error:
-            self.broken[path] = str(error)
+            self.broken.append(str(error) if path and path in str(error) else f"{at}: {error}")
             return
         grey = image.convert("L")
-        hashed: int | None = int(str(perceptual_hash()(grey)), 16)
+        hashed: int | None = int(str(self.hash(grey)), 16)
         if ImageStat.Stat(grey.resize((32, 32))).stddev[0] < _FLAT:
             self.flat += 1
             hashed = None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import io
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -36,18 +36,22 @@ SHOWN = 3
 EXAMPLES = 20
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass
 class SplitReport:
     """Counts of a split, and those that its paper prints ("cutter" is compared with both rules)."""
 
     split: str
-    counts: dict[str, int]
     reported: dict[str, int]
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def wanted(self, key: str) -> int | None:
+        """What is reported; None where nothing is."""
+        return self.reported.get("cutter" if key.startswith("cutter") else key)
 
     def difference(self, key: str) -> int | None:
         """Counted less reported; None where nothing is reported."""
-        wanted = self.reported.get("cutter" if key.startswith("cutter") else key)
-        return None if wanted is None else self.counts.get(key, 0) - wanted
+        wanted = self.wanted(key)
+        return None if wanted is None else self.counts[key] - wanted
 
 
 @dataclass
@@ -69,32 +73,39 @@ class Finding:
                 self.pictures.append(pictures)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass
 class Drop:
     """How many examples of a split a kind of training would keep, and why it drops the others."""
 
     split: str
     need: str
-    examples: int
-    kept: int
-    reasons: dict[str, int]
+    examples: int = 0
+    kept: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def note(self, reason: str | None) -> None:
+        self.examples += 1
+        if reason is None:
+            self.kept += 1
+        else:
+            self.reasons[reason] += 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Audit:
     """The whole finding. ``source`` is where the reported counts come from."""
 
     data: str
     kind: str
     licence: str
-    licences: dict[str, int]
-    splits: tuple[SplitReport, ...]
     source: str
-    findings: tuple[Finding, ...]
-    drops: tuple[Drop, ...]
-    photos_read: int
-    photos_flat: int
     photos_looked_at: bool
+    findings: tuple[Finding, ...]
+    licences: Counter[str] = field(default_factory=Counter)
+    splits: list[SplitReport] = field(default_factory=list)
+    drops: list[Drop] = field(default_factory=list)
+    photos_read: int = 0
+    photos_flat: int = 0
 
     def finding(self, key: str) -> Finding:
         return next(finding for finding in self.findings if finding.key == key)
@@ -105,28 +116,23 @@ class Audit:
         return not any(f.count for f in self.findings if f.severity == "error")
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=True, indent=2) + "\n"
+        return json.dumps(vars(self), ensure_ascii=True, indent=2, default=vars) + "\n"
 
     def table(self) -> list[list[str]]:
         """The counts: a head, and for each split what was counted, reported, and the difference."""
         rows = [["split", "", *COLUMNS.values(), "U/D", "I/D"]]
         for split in self.splits:
             counts = split.counts
-            num = max(1, counts.get("dialogues", 0))
-            ratios = [f"{counts.get(key, 0) / num:.2f}" for key in ("cutter_merged", "images")]
-            counted = [f"{counts.get(key, 0):,}" for key in COLUMNS]
-            rows.append([split.split, "counted", *counted, *ratios])
+            num = max(1, counts["dialogues"])
+            ratios = [f"{counts[key] / num:.2f}" for key in ("cutter_merged", "images")]
+            rows.append([split.split, "counted", *(f"{counts[key]:,}" for key in COLUMNS), *ratios])
             if split.reported:
-                wanted = [
-                    split.reported.get("cutter" if key.startswith("cutter") else key)
-                    for key in COLUMNS
-                ]
-                rows.append(
-                    ["", "reported", *("" if n is None else f"{n:,}" for n in wanted), "", ""]
-                )
+                wanted = [split.wanted(key) for key in COLUMNS]
                 apart = [split.difference(key) for key in COLUMNS]
-                cells = ["" if n is None else "equal" if n == 0 else f"{n:+,}" for n in apart]
-                rows.append(["", "difference", *cells, "", ""])
+                shown = ["" if n is None else f"{n:,}" for n in wanted]
+                rows.append(["", "reported", *shown, "", ""])
+                shown = ["" if n is None else "equal" if n == 0 else f"{n:+,}" for n in apart]
+                rows.append(["", "difference", *shown, "", ""])
         return rows
 
     def remarks(self) -> list[str]:
@@ -140,9 +146,8 @@ class Audit:
                     f"are {split.counts['cutter_skipped']:,} with the photo turn skipped and "
                     f"{split.counts['cutter_merged']:,} with runs merged over it: neither matches."
                 )
-            neighbours = split.counts.get("neighbours", 0)
-            if neighbours:
-                same = split.counts.get("same_speaker", 0)
+            if neighbours := split.counts["neighbours"]:
+                same = split.counts["same_speaker"]
                 said.append(
                     f"{split.split}: {same:,} of {neighbours:,} neighbouring turns "
                     f"({same / neighbours:.1%}) are by the same speaker."
@@ -159,7 +164,10 @@ class Audit:
     def to_text(self) -> str:
         """For a terminal."""
         lines = [f"{self.data}", f"licence: {self.licence}"]
-        lines += [f"  {count:,} dialogues state: {text}" for text, count in self.licences.items()]
+        lines += [
+            f"  {count:,} dialogues state: {text}"
+            for text, count in self.licences.most_common(EXAMPLES)
+        ]
         lines += ["", *aligned(self.table())]
         if self.source:
             lines.append(f"(reported: {self.source})")
@@ -174,7 +182,9 @@ class Audit:
         lines += ["", "What training would drop:"]
         for drop in self.drops:
             lines.append(f"  {drop.split}, {drop.need}: keeps {drop.kept:,} of {drop.examples:,}")
-            lines += [f"      {count:>9,}  {reason}" for reason, count in drop.reasons.items()]
+            lines += [
+                f"      {count:>9,}  {reason}" for reason, count in drop.reasons.most_common()
+            ]
         return "\n".join(lines) + "\n"
 
     def write(self, out: Path) -> None:
