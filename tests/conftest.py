@@ -149,6 +149,25 @@ def build_model(tokenizers, *, bridge: str):
     ).eval()
 
 
+SMALL_BRIDGES = {
+    "divter": {},
+    "dvtm": {},
+    "gill": {"num_tokens": 3, "num_layers": 1, "num_heads": 2, "width": 16, "album_width": 8},
+    "pipeline": {},
+    "vokens": {"num_vokens": 3, "num_layers": 1, "num_heads": 2},
+}
+
+
+def bridged_model(tokenizers, name: str, **choices):
+    """The tiny model with any of the bridges."""
+    from showtell.papers import BRIDGE_CONFIGS
+    from showtell.recipes.bridged import with_bridge
+
+    base = build_model(tokenizers, bridge="pipeline")
+    config = BRIDGE_CONFIGS[name](**SMALL_BRIDGES[name] | choices)
+    return with_bridge(base, config, seed=0).eval()
+
+
 def responder_of(model, *, album=None, **decoding):
     """What answers by a model, with some of its settings changed."""
     from dataclasses import replace

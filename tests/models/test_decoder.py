@@ -7,8 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from conftest import build_model, dialogues_with_photos, responder_of
-from papers.voken_models import voken_model
+from conftest import bridged_model, build_model, dialogues_with_photos, responder_of
 from showtell.data.photos import photo_image
 from showtell.dialogue import USER, Turn
 from showtell.errors import GenerationError
@@ -25,7 +24,7 @@ def contexts_and_images():
 @pytest.fixture(params=["dvtm", "vokens", "prefix"])
 def model(request, tokenizers):
     if request.param == "vokens":
-        model = voken_model(tokenizers)
+        model = bridged_model(tokenizers, "vokens")
     else:
         model = build_model(tokenizers, bridge="dvtm")
     if request.param == "prefix":

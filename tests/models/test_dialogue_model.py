@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from conftest import build_model, collated, dialogues_with_photos, responder_of
@@ -18,49 +17,11 @@ def moved(module: torch.nn.Module) -> float:
     return sum(float(p.grad.abs().sum()) for p in module.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize(("bridge", "reaches"), [("dvtm", True), ("pipeline", False)])
-def test_photo_loss_moves_the_language_model_and_photo_encoder_for_dvtm_but_not_for_the_pipeline(
-    tokenizers, rng, bridge, reaches
-):
-    model = build_model(tokenizers, bridge=bridge)
-    batch = collated(model, dialogues_with_photos(3))
-    model(batch, generator=rng)["v"].backward()
-    assert moved(model.painter.unet) > 0
-    assert (moved(model.language) > 0) is reaches
-    assert (moved(model.photo_encoder) > 0) is reaches
-
-
 def test_text_loss_moves_the_photo_encoder_and_never_the_painter(tiny_model, rng):
     batch = collated(tiny_model, dialogues_with_photos(3))
     tiny_model(batch, generator=rng)["t"].backward()
     assert moved(tiny_model.photo_encoder) > 0
     assert moved(tiny_model.painter) == 0
-
-
-def test_a_batch_without_a_photo_to_make_has_no_photo_loss(tiny_model, rng):
-    from photoworld.talk import world_dialogue
-
-    dialogue = next(d for d in map(world_dialogue, range(99)) if not d.photos)
-    assert set(tiny_model(collated(tiny_model, [dialogue]), generator=rng)) == {"t", "moment"}
-
-
-def test_padding_a_batch_changes_neither_losses_nor_spans(tiny_model):
-    dialogues = sorted(dialogues_with_photos(4), key=lambda d: len(str(d)))
-    short, long = dialogues[0], dialogues[-1]
-    alone = collated(tiny_model, [short])
-    padded = collated(tiny_model, [short, long])
-    assert padded.ids_BT.shape[1] > alone.ids_BT.shape[1]
-    one = tiny_model.gather_spans(tiny_model.states(alone), alone)
-    two = tiny_model.gather_spans(tiny_model.states(padded), padded)
-    width = one.ids_NK.shape[1]
-    count = len(one.captions)
-    for name in ("ids_NK", "mask_NK", "before_NKD", "after_NKD", "logits_NKV"):
-        kept = getattr(two, name)[:count, :width]
-        mask = one.mask_NK
-        torch.testing.assert_close(
-            getattr(one, name)[mask], kept[mask], atol=1e-5, rtol=1e-4, msg=name
-        )
-    assert not two.mask_NK[:count, width:].any()
 
 
 def test_spans_hold_the_caption_and_the_states_around_it(tiny_model):
@@ -81,32 +42,6 @@ def test_share_logit_is_the_log_odds_of_img():
     torch.testing.assert_close(odds, logits.softmax(-1)[:, 2])
 
 
-def test_answering_reads_the_dialogue_as_training_does(tiny_model):
-    """P(share) of respond() is P([IMG]) of the teacher-forced pass at the same place."""
-    dialogue = dialogues_with_photos(1)[0]
-    k = next(i for i, t in enumerate(dialogue.turns) if i and t.speaker == AGENT)
-    context = dialogue.turns[:k]
-    images = {p.id: photo_image(p) for t in context for p in t.photos}
-    reply = responder_of(tiny_model).respond(context, images=images, seed=0)
-    batch = collated(tiny_model, [dialogue])
-    with torch.no_grad():
-        shares = tiny_model.share_logits(tiny_model.states(batch), batch).sigmoid()
-    rendered = tiny_model.renderer.render(dialogue)
-    place = next(i for i, m in enumerate(rendered.moments) if m.turn == k)
-    assert reply.p_share[0] == pytest.approx(float(shares[place]), abs=1e-5)
-
-
-def test_the_same_seed_gives_the_same_answer_and_a_share_gives_a_photo(tiny_model):
-    responder = responder_of(tiny_model, share_threshold=0.0)
-    turns = (Turn(speaker=USER, elements=("show me a dog",)),)
-    one, two = (responder.respond(turns, images={}, seed=5) for _ in range(2))
-    assert one.turns == two.turns and one.p_share == two.p_share
-    assert len(one.p_share) == len(one.turns)
-    (photo,) = [p for t in one.turns for p in t.photos]
-    assert one.images[photo.id].size == (64, 64)
-    assert one.images[photo.id].tobytes() == two.images[photo.id].tobytes()
-
-
 def test_text_is_told_while_it_is_written(tiny_model):
     responder = responder_of(tiny_model, share_threshold=1.1, max_turns=1)
     pieces: list[str] = []
@@ -116,13 +51,6 @@ def test_text_is_told_while_it_is_written(tiny_model):
     assert pieces[-1] == "\n"
     assert text.startswith(told) and told
     assert reply.seconds_to_first_word is not None and reply.seconds_to_photo is None
-
-
-def test_painting_in_a_batch_paints_what_single_calls_paint(tiny_model):
-    captions = ["a red dog at the beach", "two cats"]
-    both = responder_of(tiny_model).paint_captions(captions, seeds=[3, 4])
-    one = responder_of(tiny_model).paint_captions(captions[1:], seeds=[4])
-    torch.testing.assert_close(both[1:], one, atol=2e-3, rtol=0)
 
 
 def test_painting_by_bfloat16_products_is_asked_for_and_near(tiny_model, monkeypatch):

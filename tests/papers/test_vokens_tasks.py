@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
 
+from conftest import bridged_model, collated
+from photoworld.scenes import sample_scene, write_caption
 from showtell.config import override
-from showtell.dialogue import AGENT, USER, Photo
+from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import ConfigError, DataError
 from showtell.models.adapters import LoraConfig, add_lora
+from showtell.papers.forms import form_named
 from showtell.papers.minigpt5 import (
     ABLATIONS,
     INSTRUCTIONS,
@@ -20,7 +24,8 @@ from showtell.papers.minigpt5 import (
     SYSTEM,
     TASKS,
     UAS,
-    alignment_dialogues,
+    Step,
+    alignment_dialogue,
     story_dialogues,
     story_task,
 )
@@ -28,7 +33,16 @@ from showtell.prompt import IGNORED
 from showtell.recipes.bridged import adapted
 from showtell.recipes.world_systems import WorldVokens
 
-from .voken_models import batched, story, voken_model, world_photo
+
+def world_photo(seed: int) -> Photo:
+    scene = sample_scene(random.Random(seed))
+    caption, _ = write_caption(scene, random.Random(seed))
+    return Photo(id=f"p{seed}", caption=caption, labels={"scene": scene.as_dict()})
+
+
+def story(num_steps: int = 3) -> list[Step]:
+    return [Step(text=f"and then came number {k}.", photo=world_photo(k)) for k in range(num_steps)]
+
 
 LEARNT = {"text_only": [str], "image_only": [Photo], "multimodal": [str, Photo]}
 
@@ -36,7 +50,7 @@ LEARNT = {"text_only": [str], "image_only": [Photo], "multimodal": [str, Photo]}
 @pytest.fixture(scope="module")
 def model(tokenizers):
     """Read by all tests of this file and changed by none."""
-    return voken_model(tokenizers)
+    return bridged_model(tokenizers, "vokens")
 
 
 # -------------------------------------------------------------------------------------- the data
@@ -97,19 +111,18 @@ def test_braces_in_a_text_stay_braces():
     assert "a {strange} text}" in str(story_task("s", [step], "image_only", seed=0).turns[0])
 
 
-def test_every_hundredth_pair_is_also_asked_for():
-    pairs = [(f"caption {n}", Photo(id=f"p{n}")) for n in range(201)]
-    rows = alignment_dialogues(pairs, seed=0)
-    assert Counter(row.labels["task"] for row in rows) == {"alignment": 201, "instruction": 3}
-    asked = [row for row in rows if row.labels["task"] == "instruction"]
-    assert [row.id for row in asked] == ["ask-p0", "ask-p100", "ask-p200"]
-    known = {wording.format(caption="caption 100") for wording in INSTRUCTIONS}
-    assert asked[1].turns[0].text in known
-    plain = alignment_dialogues(pairs, seed=0, instruction_every=None)
-    assert len(plain) == 201 and plain[0].turns[0].text == "caption 0"
-    every = alignment_dialogues(pairs, seed=0, instruction_every=1)
-    wordings = {row.turns[0].text.replace(row.turns[1].photos[0].caption, "") for row in every}
-    assert len(wordings) == 1 + len(INSTRUCTIONS)
+def test_a_pair_is_read_alone_and_every_hundredth_is_also_asked_for():
+    form, rows = form_named("alignment", seed=0), []
+    for n in range(600):
+        shown = Turn(speaker=USER, elements=(Photo(id=f"p{n}", caption=f"caption {n}"),))
+        rows += form(Dialogue(id=f"d{n}", turns=(shown,)))
+    counts = Counter(row.labels["task"] for row in rows)
+    assert counts["alignment"] == 600 and 1 <= counts["instruction"] <= 18
+    assert rows[0].turns[0].text == "caption 0"
+    pairs = [(f"caption {n}", Photo(id=f"p{n}")) for n in range(100)]
+    asked = [alignment_dialogue(*pair, seed=0) for pair in pairs]
+    wordings = {row.turns[0].text.replace(row.turns[1].photos[0].caption, "") for row in asked}
+    assert len(wordings) == len(INSTRUCTIONS)
 
 
 # ------------------------------------------------------------------------------------- the losses
@@ -117,8 +130,8 @@ def test_every_hundredth_pair_is_also_asked_for():
 
 def test_unimodal_alignment_weighs_text_ldm_and_caption(model, rng):
     photos = [world_photo(n) for n in range(2)]
-    rows = alignment_dialogues([(p.caption, p) for p in photos], seed=0, instruction_every=None)
-    batch = batched(model, rows)
+    rows = [alignment_dialogue(photo.caption, photo) for photo in photos]
+    batch = collated(model, rows)
     assert batch.captions == tuple(p.caption for p in photos)
     with torch.no_grad():
         losses = model(batch, generator=rng)
@@ -139,7 +152,7 @@ def test_multimodal_learning_has_no_caption_loss_and_a_text_only_task_no_photo_l
     model, rng, kind, names
 ):
     with torch.no_grad():
-        losses = model(batched(model, [story_task("s", story(3), kind, seed=0)]), generator=rng)
+        losses = model(collated(model, [story_task("s", story(3), kind, seed=0)]), generator=rng)
     assert set(losses) == names
     weighed = {name: MLS.weights[name] for name in losses}
     assert weighed == {name: w for name, w in MLS.weights.items() if name in names}
@@ -155,9 +168,9 @@ def test_multimodal_learning_holds_no_photo_captions(model):
         for n, step in enumerate(steps)
     ]
     tasks = story_dialogues("s", steps, seed=0)
-    batch = batched(model, tasks)
+    batch = collated(model, tasks)
     assert set(batch.captions) == {""} and len(batch.captions) == 4 + 3
-    again = batched(model, story_dialogues("s", other, seed=0))
+    again = collated(model, story_dialogues("s", other, seed=0))
     assert torch.equal(batch.ids_BT, again.ids_BT) and torch.equal(batch.labels_BT, again.labels_BT)
     assert batch.captions == again.captions
     assert torch.equal(batch.span_pixels_N3HW, again.span_pixels_N3HW)
@@ -195,7 +208,7 @@ def test_alignment_moves_the_new_rows_and_the_mapper(model):
 
 @pytest.mark.parametrize("ablation", ["full", "release"])
 def test_learning_moves_the_adapter_too_and_in_the_release_less_of_the_mapper(tokenizers, ablation):
-    model = voken_model(tokenizers)
+    model = bridged_model(tokenizers, "vokens")
     add_lora(model.language, LoraConfig())
     settings = [s for s in ABLATIONS[ablation] if s.startswith("stage.")]
     stage = override(WorldVokens(stage=MLS), settings).stage
@@ -235,7 +248,7 @@ def test_the_ablations_change_what_they_say_and_nothing_else():
 
 def test_bad_input_is_named(model):
     with pytest.raises(DataError, match='"p7" has no caption'):
-        alignment_dialogues([("  ", Photo(id="p7"))], seed=0)
+        alignment_dialogue("  ", Photo(id="p7"))
     with pytest.raises(DataError, match="no steps"):
         story_task("s", [], "image_only", seed=0)
     with pytest.raises(ConfigError, match='did you mean "image_only"'):

@@ -205,7 +205,6 @@ class Bridge(nn.Module, ABC):
     ) -> Conditioning:
         """Conditioning for the N spans."""
 
-    @abstractmethod
     def losses(
         self,
         spans: PhotoSpans,
@@ -215,7 +214,9 @@ class Bridge(nn.Module, ABC):
         *,
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
-        """The paper's losses on the photos, by the paper's names, unweighted."""
+        """The paper's losses on the photos, by the paper's names, unweighted; ``v``: the painter's
+        own."""
+        return {"v": painter.loss(conditioning.cond_NSC, targets.pixels_N3HW, generator=generator)}
 
     def start(self, spans: PhotoSpans, cond_NSC: Tensor) -> None:  # noqa: B027 (most start as built)
         """Choose first weights of a new bridge by an example: the spans of N captions, and what

@@ -61,26 +61,14 @@ _SOFT_BATCH = 1024
 # ----------------------------------------------------------------------------------------- settings
 
 
-def linear(start: float, final: float, progress: float) -> float:
-    return start + (final - start) * progress
-
-
-def log(start: float, final: float, progress: float) -> float:
-    return start * (final / start) ** progress
-
-
-def average(mask: Tensor) -> Tensor:
-    """Weights over the last axis that average what the mask keeps."""
-    return mask / mask.sum(-1, keepdim=True).clamp_min(1)
-
-
-def total(mask: Tensor) -> Tensor:
-    """Weights over the last axis that sum what the mask keeps."""
-    return mask
-
-
-ANNEALINGS: dict[str, Callable[[float, float, float], float]] = {"linear": linear, "log": log}
-POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {"average": average, "sum": total}
+ANNEALINGS: dict[str, Callable[[float, float, float], float]] = {
+    "linear": lambda start, final, progress: start + (final - start) * progress,
+    "log": lambda start, final, progress: start * (final / start) ** progress,
+}
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {  # a mask -> weights over the last axis
+    "average": lambda mask: mask / mask.sum(-1, keepdim=True).clamp_min(1),
+    "sum": lambda mask: mask,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
 from showtell.errors import ConfigError, DataError, did_you_mean
 from showtell.papers.minigpt5 import (
     Step,
-    alignment_dialogues,
+    alignment_dialogue,
     story_dialogues,
     story_task,
     undescribed,
@@ -161,7 +161,8 @@ def _alignment(dialogue: Dialogue, *, seed: int) -> list[Dialogue]:
     pairs = [(photo.caption, photo) for photo in dialogue.photos if photo.caption.strip()]
     digest = hashlib.sha256(f"{seed}\n{dialogue.id}".encode("utf-8", "surrogatepass")).digest()
     asked = int.from_bytes(digest[:4], "big") % 100 == 0  # every hundredth, wherever it stands
-    return alignment_dialogues(pairs, seed=seed, instruction_every=1 if asked else None)
+    seeds = (None, seed) if asked else (None,)
+    return [alignment_dialogue(*pair, seed=each) for pair in pairs for each in seeds]
 
 
 def _tasks(dialogue: Dialogue, kind: str, *, seed: int) -> list[Dialogue]:

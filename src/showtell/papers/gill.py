@@ -47,31 +47,19 @@ from showtell.models.parts import (
 from showtell.training.stage import Stage
 
 
-def squared_error(cond_NSC: Tensor, target_NSC: Tensor) -> Tensor:
-    """Mean squared error over all numbers (the paper's squared l2 distance, as a mean)."""
-    return F.mse_loss(cond_NSC, target_NSC)
-
-
 def mean_norm(cond_NSC: Tensor, target_NSC: Tensor) -> Tensor:
     """The l2 norm of each row's difference, not squared, averaged (the released code)."""
     return torch.linalg.vector_norm(cond_NSC - target_NSC, dim=-1).mean()
 
 
-def all_tokens(rows_NKE: Tensor) -> Tensor:
-    """The mean over the r tokens (the paper)."""
-    return rows_NKE.mean(1)
-
-
-def first_token(rows_NKE: Tensor) -> Tensor:
-    """[IMG1] alone (the released code computes all r and keeps the first)."""
-    return rows_NKE[:, 0]
-
-
 GENERATION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mse": squared_error,
+    "mse": F.mse_loss,  # the paper's squared l2 distance, as a mean over all numbers
     "norm": mean_norm,
 }
-QUERY_TOKENS: dict[str, Callable[[Tensor], Tensor]] = {"all": all_tokens, "first": first_token}
+QUERY_TOKENS: dict[str, Callable[[Tensor], Tensor]] = {
+    "all": lambda rows_NKE: rows_NKE.mean(1),  # the paper
+    "first": lambda rows_NKE: rows_NKE[:, 0],  # the released code computes all r, keeps [IMG1]
+}
 
 
 @dataclass(frozen=True, kw_only=True)

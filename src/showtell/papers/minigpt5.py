@@ -388,43 +388,19 @@ class Step:
     photo: Photo
 
 
-def alignment_dialogue(caption: str, photo: Photo) -> Dialogue:
-    """UAS: the caption is read and the photo made. The photo keeps its caption, for L_cap.
-
-    Raises DataError for a pair without a caption.
-    """
-    made = _captioned(caption, photo)
-    return _dialogue(f"align-{photo.id}", [caption], [made], task="alignment")
-
-
-def instruction_dialogue(caption: str, photo: Photo, *, seed: int) -> Dialogue:
-    """The same, asked for in one of seven wordings."""
-    made = _captioned(caption, photo)
-    asked = random.Random(f"{seed}-{photo.id}").choice(INSTRUCTIONS)
-    read = [asked.format(caption=caption)]
-    return _dialogue(f"ask-{photo.id}", read, [made], task="instruction")
-
-
-def alignment_dialogues(
-    pairs: Sequence[tuple[str, Photo]], *, seed: int, instruction_every: int | None = 100
-) -> list[Dialogue]:
-    """UAS: a dialogue for each (caption, photo), and for every ``instruction_every``-th a second
-    one that asks for it (release; None: never)."""
-    dialogues = []
-    for index, (caption, photo) in enumerate(pairs):
-        dialogues.append(alignment_dialogue(caption, photo))
-        if instruction_every is not None and index % instruction_every == 0:
-            dialogues.append(instruction_dialogue(caption, photo, seed=seed))
-    return dialogues
-
-
-def _captioned(caption: str, photo: Photo) -> Photo:
+def alignment_dialogue(caption: str, photo: Photo, *, seed: int | None = None) -> Dialogue:
+    """UAS: the caption is read, or with ``seed`` one of seven wordings that ask for it, and the
+    photo made, which keeps its caption, for L_cap. Raises DataError for one without a caption."""
     if not caption.strip():
         raise DataError(
             f'photo "{photo.id}" has no caption; unimodal alignment reads it; leave the photo '
             "out, or give it one"
         )
-    return replace(photo, caption=caption)
+    made = replace(photo, caption=caption)
+    if seed is None:
+        return _dialogue(f"align-{photo.id}", [caption], [made], task="alignment")
+    asked = random.Random(f"{seed}-{photo.id}").choice(INSTRUCTIONS).format(caption=caption)
+    return _dialogue(f"ask-{photo.id}", [asked], [made], task="instruction")
 
 
 def undescribed(dialogue: Dialogue) -> Dialogue:

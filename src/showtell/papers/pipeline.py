@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from showtell.models.parts import (
     Bridge,
@@ -18,7 +17,6 @@ from showtell.models.parts import (
     Conditioning,
     Painter,
     PhotoSpans,
-    PhotoTargets,
     Tokenizer,
     caption_conditioning,
 )
@@ -43,15 +41,3 @@ class Pipeline(Bridge):
         self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
     ) -> Conditioning:
         return caption_conditioning(spans.captions, painter.text)
-
-    def losses(
-        self,
-        spans: PhotoSpans,
-        conditioning: Conditioning,
-        targets: PhotoTargets,
-        painter: Painter,
-        *,
-        generator: torch.Generator,
-    ) -> dict[str, Tensor]:
-        """{"v": ...}: the same loss of the painter as end to end."""
-        return {"v": painter.loss(conditioning.cond_NSC, targets.pixels_N3HW, generator=generator)}

@@ -39,7 +39,6 @@ from showtell.papers.minigpt5 import (
     MLS,
     UAS,
     alignment_dialogue,
-    instruction_dialogue,
     undescribed,
 )
 from showtell.prompt import Renderer
@@ -154,7 +153,7 @@ def alignment_example(index: int, *, num_pairs: int) -> Dialogue:
     scene, caption, _ = captioned_scene(seed)
     photo = Photo(id=f"photo-{seed}", labels={"scene": scene.as_dict()})
     if asked:
-        return instruction_dialogue(caption, photo, seed=seed)
+        return alignment_dialogue(caption, photo, seed=seed)
     return alignment_dialogue(caption, photo)
 
 
