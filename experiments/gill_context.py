@@ -35,9 +35,8 @@ from photo_rows import (
 )
 from torch import Tensor
 
-from photoworld.rounds import ROUNDS, world_rounds
 from photoworld.scenes import ATTRIBUTES, LOOKS
-from photoworld.stories import STEPS, world_story
+from photoworld.stories import ROUNDS, STEPS, world_rounds, world_story
 from showtell.cli.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.scored import Gold, Instruments

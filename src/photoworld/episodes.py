@@ -10,25 +10,21 @@ answers, places and words occur with and without a photo to follow.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import replace
+from typing import Any
 
 from photoworld.facts import things, where_to
 from photoworld.scenes import LOOKS, Scene, photo_of, sample_scene
-from photoworld.setting import (
-    CIRCUMSTANCES,
-    FITTING,
-    IDLE,
-    NONE,
-    READY,
-    Move,
-    Moves,
-    Setting,
-    agent,
-    due,
-    user,
-)
+from photoworld.setting import CIRCUMSTANCES, FITTING, IDLE, NONE, READY, Move, Setting, agent, user
 from showtell.dialogue import AGENT, USER, Photo, Speaker
+
+Moves = Iterator[Move]
+Episode = Callable[[Setting], Moves]
+
+
+def due(ready: bool) -> float:
+    return READY if ready else NONE
 
 
 def linger(setting: Setting, *, ready: bool, ask: bool = True) -> Moves:
@@ -65,10 +61,10 @@ def question(
     return ready
 
 
-def follow(setting: Setting, ready: bool, *, ask: bool = True) -> Moves:
-    """What comes after a decision."""
-    if not ready and setting.chance(0.3):
-        yield agent("a_okno")
+def follow(setting: Setting, ready: bool, *, told: str = "", ask: bool = True) -> Moves:
+    """What comes after a decision: where there is no photo, what is ``told`` instead."""
+    if not ready and (told or setting.chance(0.3)):
+        yield agent(told or "a_okno")
         yield user("u_neutral")
     yield from linger(setting, ready=ready, ask=ask)
 
@@ -109,10 +105,7 @@ def show_or_tell(setting: Setting) -> Moves:
     show_first = setting.chance(0.5)
     yield agent("a_thing", "a_q_show_tell" if show_first else "a_q_tell_show")
     yield user("u_first" if show_first == ready else "u_second", level=due(ready))
-    if not ready:
-        yield agent("a_tell")
-        yield user("u_neutral")
-    yield from linger(setting, ready=ready)
+    yield from follow(setting, ready, told="a_tell")
 
 
 def which(setting: Setting) -> Moves:
@@ -200,10 +193,7 @@ def code(setting: Setting) -> Moves:
         yield agent("a_chat")
     ready = setting.chance(0.48)
     yield user("u_word", level=due(ready), word=first if ready else second)
-    if not ready:
-        yield agent("a_silly")
-        yield user("u_neutral")
-    yield from linger(setting, ready=ready)
+    yield from follow(setting, ready, told="a_silly")
 
 
 def vivid(setting: Setting) -> Moves:
@@ -233,20 +223,17 @@ def refusal(setting: Setting) -> Moves:
 # ----------------------------------------------------------------------------- talk without photos
 
 
-def photo_talk(setting: Setting) -> Moves:
-    """Talk about photos in general, with none to show."""
-    yield user("u_moan", level=NONE)
-    yield agent("a_moan")
+def _exchange(asked: str, answered: str, **given: Any) -> Episode:
+    def episode(setting: Setting) -> Moves:
+        yield user(asked, **given)
+        yield agent(answered)
+
+    return episode
 
 
-def small_talk(setting: Setting) -> Moves:
-    yield user("u_chat")
-    yield agent("a_chat")
-
-
-def goodbye(setting: Setting) -> Moves:
-    yield user("u_bye")
-    yield agent("a_bye")
+photo_talk = _exchange("u_moan", "a_moan", level=NONE)  # of photos in general, with none to show
+small_talk = _exchange("u_chat", "a_chat")
+goodbye = _exchange("u_bye", "a_bye")
 
 
 def arrival(setting: Setting) -> Moves:
@@ -288,7 +275,7 @@ def seen_in(scene: Scene, rng: random.Random, stated: Collection[str]) -> Move:
     return agent("c_main", *extra, "c_tail", seen=(words, named))
 
 
-_ANSWERS = {  # what the user asks about its photo, and the act of the answer
+ANSWERS = {  # what the user asks about its photo, and the act of the answer
     "q_colour": "c_colour",
     "q_count": "c_count",
     "q_place": "c_where",
@@ -312,11 +299,11 @@ def user_photo(setting: Setting) -> Moves:
         yield user("u_post")
     yield replace(seen_in(scene, rng, photo.labels["stated"]), about=photo)
     if setting.chance(0.5):
-        asked = rng.choice(list(_ANSWERS))
+        asked = rng.choice(list(ANSWERS))
         yield user(asked)
         seen, named = things(scene, rng, colour=True, count=setting.chance(0.5))
         where, both = where_to(scene, rng)
-        yield agent(_ANSWERS[asked], about=photo, seen=(f"{seen} {where}", named | both))
+        yield agent(ANSWERS[asked], about=photo, seen=(f"{seen} {where}", named | both))
     else:
         yield user("u_confirm")
 
@@ -341,7 +328,6 @@ def after_share(setting: Setting, photo: Photo) -> Moves:
     yield from linger(setting, ready=True)
 
 
-Episode = Callable[[Setting], Moves]
 EPISODES: dict[Episode, tuple[Speaker, int]] = {  # who begins, and how often
     direct: (USER, 28),
     offer: (AGENT, 24),

@@ -102,10 +102,8 @@ def scene_phrase(slot: str, scene: Scene, rng: random.Random) -> Phrase | None:
 
 def action_list(scene: Scene) -> str:
     """The word list of what such a subject may be doing."""
-    kind = SUBJECTS[scene.subject]
-    return {"animal": "act_animal", "pet": "act_animal", "friend": "act_friend"}.get(
-        kind, "act_thing"
-    )
+    lists = {"animal": "act_animal", "pet": "act_animal", "friend": "act_friend"}
+    return lists.get(SUBJECTS[scene.subject], "act_thing")
 
 
 # ------------------------------------------------------------------------------------- reading

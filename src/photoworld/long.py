@@ -17,7 +17,7 @@ import random
 from dataclasses import dataclass
 
 from photoworld.scenes import LOOKS, Scene, may_use_kept, photo_of, sample_scene, split_of
-from photoworld.words import lower_case, sentence_case, word, write
+from photoworld.words import sentence_case, word, write
 from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Speaker, Turn
 
 FEWEST_TURNS, MOST_TURNS = 20, 80
@@ -59,7 +59,7 @@ def long_dialogue(seed: int) -> Dialogue:
     starts = _session_starts(exchanges, rng)
     session_of = [sum(start <= n for start in starts) - 1 for n in range(exchanges)]
     facts = _facts(exchanges, starts, rng)
-    casing = {speaker: rng.choice((sentence_case, lower_case)) for speaker in (USER, AGENT)}
+    casing = {speaker: rng.choice((sentence_case, str)) for speaker in (USER, AGENT)}
     turns: list[Turn] = []
 
     def say(speaker: Speaker, element: Element, **labels: object) -> None:

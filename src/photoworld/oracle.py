@@ -24,6 +24,7 @@ from photoworld.drawing import draw
 from photoworld.scenes import ATTRIBUTES, Scene, sample_scene
 
 INPUT_SIZE = 64
+_NO_CONFIG = (ValueError, KeyError, TypeError, AttributeError)  # what a strange config.json raises
 NUM_FEATURES = 64
 
 
@@ -83,12 +84,11 @@ class AttributeReader(nn.Module):
 
     def read(self, pixels_N3HW: Tensor) -> list[dict[str, str]]:
         """The most probable value of every attribute, for each photo."""
-        best = {
-            name: p_NO.argmax(-1).tolist() for name, p_NO in self.probabilities(pixels_N3HW).items()
-        }
+        best = [p_NO.argmax(-1) for p_NO in self.probabilities(pixels_N3HW).values()]
+        rows = torch.stack(best, 1).tolist()
         return [
-            {name: ATTRIBUTES[name][best[name][n]] for name in ATTRIBUTES}
-            for n in range(len(pixels_N3HW))
+            {name: ATTRIBUTES[name][k] for name, k in zip(ATTRIBUTES, row, strict=True)}
+            for row in rows
         ]
 
     def save_pretrained(self, directory: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
@@ -110,32 +110,20 @@ class AttributeReader(nn.Module):
     ) -> AttributeReader:
         """Reads what ``save_pretrained`` wrote; the weights become float32. Raises ValueError."""
         directory = Path(directory)
-        remedy = 'give a directory written by "python -m photoworld.train_oracle"'
-        config, weights = directory / "config.json", directory / "model.safetensors"
         try:
-            values = json.loads(config.read_text())
+            values = json.loads((directory / "config.json").read_text())
+            if values["attributes"] != {name: [*known] for name, known in ATTRIBUTES.items()}:
+                raise ValueError("it reads other attributes than this world has")
             reader = cls(ResNetConfig.from_dict(values["backbone"]))
-            attributes = {name: tuple(options) for name, options in values["attributes"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{config} is missing or does not describe a reader of attributes "
-                f"({type(error).__name__}: {error}); {remedy}"
-            ) from error
-        if attributes != ATTRIBUTES:
-            wrong = [name for name in ATTRIBUTES if attributes.get(name) != ATTRIBUTES[name]]
-            raise ValueError(
-                f"{directory} reads other attributes than this world has "
-                f"({', '.join(wrong) or 'more of them'}); {remedy} of this version"
-            )
-        try:
-            state = load_file(weights)
+            state = load_file(directory / "model.safetensors")
             reader.load_state_dict(
                 {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
             )
-        except (OSError, SafetensorError, RuntimeError) as error:
+        except (OSError, SafetensorError, RuntimeError, *_NO_CONFIG) as error:
             raise ValueError(
-                f"{weights} is missing, cut short or of another model "
-                f"({str(error).splitlines()[0]}); {remedy}"
+                f"{directory} holds no reader of attributes that can be used "
+                f"({type(error).__name__}: {str(error).splitlines()[0]}); wanted what "
+                '"python -m photoworld.train_oracle --out DIR" of this version writes'
             ) from error
         return reader.eval().to(device)
 
@@ -151,10 +139,8 @@ def scenes_of(seeds: Sequence[int], *, novel_every: int = 6) -> list[Scene]:
 
 def draw_photos(scenes: Sequence[Scene], *, size: int = 64) -> np.ndarray:
     """uint8 N3HW."""
-    photos_N3HW = np.empty((len(scenes), 3, size, size), np.uint8)
-    for n, scene in enumerate(scenes):
-        photos_N3HW[n] = np.asarray(draw(scene, size=size)).transpose(2, 0, 1)
-    return photos_N3HW
+    photos_NHW3 = np.stack([np.asarray(draw(scene, size=size)) for scene in scenes])
+    return np.ascontiguousarray(photos_NHW3.transpose(0, 3, 1, 2))
 
 
 def label_scenes(scenes: Sequence[Scene]) -> Tensor:

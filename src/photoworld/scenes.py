@@ -81,11 +81,9 @@ class Scene:
     @classmethod
     def from_dict(cls, values: object) -> Scene:
         """The scene that ``as_dict`` gave, from a file as well. Raises ValueError."""
-        if not isinstance(values, Mapping):
-            raise ValueError("wanted an object with its attributes and seed")
         wanted = {*ATTRIBUTES, "seed"}
-        if odd := sorted(map(str, wanted ^ set(values))):
-            raise ValueError(f"missing or unknown: {', '.join(odd)[:80]}")
+        if not isinstance(values, Mapping) or set(values) != wanted:
+            raise ValueError(f"wanted {', '.join(ATTRIBUTES)} and seed, and nothing else")
         for name, known in ATTRIBUTES.items():
             if values[name] not in known:
                 raise ValueError(
@@ -146,17 +144,10 @@ def sample_scene(
         anchor = keep.get("anchor") or rng.choice(ANCHORS[1:])
         if (relation == "alone") != (anchor == "nothing"):
             anchor = "nothing" if relation == "alone" else rng.choice(ANCHORS[1:])
-        return Scene(
-            subject=subject,
-            colour=colour,
-            count=count,
-            place=place,
-            time=keep.get("time") or rng.choice(TIMES),
-            weather=keep.get("weather") or rng.choice(WEATHERS),
-            relation=relation,
-            anchor=anchor,
-            seed=rng.randrange(2**31),
-        )
+        time = keep.get("time") or rng.choice(TIMES)
+        weather = keep.get("weather") or rng.choice(WEATHERS)
+        values = (subject, colour, count, place, time, weather, relation, anchor)
+        return Scene(**dict(zip(ATTRIBUTES, values, strict=True)), seed=rng.randrange(2**31))
     raise AssertionError(f"no scene with novel={novel} and {fixed}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -19,10 +19,6 @@ IDLE = 0.02  # there is something to show, but nobody asked
 NONE = 0.0  # nothing to show, refused, or still waiting for a condition
 
 CIRCUMSTANCES = ("place", "time", "weather")
-
-
-def due(ready: bool) -> float:
-    return READY if ready else NONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +46,6 @@ def _move(speaker: Speaker, *acts: str, **given: Any) -> Move:
 
 
 user, agent = partial(_move, USER), partial(_move, AGENT)
-Moves = Iterator[Move]
 
 
 class Setting:

@@ -1,4 +1,5 @@
-"""Stories of the photo world: five steps, each a text and a photo, as VIST has them.
+"""Stories of the photo world: five steps, each a text and a photo, as VIST has them; and rounds of
+questions about a photo, as VisDial has them.
 
 What stays and what changes is told in words, or can only be seen, so that the last photo follows
 partly from its own text, partly from earlier texts, partly from earlier photos. One *role* is drawn
@@ -20,28 +21,26 @@ seed; splits are those of ``scenes.py``.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from photoworld.episodes import ANSWERS
 from photoworld.facts import Phrase, known_things, things, where_to
 from photoworld.scenes import (
-    ANCHORS,
     ATTRIBUTES,
     LOOKS,
-    PLACES,
-    RELATIONS,
-    TIMES,
-    WEATHERS,
     Scene,
     is_novel,
+    may_use_kept,
     photo_of,
     sample_scene,
     split_of,
 )
-from photoworld.words import draw_casing, word
-from showtell.dialogue import AGENT, Dialogue, Photo, Turn
+from photoworld.words import draw_casing, word, write
+from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 
 STEPS = 5
 UNITS: dict[str, tuple[str, ...]] = {
@@ -60,10 +59,6 @@ SOURCES: dict[str, frozenset[str]] = {  # what a context holds, the text of the 
 }
 
 _Value = tuple[str, ...]  # of the attributes of a unit
-_SPOTS: tuple[_Value, ...] = (
-    ("alone", "nothing"),
-    *((relation, anchor) for relation in RELATIONS[1:] for anchor in ANCHORS[1:]),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,10 +175,13 @@ def _thread(unit: str, role: Role, first: Scene, rng: random.Random) -> _Thread:
 def _options(unit: str, scene: Scene) -> list[_Value]:
     """Values that a unit may have beside the subject of ``scene``: none that is never trained."""
     if unit == "spot":
-        return list(_SPOTS)
-    if unit == "place":
-        return [(p,) for p in PLACES if not is_novel(scene.subject, scene.colour, p)]
-    return [(value,) for value in {"time": TIMES, "weather": WEATHERS}[unit]]
+        known = ATTRIBUTES["relation"][1:], ATTRIBUTES["anchor"][1:]
+        return [("alone", "nothing"), *itertools.product(*known)]
+    return [
+        (value,)
+        for value in ATTRIBUTES[unit]
+        if unit != "place" or not is_novel(scene.subject, scene.colour, value)
+    ]
 
 
 def _scene_at(step: int, first: Scene, threads: Mapping[str, _Thread], *, seed: int) -> Scene:
@@ -240,3 +238,59 @@ def _clause(unit: str, scene: Scene, rng: random.Random, *, now: bool) -> Phrase
 
 def _named(scene: Scene, phrases: Sequence[Phrase]) -> dict[str, str]:
     return {name: getattr(scene, name) for _, named in phrases for name in sorted(named)}
+
+
+# ------------------------------------------------------------------------------------- rounds
+
+ROUNDS = 10
+_ASKED = {  # what is asked, and the act of the question
+    **{"subject": "q_what", "colour": "q_colour", "count": "q_count"},
+    **{"place": "q_place", "time": "q_time", "weather": "q_weather"},
+}
+
+
+def world_rounds(seed: int) -> Dialogue:
+    """The rounds of a seed: the user shows a photo and asks, the agent answers. Seven rounds settle
+    something of the photo, the others ask for what is not in it; in any order. ``photo_last`` of
+    ``data/visdial.py`` makes GILL's task of it.
+
+    Labels of an answer: ``named`` (attribute to value); of the photo:
+    ``scene``, ``stated``, ``determined`` (by all rounds)."""
+    rng = random.Random(f"rounds-{seed}")
+    scene = sample_scene(rng)
+    asked = [what for what in (*_ASKED, "spot") if what != "colour" or scene.subject not in LOOKS]
+    asked += ["nothing"] * (ROUNDS - len(asked))
+    rng.shuffle(asked)
+    turns: list[Turn] = []
+    for what in asked:
+        turns += _round(what, scene, rng, with_kept=may_use_kept(seed))
+    determined = [name for name in ATTRIBUTES if any(name in t.labels["named"] for t in turns)]
+    photo = photo_of(scene, rng, id=f"rounds-{seed}", determined=determined)
+    return Dialogue(
+        id=photo.id,
+        turns=(Turn(speaker=USER, elements=(photo,)), *turns),
+        labels={"seed": seed, "split": split_of(seed)},
+    )
+
+
+def _round(what: str, scene: Scene, rng: random.Random, *, with_kept: bool) -> list[Turn]:
+    """A question and its answer."""
+    named: frozenset[str] = frozenset()
+    if what == "nothing":
+        asked = word("round_other", scene, rng=rng)[0]
+        answer = f"{word('no', scene, rng=rng)[0]}. {word('news', scene, rng=rng)[0]}"
+    elif what == "spot":
+        asked = word("round_where", scene, rng=rng)[0]
+        words, named = where_to(scene, rng)
+        answer = f"{words}. {word('c_end', scene, rng=rng)[0]}"
+    else:
+        question = _ASKED[what]
+        seen = things(scene, rng, colour=False, count=False)
+        asked = str(write((question,), scene, rng=rng, with_kept=with_kept))
+        written = write((ANSWERS[question],), scene, rng=rng, with_kept=with_kept, seen=seen)
+        answer, named = str(written), frozenset(written.named)
+    labels = {"named": _named(scene, [(answer, named)])}
+    return [
+        Turn(speaker=USER, elements=(asked,), labels={"named": {}}),
+        Turn(speaker=AGENT, elements=(answer,), labels=labels),
+    ]

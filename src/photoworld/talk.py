@@ -88,7 +88,7 @@ class _Conversation:
             if move.about is not None:
                 scene = Scene.from_dict(move.about.labels["scene"])
             acts, values = self.take_up(move) if move.speaker == AGENT else (move.acts, move.values)
-            text = write(acts, scene, rng=setting.rng, with_kept=self.with_kept, values=values)
+            text = write(acts, scene, rng=setting.rng, with_kept=self.with_kept, **values)
             labels["template"] = [template.id for template in text.templates]
             labels["unseen"] = any(template.kept for template in text.templates)
             if move.about is None:

@@ -148,6 +148,9 @@ def measure_reader(
 
 # -------------------------------------------------------------------------------------- training
 
+STEPS = {"oracle": 3_200, "encoder": 2_200}  # of the shipped ones
+RATE, NOISE_SHARE = 3e-3, 0.12
+
 
 def build_reader(kind: str, *, seed: int) -> AttributeReader:
     """An untrained reader of a kind of ``READERS``."""
@@ -175,8 +178,6 @@ def train_reader(
     num_photos: int = 30_000,
     num_steps: int = 3_200,
     batch_size: int = 64,
-    learning_rate: float = 3e-3,
-    noise_share: float = 0.12,
     num_dev: int = 3_000,
     device: torch.device | str = "cpu",
     progress: Callable[[int, float], None] = lambda step, loss: None,
@@ -194,11 +195,11 @@ def train_reader(
     photos_N3HW = torch.from_numpy(draw_photos(scenes))
     reader = build_reader(kind, seed=seed).train().to(device)
     reader.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(reader.parameters(), lr=learning_rate, weight_decay=0.02)
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=RATE, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=learning_rate, total_steps=num_steps + 1, pct_start=0.08
+        optimizer, max_lr=RATE, total_steps=num_steps + 1, pct_start=0.08
     )
-    num_noise = round(batch_size * noise_share)
+    num_noise = round(batch_size * NOISE_SHARE)
     for step in range(num_steps):
         rows = torch.randint(len(photos_N3HW), (batch_size,), generator=generator)
         pixels_N3HW = as_pixels(photos_N3HW[rows])
@@ -212,8 +213,7 @@ def train_reader(
         optimizer.step()
         schedule.step()
         progress(step + 1, loss.item())
-    reader.eval()
-    reader.save_pretrained(out)
+    reader.eval().save_pretrained(out)
     report: dict[str, object] = {
         "kind": kind,
         "seed": seed,
@@ -230,21 +230,18 @@ def train_reader(
     return report
 
 
-STEPS = {"oracle": 3_200, "encoder": 2_200}  # of the shipped ones
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The defaults are those of the shipped readers."""
+    """The command; its defaults are those of the shipped readers."""
     parser = argparse.ArgumentParser(prog="python -m photoworld.train_oracle")
     parser.add_argument("--kind", choices=READERS, default="oracle")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num-photos", type=int, default=30_000)
-    parser.add_argument("--num-steps", type=int, help="default: that of the shipped reader")
-    parser.add_argument("--num-dev", type=int, default=3_000, help="photos to measure it on")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    for name, default in {"seed": 0, "num_photos": 30_000, "num_dev": 3_000}.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+    parser.add_argument("--num-steps", type=int, help=f"default: {STEPS}")
     options = parser.parse_args(arguments)
-    num_steps = options.num_steps or STEPS[options.kind]
+    options.num_steps = options.num_steps or STEPS[options.kind]
+    options.seed = 2 * options.seed + (options.kind == "encoder")  # an odd seed sees other photos
     try:
         options.out.mkdir(parents=True, exist_ok=True)  # now, and not after the training
     except OSError as error:
@@ -252,19 +249,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def progress(step: int, loss: float) -> None:
         if step % 200 == 0:
-            print(f"{options.kind} {step}/{num_steps} loss {loss:.4f}", file=sys.stderr)
+            print(f"{options.kind} {step}/{options.num_steps} loss {loss:.4f}", file=sys.stderr)
 
-    report = train_reader(
-        kind=options.kind,
-        out=options.out,
-        seed=2 * options.seed + (options.kind == "encoder"),  # an odd seed sees other photos
-        num_photos=options.num_photos,
-        num_steps=num_steps,
-        num_dev=options.num_dev,
-        device=options.device,
-        progress=progress,
-    )
-    print(json.dumps(report, indent=2))
+    print(json.dumps(train_reader(**vars(options), progress=progress), indent=2))
 
 
 if __name__ == "__main__":

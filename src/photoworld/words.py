@@ -104,15 +104,10 @@ class Text:
 
 
 def write(
-    acts: Iterable[str],
-    scene: Scene,
-    *,
-    rng: random.Random,
-    with_kept: bool,
-    values: Mapping[str, Phrase] | None = None,
+    acts: Iterable[str], scene: Scene, *, rng: random.Random, with_kept: bool, **values: Phrase
 ) -> Text:
     """One text: a template of each act, in order, their slots filled."""
-    text = Text(scene, rng, values or {})
+    text = Text(scene, rng, values)
     text.templates = [rng.choice(templates_of(act, with_kept=with_kept)) for act in acts]
     for template in text.templates:
         if text.pieces and text.pieces[-1][-1:] not in ",.!?":
@@ -143,12 +138,6 @@ def heard(news: str) -> str | None:
 
 _SENTENCE = re.compile(r"(^|[.!?]\s+)([a-z])")
 _I = re.compile(r"\bi\b")
-Casing = Callable[[str], str]
-
-
-def lower_case(text: str) -> str:
-    """As it is: chat in lower case, names apart."""
-    return text
 
 
 def sentence_case(text: str) -> str:
@@ -157,9 +146,9 @@ def sentence_case(text: str) -> str:
     return text if text[-1:] in ".!?" else text + "."
 
 
-def draw_casing(rng: random.Random) -> Casing:
-    """How somebody writes."""
-    return sentence_case if rng.random() < 0.3 else lower_case
+def draw_casing(rng: random.Random) -> Callable[[str], str]:
+    """How somebody writes: as school wants it, or as it is, chat in lower case."""
+    return sentence_case if rng.random() < 0.3 else str
 
 
 @cache

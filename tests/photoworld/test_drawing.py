@@ -9,9 +9,8 @@ from PIL import ImageChops
 
 from photoworld import load_table
 from photoworld.drawing import draw
-from photoworld.pen import Pen, mix
 from photoworld.scenes import ATTRIBUTES, LOOKS, PLACES, SUBJECTS, Scene, sample_scene
-from photoworld.sprites import COLOUR_RGB, sprite_of
+from photoworld.sprites import COLOUR_RGB, Pen, mix, sprite_of
 
 SCENE = Scene(
     subject="ball",

@@ -7,14 +7,15 @@ import pytest
 
 from photoworld.facts import named_attributes
 from photoworld.long import FEWEST_TURNS, MOST_TURNS, long_dialogue
-from photoworld.rounds import ROUNDS, world_rounds
 from photoworld.scenes import ATTRIBUTES, LOOKS, is_novel
 from photoworld.stories import (
     ROLES,
+    ROUNDS,
     SOURCES,
     STEPS,
     determined_in,
     determined_only_by,
+    world_rounds,
     world_story,
 )
 from showtell.dialogue import AGENT, USER, Photo

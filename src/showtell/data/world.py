@@ -25,9 +25,8 @@ from PIL import Image
 
 from photoworld.drawing import draw
 from photoworld.long import long_dialogue
-from photoworld.rounds import world_rounds
 from photoworld.scenes import ATTRIBUTES, Scene, sample_scene, split_of, write_caption
-from photoworld.stories import world_story
+from photoworld.stories import world_rounds, world_story
 from photoworld.talk import NEGATED as NEGATED
 from photoworld.talk import OPENINGS as OPENINGS
 from photoworld.talk import world_dialogue, world_exercise
