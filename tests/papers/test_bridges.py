@@ -286,30 +286,6 @@ def test_a_text_never_says_a_token_of_the_bridge_and_there_is_no_caption_to_writ
         decoder.write_captions(opened())
 
 
-def test_training_leaves_all_but_the_new_rows_of_a_frozen_llm_to_the_bit(tokenizers, rng, talks):
-    model = bridged_model(tokenizers, "gill")
-    language = model.language
-    language.model.requires_grad_(False)
-    ids_BT = torch.randint(len(tokenizers[0]), (3, 20), generator=rng)
-
-    def logits() -> torch.Tensor:
-        with torch.no_grad():
-            return language.head(language.hidden(language.embed(ids_BT), None))
-
-    with torch.no_grad():
-        before = language.model(input_ids=ids_BT).logits
-    old, rows_nD = before.shape[-1], language.new_tokens.input_nD.detach().clone()
-    assert logits().shape[-1] == old + 3 and torch.equal(logits()[..., :old], before)
-    moving = [p for p in model.train().parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(moving, lr=1e-2, weight_decay=0.1)
-    for _ in range(2):
-        sum(model(collated(model, talks), generator=rng).values()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    assert not torch.equal(language.new_tokens.input_nD, rows_nD)
-    assert torch.equal(logits()[..., :old], before)
-
-
 def test_a_bridge_and_a_renderer_that_disagree_are_refused(tokenizers):
     model = bridged_model(tokenizers, "vokens")
     tokens, settings = model.bridge.span_tokens, model.renderer.config

@@ -118,18 +118,6 @@ def test_a_started_mapper_reads_what_differs_between_states():
     torch.testing.assert_close(bridge.mapper.queries_SC.detach(), cond_NSC.mean(0))
 
 
-def test_a_row_of_a_batch_is_mapped_as_alone(painter):
-    bridge, states_NKD = bridge_of(), torch.randn(4, 3, 6)
-    whole = condition(bridge, spans_of(states_NKD), painter)
-    order = torch.tensor([2, 0, 3, 1])
-    turned = condition(bridge, spans_of(states_NKD[order]), painter)
-    torch.testing.assert_close(turned.cond_NSC, whole.cond_NSC[order], rtol=1e-5, atol=1e-6)
-    for n in range(4):
-        alone = condition(bridge, spans_of(states_NKD[n : n + 1]), painter)
-        torch.testing.assert_close(alone.cond_NSC[0], whole.cond_NSC[n], rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(alone.uncond_NSC[0], whole.uncond_NSC[n], rtol=1e-5, atol=1e-6)
-
-
 # ------------------------------------------------------------ classifier-free guidance, Eq. 4
 
 
@@ -320,12 +308,6 @@ def test_preset_ldm_weight(tiny_end_to_end, alpha_bar, weight):
     paper = ldm_loss(tiny_end_to_end, alpha_bar=alpha_bar, config=replace(PAPER, num_layers=1))
     release = ldm_loss(tiny_end_to_end, alpha_bar=alpha_bar, config=replace(RELEASE, num_layers=1))
     assert release / paper == pytest.approx(weight, rel=1e-5)
-
-
-def test_the_bridge_tells_the_painter_its_weight(weighing):
-    for config in (SMALL, replace(SMALL, snr_gamma=5.0)):
-        losses_of(bridge_of(config), torch.zeros(1, 5, 4), [""], weighing)
-        assert weighing.snr_gamma == config.snr_gamma
 
 
 def test_preset_hidden_index(painter):
