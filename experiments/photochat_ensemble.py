@@ -36,7 +36,7 @@ from showtell.metrics.report import Report, digest, model_digest
 from showtell.models.checkpoint import model_folder
 from showtell.models.gold import share_chances
 from showtell.papers import load_model
-from showtell.recipes.photochat_task import calibrated, platt, rendered_moments
+from showtell.evaluation.measures_photochat import calibrated, platt, rendered_moments
 
 TFIDF, ENSEMBLE = "tfidf_tagged", "ensemble"
 Chances = tuple[np.ndarray, np.ndarray]  # at the held-out positions, at dev's

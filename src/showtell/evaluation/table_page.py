@@ -1,5 +1,4 @@
-"""The comparison on paper: Markdown, JSON, a chart with intervals, and unpicked photos side by
-side."""
+"""The comparison on paper: Markdown, JSON and a chart with intervals."""
 
 from __future__ import annotations
 
@@ -11,19 +10,15 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
-from showtell.batch import to_image
 from showtell.data.photos import save_photo
 from showtell.data.storage import write_atomically
 from showtell.errors import DataError, MissingDependency
-from showtell.evaluation.scored import Gold
-from showtell.evaluation.table import COLUMNS, NO_SYSTEM, NOT_RUN, Cell, Column, Run, Table
-from showtell.metrics.intervals import Value
+from showtell.evaluation.compare import COLUMNS, NO_SYSTEM, NOT_RUN, Cell, Column, Table
 from showtell.metrics.paired import Difference
-from showtell.metrics.pictures import contact_sheet
+from showtell.metrics.intervals import Value
 
-_HEAD = """\
+HEAD = """\
 Better is higher where the arrow points up (↑), lower where down (↓). In brackets stands the 95%
 interval of a bootstrap over dialogues; it tells nothing of other training seeds. A star marks a
 difference to "{against}" at p < 0.05, paired by dialogue and not corrected for the number of tests.
@@ -42,7 +37,7 @@ def to_markdown(
     notes: Sequence[str],
     passport: Mapping[str, str],
     columns: Sequence[Column] = COLUMNS,
-    head: str = _HEAD,
+    head: str = HEAD,
 ) -> str:
     """All groups of measures, then the differences to ``against``, then where it came from.
     ``head`` says what a cell and its interval are."""
@@ -251,42 +246,35 @@ def chart(table: Table, path: Path, *, columns: Sequence[Column] = COLUMNS) -> P
     return save_photo(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"), path)
 
 
-def examples(systems: Mapping[str, Sequence[Run]], gold: Gold, *, count: int) -> Image.Image | None:
-    """The first ``count`` of the agent's photos, as each system shows them: none is picked.
-
-    None where there is no photo at all.
-    """
-    shown = {
-        name: runs[0].outputs
-        for name, runs in systems.items()
-        if runs and runs[0].outputs.photos_N3HW is not None
-    }
-    images: list[Image.Image] = []
-    captions: list[str] = []
-    for number, order in enumerate(gold.orders[:count]):
-        images.append(to_image(gold.photos_N3HW[number]))
-        captions.append(f"true photo\n{order.caption}")
-        for name, outputs in shown.items():
-            photos_N3HW: Tensor = outputs.photos_N3HW  # type: ignore[assignment]
-            images.append(to_image(photos_N3HW[number].float() / 255))
-            captions.append(f"{name}\n{outputs.captions[number] or '(no words)'}")
-    if not images:
-        return None
-    title = f"the first {min(count, len(gold.orders))} photos of the data, unpicked"
-    return contact_sheet(images, captions, columns=1 + len(shown), title=title)
-
-
-def write_table(
+def write(
     table: Table,
+    columns: Sequence[Column] = COLUMNS,
     *,
     out: Path,
+    name: str,
     title: str,
     against: str,
     notes: Sequence[str],
     passport: Mapping[str, str],
-) -> None:
-    """world.json, world.md and world.png in ``out``."""
-    page = to_markdown(table, title=title, against=against, notes=notes, passport=passport)
-    write_atomically(out / "world.json", to_json(table, notes=notes, passport=passport).encode())
-    chart(table, out / "world.png")
-    write_atomically(out / "world.md", page.encode())
+    head: str = HEAD,
+    picture: Callable[[Path], Any] | None = None,
+) -> str:
+    """NAME.json, NAME.png and NAME.md in ``out``, the page last; the page. ``picture`` draws
+    instead of a panel for each column."""
+    page = to_markdown(
+        table,
+        title=title,
+        against=against,
+        notes=notes,
+        passport=passport,
+        columns=columns,
+        head=head,
+    )
+    plain = to_json(table, notes=notes, passport=passport)
+    write_atomically(out / f"{name}.json", plain.encode())
+    if picture is None:
+        chart(table, out / f"{name}.png", columns=columns)
+    else:
+        picture(out / f"{name}.png")
+    write_atomically(out / f"{name}.md", page.encode())
+    return page

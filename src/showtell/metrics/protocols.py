@@ -18,7 +18,7 @@ VERSIONS: dict[str, str] = {
     "mmdialog": "1",  # the alignment and MM-Relevance of 2211.05719
     "gill": "1",  # the released validation and evals of 2305.17216
     "photochat": "1",  # the share moment: every position from the second turn to the share
-    "world": "1",  # the photo world: scored by the oracle
+    "world": "2",  # the photo world: scored by the oracle; 2: text.* of the most likely words
     "judge": "1",  # people's votes on the three questions of 2310.02239
 }
 CLIP_L = "openai/clip-vit-large-patch14"

@@ -19,6 +19,7 @@ from showtell.config import to_plain
 from showtell.data.photochat import read_photochat, split_held_out
 from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError
+from showtell.evaluation.measures_photochat import calibrated, platt, rendered_moments
 from showtell.metrics.moment import average_precision, best_threshold
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
@@ -29,10 +30,7 @@ from showtell.prompt import Rendered, Renderer, RendererConfig
 from showtell.recipes import small
 from showtell.recipes.photochat_task import (
     PhotochatTask,
-    calibrated,
     lexical_teacher,
-    platt,
-    rendered_moments,
     with_dropout,
 )
 from showtell.recipes.world_base import StageRunner

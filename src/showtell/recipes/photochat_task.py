@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from showtell.batch import collate
 from showtell.data.photochat import moment_positions
 from showtell.dialogue import Dialogue
+from showtell.evaluation.measures_photochat import calibrated, platt
 from showtell.metrics.moment import (
     average_precision,
     best_threshold,
@@ -26,19 +27,8 @@ from showtell.metrics.moment import (
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import exchanged, share_chances
 from showtell.models.language import LanguageModel
-from showtell.prompt import IGNORED, Rendered, Renderer
+from showtell.prompt import IGNORED, Rendered
 from showtell.recipes.tasks import words_dropped
-
-
-def rendered_moments(renderer: Renderer, dialogues: Sequence[Dialogue]) -> list[Rendered]:
-    """The dialogues whole, with the protocol's share moments: from the second turn to the share."""
-    rows = []
-    for dialogue in dialogues:
-        row = renderer.render(dialogue)
-        asked = {position.turn for position in moment_positions(dialogue)}
-        kept = [place for place in row.moments if place.turn in asked]
-        rows.append(dataclasses.replace(row, moments=kept))
-    return rows
 
 
 def lexical_teacher(dialogues: Sequence[Dialogue], *, folds: int = 3) -> list[np.ndarray]:
@@ -166,27 +156,3 @@ class PhotochatTask:
             "held_out_f1": best_threshold(found.shared_M, found.marginal_M).f1,
             "held_out_perplexity": math.exp(found.token_nll),
         }
-
-
-def platt(shared_M: np.ndarray, chances_M: np.ndarray) -> tuple[float, float]:
-    """(scale, bias) of Platt (1999): sigma(scale * logit(p) + bias) of the highest likelihood."""
-    logits_M = torch.logit(torch.from_numpy(chances_M), eps=1e-9)
-    weights = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
-    target_M = torch.from_numpy(shared_M).double()
-    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(weights[0] * logits_M + weights[1], target_M)
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    scale, bias = weights.detach().tolist()
-    return scale, bias
-
-
-def calibrated(chances_M: np.ndarray, *, scale: float, bias: float) -> np.ndarray:
-    """sigma(scale * logit(p) + bias)"""
-    logits_M = torch.logit(torch.from_numpy(chances_M), eps=1e-9)
-    return (scale * logits_M + bias).sigmoid().numpy()

@@ -13,7 +13,6 @@ import torch
 from photoworld.scenes import DEV_SEEDS, TRAIN_SEEDS
 from photoworld.talk import OPENINGS, world_dialogue, world_exercise
 from showtell.config import to_plain
-from showtell.data.world import load_oracle
 from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError
 from showtell.metrics.moment import best_threshold
@@ -245,14 +244,9 @@ def finish_model(
 
 
 def _dev_measures(model: PhotoDialogueModel, config: WorldDialogue) -> dict[str, float]:
-    from showtell.evaluation.world import dev_measures
+    from showtell.evaluation.measures import dev_measures
 
-    return dev_measures(
-        model,
-        count=config.validation_dialogues,
-        encoder=load_oracle("encoder"),
-        seed=config.seed,
-    )
+    return dev_measures(model, count=config.validation_dialogues, seed=config.seed)
 
 
 def share_threshold(

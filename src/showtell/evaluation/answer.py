@@ -1,0 +1,316 @@
+"""A model answers at gold contexts: answer -> score -> compare.
+
+It reads each dialogue and speaks at places in it, (number of the dialogue, turn). Kinds of answers:
+
+    moment      P(share) where the agent's turn starts
+    text        the model's own words in the place of a text turn, the most likely one each time
+    photo       its own photo in the place of a photo, after its own description or tokens
+    answer      a whole answer, by ``respond``, beside the gold turns until the user speaks again
+
+Measures may add kinds of their own (``measures.py``). All are kept as ``answered.py`` says.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from showtell.batch import to_image, to_pixels
+from showtell.data.photos import has_pixels
+from showtell.dialogue import AGENT, Dialogue, Photo, Turn
+from showtell.evaluation.answered import Answers, Place
+from showtell.models.decoder import Decoder
+from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.gold import described, read_gold, seen_images
+from showtell.models.respond import Responder
+from showtell.models.writing import Writing
+from showtell.runtime import Progress, quiet
+
+BATCH, BATCH_ON_GPU = 16, 128  # dialogues that are answered at once
+Images = Mapping[str, Image.Image]  # of photos, by id
+
+
+# ------------------------------------------------------------------------------------- speaking
+
+
+def rows_at_once(model: PhotoDialogueModel, *, on_cpu: int = BATCH) -> int:
+    """How many dialogues to run at once: a GPU's time goes into the number of calls."""
+    return on_cpu if model.device.type == "cpu" else BATCH_ON_GPU
+
+
+def opened(
+    decoder: Decoder,
+    contexts: Sequence[tuple[Turn, ...]],
+    images: Sequence[Images],
+    speakers: Sequence[str] | None = None,
+) -> Writing:
+    """The contexts read, and the next turn begun by the agent, or by these ``speakers``."""
+    writing, _ = decoder.read_all(contexts, images)
+    by = speakers or [AGENT] * len(contexts)
+    for speaker in dict.fromkeys(by):
+        theirs_B = decoder.language.column([one == speaker for one in by]).bool()
+        decoder.push(writing, [decoder.renderer.roles[speaker]], theirs_B)
+    return writing
+
+
+@torch.no_grad()
+def write_texts(
+    decoder: Decoder,
+    contexts: Sequence[tuple[Turn, ...]],
+    *,
+    seed: int,
+    images: Sequence[Images] | None = None,
+    speakers: Sequence[str] | None = None,
+    what: str = "replies",
+    told: Progress = quiet,
+) -> list[str]:
+    """The next text turn in each dialogue, whether or not it would rather be a photo; the n-th by
+    ``seed`` + n. ``images``: what is seen (None: the photos); ``speakers``: whose turn it is."""
+    said: list[str] = []
+    size = rows_at_once(decoder.model)
+    for start in range(0, len(contexts), size):
+        part = slice(start, start + size)
+        shown = images[part] if images is not None else None
+        shown = shown or [seen_images(decoder.model, turns) for turns in contexts[part]]
+        writing = opened(decoder, contexts[part], shown, speakers[part] if speakers else None)
+        dice = [torch.Generator().manual_seed(seed + start + n) for n in range(len(shown))]
+        said += decoder.write_texts(writing, generators=dice)
+        told(what, len(said), len(contexts))
+    return said
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnPhotos:
+    """A model's own photos: its captions, "" where its bridge has tokens without words. No pixels
+    from a model without photos, no query from a bridge without one."""
+
+    captions: list[str]
+    pixels_N3HW: Tensor | None
+    query_NE: Tensor | None
+
+
+@torch.no_grad()
+def own_photos(
+    responder: Responder,
+    contexts: Sequence[tuple[Turn, ...]],
+    *,
+    seed: int,
+    told: Progress = quiet,
+) -> OwnPhotos:
+    """The agent's photo after each (described) context: what the model itself announces and
+    paints, or, without a painter, the nearest photo of its album; the n-th from ``seed`` + n."""
+    model, decoder = responder.model, responder.decoder
+    captions: list[str] = []
+    photos, queries = [], []
+    size = rows_at_once(model)
+    for start in range(0, len(contexts), size):
+        part = contexts[start : start + size]
+        writing = opened(decoder, part, [seen_images(model, turns) for turns in part])
+        spans = decoder.announce(writing)
+        captions += spans.captions
+        query_NE = model.bridge.query(spans) if model.bridge.query_width else None
+        queries += [] if query_NE is None else [query_NE]
+        if model.painter is not None:
+            seeds = list(range(seed + start, seed + start + len(part)))
+            photos.append(responder.paint_spans(spans, seeds=seeds).cpu())
+        elif (album := responder.album) is not None and query_NE is not None:
+            found = [album.nearest(one_E[None], cut_off=-2.0) for one_E in query_NE]
+            photos.append(torch.stack([to_pixels(hit[1]) for hit in found if hit is not None]))
+        told("own photos", len(captions), len(contexts))
+    return OwnPhotos(
+        captions=captions,
+        pixels_N3HW=torch.cat(photos) if photos else None,
+        query_NE=torch.cat(queries) if queries else None,
+    )
+
+
+# ------------------------------------------------------------------------------------ any data
+
+
+def answer_dialogues(
+    model: PhotoDialogueModel,
+    dialogues: Sequence[Dialogue],
+    *,
+    folder: Path,
+    seed: int,
+    turns: bool,
+    whole: bool,
+    most: int | None,
+    told: Progress = quiet,
+) -> Answers:
+    """What any data is measured by, at every turn of the agent after the first (``turns``), and
+    ``whole`` answers to what the user said last; of each kind the first ``most`` in an order that
+    is the same for every model (None: all). P(share) and -log p are of all turns."""
+    answers = Answers(dialogues=dialogues, folder=folder, facts={"seed": seed})
+    # texts are the most likely ones, alone or in an answer
+    responder = Responder(Decoder(model, decoding=replace(model.decoding, temperature=0.0)))
+    if turns:
+        read = described(model, dialogues)
+        add_moments(answers, model, read)
+        places = [answer.place for answer in answers.of("moment") if answer.place[1] > 0]
+        add_texts(answers, model, read, places, seed=seed, most=most, told=told)
+        if model.painter is not None:
+            add_photos(answers, responder, read, places, seed=seed, most=most, told=told)
+    if whole:
+        places = sampled([(b, k) for b, d in enumerate(dialogues) for k, _ in runs(d.turns)], most)
+        add_answers(answers, responder, places, seed=seed, told=told)
+    return answers
+
+
+def sampled(places: list[Place], most: int | None) -> list[Place]:
+    if most is None or most >= len(places):
+        return places
+    return random.Random(0).sample(places, most)
+
+
+def runs(turns: Sequence[Turn]) -> list[tuple[int, int]]:
+    """[start, stop) of the agent's neighbouring turns, after the first of a dialogue."""
+    found, start = [], 0
+    for speaker, group in itertools.groupby(turns, key=lambda turn: turn.speaker):
+        stop = start + sum(1 for _ in group)
+        if speaker == AGENT and start > 0:
+            found.append((start, stop))
+        start = stop
+    return found
+
+
+def gold_answer(dialogue: Dialogue, start: int) -> tuple[str | Photo, ...]:
+    """The elements of the agent's turns from ``start`` until the user speaks."""
+    said = itertools.takewhile(lambda turn: turn.speaker == AGENT, dialogue.turns[start:])
+    return tuple(element for turn in said for element in turn.elements)
+
+
+def add_moments(
+    answers: Answers, model: PhotoDialogueModel, read: Sequence[Dialogue], *, batch_size: int = 8
+) -> None:
+    """P(share) at every start of an agent's turn, and -log p of each text turn with its tokens,
+    from one pass over each (described) dialogue; sums over tokens and words among the facts."""
+    gold = read_gold(model, read, batch_size=batch_size)
+    counted = gold.turn_nll()
+    moments = (gold.dialogue_M, gold.turn_M, gold.p_share_M, gold.shared_M)
+    for b, k, chance, shared in zip(*(each.tolist() for each in moments), strict=True):
+        if read[b].turns[k].speaker != AGENT:
+            continue  # of a model that speaks for both
+        said = {"p_share": chance}
+        if (b, k) in counted:
+            said |= dict(zip(("nll", "tokens"), counted[b, k], strict=True))
+        answers.add("moment", (b, k), said, {"share": shared})
+    nll_B, words_B = gold.word_nll()
+    answers.facts |= {
+        "token_nll": gold.total_nll / max(1, gold.num_tokens),
+        "num_tokens": gold.num_tokens,
+        "word_nll_B": nll_B.tolist(),
+        "words_B": words_B.tolist(),
+        "dropped_turns": {
+            dialogue.id: row.dropped_turns
+            for dialogue, row in zip(read, gold.rows, strict=True)
+            if row.dropped_turns
+        },
+    }
+    answers.counts["turns dropped, the oldest of dialogues too long"] = gold.dropped_turns
+
+
+def add_texts(
+    answers: Answers,
+    model: PhotoDialogueModel,
+    read: Sequence[Dialogue],
+    places: Sequence[Place],
+    *,
+    seed: int,
+    most: int | None = None,
+    max_new_tokens: int | None = None,
+    told: Progress = quiet,
+) -> None:
+    """The most likely words in the places of text turns, by whoever speaks there."""
+    dialogues = answers.dialogues
+    cases = sampled([(b, k) for b, k in places if dialogues[b].turns[k].text.strip()], most)
+    tokens = max_new_tokens or model.decoding.max_new_tokens
+    likeliest = replace(model.decoding, temperature=0.0, max_new_tokens=tokens)
+    said = write_texts(
+        Decoder(model, decoding=likeliest),
+        [read[b].turns[:k] for b, k in cases],
+        seed=seed,
+        speakers=[dialogues[b].turns[k].speaker for b, k in cases],
+        told=told,
+    )
+    known = {answer.place: answer.said for answer in answers.of("moment")}
+    for (b, k), text in zip(cases, said, strict=True):
+        nll = {n: v for n, v in known.get((b, k), {}).items() if n != "p_share"}
+        gold = {"elements": [dialogues[b].turns[k].text]}
+        answers.add("text", (b, k), {"elements": [text], **nll}, gold)
+
+
+def add_photos(
+    answers: Answers,
+    responder: Responder,
+    read: Sequence[Dialogue],
+    places: Sequence[Place],
+    *,
+    seed: int,
+    most: int | None = None,
+    told: Progress = quiet,
+) -> OwnPhotos:
+    """The model's own photos in the places of the agent's, where there is one to compare with."""
+    dialogues = answers.dialogues
+    found = [(b, k) for b, k in places if dialogues[b].turns[k].photos]
+    cases = [(b, k) for b, k in found if has_pixels(dialogues[b].turns[k].photos[0])]
+    answers.counts["photos to compare with that are missing"] += len(found) - len(cases)
+    cases = sampled(cases, most)
+    own = own_photos(responder, [read[b].turns[:k] for b, k in cases], seed=seed, told=told)
+    for number, (b, k) in enumerate(cases):
+        photo = dialogues[b].turns[k].photos[0]
+        wanted: list[Any] = [photo.caption] if photo.caption.strip() else []
+        wanted.append(answers.keep_gold(photo, f"{number:06}"))
+        shown = []
+        if own.pixels_N3HW is not None:
+            image = to_image(own.pixels_N3HW[number])
+            shown.append(answers.keep_photo(image, "photos", f"{number:06}"))
+        said = {"elements": shown, "caption": own.captions[number]}
+        answers.add("photo", (b, k), said, {"elements": wanted})
+    return own
+
+
+def add_answers(
+    answers: Answers,
+    responder: Responder,
+    places: Sequence[Place],
+    *,
+    seed: int,
+    told: Progress = quiet,
+) -> None:
+    """Whole answers, timed: the model sees the photos itself, or its captioner does."""
+    for number, (b, k) in enumerate(places):
+        context = answers.dialogues[b].turns[:k]
+        name = f"answer-{number:06}"
+        wanted: list[Any] = []
+        for element in gold_answer(answers.dialogues[b], k):
+            if isinstance(element, str):
+                wanted.append(element)
+            elif has_pixels(element):
+                wanted.append(answers.keep_gold(element, f"{name}-{len(wanted)}"))
+            else:
+                answers.counts["photos to compare with that are missing"] += 1
+        images = seen_images(responder.model, context)
+        began = time.perf_counter()
+        reply = responder.respond(context, images=images, seed=seed + number)
+        seconds = time.perf_counter() - began
+        said: list[Any] = []
+        for element in (element for turn in reply.turns for element in turn.elements):
+            if isinstance(element, str):
+                said.append(element)
+            elif element.id in reply.images:  # a model without a painter has only words for it
+                image = reply.images[element.id]
+                said.append(answers.keep_photo(image, "photos", f"{name}-{len(said)}"))
+        answers.counts["turns dropped, the oldest of dialogues too long"] += reply.dropped_turns
+        timed = {"seconds": seconds, "first_word": reply.seconds_to_first_word}
+        answers.add("answer", (b, k), {"elements": said, **timed}, {"elements": wanted})
+        told("answers", number + 1, len(places))
