@@ -7,8 +7,8 @@ generation model": so a pipeline's painter should lose more by a wrong word than
 trained end to end. In captions of the agent's test photos, words at drawn places become other words
 of the world, the same for every checkpoint, each photo from its own noise; the second wrong word
 joins the first. An attribute whose word is gone cannot be painted; so beside all attributes that
-the gold caption states stand those that the corrupted one still states. Writes e2e_robustness.md,
-.json and .png. Stopped, the same command goes on.
+the gold caption states stand those that the corrupted one still states. Stopped, the same command
+goes on.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ import random
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from _rows import kept, write
-from e2e_rows import test_dialogues
-from jobs import slug
+from jobs import slug, tell
+from runner import RESULTS, kept, write_sheet
 
 from photoworld.facts import named_attributes
-from photoworld.oracle import AttributeReader
 from photoworld.scenes import ATTRIBUTES
 from photoworld.words import world_words
 from showtell.cli.exits import exit_code_of
-from showtell.data.world import load_oracle
+from showtell.data.sources import open_data
+from showtell.dialogue import Photo
 from showtell.errors import UsageError
-from showtell.evaluation.table import Cell, Column
-from showtell.evaluation.world_photos import Order, paint_orders, photo_orders
+from showtell.evaluation.compare import Cell, Column
+from showtell.evaluation.measures import shipped_reader
+from showtell.evaluation.world_answers import paint_captions, photo_places, photos_at
 from showtell.metrics.paired import Scores, difference, run_value, scores
 from showtell.metrics.report import model_digest
 from showtell.models.checkpoint import model_folder
+from showtell.models.decoder import Decoder
+from showtell.models.respond import Responder
 from showtell.papers import load_model
 
-WORDS = range(5)
+NAME, WORDS = "e2e_robustness", range(5)
 STATED, KEPT = "robustness.stated", "robustness.still_stated"
-_WORD = re.compile(r"[^\W\d_]+")
 COLUMNS = (
     Column(name=STATED, head="attributes", group="photos"),
     Column(name=KEPT, head="those still stated", group="photos"),
@@ -54,13 +54,14 @@ NOTES = (
     "The differences are to the same checkpoint's photos without a wrong word, the same attributes "
     "counted, paired by photo; so are intervals: photos are drawn, not dialogues.",
 )
+Right = Mapping[str, Sequence[np.ndarray]]  # by checkpoint and wrong words: (N, A)
 
 
 def corrupted(caption: str, count: int, *, seed: int) -> str:
     """The caption with ``count`` of its words (all, if it has fewer) replaced by other words of
     the world. More words corrupted are the same ones and others."""
     rng = random.Random(f"corrupted-{seed}")
-    places = list(_WORD.finditer(caption))
+    places = list(re.finditer(r"[^\W\d_]+", caption))
     rng.shuffle(places)
     words = sorted(world_words())
     for place in sorted(places[:count], key=lambda place: -place.start()):
@@ -71,22 +72,20 @@ def corrupted(caption: str, count: int, *, seed: int) -> str:
     return caption
 
 
-def still_stated(order: Order, caption: str) -> list[str]:
-    """Of the attributes that the order counts, those that ``caption`` still gives as they were."""
-    before, after = named_attributes(order.caption), named_attributes(caption)
-    return [name for name in order.counts if before.get(name) and before[name] == after.get(name)]
+def still_stated(photo: Photo, caption: str) -> list[str]:
+    """Of the attributes that the photo's caption states, those that ``caption`` still gives."""
+    before, after = named_attributes(photo.caption), named_attributes(caption)
+    stated = photo.labels["stated"]
+    return [name for name in stated if before.get(name) and before[name] == after.get(name)]
 
 
-def read_right(
-    checkpoint: str, orders: Sequence[Order], count: int, oracle: AttributeReader
-) -> list[list[bool]]:
-    """Paint each order with ``count`` wrong words: which attributes are as in its scene, (N, A)."""
-    captions = [corrupted(order.caption, count, seed=order.seed) for order in orders]
-    told = [replace(order, caption=c) for order, c in zip(orders, captions, strict=True)]
-    read = oracle.read(paint_orders(load_model(checkpoint), told))
+def read_right(checkpoint: str, photos: Sequence[Photo], count: int, seed: int) -> list[list[bool]]:
+    """Paint each photo with ``count`` wrong words: which attributes are as in its scene, (N, A)."""
+    captions = [corrupted(p.caption, count, seed=seed + n) for n, p in enumerate(photos)]
+    painted = paint_captions(Responder(Decoder(load_model(checkpoint))), captions, seed=seed)
     return [
-        [found[name] == order.scene[name] for name in ATTRIBUTES]
-        for found, order in zip(read, orders, strict=True)
+        [found[name] == photo.labels["scene"][name] for name in ATTRIBUTES]
+        for found, photo in zip(shipped_reader("oracle").read(painted), photos, strict=True)
     ]
 
 
@@ -96,63 +95,42 @@ def macro(right_NA: np.ndarray, counted_NA: np.ndarray) -> Scores:
     return scores("macro", range(len(rows_N2A)), rows_N2A)
 
 
-def orders_of(options: argparse.Namespace) -> list[Order]:
-    """The agent's photos in the first test dialogues, ``--photos`` of them."""
-    options.limit = 12 if options.tiny else 4 * options.photos
-    _, dialogues = test_dialogues(options)
-    return photo_orders(dialogues, seed=options.seed)[: options.photos]
-
-
 def measured(
-    checkpoints: Mapping[str, str], orders: Sequence[Order], options: argparse.Namespace
+    checkpoints: Mapping[str, str], photos: Sequence[Photo], *, seed: int, runs: Path
 ) -> dict[str, list[np.ndarray]]:
     """For each checkpoint and number of wrong words, what was right, (N, A); kept in --runs."""
-    oracle = load_oracle("oracle")
     found: dict[str, list[np.ndarray]] = {}
     for name, path in checkpoints.items():
         digest = model_digest(model_folder(path))
-        settings = {"model": digest, "photos": len(orders), "seed": options.seed}
+        settings = {"model": digest, "photos": len(photos), "seed": seed}
         for count in WORDS:
-            print(f"{name}: {count} wrong words", file=sys.stderr, flush=True)
-            rows = kept(
-                options.runs / f"{slug(name)}-{count}.json",
-                settings,
-                partial(read_right, path, orders, count, oracle),
-            )
+            tell(f"{name}: {count} wrong words")
+            make = partial(read_right, path, photos, count, seed)
+            rows = kept(runs / f"{slug(name)}-{count}.json", settings, make)
             found.setdefault(name, []).append(np.array(rows))
     return found
 
 
-def masks(orders: Sequence[Order]) -> list[np.ndarray]:
-    """For each number of wrong words, which attributes a caption still states, (N, A)."""
-    return [
-        np.array(
-            [
-                [name in still_stated(order, caption) for name in ATTRIBUTES]
-                for order in orders
-                for caption in [corrupted(order.caption, count, seed=order.seed)]
-            ]
-        )
-        for count in WORDS
-    ]
+def counted(names: Sequence[Sequence[str]]) -> np.ndarray:
+    return np.array([[name in some for name in ATTRIBUTES] for some in names])
 
 
-def cells(
-    found: Mapping[str, list[np.ndarray]], orders: Sequence[Order], *, seed: int
-) -> dict[str, dict[str, Cell]]:
+def cells(found: Right, photos: Sequence[Photo], *, seed: int) -> dict[str, dict[str, Cell]]:
     """A row for each checkpoint and number of words. What is still stated is held against the same
     attributes, painted without wrong words."""
-    stated_NA = np.array([[name in order.counts for name in ATTRIBUTES] for order in orders])
-    still = masks(orders)
+    stated_NA = counted([photo.labels["stated"] for photo in photos])
     table = {}
-    for name, right in found.items():
-        for count in WORDS:
-            counted = {STATED: stated_NA, KEPT: still[count]}
+    for count in WORDS:
+        told = [corrupted(p.caption, count, seed=seed + n) for n, p in enumerate(photos)]
+        still_NA = counted(list(map(still_stated, photos, told)))
+        for name, right in found.items():
             table[row_name(name, count)] = {
                 key: _cell(right[count], right[0], counted_NA, seed=seed, plain=not count)
-                for key, counted_NA in counted.items()
+                for key, counted_NA in ((STATED, stated_NA), (KEPT, still_NA))
             }
-    return table
+    return {
+        row_name(name, count): table[row_name(name, count)] for name in found for count in WORDS
+    }
 
 
 def _cell(
@@ -160,22 +138,18 @@ def _cell(
 ) -> Cell:
     if not counted_NA.any():
         return Cell(value=None, reason="no caption states an attribute any more")
-    ours = macro(right_NA, counted_NA)
-    value = run_value([ours], seed=seed)
-    if plain:
-        return Cell(value=value)
-    return Cell(value=value, against=difference([ours], [macro(clean_NA, counted_NA)], seed=seed))
+    ours, clean = macro(right_NA, counted_NA), macro(clean_NA, counted_NA)
+    against = None if plain else difference([ours], [clean], seed=seed)
+    return Cell(value=run_value([ours], seed=seed), against=against)
 
 
 def row_name(name: str, count: int) -> str:
     return f"{name}, {count} wrong"
 
 
-def systems_notes(
-    found: Mapping[str, list[np.ndarray]], orders: Sequence[Order], *, seed: int
-) -> list[str]:
+def systems_notes(found: Right, photos: Sequence[Photo], *, seed: int) -> list[str]:
     """The first checkpoint less each other, paired by photo, at each number of wrong words."""
-    stated_NA = np.array([[name in order.counts for name in ATTRIBUTES] for order in orders])
+    stated_NA = counted([photo.labels["stated"] for photo in photos])
     (first, ours), *others = found.items()
     notes = []
     for name, theirs in others:
@@ -189,7 +163,7 @@ def systems_notes(
     return notes
 
 
-def curve(table: dict[str, dict[str, Cell]], names: Sequence[str], path: Path) -> None:
+def curve(table: Mapping[str, Mapping[str, Cell]], names: Sequence[str], path: Path) -> None:
     """Accuracy over the number of wrong words, a line with intervals for each checkpoint."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -197,15 +171,14 @@ def curve(table: dict[str, dict[str, Cell]], names: Sequence[str], path: Path) -
     figure = Figure(figsize=(9, 3.6))
     for axes, column in zip(figure.subplots(1, 2, sharey=True), COLUMNS, strict=True):
         for shift, name in enumerate(names):
-            points = [
-                (count + 0.04 * shift, value)
-                for count in WORDS
-                if (value := table[row_name(name, count)][column.name].value)
+            values = [(n, table[row_name(name, n)][column.name].value) for n in WORDS]
+            points = [(n, v) for n, v in values if v is not None and v.value is not None]
+            spread = [
+                [v.value - v.low if v.low is not None else 0 for _, v in points],  # type: ignore[operator]
+                [v.high - v.value if v.high is not None else 0 for _, v in points],  # type: ignore[operator]
             ]
-            x, y = [place for place, _ in points], [value.value for _, value in points]
-            low = [v.value - v.low if v.low is not None else 0 for _, v in points]  # type: ignore[operator]
-            high = [v.high - v.value if v.high is not None else 0 for _, v in points]  # type: ignore[operator]
-            axes.errorbar(x, y, [low, high], marker="o", capsize=3, label=name)  # type: ignore[arg-type]
+            x, y = [n + 0.04 * shift for n, _ in points], [v.value for _, v in points]
+            axes.errorbar(x, y, spread, marker="o", capsize=3, label=name)  # type: ignore[arg-type]
         axes.set_title(column.head, fontsize=10)
         axes.set_xticks(list(WORDS))
         axes.set_xlabel("words of the caption corrupted")
@@ -221,8 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoints", nargs="+", metavar="[NAME=]MODEL")
     parser.add_argument("--photos", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runs", type=Path, default=Path("runs/e2e_robustness"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--runs", type=Path, default=Path("runs") / NAME)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--tiny", action="store_true", help="few photos, written beside --runs")
     options = parser.parse_args(arguments)
     named = [one.rpartition("=") for one in options.checkpoints]
@@ -232,26 +205,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{len(named)} checkpoints with {len(checkpoints)} names, {options.photos} photos; "
             "wanted a name each and a photo at least; name them, as in ours=runs/a theirs=runs/b"
         )
-    options.out = options.runs if options.tiny else options.out
-    orders = orders_of(options)
-    found = measured(checkpoints, orders, options)
-    table = cells(found, orders, seed=options.seed)
-    write(
+    first, limit = (100_106, 12) if options.tiny else (100_000, 4 * options.photos)
+    dialogues = list(open_data(f"world:{first}-{first + limit - 1}"))
+    photos = photos_at(dialogues, photo_places(dialogues))[: options.photos]
+    found = measured(checkpoints, photos, seed=options.seed, runs=options.runs)
+    table = cells(found, photos, seed=options.seed)
+    digests = {name: model_digest(model_folder(path)) for name, path in checkpoints.items()}
+    write_sheet(
         table,
         COLUMNS,
-        name="e2e_robustness",
+        name=NAME,
         title="2408.08650's robustness: wrong words in a caption",
         against="no wrong words",
-        notes=[*NOTES, *systems_notes(found, orders, seed=options.seed)],
+        notes=[*NOTES, *systems_notes(found, photos, seed=options.seed)],
         about={
-            "checkpoints": ", ".join(
-                f"{name} (digest {model_digest(model_folder(path))})"
-                for name, path in checkpoints.items()
-            ),
-            "data": f"{len(orders)} photos of {options.limit:,} test dialogues",
+            "checkpoints": ", ".join(f"{name} (digest {one})" for name, one in digests.items()),
+            "data": f"{len(photos)} photos of {limit:,} test dialogues",
             "seed": str(options.seed),
         },
-        out=options.out,
+        out=options.runs if options.tiny else options.out,
         picture=partial(curve, table, list(checkpoints)),
     )
     return 0

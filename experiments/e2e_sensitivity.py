@@ -8,47 +8,34 @@ diversity of images. Here: final tau 1, 0.1, 0.01, 1e-4, linearly and logarithmi
 times 3 and by 3; alpha 0, 0.1, 1, 10. Beside quality stands diversity: the photos of one caption
 from several seeds, their mean distance in the second encoder's features, and how many values the
 oracle finds of each attribute that the caption leaves open; drawings of scenes drawn to the same
-captions stand at the end. Writes e2e_sensitivity.md, .json and .png. Many hours on two cores;
-stopped, the same command goes on.
+captions stand at the end. Many hours on two cores; stopped, the same command goes on.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
+import runner
 import torch
-from _rows import Row, about, chosen, kept, parser, settle, write
-from e2e_rows import (
-    PHOTO_NOTE,
-    SEED_NOTE,
-    add_column,
-    columns_of,
-    compared,
-    instruments,
-    opened,
-    run_of,
-)
+from runner import PHOTO_NOTE, SEED_NOTE, Bench, Row, Rows, Sheet
 from torch import Tensor
 
 from photoworld.drawing import draw
 from photoworld.scenes import ATTRIBUTES, LOOKS, TEST_SEEDS, Scene, sample_scene, write_caption
 from showtell.batch import to_pixels
 from showtell.cli.exits import exit_code_of
-from showtell.evaluation.scored import Instruments
-from showtell.evaluation.table import Column
-from showtell.metrics.paired import Scores, scores
+from showtell.evaluation.compare import Column, columns_of
+from showtell.evaluation.score_runs import Readers
+from showtell.metrics.paired import Scores
 from showtell.models.decoder import Decoder
 from showtell.models.respond import Responder
 from showtell.recipes import RECIPES
 
-DEFAULT = "tau 0.01, linear"
+NAME, DEFAULT = "e2e_sensitivity", "tau 0.01, linear"
 _RATE = RECIPES["world_mini"].config().stage.learning_rate
 ROWS = (
     Row(name=DEFAULT),
@@ -67,45 +54,9 @@ ROWS = (
     *(Row(name=f"alpha {a}", settings=(f"stage.weights.v={a}",)) for a in ("0", "0.1", "10")),
 )
 DISTANCE, VALUES = "diversity.distance", "diversity.values"
-COLUMNS = (
-    *columns_of(
-        "text.psdg.bleu1",
-        "text.psdg.bleu2",
-        "text.word_perplexity",
-        "moment.f1",
-        "photo.attribute_accuracy_in_dialogue",
-        "photo.kid_encoder",
-        "photo.fid_encoder",
-    ),
-    Column(name=DISTANCE, head="distance", group="diversity", higher_is_better=None, unit=""),
-    Column(name=VALUES, head="values", group="diversity", higher_is_better=None, unit=""),
-)
 DRAWINGS = "drawings of the same captions"
-NOTES = (
-    PHOTO_NOTE,
-    SEED_NOTE,
-    f'The row "{DEFAULT}" is the recipe, whose alpha is 1.',
-    "With alpha 0 the photo loss is gone altogether: the U-Net does not learn either.",
-    "Tau is annealed over the same part of the run as in the recipe, however many steps it has.",
-    "Distance: the mean Euclidean distance of two photos of one caption, of different seeds, in "
-    "the second encoder's 64 features. Values: how many values of an attribute that the caption "
-    "leaves open the oracle reads from the photos of one caption. More is not better: drawings, "
-    "of scenes drawn at random to the same captions, are what the world holds.",
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Brief:
-    """A caption to paint several times: what it states, and what it leaves open."""
-
-    caption: str
-    scene: Scene
-    stated: tuple[str, ...]
-
-    @property
-    def open(self) -> list[str]:
-        looks = {"colour"} if self.scene.subject in LOOKS else set()  # a name has its own colour
-        return [name for name in ATTRIBUTES if name not in {*self.stated, *looks}]
+Brief = tuple[str, Scene, tuple[str, ...]]  # a caption to paint several times, what it states
+Found = Mapping[str, Sequence[tuple[int, float]]]
 
 
 def briefs(count: int) -> list[Brief]:
@@ -115,97 +66,103 @@ def briefs(count: int) -> list[Brief]:
         rng = random.Random(f"diversity-{seed}")
         scene = sample_scene(rng)
         caption, stated = write_caption(scene, rng)
-        found.append(Brief(caption=caption, scene=scene, stated=stated))
+        found.append((caption, scene, stated))
     return found
 
 
-def spread(
-    photos: Sequence[Tensor], asked: Sequence[Brief], read_by: Instruments
-) -> dict[str, list[tuple[int, float]]]:
+def left_open(scene: Scene, stated: Sequence[str]) -> list[str]:
+    looks = {"colour"} if scene.subject in LOOKS else set()  # a name has its own colour
+    return [name for name in ATTRIBUTES if name not in {*stated, *looks}]
+
+
+def spread(photos: Iterable[Tensor], asked: Sequence[Brief], read_by: Readers) -> Found:
     """Of the photos (S, 3, H, W) of each caption: (number of the caption, value) of both
     measures."""
     found: dict[str, list[tuple[int, float]]] = {DISTANCE: [], VALUES: []}
-    for number, (photos_S3HW, brief) in enumerate(zip(photos, asked, strict=True)):
+    for number, (photos_S3HW, (_, scene, stated)) in enumerate(zip(photos, asked, strict=True)):
         with torch.no_grad():
             features_SF = read_by.encoder.features(photos_S3HW)
         found[DISTANCE].append((number, float(torch.pdist(features_SF).mean())))
         seen = read_by.oracle.read(photos_S3HW)
-        for name in brief.open:
+        for name in left_open(scene, stated):
             found[VALUES].append((number, float(len({one[name] for one in seen}))))
     return found
 
 
-def painted(run: Path, asked: Sequence[Brief], num_seeds: int) -> list[Tensor]:
+def spread_of_run(bench: Bench, run: Path, asked: Sequence[Brief]) -> Found:
     """The photos of each caption from the same seeds."""
-    responder = Responder(Decoder(opened(run)))
-    seeds = list(range(num_seeds))
-    return [responder.paint_captions([brief.caption] * num_seeds, seeds=seeds) for brief in asked]
-
-
-def spread_of_run(
-    run: Path, asked: Sequence[Brief], num_seeds: int, read_by: Instruments
-) -> dict[str, list[tuple[int, float]]]:
-    return spread(painted(run, asked, num_seeds), asked, read_by)
+    responder, seeds = Responder(Decoder(bench.opener(run)())), list(range(bench.options.photos))
+    painted = (responder.paint_captions([c] * len(seeds), seeds=seeds).cpu() for c, _, _ in asked)
+    return spread(painted, asked, bench.readers)
 
 
 def drawn(asked: Sequence[Brief], num_seeds: int) -> list[Tensor]:
     """The same many drawings of scenes that agree with what each caption states."""
     photos = []
-    for brief in asked:
-        fixed = {name: getattr(brief.scene, name) for name in brief.stated}
+    for _, scene, stated in asked:
+        fixed = {name: getattr(scene, name) for name in stated}
         scenes = [sample_scene(random.Random(seed), fixed=fixed) for seed in range(num_seeds)]
         photos.append(torch.stack([to_pixels(draw(scene)) for scene in scenes]))
     return photos
 
 
-def diversity(
-    rows: Sequence[Row], options: argparse.Namespace
-) -> dict[str, list[dict[str, Scores]]]:
-    """For each row, and for the drawings, the measures of each training seed; kept in its run."""
-    asked, read_by = briefs(options.captions), instruments()
-    settings = {"captions": options.captions, "photos": options.photos}
+def scores_of(found: Found) -> dict[str, Scores]:
+    return {key: v for name in found for key, v in runner.means(name, found[name]).items()}
+
+
+def rows_of(bench: Bench) -> Rows:
+    """Quality of all rows, and diversity of these and of the drawings; kept in each run."""
+    options = bench.options
+    if bench.tiny:
+        options.captions, options.photos = 3, 2
+    rows, asked = bench.chosen(ROWS), briefs(options.captions)
     found: dict[str, list[dict[str, Scores]]] = {}
     for row in rows:
-        for seed in options.seeds:
-            run = run_of(row, seed, options)
-            values = kept(
-                run / "diversity.json",
-                settings,
-                partial(spread_of_run, run, asked, options.photos, read_by),
+        for seed in bench.seeds:
+            run = bench.trained(row, seed)
+            settings = {"captions": options.captions, "photos": options.photos}
+            make = partial(spread_of_run, bench, run, asked)
+            found.setdefault(row.name, []).append(
+                scores_of(runner.kept(run / "diversity.json", settings, make))
             )
-            found.setdefault(row.name, []).append(_scores(values))
-    found[DRAWINGS] = [_scores(spread(drawn(asked, options.photos), asked, read_by))]
-    return found
+    found[DRAWINGS] = [scores_of(spread(drawn(asked, options.photos), asked, bench.readers))]
+    return runner.with_scores(bench.compared(rows), found)
 
 
-def _scores(values: Mapping[str, Sequence[tuple[int, float]]]) -> dict[str, Scores]:
-    return {name: scores("mean", *np.array(rows).T) for name, rows in values.items() if len(rows)}
+SHEET = Sheet(
+    name=NAME,
+    title="2408.08650: sensitivity to its settings, in the photo world",
+    against=DEFAULT,
+    rows=rows_of,
+    columns=(
+        *columns_of("text.psdg.bleu1", "text.psdg.bleu2", "text.word_perplexity", "moment.f1"),
+        *columns_of("photo.attribute_accuracy_in_dialogue", "photo.kid_encoder"),
+        *columns_of("photo.fid_encoder"),
+        Column(name=DISTANCE, head="distance", group="diversity", higher_is_better=None, unit=""),
+        Column(name=VALUES, head="values", group="diversity", higher_is_better=None, unit=""),
+    ),
+    notes=(
+        PHOTO_NOTE,
+        SEED_NOTE,
+        f'The row "{DEFAULT}" is the recipe, whose alpha is 1.',
+        "With alpha 0 the photo loss is gone altogether: the U-Net does not learn either.",
+        "Tau is annealed over the same part of the run as in the recipe, however long it is.",
+        "Distance: the mean Euclidean distance of two photos of one caption, of different seeds, "
+        "in the second encoder's 64 features. Values: how many values of an attribute that the "
+        "caption leaves open the oracle reads from the photos of one caption. More is not better: "
+        "drawings, of scenes drawn at random to the same captions, are what the world holds.",
+    ),
+    about=lambda bench: {
+        "diversity": f"{bench.options.captions} captions, {bench.options.photos} photos each"
+    },
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    found = parser(__doc__, name="e2e_sensitivity")
-    found.add_argument("--captions", type=int, default=100, help="captions painted several times")
-    found.add_argument("--photos", type=int, default=8, help="of one caption")
-    options = settle(found.parse_args(arguments))
-    if options.tiny:
-        options.captions, options.photos = 3, 2
-    rows = chosen(ROWS, options)
-    table = compared(rows, options, against=DEFAULT)
-    spreads = diversity(rows, options)
-    for column in COLUMNS[-2:]:
-        add_column(table, column, spreads, against=DEFAULT)
-    write(
-        table,
-        COLUMNS,
-        name="e2e_sensitivity",
-        title="2408.08650: sensitivity to its settings, in the photo world",
-        against=DEFAULT,
-        notes=NOTES,
-        about=about(options)
-        | {"diversity": f"{options.captions} captions, {options.photos} photos each"},
-        out=options.out,
-    )
-    return 0
+    options = runner.parser(__doc__, runs=NAME)
+    options.add_argument("--captions", type=int, default=100, help="painted several times")
+    options.add_argument("--photos", type=int, default=8, help="of one caption")
+    return runner.main([SHEET], options, arguments)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from _rows import Row, about, chosen, parser, settle, write
-from e2e_rows import PHOTO_NOTE, SEED_NOTE, columns_of, compared
+import runner
+from runner import PHOTO_NOTE, SEED_NOTE, Row, Sheet
 
 from showtell.cli.exits import exit_code_of
+from showtell.evaluation.compare import columns_of
 
-WHOLE = "end to end"
+NAME, WHOLE = "e2e_table2", "end to end"
 ROWS = (
     Row(name=WHOLE),
     Row(name="pipeline", recipe="world_pipeline"),
@@ -28,45 +29,30 @@ ROWS = (
     Row(name="static vocabulary transformation", settings=("bridge.vocabulary=static",)),
     Row(name="no Gumbel noise", settings=("bridge.gumbel=false",)),
 )
-COLUMNS = columns_of(
-    "text.psdg.bleu1",
-    "text.psdg.bleu2",
-    "text.psdg.rouge_l",
-    "text.word_perplexity",
-    "moment.f1",
-    "seeing.accuracy",
-    "photo.attribute_accuracy_in_dialogue",
-    "photo.kid",
-    "photo.kid_encoder",
-    "photo.fid",
-    "photo.fid_encoder",
-    "photo.inception_score",
-    "photo.inception_score_encoder",
-)
-NOTES = (
-    PHOTO_NOTE,
-    SEED_NOTE,
-    "Captions of photos in the context are the base's own captioner's; unseen, the LLM knows only "
-    "that there was a photo.",
-    "Without a vocabulary transformation the painter still learns from the gold captions, and the "
-    "LLM hears nothing of it.",
+SHEET = Sheet(
+    name=NAME,
+    title="2408.08650, Table 2, in the photo world",
+    against=WHOLE,
+    rows=lambda bench: bench.compared(bench.chosen(ROWS)),
+    columns=columns_of(
+        *("text.psdg.bleu1", "text.psdg.bleu2", "text.psdg.rouge_l", "text.word_perplexity"),
+        *("moment.f1", "seeing.accuracy", "photo.attribute_accuracy_in_dialogue"),
+        *("photo.kid", "photo.kid_encoder", "photo.fid", "photo.fid_encoder"),
+        *("photo.inception_score", "photo.inception_score_encoder"),
+    ),
+    notes=(
+        PHOTO_NOTE,
+        SEED_NOTE,
+        "Captions of photos in the context are the base's own captioner's; unseen, the LLM knows "
+        "only that there was a photo.",
+        "Without a vocabulary transformation the painter still learns from the gold captions, and "
+        "the LLM hears nothing of it.",
+    ),
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = settle(parser(__doc__, name="e2e_table2").parse_args(arguments))
-    table = compared(chosen(ROWS, options), options, against=WHOLE)
-    write(
-        table,
-        COLUMNS,
-        name="e2e_table2",
-        title="2408.08650, Table 2, in the photo world",
-        against=WHOLE,
-        notes=NOTES,
-        about=about(options),
-        out=options.out,
-    )
-    return 0
+    return runner.main([SHEET], runner.parser(__doc__, runs=NAME), arguments)
 
 
 if __name__ == "__main__":

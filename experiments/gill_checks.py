@@ -4,44 +4,33 @@
         [--language NAME=BASE ...]
 
 In the first table every row is GILL on captioned photos, as published, with one thing changed
-(``ABLATIONS`` in ``papers/gill.py``): linear or transformer mapper, its width, r
-tokens, no input embeddings, the released losses, a painter that trains too; and other language
-models, each a base of its own (--language small=BASE, of "showtell train world_base --set
-start=mini --set language_layers=2 --set language_width=128", and no steps in its other stages, so
-that all have one painter). The second asks what photos in the context give to
-retrieval, on dialogues: k visual tokens by a linear map, beside a dual encoder that is made for
-retrieval (--clip, the model of "showtell train world_contrastive", asked with the dialogue's words,
-newest first, or with the gold caption). Stopped, the same command goes on.
+(``ABLATIONS`` of the paper): linear or transformer mapper, its width, r tokens, no input
+embeddings, the released losses, a painter that trains too; and other language models, each a base
+of its own (--language small=BASE, of "showtell train world_base --set start=mini --set
+language_layers=2 --set language_width=128", and no steps in its other stages, so that all have one
+painter). The second asks what photos in the context give to retrieval, on dialogues: k visual
+tokens by a linear map, beside a dual encoder that is made for retrieval (--clip, the model of
+"showtell train world_contrastive", asked with the dialogue's words, newest first, or with the gold
+caption). Stopped, the same command goes on.
 """
 
 from __future__ import annotations
 
-import argparse
-import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import runner
 import torch.nn.functional as F
-from _rows import AS_BUILT, Row, about, chosen, parser, settle, write
-from e2e_rows import (
-    PHOTO_NOTE,
-    SEED_NOTE,
-    columns_of,
-    compared,
-    instruments,
-    test_captions,
-    test_dialogues,
-)
+from runner import AS_BUILT, PHOTO_NOTE, SEED_NOTE, Bench, Row, Rows, Sheet
 
 from showtell.batch import to_image
 from showtell.cli.exits import exit_code_of
 from showtell.dialogue import AGENT, Dialogue
 from showtell.errors import UsageError
-from showtell.evaluation.scored import Gold
-from showtell.evaluation.table import NOT_RUN, Cell, cell_of
-from showtell.metrics.encoders import ClipEncoder, load_clip
-from showtell.metrics.paired import Scores, scores
-from showtell.metrics.report import model_digest
+from showtell.evaluation.compare import columns_of
+from showtell.evaluation.score_runs import Gold, Run, rank_scores
+from showtell.metrics.encoders import ClipEncoder
+from showtell.metrics.paired import Scores
 from showtell.metrics.retrieval import ranks
 from showtell.models.checkpoint import model_folder
 from showtell.papers.gill import ABLATIONS
@@ -61,42 +50,22 @@ CHECKS = {
 }
 DUAL, DUAL_GOLD = "dual encoder, the words so far", "dual encoder, the gold caption"
 CAPTIONS, DIALOGUES = "world_gill_captions", "world_gill"
-_PLAIN = ("album_photos=0",)
+PLAIN = ("album_photos=0",)
 ROWS = (
     Row(name=GILL, recipe=CAPTIONS),
     *(Row(name=name, recipe=CAPTIONS, settings=ABLATIONS[key]) for key, name in CHECKS.items()),
     Row(name=AS_BUILT, recipe=CAPTIONS, settings=("start_captions=0",)),
-    Row(name=ON_DIALOGUES, recipe=DIALOGUES, settings=_PLAIN),
+    Row(name=ON_DIALOGUES, recipe=DIALOGUES, settings=PLAIN),
     *(
         Row(
             name=f"k = {k}, a linear map",
             recipe=DIALOGUES,
-            settings=(*_PLAIN, "photo_encoder=linear", f"photo_tokens={k}"),
+            settings=(*PLAIN, "photo_encoder=linear", f"photo_tokens={k}"),
         )
         for k in (1, 4, 8)
     ),
 )
 RETRIEVAL = columns_of("retrieval.r1", "retrieval.r5", "retrieval.r10", "retrieval.mrr")
-COLUMNS = (*columns_of("photo.attribute_accuracy_in_dialogue", "photo.kid"), *RETRIEVAL)
-TOKEN_COLUMNS = (
-    *RETRIEVAL,
-    *columns_of("photo.attribute_accuracy_in_dialogue"),
-    *columns_of("text.word_perplexity", "moment.f1", "seeing.accuracy"),
-)
-NOTES = (
-    "All rows read the captions of test photos; attributes are those that a caption states, read "
-    "by the oracle. Retrieval: the photo of a caption is looked for among those of all.",
-    SEED_NOTE,
-    "The first row's mapper has width 128 and r is 8.",
-)
-TOKEN_NOTES = (
-    PHOTO_NOTE,
-    SEED_NOTE,
-    "The first row's photos are read by the base's Q-Former, of which the last map moves. A linear "
-    "map is new; both stand on the base's vision encoder.",
-    "Retrieval: each of the agent's gold photos is looked for among those of all test dialogues. "
-    "The gold caption states what a system has to find out.",
-)
 
 
 def words_before_photos(dialogues: Sequence[Dialogue]) -> list[str]:
@@ -113,35 +82,9 @@ def words_before_photos(dialogues: Sequence[Dialogue]) -> list[str]:
 
 def retrieval_scores(clip: ClipEncoder, texts: Sequence[str], gold: Gold) -> dict[str, Scores]:
     """``retrieval.*`` of texts that each look for their own gold photo."""
-    photos_NE = clip.photos([to_image(photo) for photo in gold.photos_N3HW])
+    photos_NE = clip.photos([to_image(photo) for photo in gold.pixels_N3HW])
     similar_NN = F.normalize(clip.texts(texts), dim=-1) @ F.normalize(photos_NE, dim=-1).mT
-    rank_N = ranks(similar_NN, range(len(photos_NE)))
-    found = {f"r{k}": rank_N <= k for k in (1, 5, 10)} | {"mrr": 1 / rank_N}
-    return {
-        f"retrieval.{name}": scores("mean", gold.photo_dialogues, values)
-        for name, values in found.items()
-    }
-
-
-def dual_rows(options: argparse.Namespace) -> dict[str, dict[str, Cell]]:
-    """The dual encoder's two rows, or why they are not there."""
-    if not options.clip:
-        absent = Cell(value=None, reason=f"{NOT_RUN}: no --clip was named")
-        return {name: {c.name: absent for c in TOKEN_COLUMNS} for name in (DUAL, DUAL_GOLD)}
-    clip = load_clip(options.clip)
-    _, dialogues = test_dialogues(options)
-    gold = Gold(dialogues, instruments(), seed=0)
-    asked = {
-        DUAL: words_before_photos(dialogues),
-        DUAL_GOLD: [order.caption for order in gold.orders],
-    }
-    nothing = Cell(value=None, reason="it retrieves and does nothing else")
-    table = {}
-    for name, texts in asked.items():
-        found = retrieval_scores(clip, texts, gold)
-        cells = {c.name: cell_of(c, [found[c.name]], [], seed=0) for c in RETRIEVAL}
-        table[name] = {c.name: nothing for c in TOKEN_COLUMNS} | cells
-    return table
+    return rank_scores(ranks(similar_NN, range(len(photos_NE))), gold)
 
 
 def language_rows(named: Sequence[str]) -> list[Row]:
@@ -156,39 +99,75 @@ def language_rows(named: Sequence[str]) -> list[Row]:
     return rows
 
 
+def of_recipe(bench: Bench, recipe: str) -> list[Row]:
+    rows = bench.chosen((*ROWS, *language_rows(bench.options.language)))
+    return [row for row in rows if row.recipe == recipe]
+
+
+def on_captions(bench: Bench) -> Rows:
+    rows = of_recipe(bench, CAPTIONS)
+    return bench.compared(rows, bench.captions()) if rows else {}
+
+
+def on_dialogues(bench: Bench) -> Rows:
+    """GILL on dialogues, and the dual encoder's two rows where there is one."""
+    if not (rows := of_recipe(bench, DIALOGUES)):
+        return {}
+    found = bench.compared(rows)
+    if (clip := bench.readers.clip) is not None:
+        gold = Gold(bench.data(), bench.readers)
+        captions = [photo.caption for photo in gold.photos]
+        for name, texts in ((DUAL, words_before_photos(gold.dialogues)), (DUAL_GOLD, captions)):
+            found[name] = [Run(scores=retrieval_scores(clip, texts, gold))]
+    return found
+
+
+def without_clip(bench: Bench) -> Mapping[str, str]:
+    return {} if bench.options.clip else dict.fromkeys((DUAL, DUAL_GOLD), "no --clip was named")
+
+
+SHEETS = (
+    Sheet(
+        name=NAME,
+        title="GILL's open checks, in the photo world",
+        columns=(*columns_of("photo.attribute_accuracy_in_dialogue", "photo.kid"), *RETRIEVAL),
+        against=GILL,
+        rows=on_captions,
+        notes=(
+            "All rows read the captions of test photos; attributes are those that a caption "
+            "states, read by the oracle. Retrieval: the photo of a caption is looked for among "
+            "those of all.",
+            SEED_NOTE,
+            "The first row's mapper has width 128 and r is 8.",
+        ),
+    ),
+    Sheet(
+        name=TOKENS,
+        title="GILL's visual tokens beside a dual encoder, in the photo world",
+        columns=(
+            *RETRIEVAL,
+            *columns_of("photo.attribute_accuracy_in_dialogue", "text.word_perplexity"),
+            *columns_of("moment.f1", "seeing.accuracy"),
+        ),
+        against=ON_DIALOGUES,
+        rows=on_dialogues,
+        absent=without_clip,
+        notes=(
+            PHOTO_NOTE,
+            SEED_NOTE,
+            "The first row's photos are read by the base's Q-Former, of which the last map moves. "
+            "A linear map is new; both stand on the base's vision encoder.",
+            "Retrieval: each of the agent's gold photos is looked for among those of all test "
+            "dialogues. The gold caption states what a system has to find out.",
+        ),
+    ),
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    found = parser(__doc__, name=NAME)
-    found.add_argument("--clip", help='the model of "showtell train world_contrastive"')
-    found.add_argument("--language", action="append", default=[], metavar="NAME=BASE")
-    options = settle(found.parse_args(arguments))
-    rows = chosen((*ROWS, *language_rows(options.language)), options)
-    passport = about(options) | {
-        "command": f"`python experiments/{NAME}.py {shlex.join(sys.argv[1:])}`",
-        "dual encoder": model_digest(options.clip) if options.clip else "none",
-    }
-    if on_captions := [row for row in rows if row.recipe == CAPTIONS]:
-        write(
-            compared(on_captions, options, against=GILL, tests=test_captions),
-            COLUMNS,
-            name=NAME,
-            title="GILL's open checks, in the photo world",
-            against=GILL,
-            notes=NOTES,
-            about=passport,
-            out=options.out,
-        )
-    if on_dialogues := [row for row in rows if row.recipe == DIALOGUES]:
-        write(
-            {**compared(on_dialogues, options, against=ON_DIALOGUES), **dual_rows(options)},
-            TOKEN_COLUMNS,
-            name=TOKENS,
-            title="GILL's visual tokens beside a dual encoder, in the photo world",
-            against=ON_DIALOGUES,
-            notes=TOKEN_NOTES,
-            about=passport,
-            out=options.out,
-        )
-    return 0
+    options = runner.parser(__doc__, runs=NAME)
+    options.add_argument("--language", action="append", default=[], metavar="NAME=BASE")
+    return runner.main(SHEETS, options, arguments)
 
 
 if __name__ == "__main__":

@@ -21,34 +21,25 @@ stopped, the same command goes on. --only and fewer --seeds make it shorter.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import runner
 import torch
-from _rows import Row, about, chosen, kept, parser, settle, write
-from e2e_rows import (
-    PHOTO_NOTE,
-    SEED_NOTE,
-    add_column,
-    columns_of,
-    compared,
-    run_of,
-    test_dialogues,
-)
 from gradient_watch import WatchedTask, watched_run
-from jobs import slug
+from jobs import slug, tell
+from runner import PHOTO_NOTE, SEED_NOTE, Bench, Row, Rows, Sheet, kept
 from torch import Tensor
 
 from showtell.batch import collate
 from showtell.cli.exits import exit_code_of
 from showtell.config import override
 from showtell.dialogue import Dialogue
-from showtell.evaluation.table import Column
-from showtell.metrics.paired import Scores, scores
+from showtell.evaluation.compare import Column, columns_of
+from showtell.metrics.paired import Scores
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.parts import PhotoSpans
 from showtell.papers import Dvtm, DvtmConfig, load_model
@@ -56,6 +47,7 @@ from showtell.recipes import RECIPES
 from showtell.recipes.tasks import world_pixels
 from showtell.runtime import the_device
 
+NAME = "gradient_matters"
 NONE = "none, gold"
 
 
@@ -206,11 +198,10 @@ def rank(matrix: Tensor) -> int:
     return int(torch.linalg.matrix_rank(matrix, rtol=1e-8))
 
 
-def numbers_of(row: Row, options: argparse.Namespace) -> dict[str, list[int]]:
+def numbers_of(bench: Bench, row: Row) -> dict[str, list[int]]:
     """What the captions of the test dialogues send back through a row's bridge, on the base."""
-    model = load_model(options.base)
-    _, dialogues = test_dialogues(options)
-    spans = spans_of(model, dialogues)[: options.captions]
+    model, options = load_model(bench.base), bench.options
+    spans = spans_of(model, bench.data())[: options.captions]
     model.double().requires_grad_(False)
     config = override(RECIPES["world_mini"].config(), [*options.settings, *row.settings]).bridge
     assert isinstance(config, DvtmConfig)
@@ -226,59 +217,62 @@ def numbers_of(row: Row, options: argparse.Namespace) -> dict[str, list[int]]:
     return found
 
 
-# ----------------------------------------------------------------------------------------- main
+# ----------------------------------------------------------------------------------------- table
 
 
-def sent_scores(
-    rows: Sequence[Row], options: argparse.Namespace
-) -> dict[str, list[dict[str, Scores]]]:
-    """``numbers_of`` each row as scores; kept in --runs."""
-    settings = {"base": options.base, "captions": options.captions, "draws": options.draws}
-    found = {}
+def sent_scores(bench: Bench, row: Row) -> dict[str, Scores]:
+    """``numbers_of`` a row as scores; kept in --runs."""
+    options = bench.options
+    settings = {"base": bench.base, "captions": options.captions, "draws": options.draws}
+    tell(f"counting {row.name}")
+    path = bench.runs / "numbers" / f"{slug(row.name)}.json"
+    values = kept(path, settings, partial(numbers_of, bench, row))
+    pairs = {f"gradient.{name}": list(enumerate(found)) for name, found in values.items()}
+    return {key: v for name, found in pairs.items() for key, v in runner.means(name, found).items()}
+
+
+def norm_values(run: Path) -> dict[str, float]:
+    """The mean norms over a run."""
+    records = WatchedTask.records_in(run)
+    means = {
+        name: sum(record[name] for record in records) / len(records)
+        for name in ("logits", "states", "whole")
+    }
+    share = means["states"] / max(means["whole"], 1e-30)
+    return {f"gradient.{name}": mean for name, mean in (means | {"share": share}).items()}
+
+
+def rows_of(bench: Bench) -> Rows:
+    if bench.tiny:
+        bench.options.captions, bench.options.draws = 2, 40
+    rows = bench.chosen(ROWS)
+    sent = {row.name: sent_scores(bench, row) for row in rows}
+    found = bench.compared(rows, train=watched_run)
     for row in rows:
-        print(f"counting {row.name}", file=sys.stderr, flush=True)
-        file = options.runs / "numbers" / f"{slug(row.name)}.json"
-        values = kept(file, settings, partial(numbers_of, row, options))
-        found[row.name] = [
-            {f"gradient.{k}": scores("mean", range(len(v)), v) for k, v in values.items()}
-        ]
-    return found
-
-
-def norm_scores(
-    rows: Sequence[Row], options: argparse.Namespace
-) -> dict[str, list[dict[str, Scores]]]:
-    """The mean norms of each run."""
-    found: dict[str, list[dict[str, Scores]]] = {}
-    for row in rows:
-        for seed in options.seeds:
-            records = WatchedTask.records_in(run_of(row, seed, options, train=watched_run))
-            means = {
-                name: sum(record[name] for record in records) / len(records)
-                for name in ("logits", "states", "whole")
-            }
-            means["share"] = means["states"] / max(means["whole"], 1e-30)
-            found.setdefault(row.name, []).append(
-                {f"gradient.{name}": scores("mean", [0], [mean]) for name, mean in means.items()}
+        for number, seed in enumerate(bench.seeds):
+            run = found[row.name][number]
+            norms = norm_values(bench.trained(row, seed, train=watched_run))
+            found[row.name][number] = replace(
+                run, scores={**run.scores, **sent[row.name]}, values={**run.values, **norms}
             )
     return found
 
 
-def curves(rows: Sequence[Row], options: argparse.Namespace, path: Path) -> None:
+def curves(bench: Bench, path: Path) -> None:
     """The norm at the logits over training: a panel for each caption and noise, a line for each
     granularity, the first seed's."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels: dict[str, list[Row]] = {}
-    for row in rows:
+    for row in bench.chosen(ROWS):
         panels.setdefault(", ".join(row.settings[1:]), []).append(row)
     figure = Figure(figsize=(4.2 * len(panels), 3.6))
     for axes, (title, members) in zip(
         figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels.items(), strict=True
     ):
         for row in members:
-            run = run_of(row, options.seeds[0], options, train=watched_run)
+            run = bench.trained(row, bench.seeds[0], train=watched_run)
             records = [r for r in WatchedTask.records_in(run) if r["logits"] > 0]
             if records:
                 steps = [record["step"] for record in records]
@@ -286,41 +280,31 @@ def curves(rows: Sequence[Row], options: argparse.Namespace, path: Path) -> None
                 axes.legend(fontsize=7)
                 axes.set_yscale("log")
         axes.set_title(title.replace("bridge.", ""), fontsize=8)
-        axes.set_xlabel(f"step of training seed {options.seeds[0]}")
+        axes.set_xlabel(f"step of training seed {bench.seeds[0]}")
     figure.axes[0].set_ylabel("norm of dL_v at the logits")
     figure.tight_layout()
     FigureCanvasAgg(figure).print_png(path)
 
 
+SHEET = Sheet(
+    name=NAME,
+    title="Does the gradient through the bridge matter? (2408.08650, in the photo world)",
+    columns=COLUMNS,
+    against=NONE,
+    rows=rows_of,
+    notes=NOTES,
+    about=lambda bench: {
+        "numbers": f"{bench.options.captions} captions, {bench.options.draws} gradients drawn"
+    },
+    picture=curves,
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    found = parser(__doc__, name="gradient_matters")
-    found.add_argument(
-        "--captions", type=int, default=40, help="captions whose numbers are counted"
-    )
-    found.add_argument("--draws", type=int, default=128, help="the most numbers that can be seen")
-    options = settle(found.parse_args(arguments))
-    if options.tiny:
-        options.captions, options.draws = 2, 40
-    rows = chosen(ROWS, options)
-    sent = sent_scores(rows, options)
-    table = compared(rows, options, against=NONE, train=watched_run)
-    norms = norm_scores(rows, options)
-    for columns, systems in ((SENT, sent), (NORMS, norms)):
-        for column in columns:
-            add_column(table, column, systems, against="")
-    write(
-        table,
-        COLUMNS,
-        name="gradient_matters",
-        title="Does the gradient through the bridge matter? (2408.08650, in the photo world)",
-        against=NONE,
-        notes=NOTES,
-        about=about(options)
-        | {"numbers": f"{options.captions} captions, {options.draws} gradients drawn"},
-        out=options.out,
-        picture=partial(curves, rows, options),
-    )
-    return 0
+    options = runner.parser(__doc__, runs=NAME)
+    options.add_argument("--captions", type=int, default=40, help="whose numbers are counted")
+    options.add_argument("--draws", type=int, default=128, help="the most numbers to be seen")
+    return runner.main([SHEET], options, arguments)
 
 
 if __name__ == "__main__":

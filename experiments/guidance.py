@@ -7,19 +7,17 @@ chooses nothing), beside the real drawings of the same scenes. Prints a Markdown
 from __future__ import annotations
 
 import argparse
-import random
+import dataclasses
 import sys
 
-import torch
+from jobs import tell
 
-from photoworld.drawing import draw
-from photoworld.scenes import DEV_SEEDS, write_caption
-from showtell.batch import to_pixels
-from showtell.data.world import load_oracle
-from showtell.evaluation.world_photos import Order, attribute_values
-from showtell.models.parts import Conditioning
+from showtell.data.sources import open_data
+from showtell.evaluation.measures import attribute_values, shipped_reader
+from showtell.evaluation.world_answers import drawn, paint_captions
+from showtell.models.decoder import Decoder
+from showtell.models.respond import Responder
 from showtell.papers import load_model
-from showtell.training.features import photo_scene
 
 
 def main() -> None:
@@ -32,38 +30,22 @@ def main() -> None:
     model = load_model(options.model)
     if model.painter is None:
         sys.exit(f'"{options.model}" has no painter, so there is nothing to guide; name another')
-    reader = load_oracle("encoder")
-    rng = random.Random(options.seed)
-    scenes = [photo_scene(seed) for seed in DEV_SEEDS[: options.photos]]
-    orders = []
-    for number, scene in enumerate(scenes):
-        caption, stated = write_caption(scene, rng)
-        orders.append(
-            Order(caption=caption, scene=scene.as_dict(), counts=tuple(stated), seed=number)
-        )
-    rows = {"drawings": torch.stack([to_pixels(draw(scene)) for scene in scenes])}
+    data = open_data(f"world:photos:200000-{200_000 + options.photos - 1}")
+    photos = [dialogue.photos[0] for dialogue in data]
+    rows = {"drawings": drawn(photos)}
     for scale in map(float, options.scales.split(",")):
-        parts = []
-        for start in range(0, len(orders), 32):
-            part = orders[start : start + 32]
-            with torch.no_grad():
-                conditioning = Conditioning(
-                    cond_NSC=model.painter.encode_text([o.caption for o in part])  # type: ignore[attr-defined]
-                )
-                parts.append(
-                    model.painter.paint(
-                        conditioning,
-                        num_steps=model.decoding.num_steps,
-                        guidance=scale,
-                        seeds=[o.seed for o in part],
-                    )
-                )
-        rows[f"guidance {scale:g}"] = torch.cat(parts)
-        print(f"painted at guidance {scale:g}", file=sys.stderr)
-    print(f"{options.model}, {len(orders)} dev captions, read by the second encoder\n")
+        decoding = dataclasses.replace(model.decoding, guidance=scale)
+        responder = Responder(Decoder(model, decoding=decoding))
+        captions = [photo.caption for photo in photos]
+        rows[f"guidance {scale:g}"] = paint_captions(responder, captions, seed=0)
+        tell(f"painted at guidance {scale:g}")
+    print(f"{options.model}, {len(photos)} dev captions, read by the second encoder\n")
     print("| | attributes right | 95% | all of a photo's right |\n|---|---|---|---|")
     for name, pixels in rows.items():
-        values = attribute_values(reader, pixels, orders, name="a", seed=options.seed, each=False)
+        read = shipped_reader("encoder").read(pixels)
+        values = attribute_values(
+            read, photos, counts="stated", name="a", seed=options.seed, each=False
+        )
         mean, whole = values["photo.a"], values["photo.a.all_right"]
         print(
             f"| {name} | {mean.value:.3f} | {mean.low:.3f} to {mean.high:.3f} | {whole.value:.3f} |"

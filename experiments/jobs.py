@@ -20,9 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
 from showtell.cli.exits import STOPPED, exit_code_of
 from showtell.data.storage import write_atomically
 from showtell.errors import ConfigError
@@ -83,17 +80,6 @@ class Running:
     log: Path
     began: float = field(default_factory=time.monotonic)
 
-    def progress(self) -> tuple[str, int, int]:
-        """(what, done, total) as the process last said it, or ("", 0, 1)."""
-        with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - 4000))
-            said = file.read().decode(errors="replace")
-        found = re.findall(r"^(\w[\w ]*) ([\d,]+)/([\d,]+)", said, re.MULTILINE)
-        if not found:
-            return "", 0, 1
-        what, done, total = found[-1]
-        return what, int(done.replace(",", "")), max(1, int(total.replace(",", "")))
-
 
 class Runner:
     """Runs jobs, ``workers`` at a time, each in a process with one thread; what failed is kept in
@@ -111,54 +97,30 @@ class Runner:
         self.call = call
         self.failed: dict[str, str] = {}
 
-    def run(self, jobs: Sequence[Job], *, console: Console) -> None:
+    def run(self, jobs: Sequence[Job]) -> None:
         """Run all that is not done. A job that fails takes those that need it with it."""
-        waiting = [job for job in jobs if not job.done]
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[said]}"),
-            TimeElapsedColumn(),
-        )
-        began = time.monotonic()
-        with Progress(*columns, console=console) as bars:
-            done = len(jobs) - len(waiting)
-            whole = bars.add_task("all", total=len(jobs), completed=done, said="")
-            try:
-                self._work(waiting, jobs, bars, whole)
-            finally:
-                self._spent(time.monotonic() - began)
-
-    def _work(self, waiting: list[Job], jobs: Sequence[Job], bars: Progress, whole: TaskID) -> None:
-        running: list[Running] = []
-        lines: dict[str, TaskID] = {}
+        waiting, running, began = [job for job in jobs if not job.done], [], time.monotonic()
+        tell(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are done")
         try:
             while waiting or running:
                 for job in list(waiting):
                     if reason := self._hopeless(job):
                         self.failed[job.name] = reason
                         waiting.remove(job)
-                        bars.advance(whole)
                     elif self._ready(job, jobs) and not self.workers:
                         waiting.remove(job)
                         self._here(job)
-                        bars.advance(whole)
                     elif self._ready(job, jobs) and len(running) < self.workers:
                         waiting.remove(job)
                         running.append(self._start(job))
-                        lines[job.name] = bars.add_task(job.name, total=None, said="")
-                        bars.console.print(f"began {job.name}")
+                        tell(f"began {job.name}; it writes to {running[-1].log}")
                 for one in list(running):
-                    what, done, total = one.progress()
-                    said = f"{what} {done:,}/{total:,}" if what else ""
-                    bars.update(lines[one.job.name], completed=done, total=total, said=said)
                     if self._ended(one):
                         running.remove(one)
-                        bars.remove_task(lines.pop(one.job.name))
-                        bars.advance(whole)
                         how = self.failed.get(one.job.name, "done")
                         minutes = (time.monotonic() - one.began) / 60
-                        bars.console.print(f"{one.job.name}: {how} ({minutes:.1f} min)")
+                        left = len(waiting) + len(running)
+                        tell(f"{one.job.name}: {how} ({minutes:.1f} min); {left} to go")
                 if running:
                     time.sleep(0.2)
         finally:
@@ -166,6 +128,7 @@ class Runner:
                 one.process.terminate()
             for one in running:
                 self._ended(one, block=True)
+            self._spent(time.monotonic() - began)
 
     def _hopeless(self, job: Job) -> str:
         if job.impossible:
@@ -271,3 +234,7 @@ def exit_code_with_jobs(main: Callable[[], int]) -> int:
 def slug(name: str) -> str:
     """A name as part of a path."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

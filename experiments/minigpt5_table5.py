@@ -14,32 +14,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from _rows import write
-from photo_rows import columns_of
+from runner import RESULTS, write_sheet
 
 from showtell.cli.exits import exit_code_of
 from showtell.errors import DataError, UsageError
+from showtell.evaluation.compare import columns_of
 from showtell.evaluation.table_page import from_json
 
-NAME = "minigpt5_table5"
-AGAINST = "pipeline"  # of the comparison
+NAME, AGAINST = "minigpt5_table5", "pipeline"  # of the comparison
 ROWS = (
-    "vokens, LoRA",
-    "vokens, prefix",
-    "vokens, LoRA, described",
-    "Divter",
-    "Divter, translator untrained",
+    *("vokens, LoRA", "vokens, prefix", "vokens, LoRA, described"),
+    *("Divter", "Divter, translator untrained"),
 )
 COLUMNS = columns_of(
-    "text.psdg.bleu1",
-    "text.psdg.bleu2",
-    "text.psdg.rouge_l",
-    "relevance.f1",
-    "photo.clip_i",
-    "photo.attribute_accuracy_in_dialogue",
-    "photo.inception_score",
-    "photo.fid",
-    "photo.kid",
+    *("text.psdg.bleu1", "text.psdg.bleu2", "text.psdg.rouge_l", "relevance.f1", "photo.clip_i"),
+    *("photo.attribute_accuracy_in_dialogue", "photo.inception_score", "photo.fid", "photo.kid"),
 )
 NOTES = (
     "Photos are each row's own, at the agent's gold photo turns; answers are whole ones, from the "
@@ -52,8 +41,8 @@ NOTES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--comparison", type=Path, default=Path("docs/results/world.json"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--comparison", type=Path, default=RESULTS / "world.json")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     again = 'make it by "sh experiments/world_table.sh quick", or name another --comparison'
     if not options.comparison.is_file():
@@ -62,10 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table, passport = from_json(options.comparison.read_text(encoding="utf-8"))
     except DataError as error:
         raise DataError(f'"{options.comparison}": {error}; {again}') from error
-    rows = {name: table[name] for name in ROWS if name in table}
+    names = [column.name for column in COLUMNS]
+    rows = {row: {name: table[row][name] for name in names} for row in ROWS if row in table}
     if not rows:
         raise UsageError(f'"{options.comparison}" has none of the rows {", ".join(ROWS)}; {again}')
-    write(
+    write_sheet(
         rows,
         COLUMNS,
         name=NAME,

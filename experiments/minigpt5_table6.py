@@ -15,59 +15,39 @@ import functools
 import sys
 from collections.abc import Sequence
 
-from _rows import AS_BUILT, Row, chosen, settle
-from e2e_rows import test_captions
-from photo_rows import (
-    ZERO_SHOT,
-    Opener,
-    Scored,
-    columns_of,
-    options_parser,
-    own_photos,
-    painted_texts,
-    publish,
-    readers,
-    runs_of,
-    scored_once,
-    table_of,
-)
+import runner
+from runner import AS_BUILT, CLIP_NOTES, ZERO_SHOT, Bench, Opener, Row, Rows, Sheet
 from torch import Tensor
 
 from showtell.cli.exits import exit_code_of
 from showtell.dialogue import Dialogue
-from showtell.evaluation.scored import Gold
+from showtell.evaluation.compare import columns_of
+from showtell.evaluation.score_runs import Gold
 from showtell.papers.minigpt5 import ABLATIONS
 
-NAME, GUIDANCE = "minigpt5_table6", "minigpt5_guidance"
-VOKENS = "vokens"
-SCALES = (1.0, 2.0, 3.0, 5.0, 7.5)
+NAME, GUIDANCE, VOKENS = "minigpt5_table6", "minigpt5_guidance", "vokens"
+SCALES = {f"{VOKENS}, guidance {scale:g}": scale for scale in (1.0, 2.0, 3.0, 5.0, 7.5)}
+ABLATED = {
+    VOKENS: "full",
+    "without CFG": "without_cfg",
+    "without L_cap": "without_cap",
+    "without L_LDM": "without_ldm",
+    "1 voken": "vokens_1",
+    "4 vokens": "vokens_4",
+    "16 vokens": "vokens_16",
+    "as released": "release",
+}
 ROWS = (
     Row(name=ZERO_SHOT),
     Row(name="GILL", recipe="world_gill_captions"),
-    *(
-        Row(
-            name=name,
-            recipe="world_vokens",
-            settings=ABLATIONS[key],
-        )
-        for name, key in {
-            VOKENS: "full",
-            "without CFG": "without_cfg",
-            "without L_cap": "without_cap",
-            "without L_LDM": "without_ldm",
-            "1 voken": "vokens_1",
-            "4 vokens": "vokens_4",
-            "16 vokens": "vokens_16",
-            "as released": "release",
-        }.items()
-    ),
+    *(Row(name=n, recipe="world_vokens", settings=ABLATIONS[k]) for n, k in ABLATED.items()),
     Row(name=AS_BUILT, recipe="world_vokens", settings=("start_captions=0",)),
 )
-COLUMNS = (
-    *columns_of("photo.clip_i", "photo.clip_t", "photo.inception_score", "photo.fid"),
-    *columns_of("photo.kid", "photo.attribute_accuracy_in_dialogue"),
+COLUMNS = columns_of(
+    *("photo.clip_i", "photo.clip_t", "photo.inception_score", "photo.fid", "photo.kid"),
+    "photo.attribute_accuracy_in_dialogue",
 )
-TABLE_NOTES = (
+NOTES = (
     "All rows read the captions of test photos; attributes are those that a caption states.",
     "The second stage and its adapter have no part in it. Without CFG means that neither training "
     "nor painting has the mapped zero feature: the empty caption stands in its place.",
@@ -79,54 +59,57 @@ def photos_of(
 ) -> Tensor:
     """A row's photos; ``scale`` stands in for the guidance of its model."""
     opened = model()
-    if scale is not None:
-        opened.decoding = dataclasses.replace(opened.decoding, guidance=scale)
     if name == ZERO_SHOT:
-        return painted_texts(opened, [task.turns[0].text for task in tasks])
-    return own_photos(opened, tasks)
+        return runner.painted_texts(opened, [task.turns[0].text for task in tasks])
+    decoding = opened.decoding
+    if scale is not None:
+        decoding = dataclasses.replace(decoding, guidance=scale)
+    return runner.photos_in_place(opened, tasks, decoding=decoding)
+
+
+def rows_of(bench: Bench) -> Rows:
+    gold, rows = Gold(bench.captions(), bench.readers), {}
+    for name, run, model in bench.runs_of(bench.chosen(ROWS), only_aligned=True):
+        make = functools.partial(photos_of, name, model, gold.dialogues)
+        rows.setdefault(name, []).append(bench.photos(run / f"{NAME}.safetensors", make, gold))
+    return rows
+
+
+def scaled(bench: Bench) -> Rows:
+    """The first row's model at each scale."""
+    gold, rows = Gold(bench.captions(), bench.readers), {}
+    first = [row for row in bench.chosen(ROWS) if row.name == VOKENS]
+    for seed in bench.seeds if first else ():
+        run = bench.trained(first[0], seed, only_aligned=True)
+        for name, scale in SCALES.items():
+            make = functools.partial(photos_of, VOKENS, bench.opener(run), gold.dialogues, scale)
+            path = run / f"{GUIDANCE}-{scale:g}.safetensors"
+            rows.setdefault(name, []).append(bench.photos(path, make, gold))
+    return rows
+
+
+SHEETS = (
+    Sheet(
+        name=NAME,
+        title="MiniGPT-5, Table 6, in the photo world: one photo from one caption",
+        columns=COLUMNS,
+        against=VOKENS,
+        rows=rows_of,
+        notes=(*NOTES, *CLIP_NOTES),
+    ),
+    Sheet(
+        name=GUIDANCE,
+        title="MiniGPT-5 in the photo world: guidance, FID against CLIP-I",
+        columns=COLUMNS,
+        against=next(iter(SCALES)),
+        rows=scaled,
+        notes=(*NOTES[:1], *CLIP_NOTES),
+    ),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = settle(options_parser(__doc__, name=NAME).parse_args(arguments))
-    _, tasks = test_captions(options)
-    gold = Gold(tasks, readers(options), seed=0)
-    settings = {"captions": len(tasks), "base": options.base}
-    rows: dict[str, list[Scored]] = {}
-    scaled: dict[str, list[Scored]] = {}
-    for name, run, model in runs_of(chosen(ROWS, options), options, only_aligned=True):
-        make = functools.partial(photos_of, name, model, tasks)
-        found = scored_once(run / f"{NAME}.safetensors", settings, make, gold)
-        rows.setdefault(name, []).append(found)
-        for scale in SCALES if name == VOKENS else ():
-            make = functools.partial(photos_of, name, model, tasks, scale)
-            found = scored_once(run / f"{GUIDANCE}-{scale:g}.safetensors", settings, make, gold)
-            scaled.setdefault(_scale(scale), []).append(found)
-    publish(
-        table_of(rows, COLUMNS, against=VOKENS),
-        COLUMNS,
-        script="minigpt5_table6",
-        name=NAME,
-        title="MiniGPT-5, Table 6, in the photo world: one photo from one caption",
-        against=VOKENS,
-        notes=TABLE_NOTES,
-        options=options,
-    )
-    if scaled:
-        publish(
-            table_of(scaled, COLUMNS, against=_scale(SCALES[0])),
-            COLUMNS,
-            script="minigpt5_table6",
-            name=GUIDANCE,
-            title="MiniGPT-5 in the photo world: guidance, FID against CLIP-I",
-            against=_scale(SCALES[0]),
-            notes=[*TABLE_NOTES[:1]],
-            options=options,
-        )
-    return 0
-
-
-def _scale(scale: float) -> str:
-    return f"{VOKENS}, guidance {scale:g}"
+    return runner.main(SHEETS, runner.parser(__doc__, runs=NAME), arguments)
 
 
 if __name__ == "__main__":

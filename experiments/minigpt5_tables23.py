@@ -10,140 +10,109 @@ photos: --limit 400. Stopped, the same command goes on.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import sys
 from collections.abc import Sequence
 
-from _rows import Row, chosen, kept, settle
-from minigpt5_table1 import FINE_TUNED, PAINTER_NOTE, PAINTERS, PHOTO_COLUMNS, RUNS
-from minigpt5_table1 import ROWS as TABLE1
-from photo_rows import (
-    Opener,
-    Scored,
-    columns_of,
-    first_answer,
-    options_parser,
-    own_photos,
-    own_texts,
-    painted_texts,
-    publish,
-    readers,
-    runs_of,
-    scored_once,
-    table_of,
-    test_seeds,
+import runner
+from minigpt5_stories import (
+    FINE_TUNED,
+    LLM,
+    PAINTER_NOTE,
+    PAINTERS,
+    PHOTO_COLUMNS,
+    ROWS,
+    RUNS,
+    photos_of,
+    tasks_of,
 )
-from torch import Tensor
+from runner import CLIP_NOTES, Bench, Row, Rows, Sheet, first_answer
 
-from photoworld.stories import STEPS, world_story
+from photoworld.stories import STEPS
 from showtell.cli.exits import exit_code_of
-from showtell.dialogue import Dialogue
-from showtell.evaluation.scored import Gold, Instruments, text_scores
-from showtell.papers.forms import form_named, newest_first, steps_of
+from showtell.evaluation.compare import columns_of
+from showtell.evaluation.score_runs import Gold, Run, text_scores
 
 TABLE2, TABLE3 = "minigpt5_table2", "minigpt5_table3"
 HEADS = {"none": "no context", "text": "text", "both": "photos and text"}
-LLM = Row(name="LLM, fine-tuned", recipe="world_stories_text")
-ROWS = (LLM, *TABLE1)
-TEXT_COLUMNS = columns_of(
-    "text.similarity", "text.psdg.rouge_l", "text.meteor_exact_stem", "text.psdg.bleu1"
-)
-PHOTO_NOTES = (
-    "The paper's FID is taken within each story of five photos; here it is over all photos.",
-    PAINTER_NOTE,
-)
-TEXT_NOTES = (
-    "Half of a text is small talk that nobody can foresee; what it says of its photo can be seen.",
-    "METEOR without synonyms. Similarity stands where the paper has Sentence-BERT's.",
-)
+ALL = (LLM, *ROWS)
 
 
-def tasks_of(stories: Sequence[Dialogue], form: str) -> list[Dialogue]:
-    made = form_named(form)
-    return [task for story in stories for task in made(story)]
-
-
-def photos_in(context: str, model: Opener, stories: Sequence[Dialogue]) -> Tensor:
-    """The photos of all steps; "both" for a system, else texts for a painter."""
-    if context == "both":
-        return own_photos(model(), tasks_of(stories, "task_steps"))
-    prefixes = [steps_of(story)[: k + 1] for story in stories for k in range(STEPS)]
-    earlier = context == "text"
-    return painted_texts(model(), [newest_first(steps, earlier=earlier) for steps in prefixes])
-
-
-def photo_rows(
-    options: argparse.Namespace, stories: Sequence[Dialogue], found_by: Instruments
-) -> dict[str, list[Scored]]:
-    """Table 2."""
-    gold = Gold(tasks_of(stories, "task_steps"), found_by, seed=0)
-    # drawn are stories, whose five tasks belong together
-    gold.photo_dialogues = [task // STEPS for task in gold.photo_dialogues]
-    settings = {"stories": len(stories), "base": options.base}
-    rows: dict[str, list[Scored]] = {}
-    for name, run, model in runs_of(rows_that(options, show=True), options):
-        for context in ("none", "text") if name in PAINTERS else ("both",):
-            make = functools.partial(photos_in, context, model, stories)
-            found = scored_once(run / f"{TABLE2}-{context}.safetensors", settings, make, gold)
-            rows.setdefault(f"{name}; {HEADS[context]}", []).append(found)
-    return rows
-
-
-def text_rows(
-    options: argparse.Namespace, stories: Sequence[Dialogue], found_by: Instruments
-) -> dict[str, list[Scored]]:
-    """Table 3."""
-    tasks = tasks_of(stories, "task_tell")
-    texts = [task.turns[first_answer(task)].text for task in tasks]
-    of = [number // (STEPS - 1) for number in range(len(tasks))]
-    settings = {"stories": len(stories), "base": options.base}
-    rows: dict[str, list[Scored]] = {}
-    for name, run, model in runs_of(rows_that(options, show=False), options):
-
-        def make(model: Opener = model) -> list[str]:
-            return own_texts(model(), tasks)
-
-        said = kept(run / f"{TABLE3}.json", settings, make)
-        found = text_scores(said, texts, of=of, instruments=found_by)
-        rows.setdefault(name, []).append(Scored(scores=found))
-    return rows
-
-
-def rows_that(options: argparse.Namespace, *, show: bool) -> list[Row]:
+def rows_that(bench: Bench, *, show: bool) -> list[Row]:
     """The rows that make photos, or those that write texts."""
     cannot = (LLM.name,) if show else PAINTERS
-    return [row for row in chosen(ROWS, options) if row.name not in cannot]
+    return [row for row in bench.chosen(ALL) if row.name not in cannot]
+
+
+def photo_rows(bench: Bench) -> Rows:
+    """Table 2; drawn are stories, whose five tasks belong together."""
+    stories = bench.data("stories")
+    gold = Gold(tasks_of(stories, "task_steps"), bench.readers, tasks_each=STEPS)
+    rows: dict[str, list[Run]] = {}
+    for row in rows_that(bench, show=True):
+        for name, run, model in bench.runs_of([row]):
+            for context in ("none", "text") if name in PAINTERS else ("both",):
+                earlier = context == "text"
+                make = functools.partial(
+                    photos_of, name, model, stories, "task_steps", earlier=earlier
+                )
+                found = bench.photos(run / f"{TABLE2}-{context}.safetensors", make, gold)
+                rows.setdefault(f"{name}; {HEADS[context]}", []).append(found)
+    return rows
+
+
+def text_rows(bench: Bench) -> Rows:
+    """Table 3."""
+    tasks = tasks_of(bench.data("stories"), "task_tell")
+    texts = [task.turns[first_answer(task)].text for task in tasks]
+    of = [number // (STEPS - 1) for number in range(len(tasks))]
+    rows: dict[str, list[Run]] = {}
+    for row in rows_that(bench, show=False):
+        for name, run, model in bench.runs_of([row]):
+
+            def make(model: runner.Opener = model) -> list[str]:
+                return runner.own_texts(model(), tasks)
+
+            said = bench.kept(run / f"{TABLE3}.json", make, len(tasks))
+            found = text_scores(said, texts, of=of, readers=bench.readers)
+            rows.setdefault(name, []).append(Run(scores=found))
+    return rows
+
+
+SHEETS = (
+    Sheet(
+        name=TABLE2,
+        title="MiniGPT-5, Table 2, in the photo world: the photos of all steps",
+        columns=PHOTO_COLUMNS,
+        against=f"{FINE_TUNED}; {HEADS['none']}",
+        rows=photo_rows,
+        notes=(
+            "The paper's FID is taken within each story of five photos; here it is over all "
+            "photos.",
+            PAINTER_NOTE,
+            *CLIP_NOTES,
+        ),
+    ),
+    Sheet(
+        name=TABLE3,
+        title="MiniGPT-5, Table 3, in the photo world: the texts of all steps",
+        columns=columns_of(
+            "text.similarity", "text.psdg.rouge_l", "text.meteor_exact_stem", "text.psdg.bleu1"
+        ),
+        against=LLM.name,
+        rows=text_rows,
+        notes=(
+            "Half of a text is small talk that nobody can foresee; what it says of its photo can "
+            "be seen.",
+            "METEOR without synonyms. Similarity stands where the paper has Sentence-BERT's.",
+            *CLIP_NOTES,
+        ),
+    ),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = settle(
-        options_parser(__doc__, name=RUNS, limit=400, after_alignment=True).parse_args(arguments)
-    )
-    stories = [world_story(seed) for seed in test_seeds(options)]
-    found_by = readers(options)
-    against = f"{FINE_TUNED}; {HEADS['none']}"
-    publish(
-        table_of(photo_rows(options, stories, found_by), PHOTO_COLUMNS, against=against),
-        PHOTO_COLUMNS,
-        script="minigpt5_tables23",
-        name=TABLE2,
-        title="MiniGPT-5, Table 2, in the photo world: the photos of all steps",
-        against=against,
-        notes=PHOTO_NOTES,
-        options=options,
-    )
-    publish(
-        table_of(text_rows(options, stories, found_by), TEXT_COLUMNS, against=LLM.name),
-        TEXT_COLUMNS,
-        script="minigpt5_tables23",
-        name=TABLE3,
-        title="MiniGPT-5, Table 3, in the photo world: the texts of all steps",
-        against=LLM.name,
-        notes=TEXT_NOTES,
-        options=options,
-    )
-    return 0
+    return runner.main(SHEETS, runner.parser(__doc__, runs=RUNS, limit=400), arguments)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from showtell.cli.exits import exit_code_of
 from showtell.data.photochat import read_photochat, split_held_out, summarise
 from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError
+from showtell.evaluation.measures_photochat import calibrated, platt, rendered_moments
 from showtell.metrics.intervals import Value
 from showtell.metrics.moment import (
     TFIDF_SETTINGS,
@@ -36,7 +37,6 @@ from showtell.metrics.report import Report, digest, model_digest
 from showtell.models.checkpoint import model_folder
 from showtell.models.gold import share_chances
 from showtell.papers import load_model
-from showtell.evaluation.measures_photochat import calibrated, platt, rendered_moments
 
 TFIDF, ENSEMBLE = "tfidf_tagged", "ensemble"
 Chances = tuple[np.ndarray, np.ndarray]  # at the held-out positions, at dev's

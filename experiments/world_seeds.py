@@ -25,10 +25,9 @@ import numpy as np
 from world_table import PIPELINE
 
 from showtell.cli.exits import exit_code_of
-from showtell.data.storage import write_atomically
 from showtell.errors import DataError, UsageError
-from showtell.evaluation.table import COLUMNS, Cell, Column, Table
-from showtell.evaluation.table_page import chart, from_json, to_json, to_markdown
+from showtell.evaluation.compare import COLUMNS, Cell, Column, Table
+from showtell.evaluation.table_page import from_json, write
 from showtell.metrics.paired import Difference
 from showtell.metrics.report import current_commit
 
@@ -166,8 +165,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         },
         "commit": current_commit() or "not a git checkout",
     }
-    page = to_markdown(
+    page = write(
         table,
+        out=options.out,
+        name=NAME,
         title="The photo world: all systems from one base, over training seeds",
         against=PIPELINE,
         notes=NOTES,
@@ -175,10 +176,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         head=HEAD,
     )
     print(page)
-    plain = to_json(table, notes=NOTES, passport=passport)
-    write_atomically(options.out / f"{NAME}.json", plain.encode())
-    write_atomically(options.out / f"{NAME}.md", page.encode())
-    chart(table, options.out / f"{NAME}.png")
     print(f"Wrote {options.out / NAME}.md, .json and .png")
     return 0
 

@@ -26,7 +26,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -38,25 +38,26 @@ from jobs import (
     record_of,
     seconds_spent,
     slug,
+    tell,
     training,
 )
-from rich.console import Console
 from safetensors import safe_open
 
+from showtell.batch import to_image
 from showtell.cli import main as showtell
 from showtell.config import override
-from showtell.data.photos import save_photo
+from showtell.data.photos import load_photo, save_photo
 from showtell.data.sources import open_data
-from showtell.data.world import load_oracle
-from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError, UsageError, did_you_mean
-from showtell.evaluation.outputs import OUTPUTS, Outputs, outputs_of
-from showtell.evaluation.scored import Gold, Instruments
-from showtell.evaluation.table import Run, Table, floors, table_of
-from showtell.evaluation.table_page import examples, write_table
+from showtell.evaluation.answered import ANSWERS, Answers
+from showtell.evaluation.compare import Table, floors, table_of
+from showtell.evaluation.score_runs import Gold, Readers, Run, run_of
+from showtell.evaluation.table_page import write
+from showtell.evaluation.world_answers import text_places, through_vae, world_answers
 from showtell.metrics.encoders import load_clip
 from showtell.metrics.intervals import RESAMPLES
 from showtell.metrics.meteor import open_wordnet
+from showtell.metrics.pictures import contact_sheet
 from showtell.metrics.report import current_commit, installed_versions, model_digest
 from showtell.models.checkpoint import model_folder
 from showtell.models.respond import open_album
@@ -266,7 +267,7 @@ def jobs_of(
                     arguments=(__file__, "answer", str(run), size.data, str(out))
                     + ("--replies", str(size.replies), "--answers", str(size.answers)),
                     out=out,
-                    goal=out / OUTPUTS,
+                    goal=out / ANSWERS,
                     needs=(name,),
                 )
             )
@@ -297,32 +298,27 @@ def impossible(recipe: str, settings: Sequence[str]) -> str:
 # ----------------------------------------------------------------------------------- evaluation
 
 
-def dialogues_of(data: str) -> list[Dialogue]:
-    return list(open_data(data))
-
-
 def answer(run: Path, data: str, out: Path, *, replies: int, answers: int) -> int:
-    """Let the model of a run speak and paint on ``data``; write its outputs to ``out``."""
-    model, spoke, album = load_model(str(run)), 0.0, None
-    if model.painter is None and (run / "album").is_dir():
-        album = open_album(model, run / "album")
+    """Let the model of a run speak and paint on ``data``; write its answers to ``out``."""
+    model, spoke = load_model(str(run)), 0.0
+    album = run / "album"
 
     def told(what: str, done: int, total: int) -> None:
         nonlocal spoke
-        if done >= total or time.monotonic() - spoke > 2:
+        if done >= total or time.monotonic() - spoke > 60:
             spoke = time.monotonic()
-            print(f"{what} {done:,}/{total:,}", file=sys.stderr, flush=True)
+            tell(f"{what} {done:,}/{total:,}")
 
-    outputs_of(
+    world_answers(
         model,
-        dialogues_of(data),
-        album=album,
-        data=data,
+        list(open_data(data)),
+        folder=out,
         seed=0,
-        most_replies=replies,
+        most_texts=replies,
         most_answers=answers,
+        album=open_album(model, album) if model.painter is None and album.is_dir() else None,
         told=told,
-    ).save(out)
+    )
     return 0
 
 
@@ -348,22 +344,20 @@ def table(
     *,
     runs: Path,
     base: str,
-    failed: dict[str, str],
+    failed: Mapping[str, str],
     out: Path,
     wordnet: str | None,
     notes: Sequence[str],
-    console: Console,
 ) -> Table:
     """Score what was said, compare, and write all files to ``out``."""
-    instruments = Instruments(
-        oracle=load_oracle("oracle"),
-        encoder=load_oracle("encoder"),
+    readers = Readers(
         clip=load_clip(runs / "contrastive" / "model"),
         wordnet=open_wordnet(wordnet) if wordnet else None,
     )
-    dialogues = dialogues_of(size.data)
-    gold = Gold(dialogues, instruments, seed=0, most_replies=size.replies)
+    dialogues = list(open_data(size.data))
+    gold = Gold(dialogues, readers)
     systems: dict[str, list[Run]] = {}
+    said: dict[str, Answers] = {}  # of the first seed
     absent: dict[str, str] = {}
     for row in rows:
         names = [f"{row.name}, seed {seed}" for seed in size.seeds]
@@ -371,24 +365,26 @@ def table(
         if reasons:
             absent[row.name] = without_folders(reasons[0])
             continue
-        systems[row.name] = []
         for seed, name in zip(size.seeds, names, strict=True):
             trained = [name, *(need for need in needs_of(row, seed) if need not in INSTRUMENTS)]
             peak = max(record_of(runs, one).get("peak_memory_bytes", 0) for one in trained)
             costs = costs_of([runs / slug(one) for one in trained], peak)
-            outputs = Outputs.load(runs / "outputs" / slug(name))
-            systems[row.name].append(Run(outputs=outputs, costs=costs))
-    with console.status("scoring"):
-        compared = table_of(systems, gold, against=PIPELINE, absent=absent)
-        compared = {row.name: compared[row.name] for row in rows}
-        compared |= floors(_through_vae(base, gold), gold)
+            answers = Answers.read(runs / "outputs" / slug(name), dialogues, seed=0)
+            said.setdefault(row.name, answers)
+            tell(f"scoring {name}")
+            systems.setdefault(row.name, []).append(run_of(answers, gold, costs))
+    num = len(gold.photos)
+    compared = table_of(systems, against=PIPELINE, absent=absent, num_photos=num)
+    compared = {row.name: compared[row.name] for row in rows}
+    compared |= floors(through_vae(load_model(base), gold.pixels_N3HW), gold)
+    texts = len(text_places(dialogues, seed=0, most=size.replies))
     passport = {
         "command": without_folders(
             f"`python experiments/world_table.py {shlex.join(sys.argv[1:])}`"
         ),
         "base": f"{Path(base).name}, digest {model_digest(model_folder(base))}",
-        "data": f"{size.data}: {len(dialogues):,} dialogues, {len(gold.orders):,} of the agent's "
-        f"photos, {len(gold.comments):,} comments, {len(gold.texts):,} replies",
+        "data": f"{size.data}: {len(dialogues):,} dialogues, {num:,} of the agent's "
+        f"photos, {len(gold.seen):,} comments, {texts:,} replies",
         "seeds": f"training {', '.join(map(str, size.seeds))}; evaluation 0",
         "steps": f"{size.steps:,} of {size.batch} dialogues; before them, {size.aligned:,} of "
         f"alignment (vokens, once for all their rows) and {size.before:,} of seeing (v2)",
@@ -400,18 +396,32 @@ def table(
         "versions": ", ".join(f"{k} {v}" for k, v in installed_versions().items()),
         "settings": json.dumps(asdict(size)),
     }
-    write_table(
+    write(
         compared,
         out=out,
+        name="world",
         title="The photo world: all systems from one base",
         against=PIPELINE,
         notes=[*NOTES, *notes],
         passport=passport,
     )
-    sheet = examples(systems, gold, count=8)
-    if sheet is not None:
-        save_photo(sheet, out / "examples.png")
+    examples(said, gold, out / "examples.png", count=8)
     return compared
+
+
+def examples(said: Mapping[str, Answers], gold: Gold, path: Path, *, count: int) -> None:
+    """The first ``count`` of the agent's photos, as each system shows them: none is picked."""
+    shown = {name: a.of("photo") for name, a in said.items() if a.pixels("photo") is not None}
+    images, captions = [], []
+    for number, photo in enumerate(gold.photos[:count]):
+        images.append(to_image(gold.pixels_N3HW[number]))
+        captions.append(f"true photo\n{photo.caption}")
+        for name, answers in shown.items():
+            images.append(load_photo(said[name].folder / answers[number].photos[0]))
+            captions.append(f"{name}\n{answers[number].said['caption'] or '(no words)'}")
+    if images:
+        title = f"the first {min(count, len(gold.photos))} photos of the data, unpicked"
+        save_photo(contact_sheet(images, captions, columns=1 + len(shown), title=title), path)
 
 
 def devices_of(runs: Path, rows: Iterable[str], *, seed: int) -> str:
@@ -428,15 +438,6 @@ def devices_of(runs: Path, rows: Iterable[str], *, seed: int) -> str:
 def without_folders(text: str) -> str:
     """Absolute paths cut to their last two parts: a page names no machine."""
     return re.sub(r"/(?:[^/\s]+/)+([^/\s]+/[^/\s]+)", r"\1", text)
-
-
-def _through_vae(base: str, gold: Gold) -> torch.Tensor | None:
-    painter = load_model(base).painter
-    if painter is None:
-        return None
-    with torch.no_grad():
-        parts = gold.photos_N3HW.split(64)
-        return torch.cat([painter.decode_photos(painter.encode_photos(p)) for p in parts])
 
 
 NOTES = (
@@ -494,7 +495,7 @@ def compare(options: argparse.Namespace) -> int:
         if name not in known:
             raise UsageError(f'there is no row "{name}"{did_you_mean(name, known)}')
     rows = [row for row in ROWS if not options.only or row.name in options.only]
-    size, console = SIZES[options.size], Console(stderr=True)
+    size = SIZES[options.size]
     runs = options.runs or Path("runs/world_table") / options.size
     if options.base is not None:
         size = replace(size, base=None)
@@ -502,7 +503,7 @@ def compare(options: argparse.Namespace) -> int:
         size = replace(size, seeds=(options.seed,))
     jobs, base = jobs_of(size, rows, runs=runs, base=options.base)
     runner = Runner(runs, workers=options.workers, call=call_here)
-    runner.run(jobs, console=console)
+    runner.run(jobs)
     if "contrastive" in runner.failed:
         raise UsageError(f"the measuring CLIP is missing: {runner.failed['contrastive']}")
     shipped = model_folder(base).resolve() == model_folder("mini").resolve()
@@ -515,10 +516,9 @@ def compare(options: argparse.Namespace) -> int:
         out=options.out,
         wordnet=options.wordnet,
         notes=[SHIPPED_NOTE] if shipped else [],
-        console=console,
     )
     for name, reason in runner.failed.items():
-        console.print(f"not run: {name}: {reason}")
+        tell(f"not run: {name}: {reason}")
     print(f"Wrote {options.out}/world.md, world.json, world.png and examples.png")
     return 1 if runner.failed else 0
 

@@ -14,12 +14,11 @@ from accelerator import DEVICE, accelerator
 from conftest import build_model, collated, dialogues_with_photos
 from showtell.cli import main
 from showtell.errors import UsageError
-from showtell.evaluation.world import share_moments
-from showtell.evaluation.world_photos import BATCH, images_of, rows_at_once
+from showtell.evaluation.answer import BATCH, rows_at_once
 from showtell.models.adapters import PrefixConfig, add_prefix
 from showtell.models.checkpoint import save_model
 from showtell.models.decoder import Decoder
-from showtell.models.gold import read_gold, share_chances
+from showtell.models.gold import read_gold, seen_images, share_chances
 from showtell.models.respond import Responder
 from showtell.papers import (
     DivterConfig,
@@ -203,7 +202,7 @@ def test_answers_on_another_device_are_those_of_the_cpu(tokenizers, system):
     contexts = [dialogues[0].turns[:1], dialogues[1].turns[:5]]  # of two lengths
 
     def replies(model):
-        images = [images_of(context) for context in contexts]
+        images = [seen_images(model, context) for context in contexts]
         return Responder(Decoder(model)).respond_all(contexts, images=images, seeds=[0, 1])
 
     wanted = replies(copy.deepcopy(model))
@@ -247,7 +246,7 @@ def test_there_batches_are_run_whole_and_more_dialogues_at_once_with_the_same_ou
         runs.clear()
         with torch.no_grad():
             losses = task.losses(range(6), generator=torch.Generator(), epoch=0.0)
-        p_share_M = share_moments(model, dialogues).p_share_M
+        p_share_M = read_gold(model, dialogues).p_share_M
         return list(runs), {k: float(v) for k, v in losses.items()}, p_share_M
 
     near = copy.deepcopy(model)

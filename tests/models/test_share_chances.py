@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
+from showtell.evaluation.measures_photochat import rendered_moments
 from showtell.models.gold import exchanged, share_chances
 from showtell.recipes import small
 from showtell.recipes.photochat import PhotochatSmall, new_language, new_model
-from showtell.evaluation.measures_photochat import rendered_moments
 
 
 def chat(number: int, share: int, num_turns: int) -> Dialogue:

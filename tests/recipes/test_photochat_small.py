@@ -9,6 +9,7 @@ import torch
 
 from showtell.data.photochat import moment_positions, read_photochat, split_held_out
 from showtell.errors import ConfigError
+from showtell.evaluation.measures_photochat import calibrated, platt, rendered_moments
 from showtell.papers import load_model
 from showtell.prompt import IGNORED
 from showtell.recipes import small
@@ -20,10 +21,7 @@ from showtell.recipes.photochat import (
 )
 from showtell.recipes.photochat_task import (
     PhotochatTask,
-    calibrated,
     lexical_teacher,
-    platt,
-    rendered_moments,
     with_dropout,
 )
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,6 +25,8 @@ from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.papers import load_model
 from showtell.papers.forms import form_named, swap_speakers
 from showtell.runtime import Progress, quiet
+
+__all__ = ["evaluate"]
 
 REPLIES = 1000  # of each kind of answers, unless a number of dialogues is named
 
@@ -76,7 +76,7 @@ def evaluate(
             told=told,
         )
         skipped = {"skipped": len(source.skipped)} if source.files else {}
-        report = Report.of_this_run(
+        report = Report(
             metrics=found.values,
             recipe=recipe,
             checkpoint=checkpoint,
@@ -85,12 +85,11 @@ def evaluate(
             data_digest=digest,
             seeds=(seed,),
             seconds=time.perf_counter() - began,
-            command="showtell " + shlex.join(sys.argv[1:]) if "showtell" in sys.argv[0] else "",
             counts=found.counts | skipped,
             notes=(*found.notes, *source.notes),
             reported=reported,
+            encoders=found.encoders,
         )
-        report = replace(report, encoders=found.encoders)
         report.write(work)
     return report
 

@@ -33,6 +33,7 @@ from showtell.metrics.answers import FIELDS
 
 SCORED = ("text", "photo", "answer")  # the kinds that "showtell score" and "judge" are given
 ANSWERS, FORMAT = "answers.json", 2
+Fields = dict[str, Any]  # of a record, and others
 Place = tuple[int, int]  # the number of a dialogue, and a turn
 
 
@@ -42,8 +43,8 @@ class Answer:
 
     kind: str
     place: Place
-    said: dict[str, Any]
-    wanted: dict[str, Any] = field(default_factory=dict)
+    said: Fields
+    wanted: Fields = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -67,7 +68,7 @@ class Answers:
     counts: Counter[str] = field(default_factory=Counter)
     copied: set[Path] = field(default_factory=set)  # photos of contexts
 
-    def add(self, kind: str, place: Place, said: dict, wanted: dict | None = None) -> None:
+    def add(self, kind: str, place: Place, said: Fields, wanted: Fields | None = None) -> None:
         self.found.append(Answer(kind=kind, place=place, said=said, wanted=wanted or {}))
 
     def of(self, kind: str) -> list[Answer]:
@@ -83,12 +84,12 @@ class Answers:
             return None
         return torch.stack([to_pixels(load_photo(self.folder / path)) for path, *_ in paths])
 
-    def pairs(self, *kinds: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    def pairs(self, *kinds: str) -> list[tuple[Fields, Fields]]:
         """The records of these kinds, said and wanted; photos by their whole paths."""
         found = []
         for answer in (answer for kind in kinds for answer in self.of(kind)):
             head = {"id": self._id(answer), "dialogue": self.dialogues[answer.place[0]].id}
-            found.append(tuple(head | self._record(s) for s in (answer.said, answer.wanted)))
+            found.append((head | self._record(answer.said), head | self._record(answer.wanted)))
         return found
 
     def _id(self, answer: Answer) -> str:

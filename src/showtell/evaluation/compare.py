@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -18,8 +19,8 @@ from showtell.data.sources import open_data
 from showtell.dialogue import Photo
 from showtell.evaluation.score_runs import FEW_PHOTOS, Gold, Run, photo_run
 from showtell.evaluation.world_answers import drawn, photo_places, photos_at
-from showtell.metrics.paired import Difference, difference, run_value
 from showtell.metrics.intervals import Value
+from showtell.metrics.paired import Difference, difference, run_value
 
 OTHERS = "world:150000-160000"  # whose photos stand for "other real photos"
 NOT_RUN, NO_SYSTEM = "not run", "no system"
@@ -39,7 +40,7 @@ class Column:
     unit: str = "fraction"
 
 
-def _columns(group: str, *rows: tuple) -> tuple[Column, ...]:
+def _columns(group: str, *rows: tuple[Any, ...]) -> tuple[Column, ...]:
     """(name, head, unit, which way is better) of columns of a group."""
     return tuple(
         Column(name=row[0], head=row[1], group=group, unit=row[2], higher_is_better=row[3])
@@ -186,7 +187,7 @@ def _reason(column: Column, measured: Collection[str], num_photos: int) -> str:
         return "it has no query for an album"
     if name in measured and name.startswith("photo."):
         return "it shows no photo"
-    if name not in measured and name.startswith(("photo.clip", "text.sim", "relevance.")):
+    if name not in measured and any(word in name for word in ("clip", "similarity", "relevance")):
         return "no CLIP was named (--clip)"
     return {
         "cost.answer_with_photo": "no answer had a photo",

@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from photoworld.facts import named_attributes
 from photoworld.oracle import NUM_FEATURES, AttributeReader
 from photoworld.scenes import ATTRIBUTES, split_of
-from photoworld.facts import named_attributes
 from showtell.batch import to_image
 from showtell.data.sources import open_data
 from showtell.data.world import load_oracle
@@ -35,14 +35,16 @@ from showtell.evaluation.world_answers import (
     through_vae,
     world_answers,
 )
+from showtell.metrics.intervals import Value, mean_value
 from showtell.metrics.moment import best_threshold, keyword_score
 from showtell.metrics.photos import frechet_distance
-from showtell.metrics.intervals import Value, mean_value
 from showtell.metrics.text import distinct_n, text_values
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.runtime import Progress, quiet
 
 WORLD = "world"  # the protocol
+SCENE = ATTRIBUTES  # each attribute of a scene with its values
+READ = NUM_FEATURES  # by the oracle
 Sheet = tuple[list[Image.Image], list[str]]
 
 
@@ -224,7 +226,13 @@ def photo_report(
     assert own_N3HW is not None and rebuilt_N3HW is not None
 
     def seen(
-        pixels: Tensor, name: str, counts: str = "stated", *, by=oracle, each=True, note=""
+        pixels: Tensor,
+        name: str,
+        counts: str = "stated",
+        *,
+        by: AttributeReader = oracle,
+        each: bool = True,
+        note: str = "",
     ) -> dict[str, Value]:
         return attribute_values(
             by.read(pixels), photos, counts=counts, name=name, seed=seed, each=each, note=note

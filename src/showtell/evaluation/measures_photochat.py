@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,13 +34,13 @@ from showtell.errors import MissingDependency
 from showtell.evaluation.answer import add_texts, opened, rows_at_once
 from showtell.evaluation.answered import Answers
 from showtell.evaluation.score import Measured, moment_rows
+from showtell.metrics.intervals import Value, mean_value
 from showtell.metrics.moment import (
     best_threshold,
     keyword_score,
     tagged_text,
     tfidf_moment_scores,
 )
-from showtell.metrics.intervals import Value, mean_value
 from showtell.metrics.text import distinct_n, text_values
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
@@ -175,7 +176,7 @@ def _positions(dialogues: Sequence[Dialogue]) -> list[MomentPosition]:
 def _baseline(
     name: str,
     dialogues: Sequence[Dialogue],
-    scores_N: Sequence[float],
+    scores_N: Any,
     *,
     threshold: float,
     seed: int,

@@ -15,7 +15,7 @@ from typing import Any
 from showtell.dialogue import AGENT, Dialogue
 from showtell.errors import DataError
 from showtell.evaluation.answer import answer_dialogues, runs
-from showtell.evaluation.answered import Answers
+from showtell.evaluation.answered import Answers, Fields
 from showtell.metrics.answers import Record, read_records
 from showtell.metrics.intervals import Value
 from showtell.metrics.moment import moment_values
@@ -124,9 +124,7 @@ class _Scored:
     def add(self, protocol: Protocol, kind: str) -> None:
         if not (pairs := self.answers.pairs(kind)):
             return
-        rows = Rows(
-            protocol, _matched(pairs), encoders=self.with_, seed=self.seed, told=self.told
-        )
+        rows = Rows(protocol, _matched(pairs), encoders=self.with_, seed=self.seed, told=self.told)
         if kind != "photo":
             put_texts(rows)
         if kind != "text":

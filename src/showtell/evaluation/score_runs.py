@@ -19,7 +19,7 @@ from showtell.data.photos import load_photo, photo_image
 from showtell.dialogue import Dialogue
 from showtell.evaluation.answer import gold_answer
 from showtell.evaluation.answered import Answers
-from showtell.evaluation.measures import ATTRIBUTES, NUM_FEATURES, is_right, shipped_reader
+from showtell.evaluation.measures import READ, SCENE, is_right, shipped_reader
 from showtell.evaluation.world_answers import (
     drawn,
     photo_places,
@@ -28,9 +28,9 @@ from showtell.evaluation.world_answers import (
     text_places,
 )
 from showtell.metrics.encoders import ClipEncoder
+from showtell.metrics.meteor import meteor, meteor_exact_stem
 from showtell.metrics.paired import Scores, scores
 from showtell.metrics.photos import InceptionScore, frechet_distance
-from showtell.metrics.meteor import meteor, meteor_exact_stem
 from showtell.metrics.relevance import cosines, mmdialog_relevance
 from showtell.metrics.rouge import rouge_l_f1
 from showtell.metrics.text import psdg_counts
@@ -193,8 +193,8 @@ def attribute_scores(
     attributes. ``read`` is what was found in the photos."""
     rows = []
     for found, photo, names in zip(read, gold.photos, counts, strict=True):
-        counted = [name in names for name in ATTRIBUTES]
-        right = [found[name] == photo.labels["scene"][name] for name in ATTRIBUTES]
+        counted = [name in names for name in SCENE]
+        right = [found[name] == photo.labels["scene"][name] for name in SCENE]
         rows.append([*np.logical_and(right, counted), *counted])
     return scores("macro", gold.drawn_as, rows)
 
@@ -232,9 +232,9 @@ def set_values(photos_N3HW: Tensor, gold: Gold) -> dict[str, float]:
     found = {}
     for ending, reader in (("", gold.readers.oracle), ("_encoder", gold.readers.encoder)):
         found[f"photo.fid{ending}"] = frechet_distance(
-            gold.pixels_N3HW, photos_N3HW, features=reader.features, num_features=NUM_FEATURES
+            gold.pixels_N3HW, photos_N3HW, features=reader.features, num_features=READ
         )
-        inception = InceptionScore(len(ATTRIBUTES["subject"]))
+        inception = InceptionScore(len(SCENE["subject"]))
         with torch.no_grad():
             for start in range(0, len(photos_N3HW), 128):
                 logits = reader(photos_N3HW[start : start + 128])["subject"]

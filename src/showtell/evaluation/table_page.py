@@ -15,8 +15,8 @@ from showtell.data.photos import save_photo
 from showtell.data.storage import write_atomically
 from showtell.errors import DataError, MissingDependency
 from showtell.evaluation.compare import COLUMNS, NO_SYSTEM, NOT_RUN, Cell, Column, Table
-from showtell.metrics.paired import Difference
 from showtell.metrics.intervals import Value
+from showtell.metrics.paired import Difference
 
 HEAD = """\
 Better is higher where the arrow points up (↑), lower where down (↓). In brackets stands the 95%

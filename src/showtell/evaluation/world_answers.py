@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -138,12 +139,8 @@ def world_answers(
             answers.add("painted", place, {"elements": [image]})
     own = add_photos(answers, responder, read, places, seed=seed, told=told)
     if own.query_NE is not None:
-        keys_NE = torch.cat(
-            [
-                model.bridge.photo_keys(model.bridge.features(part_N3HW))
-                for part_N3HW in drawn(photos_at(dialogues, places)).split(64)
-            ]
-        )
+        gold_N3HW = drawn(photos_at(dialogues, places))
+        keys_NE = torch.cat([model.bridge.photo_keys(part) for part in gold_N3HW.split(64)])
         found = ranks((own.query_NE @ keys_NE.mT).cpu(), range(len(keys_NE))).tolist()
         for answer, rank in zip(answers.of("photo"), found, strict=True):
             answer.said["rank"] = rank
@@ -207,7 +204,8 @@ def paint_captions(
 @torch.no_grad()
 def through_vae(model: PhotoDialogueModel, photos_N3HW: Tensor) -> Tensor | None:
     """Photos encoded and decoded again; None without a painter."""
-    if (painter := model.painter) is None:
+    painter: Any = model.painter
+    if painter is None:
         return None
     parts = photos_N3HW.split(64)
     return torch.cat([painter.decode_photos(painter.encode_photos(part)) for part in parts])

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import e2e_robustness
+import e2e_sensitivity
+import e2e_table2
+import gradient_matters
 import pytest
+import runner
 import torch
+from gradient_watch import WatchedTask, watched_run
 
 from conftest import build_model, dialogues_with_photos
 from photoworld.scenes import ATTRIBUTES
 from photoworld.words import world_words
 from showtell.config import override
+from showtell.dialogue import Photo
 from showtell.errors import ConfigError, UsageError
-from showtell.evaluation.world_photos import Order, photo_orders
+from showtell.evaluation.score_runs import Readers
+from showtell.evaluation.world_answers import photo_places, photos_at
 from showtell.models.checkpoint import save_model
 from showtell.papers import Dvtm, DvtmConfig
 from showtell.prompt import IGNORED, Renderer
 from showtell.recipes import RECIPES
 from showtell.recipes.world_dialogue import start_model
-
-sys.path.append(str(Path(__file__).parents[2] / "experiments"))
-import _rows  # noqa: E402
-import e2e_robustness  # noqa: E402
-import e2e_rows  # noqa: E402
-import e2e_sensitivity  # noqa: E402
-import e2e_table2  # noqa: E402
-import gradient_matters  # noqa: E402
-from gradient_watch import WatchedTask, watched_run  # noqa: E402
 
 SCRIPTS = (e2e_table2, e2e_sensitivity, gradient_matters)
 
@@ -74,27 +72,26 @@ def test_the_rows_of_the_gradient_are_the_whole_grid_less_what_is_the_same():
 
 def test_a_short_run_anneals_and_warms_up_at_the_same_part_as_a_long_one():
     whole = RECIPES["world_mini"].config()
-    steps = str(whole.stage.steps // 10)
-    options = _rows.settle(_rows.parser(None, name="x").parse_args(["--steps", steps]))
-    short = override(whole, e2e_rows.schedule(_rows.Row(name="x"), options))
+    steps = whole.stage.steps // 10
+    short = override(whole, runner.schedule(runner.Row(name="x"), steps))
     assert short.stage.warmup == whole.stage.warmup / 10
     assert short.bridge.annealing_epochs == pytest.approx(whole.bridge.annealing_epochs / 10)
-    assert len(e2e_rows.schedule(_rows.Row(name="x", recipe="world_pipeline"), options)) == 1
+    assert len(runner.schedule(runner.Row(name="x", recipe="world_pipeline"), steps)) == 1
 
 
 def test_what_was_made_is_not_made_again_and_not_mixed_with_other_settings(tmp_path):
     calls = []
     for _ in range(2):
-        found = _rows.kept(tmp_path / "a.json", {"n": (1, 2)}, lambda: calls.append(1) or [3])
+        found = runner.kept(tmp_path / "a.json", {"n": (1, 2)}, lambda: calls.append(1) or [3])
         assert found == [3] and len(calls) == 1
     with pytest.raises(ConfigError, match="name another --runs"):
-        _rows.kept(tmp_path / "a.json", {"n": (1, 3)}, list)
+        runner.kept(tmp_path / "a.json", {"n": (1, 3)}, list)
 
 
 def test_an_unknown_row_gets_a_suggestion():
-    options = _rows.parser(None, name="x").parse_args(["--only", "pipelin"])
+    bench = runner.Bench(runner.parser(None, runs="x").parse_args(["--only", "pipelin"]))
     with pytest.raises(UsageError, match='did you mean "pipeline"'):
-        _rows.chosen(e2e_table2.ROWS, options)
+        bench.chosen(e2e_table2.ROWS)
 
 
 def test_a_table_is_trained_measured_written_and_not_trained_again(
@@ -114,8 +111,8 @@ def test_a_table_is_trained_measured_written_and_not_trained_again(
     def never(*args, **kwargs):
         raise AssertionError("it was done")
 
-    monkeypatch.setattr(_rows, "run_recipe", never)
-    monkeypatch.setattr(e2e_rows, "outputs_of", never)
+    monkeypatch.setattr(runner, "run_recipe", never)
+    monkeypatch.setattr(runner, "world_answers", never)
     assert e2e_table2.main(command) == 0
     with pytest.raises(ConfigError, match="was made with"):
         e2e_table2.main([*command, "--set", "stage.clip=2"])
@@ -165,28 +162,24 @@ def test_wrong_words_are_other_words_of_the_world_and_each_joins_the_ones_before
 
 
 def test_only_attributes_whose_words_still_stand_are_still_stated():
-    scene = dict.fromkeys(ATTRIBUTES, "")
-    order = Order(
-        caption="two red dogs at the beach",
-        scene=scene,
-        counts=("subject", "count", "colour", "place"),
-        seed=0,
-    )
+    stated = ("subject", "count", "colour", "place")
+    photo = Photo(id="p", caption="two red dogs at the beach", labels={"stated": stated})
     still = e2e_robustness.still_stated
-    assert still(order, order.caption) == list(order.counts)
-    assert still(order, "two blue dogs at the beach") == ["subject", "count", "place"]
-    assert "place" not in still(order, "two red dogs at the farm beach in the park")
+    assert still(photo, photo.caption) == list(stated)
+    assert still(photo, "two blue dogs at the beach") == ["subject", "count", "place"]
+    assert "place" not in still(photo, "two red dogs at the farm beach in the park")
 
 
 def test_wrong_words_cost_nothing_where_the_photo_shows_everything_and_all_where_nothing(rng):
-    orders = photo_orders(dialogues_with_photos(12), seed=0)
-    everything = [torch.ones(len(orders), len(ATTRIBUTES)).bool().numpy()] * 5
+    dialogues = dialogues_with_photos(12)
+    photos = photos_at(dialogues, photo_places(dialogues))
+    everything = [torch.ones(len(photos), len(ATTRIBUTES)).bool().numpy()] * 5
     nothing = [everything[0], *[~everything[0]] * 4]
-    table = e2e_robustness.cells({"a": everything, "b": nothing}, orders, seed=0)
+    table = e2e_robustness.cells({"a": everything, "b": nothing}, photos, seed=0)
     assert all(cell.value.value == 1 for k in range(5) for cell in table[f"a, {k} wrong"].values())
     cell = table["b, 2 wrong"][e2e_robustness.STATED]
     assert cell.value.value == 0 and cell.against.value == -1 == cell.against.low
-    notes = e2e_robustness.systems_notes({"a": everything, "b": nothing}, orders, seed=0)
+    notes = e2e_robustness.systems_notes({"a": everything, "b": nothing}, photos, seed=0)
     assert '0 wrong words: "a" less "b" 0.0%' in notes[0] and "100.0%" in notes[1]
 
 
@@ -195,7 +188,7 @@ def test_wrong_words_cost_nothing_where_the_photo_shows_everything_and_all_where
 
 def test_photos_of_one_kind_have_no_diversity_and_drawings_do_what_their_captions_say():
     asked = e2e_sensitivity.briefs(6)
-    read_by = e2e_rows.instruments()
+    read_by = Readers()
     drawn = e2e_sensitivity.drawn(asked, 3)
     same = [photos[:1].expand(3, -1, -1, -1) for photos in drawn]
     spread = e2e_sensitivity.spread(same, asked, read_by)
@@ -204,8 +197,8 @@ def test_photos_of_one_kind_have_no_diversity_and_drawings_do_what_their_caption
     wide = e2e_sensitivity.spread(drawn, asked, read_by)
     assert min(value for _, value in wide["diversity.distance"]) > 0
     assert {number for number, _ in wide["diversity.values"]} <= set(range(6))
-    for brief in asked:
-        assert set(brief.open).isdisjoint(brief.stated)
+    for _, scene, stated in asked:
+        assert set(e2e_sensitivity.left_open(scene, stated)).isdisjoint(stated)
 
 
 # -------------------------------------------------------------------------------------- gradient
@@ -234,7 +227,7 @@ def test_a_caption_sends_back_one_number_a_sentence_and_one_a_word(tokenizers):
 
 def test_watching_changes_nothing_and_finds_the_gradient_of_the_photo_loss_alone(base, tmp_path):
     # whole dialogues, all of them in a batch: there is always a photo to make
-    settings = [f"base={base}", *_rows.TINY, "stage.steps=2", "stage.batch_size=8", "excerpts=0"]
+    settings = [f"base={base}", *runner.TINY, "stage.steps=2", "stage.batch_size=8", "excerpts=0"]
     config = override(RECIPES["world_mini"].config(), settings)
     plain = RECIPES["world_mini"].run(config, out=tmp_path / "plain", resume=False)
     seen = watched_run("world_mini", overrides=settings, out=tmp_path / "seen", resume=True)

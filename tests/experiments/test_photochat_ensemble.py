@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[2] / "experiments"))
-
-from photochat_ensemble import ensemble  # noqa: E402
+from photochat_ensemble import ensemble
 
 
 def judges(count: int) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:

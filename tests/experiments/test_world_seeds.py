@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
+import world_seeds
 
 from showtell.errors import DataError, UsageError
-from showtell.evaluation.table import COLUMNS, Cell
+from showtell.evaluation.compare import COLUMNS, Cell
 from showtell.evaluation.table_page import to_json
 from showtell.metrics.intervals import Value
 from showtell.metrics.paired import Difference
-
-sys.path.append(str(Path(__file__).parents[2] / "experiments"))
-import world_seeds  # noqa: E402
 
 F1 = "moment.f1"
 OURS, THEIRS, BLIND = "end-to-end v1", world_seeds.PIPELINE, "text only"

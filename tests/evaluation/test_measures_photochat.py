@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,15 @@ import torch
 
 from showtell.data.photochat import moment_positions, read_photochat
 from showtell.data.sources import open_data
-from showtell.evaluation.photochat import REPORTED, evaluate_photochat, lexical_baseline
-from showtell.evaluation.photochat_text import objects, replies
+from showtell.evaluation.answer import write_texts
+from showtell.evaluation.measures_photochat import (
+    MAX_NEW_TOKENS,
+    lexical_baseline,
+    measure_photochat,
+    objects,
+)
+from showtell.evaluation.reported import reported_rows
+from showtell.models.decoder import Decoder
 from showtell.recipes import small
 from showtell.recipes.photochat import PhotochatSmall, new_language, new_model
 
@@ -48,31 +56,37 @@ def model(dev_file):
     return new_model(new_language(PhotochatSmall(width=32, layers=2, heads=2), tokenizer)).eval()
 
 
-def test_the_report_counts_what_is_there_and_what_is_missing(model, dev_file):
+def measured(model, dev_file, folder, limit):
+    dialogues = list(open_data(f"photochat:{dev_file}"))[:limit]
+    return dialogues, measure_photochat(
+        model, dialogues, folder=folder, path=dev_file, seed=0, most=None
+    )
+
+
+def test_the_report_counts_what_is_there_and_what_is_missing(model, dev_file, tmp_path):
     pytest.importorskip("sacrebleu")
-    source = open_data(f"photochat:{dev_file}")
-    values, counts, reported = evaluate_photochat(model, source, seed=0, limit=5)
-    dialogues = list(source)[:5]
+    dialogues, found = measured(model, dev_file, tmp_path, 5)
+    counts, values = found.counts, found.values
     positions = sum(len(moment_positions(d)) for d in dialogues)
     assert counts["dialogues"] == counts["missing photos"] == counts["positive positions"] == 5
     assert counts["positions"] == values["moment.f1"].n == positions
     assert counts["replies"] == values["text.psdg.bleu2"].n == 5 * 5
     assert values["moment.prevalence"].value == pytest.approx(5 / positions)
     assert values["text.perplexity"].value > 1
-    assert {r.split for r in reported} == {"test"} and reported == REPORTED
-    again, _, _ = evaluate_photochat(model, source, seed=0, limit=5)
-    assert again == values
+    assert measured(model, dev_file, tmp_path, 5)[1] == found
+    ids = [json.loads(x)["id"] for x in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert len(ids) == len(set(ids)) == 5 * 5
+    reported = reported_rows("photochat", ("photochat",), "")
+    assert len(reported) == 8 and {row.split for row in reported} == {"test"}
 
 
-def test_threshold_and_calibration_come_from_the_card(model, dev_file):
-    source = open_data(f"photochat:{dev_file}")
+def test_threshold_and_calibration_come_from_the_card(model, dev_file, tmp_path):
     model.card = {"moment": {"scale": 1.0, "bias": 50.0, "threshold": 0.9}}
-    values, _, _ = evaluate_photochat(model, source, seed=0, limit=3)
+    values = measured(model, dev_file, tmp_path, 3)[1].values
     assert values["moment.recall"].value == 1.0
     assert values["moment.f1"].note == "threshold 0.9"
     model.card = {"moment": {"scale": 1.0, "bias": -50.0, "threshold": 0.9}}
-    values, _, _ = evaluate_photochat(model, source, seed=0, limit=3)
-    assert values["moment.recall"].value == 0.0
+    assert measured(model, dev_file, tmp_path, 3)[1].values["moment.recall"].value == 0.0
     model.card = {}
 
 
@@ -86,6 +100,16 @@ def test_the_lexical_baseline_runs_only_where_its_training_file_lies(dev_file, t
     found = lexical_baseline(write(tmp_path / "dev.jsonl", range(100, 112)), dialogues, seed=0)
     assert found["baseline.tfidf.f1"].value == 1.0  # the share is announced in these
     assert found["baseline.tfidf.f1"].n == sum(len(moment_positions(d)) for d in dialogues)
+
+
+def replies(model, turns):
+    likeliest = replace(model.decoding, temperature=0.0, max_new_tokens=MAX_NEW_TOKENS)
+    return write_texts(
+        Decoder(model, decoding=likeliest),
+        [context for context, _ in turns],
+        speakers=[turn.speaker for _, turn in turns],
+        seed=0,
+    )
 
 
 def test_a_reply_does_not_depend_on_what_else_is_answered(model, dev_file):

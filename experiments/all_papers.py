@@ -24,8 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs import Job, Runner, exit_code_with_jobs, seconds_spent, training
-from rich.console import Console
+from jobs import Job, Runner, exit_code_with_jobs, seconds_spent, tell, training
 from world_table import CLIP_SEED, SIZES
 
 from showtell.errors import UsageError, did_you_mean
@@ -222,18 +221,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="repeatable")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(arguments)
-    experiments, console = chosen(options.only), Console(stderr=True)
+    experiments = chosen(options.only)
     runs = options.runs or Path("runs/papers") / options.size
     if options.base:
         model_folder(options.base)  # now, and not in each script
     jobs = jobs_of(experiments, size=options.size, runs=runs, base=options.base)
     runner = Runner(runs, workers=options.workers)
     try:
-        runner.run(jobs, console=console)
+        runner.run(jobs)
     finally:
         found = publish(experiments, runs / RESULTS, options.out)
     for name, reason in runner.failed.items():
-        console.print(f"not run: {name}: {reason}")
+        tell(f"not run: {name}: {reason}")
     print(f"Wrote {len(found)} tables to {options.out}: {', '.join(found) or 'none yet'}")
     spent = seconds_spent(runs)
     print(f"{sum(spent) / 60:.0f} minutes in {len(spent)} sessions")

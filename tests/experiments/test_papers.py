@@ -5,18 +5,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
 from pathlib import Path
 
+import all_papers as papers
 import pytest
+from jobs import slug
+from minigpt5_table6 import VOKENS
 
 from showtell.errors import UsageError
-
-sys.path.append(str(Path(__file__).parents[2] / "experiments"))
-from jobs import slug  # noqa: E402
-from minigpt5_table6 import VOKENS  # noqa: E402
-
-import papers  # noqa: E402
 
 RUNS = Path("runs/papers/quick")
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
+import gill_checks
+import gill_context
+import long_worlds
+import minigpt5_stories
+import minigpt5_table1
+import minigpt5_table4
+import minigpt5_table5
+import minigpt5_table6
+import minigpt5_tables23
 import pytest
+import runner
 import torch
 
 from conftest import build_model
@@ -16,39 +25,18 @@ from photoworld.long import long_dialogue
 from photoworld.scenes import TEST_SEEDS
 from photoworld.stories import STEPS, determined_only_by, world_story
 from photoworld.talk import world_dialogue
-from showtell.dialogue import AGENT, USER
+from showtell.dialogue import AGENT
 from showtell.errors import DataError, UsageError
-from showtell.evaluation.scored import Gold
-from showtell.evaluation.table import Cell
+from showtell.evaluation.compare import Cell
+from showtell.evaluation.score_runs import Gold, Readers, photo_scores
 from showtell.evaluation.table_page import to_json
 from showtell.metrics import paired
 from showtell.metrics.blind_page import export_page
 from showtell.metrics.intervals import Value
 from showtell.models.checkpoint import save_model
 from showtell.models.parts import painter_sizes
-from showtell.papers.forms import steps_of
-from showtell.papers.minigpt5 import SYSTEM, undescribed
-from showtell.recipes.world_experiments import (
-    SETTINGS,
-    caption_example,
-    narration_example,
-    newest_first,
-    painter_example,
-    readable,
-    story_example,
-)
-
-sys.path.append(str(Path(__file__).parents[2] / "experiments"))
-import gill_checks  # noqa: E402
-import gill_context  # noqa: E402
-import long_worlds  # noqa: E402
-import minigpt5_table1  # noqa: E402
-import minigpt5_table4  # noqa: E402
-import minigpt5_table5  # noqa: E402
-import minigpt5_table6  # noqa: E402
-import minigpt5_tables23  # noqa: E402
-import photo_rows  # noqa: E402
-from e2e_rows import instruments  # noqa: E402
+from showtell.papers.minigpt5 import SYSTEM
+from showtell.recipes.world_experiments import readable
 
 STORIES = [world_story(seed) for seed in TEST_SEEDS[:12]]
 
@@ -68,7 +56,7 @@ def few_draws(monkeypatch):
     monkeypatch.setattr(
         paired, "resample_counts", lambda num, *, seed: draws(num, seed=seed, resamples=20)
     )
-    monkeypatch.setattr("_rows.chart", lambda *args, **kwargs: None)
+    monkeypatch.setattr("showtell.evaluation.table_page.chart", lambda *args, **kwargs: None)
 
 
 def run(script, base: Path, runs: Path, *only: str) -> None:
@@ -88,7 +76,7 @@ def refuse(*args, **kwargs):
 
 
 def test_table_1_compares_contexts_and_goes_on_where_it_stopped(base, tmp_path, monkeypatch):
-    only = (photo_rows.ZERO_SHOT, "vokens, LoRA")
+    only = (runner.ZERO_SHOT, "vokens, LoRA")
     published = Path("docs/results", f"{minigpt5_table1.NAME}.json")
     before = published.stat().st_mtime_ns if published.exists() else None
     run(minigpt5_table1, base, tmp_path, *only)
@@ -102,9 +90,9 @@ def test_table_1_compares_contexts_and_goes_on_where_it_stopped(base, tmp_path, 
         assert cells["photo.kid"]["value"]["n"] == 12
         assert cells["story.only_photos"]["value"]["low"] is not None
         assert cells["photo.clip_i"]["reason"] == "no CLIP was named (--clip)"
-        assert "fewer than 2,000" in cells["photo.fid"]["reason"]
-    monkeypatch.setattr("_rows.run_recipe", refuse)
-    monkeypatch.setattr("e2e_rows.load_model", refuse)
+        assert cells["photo.fid"]["reason"] == "12 photos; wanted 2,000 or more"
+    monkeypatch.setattr(runner, "run_recipe", refuse)
+    monkeypatch.setattr(runner, "load_model", refuse)
     run(minigpt5_table1, base, tmp_path, *only)
     assert rows_in(tmp_path, minigpt5_table1.NAME) == found
     assert (published.stat().st_mtime_ns if published.exists() else None) == before
@@ -149,7 +137,7 @@ def test_table_4_has_two_stages_beside_vokens_and_a_page_for_people(base, tmp_pa
     ]
     assert found[minigpt5_table4.VOKENS]["photo.kid"]["value"]["n"] == 12 * (STEPS - 1)
     assert found[minigpt5_table4.GOLD]["coherence.shown"]["value"]["value"] > 0.5
-    assert found[minigpt5_table4.GOLD]["photo.kid"]["reason"] == "not measured of this row"
+    assert found[minigpt5_table4.GOLD]["photo.kid"]["reason"] == "it shows no photo"
     assert found[minigpt5_table4.GOLD]["coherence.clip"]["reason"] == "no CLIP was named (--clip)"
     *_, a, b, _, context, _, _ = capsys.readouterr().out.splitlines()[-1].split()
     page = export_page(Path(a), Path(b), tmp_path / "judge.html", context=context, seed=0)
@@ -162,10 +150,21 @@ def test_table_4_has_two_stages_beside_vokens_and_a_page_for_people(base, tmp_pa
 
 def test_two_stages_paint_the_own_text_after_the_gold_ones_before_it(monkeypatch):
     read = []
-    monkeypatch.setattr(minigpt5_table4, "painted_texts", lambda model, texts: read.extend(texts))
+    monkeypatch.setattr(runner, "painted_texts", lambda model, texts: read.extend(texts))
+
+    class Bench:
+        def trained(self, row, seed):
+            return row.name
+
+        def opener(self, run):
+            return lambda: run
+
+    (two_stages, *_) = minigpt5_table4.SYSTEMS
+    run, _, paint = minigpt5_table4.makers(Bench(), two_stages, 0, STORIES[:2])
     own = [f"own {number}" for number in range(2 * (STEPS - 1))]
-    minigpt5_table4.paint_after(lambda: None, STORIES[:2], own)
+    paint(own)
     gold = [turn.text for turn in STORIES[1].turns]
+    assert run == minigpt5_stories.LLM.name
     assert read[STEPS] == ". ".join(["own 5", gold[1], gold[0]])
     assert len(read) == len(own)
 
@@ -199,9 +198,9 @@ def test_gills_checks_have_k_visual_tokens_and_a_language_model_of_their_own(bas
 def test_a_dual_encoder_looks_for_the_photo_that_the_words_are_about():
     dialogues = [world_dialogue(seed) for seed in TEST_SEEDS[:12]]
     words = gill_checks.words_before_photos(dialogues)
-    gold = Gold(dialogues, instruments(), seed=0)
-    assert len(words) == len(gold.orders) > 0
-    first = dialogues[gold.orders[0].dialogue].turns
+    gold = Gold(dialogues, Readers())
+    assert len(words) == len(gold.places) > 0
+    first = dialogues[gold.places[0][0]].turns
     k = next(k for k, turn in enumerate(first) if turn.speaker == AGENT and turn.photos)
     assert words[0].startswith(first[k - 1].text) and first[0].text in words[0]
 
@@ -251,7 +250,8 @@ def test_table_5_says_what_is_wrong_with_a_comparison(page, message, tmp_path):
 
 
 def test_table_6_has_gill_a_row_and_guidance_a_table(base, tmp_path, monkeypatch):
-    monkeypatch.setattr(minigpt5_table6, "SCALES", (1.0, 5.0))
+    scales = {name: s for name, s in minigpt5_table6.SCALES.items() if s in (1.0, 5.0)}
+    monkeypatch.setattr(minigpt5_table6, "SCALES", scales)
     run(minigpt5_table6, base, tmp_path, "GILL", minigpt5_table6.VOKENS)
     assert list(rows_in(tmp_path, minigpt5_table6.NAME)) == ["GILL", minigpt5_table6.VOKENS]
     scaled = rows_in(tmp_path, minigpt5_table6.GUIDANCE)
@@ -299,13 +299,13 @@ def test_a_painter_reads_all_of_a_short_text_and_of_a_long_one_the_words_it_know
 
 
 def test_true_photos_score_full_marks_on_what_each_source_settles():
-    gold = Gold(minigpt5_table1.contexts_of(STORIES, "both"), instruments(), seed=0)
+    gold = Gold(minigpt5_stories.tasks_of(STORIES, "task_end:both"), Readers())
     counted = {
         f"story.only_{s}": [determined_only_by(story.photos[-1], s) for story in STORIES]
         for s in minigpt5_table1.SOURCES
     }
-    true = photo_rows.scored_photos(gold.photos_N3HW, gold, counted).scores
-    others = photo_rows.scored_photos(gold.photos_N3HW.roll(1, 0), gold, counted).scores
+    true = photo_scores(gold.pixels_N3HW, gold, counted)
+    others = photo_scores(gold.pixels_N3HW.roll(1, 0), gold, counted)
     for name in counted:
         assert true[name].value() > 0.95 > 0.8 > others[name].value()
 
@@ -329,7 +329,11 @@ def test_a_fact_is_right_by_its_value_alone_in_words_and_in_the_photo():
 
 
 def test_the_points_of_gills_curves_differ_in_what_is_read_only():
-    contexts = gill_context.story_contexts(STORIES)
+    class Bench:
+        def data(self, kind):
+            return STORIES
+
+    contexts = gill_context.story_contexts(Bench())
     made = {name: [task.turns[-1] for task in tasks] for name, tasks in contexts.items()}
     assert all(turns == made["1 captions"] for turns in made.values())
     read = {name: tasks[0].turns[0] for name, tasks in contexts.items()}
@@ -337,58 +341,10 @@ def test_the_points_of_gills_curves_differ_in_what_is_read_only():
         text, both = (read[f"{count} captions{more}"] for more in ("", f" {gill_context.PHOTOS}"))
         assert len(text.elements) == count and not text.photos
         assert len(both.photos) == count - 1 and both.text == text.text
-    words = gill_context.words_of(contexts["5 captions"][0])
-    assert words.startswith(STORIES[0].turns[-1].text)
-
-
-# ------------------------------------------------------------------------------- what is trained
-
-
-def test_the_examples_of_stories_are_all_tasks_and_leave_descriptions_out():
-    found = [story_example(seed) for seed in range(26)]
-    kinds = {example.labels["task"] for example in found}
-    assert kinds == {"text_only", "image_only", "multimodal"}
-    assert not any(photo.caption for example in found for photo in example.photos)
-    # described: the photos that are made, and not those that are read
-    for seed, plain in enumerate(found):
-        example = story_example(seed, described=True)
-        made = {photo.id for turn in example.turns[1:] for photo in turn.photos}
-        assert {photo.id for photo in example.photos if photo.caption} == made
-        assert undescribed(example) == plain
-    told = [narration_example(seed) for seed in range(16)]
-    assert all(not photo for d in told for photo in [d.turns[-1].photos]) and all(
-        len(d.turns) == 2 for d in told
-    )
-
-
-def test_a_painter_learns_from_the_step_alone_and_from_all_texts():
-    for seed in range(10):
-        (photo,) = painter_example(seed).photos
-        steps = steps_of(world_story(seed))[: 1 + seed % STEPS]
-        assert photo.labels["scene"] == steps[-1].photo.labels["scene"]
-        assert photo.caption == newest_first(steps, earlier=bool(seed % 2))
-        assert photo.caption.startswith(steps[-1].text)
-        assert (steps[0].text in photo.caption) is (len(steps) == 1 or bool(seed % 2))
-
-
-def test_gill_learns_from_captions_that_are_read():
-    dialogue = caption_example(5)
-    assert dialogue.turns[0].speaker == USER
-    assert dialogue.photos[0].caption == dialogue.turns[0].text
-
-
-def test_only_the_unet_of_the_fine_tuned_painter_moves(base):
-    config = SETTINGS["world_stories_painter"]
-    moved = {
-        name: config.stage.multiplier(name)
-        for name in ("language.model.x", "photo_encoder.x", "painter.text.x", "painter.unet.x")
-    }
-    assert moved.pop("painter.unet.x") == 1.0 and set(moved.values()) == {0.0}
 
 
 def test_photos_are_painted_once_and_kept_to_the_byte(tmp_path):
-    first = photo_rows.kept_photos(
-        tmp_path / "a.safetensors", {"n": 2}, lambda: torch.rand(2, 3, 4, 4)
-    )
-    again = photo_rows.kept_photos(tmp_path / "a.safetensors", {"n": 2}, refuse)
-    assert torch.equal(first, again)
+    options = runner.parser(None, runs="x").parse_args(["--runs", str(tmp_path)])
+    bench, path = runner.Bench(options), tmp_path / "a.safetensors"
+    first = bench.kept_photos(path, lambda: torch.rand(2, 3, 4, 4), 2)
+    assert torch.equal(first, bench.kept_photos(path, refuse, 2))

@@ -15,10 +15,11 @@ from showtell.data.shards import pack
 from showtell.data.sources import open_data
 from showtell.dialogue import USER, Photo, Turn
 from showtell.errors import ConfigError, DataError
-from showtell.evaluation import Encoders, evaluate
-from showtell.evaluation.dialogues import BATCH, answer_dialogues
+from showtell.evaluation import evaluate
+from showtell.evaluation.answer import BATCH, answer_dialogues
 from showtell.metrics import score
 from showtell.metrics.blind_page import export_page
+from showtell.metrics.rows import Encoders
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import share_logit
 from showtell.models.gold import read_gold, seen_images
@@ -61,16 +62,16 @@ def test_texts_are_those_of_answering_alone_and_many_are_written_at_once(
     with monkeypatch.context() as patch:
         patch.setattr(Decoder, "read_all", watched)
         found = answer_dialogues(
-            model, dialogues, folder=tmp_path, seed=3, turns=True, whole=False, most=BATCH + 2,
-            told=lambda *progress: None,
+            model, dialogues, folder=tmp_path, seed=3, turns=True, whole=False, most=BATCH + 2
         )  # fmt: skip
-    assert sizes == [BATCH, 2] and len(found.texts) == BATCH + 2
+    said = found.of("text")
+    assert sizes == [BATCH, 2] and len(said) == BATCH + 2
     alone = []
-    for said, _ in found.texts:
-        context = found.contexts[said["id"]]
+    for b, k in (answer.place for answer in said):
+        context = dialogues[b].turns[:k]
         decoder = responder_of(model, temperature=0.0).decoder
         alone += decoder.texts_after([context], [seen_images(model, context)], [0])
-    assert [said["elements"] for said, _ in found.texts] == [[text] for text in alone]
+    assert found.texts("text") == alone
     assert len(set(alone)) > 1
 
 
@@ -84,10 +85,9 @@ def test_a_photo_that_a_captioner_cannot_see_keeps_its_caption(tokenizers, tmp_p
     dialogue = replace(dialogue, turns=(before, *dialogue.turns))
     assert not has_pixels(lost) and any(has_pixels(photo) for photo in dialogue.photos)
     found = answer_dialogues(
-        model, [dialogue], folder=tmp_path, seed=0, turns=True, whole=True, most=None,
-        told=lambda *progress: None,
+        model, [dialogue], folder=tmp_path, seed=0, turns=True, whole=True, most=None
     )  # fmt: skip
-    assert found.texts and found.whole
+    assert found.of("text") and found.of("answer")
     images = seen_images(model, dialogue.turns)
     (told,) = responder_of(model).describe_all([dialogue.turns], [images])
     assert told[0] == before and told != dialogue.turns
@@ -104,7 +104,7 @@ def test_a_report_on_files_is_what_score_makes_of_its_own_predictions(tmp_path, 
     )
     again = score(
         out / "predictions.jsonl", out / "references.jsonl", protocol="psdg", only=("fid", "kid"),
-        features="world:oracle",
+        encoders=Encoders(features="world:oracle"),
     )  # fmt: skip
     for name in ("photo.psdg.fid", "photo.psdg.kid"):
         assert report.metrics[name].value == pytest.approx(again.metrics[name].value)
