@@ -64,7 +64,7 @@ def scripts(seed: int) -> list[Script]:
     number = rng.randrange(len(OPENINGS))
     thanks, showing = rng.choice(THANKS), rng.choice(SHOWING)
     question, after_telling = rng.choice(QUESTIONS), rng.choice(AFTER_TELLING)
-    (photo,) = open_world("world:photos:test")[rng.randrange(1000)].photos
+    (photo,) = open_world("world:photos:test")[seed % 1000].photos
     return [
         (
             "Show me, please",
