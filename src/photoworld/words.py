@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from photoworld import load_table
 from photoworld.facts import Phrase, action_list, scene_phrase
-from photoworld.scenes import ATTRIBUTES, SUBJECTS, Scene
+from photoworld.scenes import ATTRIBUTES, Scene
 
 _Part = str | tuple[str, ...]  # text; or ("slot", name); or ("choice", alternatives...)
 
@@ -151,11 +151,15 @@ def draw_casing(rng: random.Random) -> Callable[[str], str]:
     return sentence_case if rng.random() < 0.3 else str
 
 
+_SPOKEN = ("caption", "talk", "nouns", "plurals", "pronouns", "openings", "negated", "starters")
+
+
 @cache
 def world_words() -> frozenset[str]:
     """All words of dialogues and captions, in lower case, slots of templates left out."""
-    plurals = load_table("phrases")["plurals"]
-    texts = [*_strings(load_table("talk")), *(plurals[s] for s in SUBJECTS if s in plurals)]
+    phrases = load_table("phrases")
+    texts = _strings(load_table("talk"))
+    texts += [text for part in _SPOKEN for text in _strings(phrases[part])]
     texts += [value for values in ATTRIBUTES.values() for value in values]
     found: set[str] = set()
     for text in texts:

@@ -20,6 +20,7 @@ from rich.text import Text
 from showtell.agent.page import write_page
 from showtell.agent.session import Session, checked_text, save_shared
 from showtell.agent.terminal import ASIDE, HEAD, text_lines, turn_lines
+from showtell.data.export import element_as_dict
 from showtell.dialogue import AGENT, Photo, Turn
 from showtell.errors import ShowtellError, UsageError, did_you_mean
 
@@ -45,22 +46,14 @@ def answer_as_dict(reply: Reply, paths: dict[str, Path], notes: Sequence[str]) -
 
     ``p_share`` is the highest of the answer's turns, ``p_share_by_turn`` has them all.
     """
-    parts: list[dict[str, Any]] = []
-    for element in (element for turn in reply.turns for element in turn.elements):
+    parts = []
+    for element in (element for turn in reply.turns for element in turn.elements if element):
+        part = element_as_dict(element)
         if isinstance(element, Photo):
             path = paths.get(element.id)
-            parts.append(
-                {
-                    "type": "photo",
-                    "id": element.id,
-                    "path": None if path is None else str(path),
-                    "origin": element.origin,
-                    "caption": element.caption,
-                    "seed": element.seed,
-                }
-            )
-        elif element:
-            parts.append({"type": "text", "text": element})
+            part["path"] = None if path is None else str(path)
+            del part["labels"]
+        parts.append(part)
     return {
         "parts": parts,
         "p_share": max(reply.p_share, default=None),

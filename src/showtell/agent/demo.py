@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from showtell.agent.page import LEAD, write_page
-from showtell.agent.session import Answers, Session, png_bytes
+from showtell.agent.session import Session, png_bytes
 from showtell.agent.terminal import ASIDE, turn_lines
 from showtell.data.photos import photo_image
 from showtell.data.storage import write_atomically
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from showtell.models.dialogue_model import PhotoDialogueModel
+    from showtell.models.respond import Responder
 
 THANKS = (
     "haha, amazing! how is your sister?",
@@ -85,7 +86,7 @@ def scripts(seed: int) -> list[Script]:
 
 
 def run_demo(
-    model: PhotoDialogueModel | Answers, *, seed: int, out: Path, console: Console
+    model: PhotoDialogueModel | Responder, *, seed: int, out: Path, console: Console
 ) -> Path:
     """Hold, print and write the three conversations; the path of the page."""
     console.print(

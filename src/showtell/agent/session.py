@@ -6,18 +6,18 @@ both, and can be saved and opened again. It refuses what it cannot take and neve
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
 import re
 import threading
+import unicodedata
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from showtell.data.storage import locked, write_atomically
 from showtell.dialogue import USER, Dialogue, Photo, Turn
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from showtell.models.dialogue_model import PhotoDialogueModel
-    from showtell.models.respond import Reply
+    from showtell.models.respond import Reply, Responder
 
     PathLike = str | os.PathLike[str]
     PhotoLike = PathLike | bytes | Image
@@ -43,30 +43,6 @@ _XMP = (
 )
 
 
-class Answers(Protocol):
-    """What answers a session: a Responder, or a fake of tests.
-
-    ``card["limits"]`` says what it knows, ``card["openings"]`` how one could begin, and
-    ``card["words"]`` which words it was trained on: a list, or "world" for the photo world's.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def card(self) -> dict[str, Any]: ...
-
-    def respond(
-        self,
-        turns: tuple[Turn, ...],
-        *,
-        images: Mapping[str, Image],
-        seed: int,
-        on_text: Callable[[str], None] | None = None,
-        on_photo_step: Callable[[int, int], None] | None = None,
-    ) -> Reply: ...
-
-
 def checked_text(text: str) -> str:
     """``text`` as it is, or UsageError if it is empty, too long or holds control characters."""
     if not isinstance(text, str):
@@ -79,14 +55,10 @@ def checked_text(text: str) -> str:
             "Shorten it, or say it in several turns"
         )
     for position, character in enumerate(text, start=1):
-        if (ord(character) < 32 and character not in "\n\t") or 127 <= ord(character) < 160:
+        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t":
             raise UsageError(
-                f"the text holds the control character U+{ord(character):04X} at position "
-                f"{position}; only newlines and tabs may stand beside the words. Remove it"
-            )
-        if 0xD800 <= ord(character) < 0xE000:
-            raise UsageError(
-                f"the text holds a byte that is not UTF-8 at position {position}; send it as UTF-8"
+                f"the text holds U+{ord(character):04X} at position {position}, a control "
+                "character or a byte that is not UTF-8; remove it (newlines and tabs may stay)"
             )
     return text
 
@@ -118,13 +90,14 @@ class Session:
     >>> session = Session(load_model("mini"), seed=0)             # doctest: +SKIP
     >>> session.say("Can you send me a photo of your dog?").turns   # doctest: +SKIP
 
-    ``model`` is a model, or what answers already (a Responder). ``album``: a folder of photos that
-    it may find and share in this session, and in no other. Several threads may ``say`` something to
-    one session: each waits for its turn.
+    ``model`` is a model, or what answers already (a Responder); its card says what it knows
+    ("limits"), how one could begin ("openings") and which words it was trained on ("words": a list,
+    or "world" for the photo world's). ``album``: a folder of photos that it may find and share in
+    this session, and in no other. Several threads may ``say`` something: each waits for its turn.
     """
 
     def __init__(
-        self, model: PhotoDialogueModel | Answers, *, seed: int = 0, album: PathLike | None = None
+        self, model: PhotoDialogueModel | Responder, *, seed: int = 0, album: PathLike | None = None
     ) -> None:
         self.model = _responder_of(model, album)
         self.seed = seed
@@ -132,6 +105,7 @@ class Session:
         self.images: dict[str, Image] = {}  # as they were brought, by the ids of the photos
         self.p_share: list[float | None] = []  # one a turn; None for the user's
         self.notes: list[str] = []  # what the user should know about the last answer
+        self._known = known_words(self.model.card)
         self._num_answers = 0
         self._limits_said = False
         self._lock = threading.Lock()
@@ -190,7 +164,7 @@ class Session:
                 f"the conversation is longer than {self.model.name} can look back: its oldest "
                 f"{num_dropped} turn{'s' if num_dropped > 1 else ''} went unread"
             )
-        if unknown := unknown_words(text, known_words(self.model)):
+        if unknown := unknown_words(text, self._known):
             words = ", ".join(f'"{word}"' for word in unknown)
             notes.append(f"{self.model.name} may not know {words}")
             if not self._limits_said and (limits := self.model.card.get("limits")):
@@ -237,9 +211,8 @@ class Session:
                 for turn, p_share in zip(self.turns, self.p_share, strict=True)
             )
             about = {"model": self.model.name, "seed": self.seed, "answers": self._num_answers}
-            dialogue = Dialogue(
-                id="session", turns=turns, labels={"session": {**about, "photos": len(kept)}}
-            )
+            labels = {"session": {**about, "photos": len(kept)}}
+            dialogue = Dialogue(id="session", turns=turns, labels=labels)
             line = json.dumps(dialogue_as_dict(dialogue), ensure_ascii=False) + "\n"
             write_atomically(folder / FILE_NAME, line.encode())
             for path in folder.glob("photos/*.png"):  # of the conversation that stood here
@@ -249,7 +222,11 @@ class Session:
 
     @classmethod
     def open(
-        cls, model: PhotoDialogueModel | Answers, folder: PathLike, *, album: PathLike | None = None
+        cls,
+        model: PhotoDialogueModel | Responder,
+        folder: PathLike,
+        *,
+        album: PathLike | None = None,
     ) -> Session:
         """The conversation that ``save`` wrote, to go on with. Raises DataError, PhotoError."""
         from showtell.data.photos import load_photo
@@ -271,11 +248,11 @@ class Session:
         return session
 
 
-def _responder_of(model: PhotoDialogueModel | Answers, album: PathLike | None) -> Answers:
+def _responder_of(model: PhotoDialogueModel | Responder, album: PathLike | None) -> Responder:
     if hasattr(model, "respond"):
         if album is not None:
             raise UsageError("what answers already has its own album; give that to the Responder")
-        return cast("Answers", model)
+        return cast("Responder", model)
     from showtell.models.decoder import Decoder
     from showtell.models.respond import Responder, open_album
 
@@ -311,27 +288,18 @@ def _is_chance(value: object) -> bool:
     return value is None or (type(value) in (int, float) and 0 <= value <= 1)  # type: ignore[operator]
 
 
-def known_words(model: Answers) -> frozenset[str]:
-    """The words a model was trained on; empty if its card does not say."""
-    words = model.card.get("words", ())
-    if words == "world":
+def known_words(card: Mapping[str, Any]) -> frozenset[str]:
+    """The words a model was trained on, by its card; empty if that does not say."""
+    if (words := card.get("words", ())) == "world":
         from showtell.data.world import world_words
 
-        return world_words()
-    return _word_set(tuple(words))
-
-
-@functools.cache
-def _word_set(words: tuple[str, ...]) -> frozenset[str]:
+        words = world_words()
     return frozenset(word.lower() for word in words)
 
 
-def unknown_words(text: str, known: Iterable[str]) -> list[str]:
+def unknown_words(text: str, known: Collection[str]) -> list[str]:
     """Words of four letters or more that are not known, in order; none if nothing is known."""
-    known = frozenset(known)
-    if not known:
-        return []
-    found = dict.fromkeys(re.findall(r"[^\W\d_]{4,}", text.lower()))
+    found = dict.fromkeys(re.findall(r"[^\W\d_]{4,}", text.lower()) if known else ())
     return [word for word in found if word not in known and word.removesuffix("s") not in known]
 
 

@@ -9,26 +9,16 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
+from showtell.cli import options as opt
 from showtell.cli.album import album_app
 from showtell.cli.data import data_app
 from showtell.cli.exits import exit_code_of
 from showtell.cli.judge import judge_app
 from showtell.cli.measure import evaluate, score
-from showtell.cli.options import (
-    DeviceOption,
-    JsonOption,
-    SeedOption,
-    argument,
-    emit,
-    option,
-    say,
-    writable,
-)
 from showtell.errors import UsageError
 
 app = typer.Typer(
@@ -40,45 +30,40 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-ModelOption = Annotated[str, option("model", "mini|PATH", "A shipped model or a directory.")]
+MODEL = opt.option("mini", "model", "mini|PATH", "A shipped model or a directory.")
 
 
 def _version(wanted: bool) -> None:
     if wanted:
         from showtell import __version__
 
-        say(f"showtell {__version__}")
+        opt.say(f"showtell {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: bool = opt.switch("version", "Print the version.", callback=_version, is_eager=True),
 ) -> None:
     pass
 
 
 @app.command(epilog='Example: showtell chat --say "How was the beach?" --say "Show me!" --json')
 def chat(
-    model: ModelOption = "mini",
-    say: Annotated[
-        list[str] | None, option("say", "TEXT", "Answer this and print JSON; may be repeated.")
-    ] = None,
-    photo: Annotated[
-        list[Path] | None, option("photo", "FILE", "Goes with the first turn; may be repeated.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    seed: SeedOption = 0,
-    photos_dir: Annotated[
-        Path,
-        option("photos-dir", "DIR", "Where painted photos are written.", callback=writable),
-    ] = Path("showtell-photos"),
-    album: Annotated[
-        Path | None, option("album", "DIR", 'Share these too: see "showtell album add".')
-    ] = None,
-    device: DeviceOption = None,
+    model: str = MODEL,
+    say: list[str] = opt.option([], "say", "TEXT", "Answer this and print JSON; may be repeated."),
+    photo: list[Path] = opt.option(
+        [], "photo", "FILE", "Goes with the first turn; may be repeated."
+    ),
+    json: bool = opt.switch("json", "One JSON object a line."),
+    seed: int = opt.SEED,
+    photos_dir: Path = opt.out(
+        "showtell-photos", "DIR", "Where painted photos are written.", flag="photos-dir"
+    ),
+    album: Path | None = opt.option(
+        None, "album", "DIR", 'Share these too: see "showtell album add".'
+    ),
+    device: str | None = opt.DEVICE,
 ) -> None:
     """Talk with a model. In a terminal it is a conversation; with --say it prints JSON.
 
@@ -90,8 +75,7 @@ def chat(
     from showtell.agent.session import Session
     from showtell.agent.terminal import console_of
 
-    photos = photo or []
-    check_lines(say or [], photos)
+    check_lines(say, photo)
     from showtell.papers import load_model
     from showtell.runtime import on_device
 
@@ -99,32 +83,26 @@ def chat(
         session = Session(load_model(model), seed=seed, album=album)
     if say or json:
         lines = say or (line.rstrip("\r\n") for line in sys.stdin if line.strip())
-        for answer in answers(session, lines, photos=photos, photos_dir=photos_dir):
-            emit(True, answer, indent=None if json else 2)
-            sys.stdout.flush()
+        for answer in answers(session, lines, photos=photo, photos_dir=photos_dir):
+            opt.emit(True, answer, indent=None if json else 2)
         return
     conversation = TerminalChat(session, photos_dir=photos_dir, console=console_of(sys.stdout))
     if sys.stdin.isatty():
         conversation.greet()
-        conversation.run(typed_lines(), photos=photos)
-    else:
-        conversation.run(sys.stdin, photos=photos)
+    conversation.run(typed_lines() if sys.stdin.isatty() else sys.stdin, photos=photo)
 
 
 @app.command(epilog="Example: showtell demo --seed 7")
 def demo(
-    seed: SeedOption = 0,
-    out: Annotated[
-        Path, option("out", "DIR", "Where page and photos are written.", callback=writable)
-    ] = Path("demo"),
-    model: ModelOption = "mini",
-    device: DeviceOption = None,
+    seed: int = opt.SEED,
+    out: Path = opt.out("demo", "DIR", "Where page and photos are written."),
+    model: str = MODEL,
+    device: str | None = opt.DEVICE,
 ) -> None:
     """Hold three conversations, shown in the terminal and as a page: index.html."""
+    opt.say("Loading the model ...", file=sys.stderr)
     from showtell.agent.demo import run_demo
     from showtell.agent.terminal import console_of
-
-    say("Loading the model ...", file=sys.stderr)
     from showtell.papers import load_model
     from showtell.runtime import on_device
 
@@ -133,7 +111,7 @@ def demo(
 
 
 @app.command()
-def recipes(json: JsonOption = False) -> None:
+def recipes(json: bool = opt.JSON) -> None:
     """List what can be trained, and how long it takes."""
     from showtell.recipes import RECIPES
 
@@ -143,32 +121,26 @@ def recipes(json: JsonOption = False) -> None:
         hours = recipe.hours.partition(", not run")[0]
         hours = "" if hours == "not run" else f"{hours} h{'?' if recipe.hours != hours else ''}"
         lines.append(f"{name:<{width}}  {hours:>6}  {recipe.summary}")
-    lines.append(
-        "\nHours on 2 CPU cores; with ? by the parts' costs, not run; none: as long as its data."
-    )
-    emit(
+    opt.emit(
         json,
         {name: {"summary": r.summary, "hours": r.hours} for name, r in RECIPES.items()},
         *lines,
+        "\nHours on 2 CPU cores; with ? by the parts' costs, not run; none: as long as its data.",
     )
 
 
 @app.command(epilog="Example: showtell train world_mini --set stage.steps=200 --out runs/trial")
 def train(
-    recipe: Annotated[str, argument("RECIPE", 'See "showtell recipes".')],
-    overrides: Annotated[
-        list[str] | None, option("set", "KEY=VALUE", "Change one value; may be repeated.")
-    ] = None,
-    out: Annotated[
-        Path | None, option("out", "DIR", "Where the run is written.", callback=writable)
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
-    seed: SeedOption = 0,
-    device: DeviceOption = None,
-    json: JsonOption = False,
+    recipe: str = opt.argument("RECIPE", 'See "showtell recipes".'),
+    overrides: list[str] = opt.option([], "set", "KEY=VALUE", "Change one value; may be repeated."),
+    out: Path | None = opt.out(None, "DIR", "Where the run is written."),
+    resume: bool = opt.switch("resume", "Go on where the run stopped."),
+    seed: int = opt.SEED,
+    device: str | None = opt.DEVICE,
+    json: bool = opt.JSON,
 ) -> None:
     """Train a recipe, or go on with --resume."""
-    for override in overrides or []:
+    for override in overrides:
         if not re.match(r"[^=\s]+=", override):
             raise UsageError(
                 f'--set "{override}": wanted KEY=VALUE, for example --set stage.steps=200'
@@ -177,8 +149,8 @@ def train(
     from showtell.runtime import on_device
 
     with on_device(device):
-        path = run_recipe(recipe, overrides=overrides or [], out=out, resume=resume, seed=seed)
-    emit(json, {"checkpoint": str(path)}, f"Wrote {path}")
+        path = run_recipe(recipe, overrides=overrides, out=out, resume=resume, seed=seed)
+    opt.emit(json, {"checkpoint": str(path)}, f"Wrote {path}")
 
 
 app.command(epilog="Example: showtell evaluate mini world:test --limit 200 --json")(evaluate)
@@ -211,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 context = getattr(error, "ctx", None)
                 path = context.command_path if context else "showtell"
                 told = f'showtell: error: {told.rstrip(".")}; see "{path} --help"'
-            say(told, file=sys.stderr)
+            opt.say(told, file=sys.stderr)
             return error.exit_code
         except typer.Abort as abort:
             raise KeyboardInterrupt from abort

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from showtell.cli.options import (
-    DeviceOption,
-    JsonOption,
-    SkipOption,
-    argument,
-    emit,
-    option,
-    progress,
-    verbs,
-    writable,
-)
+from showtell.cli import options as opt
 
-album_app = verbs("album", "Photos of your own, for a model that finds them (GILL).")
-AlbumArgument = Annotated[Path, argument("ALBUM", "The album's folder.")]
+album_app = opt.verbs("album", "Photos of your own, for a model that finds them (GILL).")
+ALBUM = opt.argument("ALBUM", "The album's folder.")
 
 
 @album_app.command(
     "add", epilog="Example: showtell album add ~/Pictures/2024 --into album --model runs/world_gill"
 )
 def add(
-    photos: Annotated[Path, argument("FOLDER", "Photos, also in subfolders.")],
-    into: Annotated[Path, option("into", "ALBUM", "The album's folder.", callback=writable)],
-    model: Annotated[str, option("model", "NAME|PATH", "Whose album it is to be.")],
-    skip_bad: SkipOption = False,
-    device: DeviceOption = None,
-    json: JsonOption = False,
+    photos: Path = opt.argument("FOLDER", "Photos, also in subfolders."),
+    into: Path = opt.out(..., "ALBUM", "The album's folder.", flag="into"),
+    model: str = opt.option(..., "model", "NAME|PATH", "Whose album it is to be."),
+    skip_bad: bool = opt.SKIP_BAD,
+    device: str | None = opt.DEVICE,
+    json: bool = opt.JSON,
 ) -> None:
     """Add the photos of a folder to an album, which is made if it is not there.
 
@@ -53,9 +42,9 @@ def add(
             embed=embed_with(loaded.bridge.photo_keys, size=loaded.seen_side or SIDE),
             made_by=loaded.name,
             skip_bad=skip_bad,
-            told=partial(progress(), "photos"),
+            told=partial(opt.progress(), "photos"),
         )
-    emit(
+    opt.emit(
         json,
         {
             "album": str(into),
@@ -73,13 +62,13 @@ def add(
 
 
 @album_app.command("list", epilog="Example: showtell album list album")
-def list_photos(album: AlbumArgument, json: JsonOption = False) -> None:
+def list_photos(album: Path = ALBUM, json: bool = opt.JSON) -> None:
     """The photos of an album."""
     from showtell.album.ingest import finish
 
     found = finish(album)
     photos = [{"id": p.id, "path": p.path, "caption": p.caption} for p in found.photos]
-    emit(
+    opt.emit(
         json,
         {"made_by": found.made_by, "photos": photos},
         *(f"{p.id}  {p.path or '(no file)'}  {p.caption}".rstrip() for p in found.photos),
@@ -89,12 +78,12 @@ def list_photos(album: AlbumArgument, json: JsonOption = False) -> None:
 
 @album_app.command("forget", epilog="Example: showtell album forget album album-0123456789abcdef")
 def forget_photos(
-    album: AlbumArgument,
-    ids: Annotated[list[str], argument("ID...", 'See "showtell album list".')],
-    json: JsonOption = False,
+    album: Path = ALBUM,
+    ids: list[str] = opt.argument("ID...", 'See "showtell album list".'),
+    json: bool = opt.JSON,
 ) -> None:
     """Remove photos for good: from the list, the vectors, and their copies from the disk."""
     from showtell.album.ingest import forget
 
     left = len(forget(album, ids))
-    emit(json, {"album": str(album), "photos": left}, f"Wrote {album}: {left:,} photos left")
+    opt.emit(json, {"album": str(album), "photos": left}, f"Wrote {album}: {left:,} photos left")

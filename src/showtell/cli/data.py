@@ -4,39 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from showtell.cli import options as opt
 
-from showtell.cli.options import (
-    DataArgument,
-    JsonOption,
-    LimitOption,
-    MissingOption,
-    NewFolderOption,
-    RenderOption,
-    SkipOption,
-    argument,
-    emit,
-    held,
-    option,
-    progress,
-    say,
-    say_skipped,
-    verbs,
-    writable,
-)
-
-data_app = verbs("data", "Fetch data and look at it, or write the photo world to files.")
+data_app = opt.verbs("data", "Fetch data and look at it, or write the photo world to files.")
 
 
 @data_app.command("show", epilog="Example: showtell data show world:test 3")
 def data_show(
-    data: DataArgument,
-    index: Annotated[int, argument("[INDEX]", "Which dialogue, from 0.", min=0)] = 0,
-    model: RenderOption = None,
-    json: JsonOption = False,
-    skip_bad: SkipOption = False,
+    data: str = opt.DATA,
+    index: int = opt.argument("[INDEX]", "Which dialogue, from 0.", min=0, default=0),
+    model: str | None = opt.RENDERS,
+    json: bool = opt.JSON,
+    skip_bad: bool = opt.SKIP_BAD,
 ) -> None:
     """Print a dialogue, its trained tokens coloured."""
     from showtell.agent.terminal import console_of
@@ -47,7 +27,7 @@ def data_show(
     dialogue = dialogue_at(source, index)
     render = render_of(model, source)
     if json:
-        emit(True, shown_as_dict(dialogue, render=render))
+        opt.emit(True, shown_as_dict(dialogue, render=render))
     else:
         console = console_of(sys.stdout)
         console.print(shown_dialogue(dialogue, console, render=render))
@@ -55,11 +35,11 @@ def data_show(
 
 @data_app.command("stats", epilog="Example: showtell data stats world:dev --json")
 def data_stats(
-    data: DataArgument,
-    limit: LimitOption = None,
-    model: RenderOption = None,
-    json: JsonOption = False,
-    skip_bad: SkipOption = False,
+    data: str = opt.DATA,
+    limit: int | None = opt.LIMIT,
+    model: str | None = opt.RENDERS,
+    json: bool = opt.JSON,
+    skip_bad: bool = opt.SKIP_BAD,
 ) -> None:
     """Count dialogues, turns, photos and tokens."""
     from itertools import islice
@@ -73,25 +53,25 @@ def data_stats(
         f"{name.replace('_', ' '):<16} {value if isinstance(value, str) else f'{value:>9,}'}"
         for name, value in counts.items()
     )
-    emit(json, counts, *lines)
+    opt.emit(json, counts, *lines)
     if not json:
-        say_skipped(source)
+        opt.say_skipped(source)
 
 
 @data_app.command("world", epilog="Example: showtell data world --seeds 0-99 --out out/world")
 def data_world(
-    seeds: Annotated[str, option("seeds", "A-B", "First and last seed, both included.")],
-    out: NewFolderOption,
-    json: JsonOption = False,
+    seeds: str = opt.option(..., "seeds", "A-B", "First and last seed, both included."),
+    out: Path = opt.NEW_FOLDER,
+    json: bool = opt.JSON,
 ) -> None:
     """Write the photo world as JSONL and PNG."""
     from showtell.data.export import export_world
     from showtell.data.sources import open_data
 
     source = open_data(f"world:{seeds}")
-    told = progress()
+    told = opt.progress()
     done = export_world(source, out, on_dialogue=lambda n: told("dialogues", n, len(source)))
-    emit(
+    opt.emit(
         json,
         {"path": str(done.path), "dialogues": done.dialogues, "photos": done.photos},
         f"Wrote {done.dialogues:,} dialogues and {done.photos:,} photos to {done.path}",
@@ -100,16 +80,11 @@ def data_world(
 
 @data_app.command("doctor", epilog="Example: showtell data doctor photochat:data/photochat")
 def data_doctor(
-    data: DataArgument,
-    limit: Annotated[int | None, option("limit", "N", "Only N dialogues a split.", min=1)] = None,
-    no_photos: Annotated[
-        bool, typer.Option("--no-photos", help="Leave the pixels alone: names and words only.")
-    ] = False,
-    out: Annotated[
-        Path | None,
-        option("out", "DIR", "Where doctor.txt, .json and .html are written.", callback=writable),
-    ] = None,
-    json: JsonOption = False,
+    data: str = opt.DATA,
+    limit: int | None = opt.option(None, "limit", "N", "Only N dialogues a split.", min=1),
+    no_photos: bool = opt.switch("no-photos", "Leave the pixels alone: names and words only."),
+    out: Path | None = opt.out(None, "DIR", "Where doctor.txt, .json and .html are written."),
+    json: bool = opt.JSON,
 ) -> None:
     """Say what is missing, broken, doubled or leaking in data. It changes nothing.
 
@@ -118,25 +93,23 @@ def data_doctor(
     """
     from showtell.data.audit.examine import examine
 
-    with held(out):
-        report = examine(data, photos=not no_photos, limit=limit, told=progress())
-        say((report.to_json() if json else report.to_text()).rstrip("\n"))
+    with opt.held(out):
+        report = examine(data, photos=not no_photos, limit=limit, told=opt.progress())
+        opt.say((report.to_json() if json else report.to_text()).rstrip("\n"))
         if out is not None:
             report.write(out)
             if not json:
-                say(f"Wrote {out}")
+                opt.say(f"Wrote {out}")
 
 
 @data_app.command("pack", epilog="Example: showtell data pack mmdialog:data/train --out shards")
 def data_pack(
-    data: DataArgument,
-    out: NewFolderOption,
-    shard_size: Annotated[
-        int, option("shard-size", "MB", "The most a shard may take.", min=1)
-    ] = 256,
-    missing_photos: MissingOption = None,
-    json: JsonOption = False,
-    skip_bad: SkipOption = False,
+    data: str = opt.DATA,
+    out: Path = opt.NEW_FOLDER,
+    shard_size: int = opt.option(256, "shard-size", "MB", "The most a shard may take.", min=1),
+    missing_photos: str | None = opt.MISSING,
+    json: bool = opt.JSON,
+    skip_bad: bool = opt.SKIP_BAD,
 ) -> None:
     """Write dialogues and photos as WebDataset shards, for training at scale."""
     import dataclasses
@@ -149,7 +122,7 @@ def data_pack(
         missing_photos, folder=out.with_name(f"{out.name}-painted"), decode=True
     )
     source = open_data(data, skip_bad=skip_bad, missing=policy, paint=paint)
-    told = progress()
+    told = opt.progress()
     packed = pack(
         source,
         out,
@@ -163,7 +136,7 @@ def data_pack(
         lines.insert(0, f"{len(source.skipped):,} broken records were skipped")
     if packed.missing_photos:
         lines.append(f"{packed.missing_photos:,} photos are missing and were packed as such")
-    emit(
+    opt.emit(
         json,
         {
             **dataclasses.asdict(packed),
@@ -176,24 +149,19 @@ def data_pack(
         f"photos in {packed.shards:,} shards to {packed.path}",
     )
     if not json:
-        say_skipped(source)
+        opt.say_skipped(source)
 
 
 @data_app.command("fetch", epilog="Example: showtell data fetch photochat --photos --limit 100")
 def data_fetch(
-    name: Annotated[str, argument("NAME", "photochat|dialogcc|mmdialog|vist|visdial|cc3m|parti")],
-    out: Annotated[
-        Path | None,
-        option("out", "DIR", "The folder (NAME in $SHOWTELL_DATA or data).", callback=writable),
-    ] = None,
-    photos: Annotated[
-        bool, typer.Option("--photos", help="The photos as well; dead links are counted.")
-    ] = False,
-    limit: Annotated[int | None, option("limit", "N", "Only the first N photos.", min=1)] = None,
-    parallel: Annotated[
-        int, option("parallel", "N", "Downloads at a time; 4 a host at most.", min=1, max=16)
-    ] = 4,
-    json: JsonOption = False,
+    name: str = opt.argument("NAME", "photochat|dialogcc|mmdialog|vist|visdial|cc3m|parti"),
+    out: Path | None = opt.out(None, "DIR", "The folder (NAME in $SHOWTELL_DATA or data)."),
+    photos: bool = opt.switch("photos", "The photos as well; dead links are counted."),
+    limit: int | None = opt.option(None, "limit", "N", "Only the first N photos.", min=1),
+    parallel: int = opt.option(
+        4, "parallel", "N", "Downloads at a time; 4 a host at most.", min=1, max=16
+    ),
+    json: bool = opt.JSON,
 ) -> None:
     """Download a data set from its owners' addresses; run it again to go on where it stopped."""
     from showtell.data.fetch import fetch
@@ -201,9 +169,9 @@ def data_fetch(
 
     source = source_of(name)
     folder = out or default_folder(name)
-    writable(folder)
-    say(f"{source.notice} Its owners' page: {source.page}", file=sys.stderr)
-    told = progress()
+    opt.writable(folder)
+    opt.say(f"{source.notice} Its owners' page: {source.page}", file=sys.stderr)
+    told = opt.progress()
     fetched = fetch(
         source,
         folder,
@@ -214,4 +182,4 @@ def data_fetch(
             f"{what} ({num_bytes / 1e6:,.1f} MB)", done, total or done + 1
         ),
     )
-    emit(json, fetched.as_dict(), *fetched.lines(), f"Wrote {fetched.path}")
+    opt.emit(json, fetched.as_dict(), *fetched.lines(), f"Wrote {fetched.path}")

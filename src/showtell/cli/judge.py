@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from showtell.cli.options import (
-    JsonOption,
-    ReportOption,
-    SeedOption,
-    SkipOption,
-    argument,
-    emit,
-    held,
-    new_file,
-    option,
-    print_report,
-    verbs,
-)
+from showtell.cli import options as opt
 
-judge_app = verbs("judge", "Have people compare two systems blindly, and count their votes.")
+judge_app = opt.verbs("judge", "Have people compare two systems blindly, and count their votes.")
 
 
 @judge_app.command(
@@ -28,18 +15,23 @@ judge_app = verbs("judge", "Have people compare two systems blindly, and count t
     "--context showtell:a/context.jsonl",
 )
 def judge_export(
-    a: Annotated[Path, argument("A.jsonl", "What one system said, by id.")],
-    b: Annotated[Path, argument("B.jsonl", "What the other said.")],
-    out: Annotated[
-        Path, option("out", "FILE.html", "The page; its key lies beside it.", callback=new_file)
-    ] = Path("judge.html"),
-    context: Annotated[
-        str | None, option("context", "DATA", "Dialogues by the same ids: said before.")
-    ] = None,
-    limit: Annotated[int | None, option("limit", "N", "Only N pairs, drawn by lot.", min=1)] = None,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
-    skip_bad: SkipOption = False,
+    a: Path = opt.argument("A.jsonl", "What one system said, by id."),
+    b: Path = opt.argument("B.jsonl", "What the other said."),
+    out: Path = opt.option(
+        Path("judge.html"),
+        "out",
+        "FILE.html",
+        "The page; its key lies beside it.",
+        callback=opt.writable,
+        dir_okay=False,
+    ),
+    context: str | None = opt.option(
+        None, "context", "DATA", "Dialogues by the same ids: said before."
+    ),
+    limit: int | None = opt.option(None, "limit", "N", "Only N pairs, drawn by lot.", min=1),
+    seed: int = opt.SEED,
+    json: bool = opt.JSON,
+    skip_bad: bool = opt.SKIP_BAD,
 ) -> None:
     """Write a blind page for raters, which works without a server, and its key.
 
@@ -50,7 +42,7 @@ def judge_export(
     from showtell.metrics.blind_page import export_page
 
     exported = export_page(a, b, out, context=context, seed=seed, limit=limit, skip_bad=skip_bad)
-    emit(
+    opt.emit(
         json,
         dataclasses.asdict(exported) | {"page": str(exported.page), "key": str(exported.key)},
         *exported.lines(),
@@ -62,19 +54,17 @@ def judge_export(
     "score", epilog="Example: showtell judge score ann.json bo.json --key judge.key.json"
 )
 def judge_score(
-    ratings: Annotated[list[Path], argument("RATINGS.json...", "What raters saved, a file each.")],
-    key: Annotated[Path, option("key", "FILE", "Written beside the page.")] = Path(
-        "judge.key.json"
-    ),
-    seed: SeedOption = 0,
-    json: JsonOption = False,
-    out: ReportOption = None,
+    ratings: list[Path] = opt.argument("RATINGS.json...", "What raters saved, a file each."),
+    key: Path = opt.option(Path("judge.key.json"), "key", "FILE", "Written beside the page."),
+    seed: int = opt.SEED,
+    json: bool = opt.JSON,
+    out: Path | None = opt.REPORT,
 ) -> None:
     """Count win, tie and loss of A for each question, and how far the raters agree."""
     from showtell.metrics.preference import score_ratings
 
-    with held(out):
+    with opt.held(out):
         report = score_ratings(ratings, key, seed=seed)
         if out is not None:
             report.write(out)
-    print_report(report, json=json, out=out)
+    opt.print_report(report, json=json, out=out)

@@ -4,51 +4,31 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from showtell.cli.options import (
-    DataArgument,
-    DeviceOption,
-    JsonOption,
-    LimitOption,
-    MissingOption,
-    ReportOption,
-    SeedOption,
-    SkipOption,
-    argument,
-    held,
-    option,
-    print_report,
-    progress,
-    with_encoders,
-    writable,
-)
+from showtell.cli import options as opt
 
 PROTOCOLS = "standard|psdg|minigpt5|mmdialog|gill"
 
 
-@with_encoders
+@opt.with_encoders
 def evaluate(
-    checkpoint: Annotated[str, argument("CHECKPOINT", "A shipped model or a directory.")],
-    data: DataArgument,
-    limit: LimitOption = None,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
-    out: Annotated[
-        Path | None,
-        option("out", "DIR", "Where report and contact sheet are written.", callback=writable),
-    ] = None,
-    skip_bad: SkipOption = False,
-    missing_photos: MissingOption = None,
-    protocol: Annotated[
-        list[str] | None,
-        option("protocol", "NAME", f"{PROTOCOLS}; may be repeated (psdg and standard)."),
-    ] = None,
-    form: Annotated[
-        str, option("form", "NAME", "dialogue|alignment|story_end:both|photo_last:10|...")
-    ] = "",
+    checkpoint: str = opt.argument("CHECKPOINT", "A shipped model or a directory."),
+    data: str = opt.DATA,
+    limit: int | None = opt.LIMIT,
+    seed: int = opt.SEED,
+    json: bool = opt.JSON,
+    out: Path | None = opt.out(None, "DIR", "Where report and contact sheet are written."),
+    skip_bad: bool = opt.SKIP_BAD,
+    missing_photos: str | None = opt.MISSING,
+    protocol: list[str] = opt.option(
+        [], "protocol", "NAME", f"{PROTOCOLS}; may be repeated (psdg and standard)."
+    ),
+    form: str = opt.option(
+        "", "form", "NAME", "dialogue|alignment|story_end:both|photo_last:10|..."
+    ),
     encoders: Any = None,
-    device: DeviceOption = None,
+    device: str | None = opt.DEVICE,
 ) -> None:
     """Measure a model and write a report: report.json, report.md and a contact sheet.
 
@@ -58,7 +38,7 @@ def evaluate(
     """
     if out is None:
         out = Path("out") / re.sub(r"[^\w.-]+", "-", f"{checkpoint}-{data}").strip("-.")[-100:]
-        writable(out)
+        opt.writable(out)
     from showtell.evaluation import evaluate as run_evaluation
     from showtell.metrics.rows import Encoders
     from showtell.runtime import on_device
@@ -72,31 +52,29 @@ def evaluate(
             out=out,
             skip_bad=skip_bad,
             missing_photos=missing_photos,
-            protocols=protocol or (),
+            protocols=protocol,
             form=form,
             encoders=Encoders(**encoders),
-            told=progress(),
+            told=opt.progress(),
         )
-    print_report(report, json=json, out=out)
+    opt.print_report(report, json=json, out=out)
 
 
-@with_encoders
+@opt.with_encoders
 def score(
-    predictions: Annotated[Path, argument("PREDICTIONS.jsonl", "What a model said, by id.")],
-    references: Annotated[Path, argument("REFERENCES.jsonl", "What was to be said, by id.")],
-    protocol: Annotated[str, option("protocol", "NAME", PROTOCOLS)] = "standard",
-    metric: Annotated[
-        list[str] | None, option("metric", "NAME", "Only this row, as bleu1; may be repeated.")
-    ] = None,
+    predictions: Path = opt.argument("PREDICTIONS.jsonl", "What a model said, by id."),
+    references: Path = opt.argument("REFERENCES.jsonl", "What was to be said, by id."),
+    protocol: str = opt.option("standard", "protocol", "NAME", PROTOCOLS),
+    metric: list[str] = opt.option(
+        [], "metric", "NAME", "Only this row, as bleu1; may be repeated."
+    ),
     encoders: Any = None,
-    threshold: Annotated[
-        float, option("threshold", "P", "Of the share moment, from p_share.")
-    ] = 0.5,
-    seed: SeedOption = 0,
-    device: DeviceOption = None,
-    json: JsonOption = False,
-    out: ReportOption = None,
-    skip_bad: SkipOption = False,
+    threshold: float = opt.option(0.5, "threshold", "P", "Of the share moment, from p_share."),
+    seed: int = opt.SEED,
+    device: str | None = opt.DEVICE,
+    json: bool = opt.JSON,
+    out: Path | None = opt.REPORT,
+    skip_bad: bool = opt.SKIP_BAD,
 ) -> None:
     """Score any model's predictions under the protocol of a published table.
 
@@ -106,17 +84,17 @@ def score(
     from showtell.metrics.scoring import score as run_score
     from showtell.runtime import on_device
 
-    with held(out), on_device(device):
+    with opt.held(out), on_device(device):
         report = run_score(
             predictions,
             references,
             protocol=protocol,
-            only=metric or (),
+            only=metric,
             encoders=Encoders(**encoders),
             threshold=threshold,
             seed=seed,
             skip_bad=skip_bad,
             out=out,
-            told=progress(),
+            told=opt.progress(),
         )
-    print_report(report, json=json, out=out)
+    opt.print_report(report, json=json, out=out)

@@ -7,14 +7,14 @@ import json as json_module
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from showtell.errors import StorageError, UsageError, printable
+from showtell.errors import StorageError, printable
 
 if TYPE_CHECKING:
     from showtell.data.sources import DataSource
@@ -22,13 +22,22 @@ if TYPE_CHECKING:
     from showtell.runtime import Progress
 
 
-def option(flag: str, metavar: str, help: str, **more: Any) -> Any:
-    """``--flag METAVAR``."""
-    return typer.Option(f"--{flag}", metavar=metavar, help=help, **more)
+def option(default: Any, flag: str, metavar: str, help: str, **more: Any) -> Any:
+    """``--flag METAVAR``; must be given where the default is ``...``."""
+    return typer.Option(default, f"--{flag}", metavar=metavar, help=help, **more)
 
 
-def argument(metavar: str, help: str, **more: Any) -> Any:
-    return typer.Argument(metavar=metavar, help=help, **more)
+def switch(flag: str, help: str, **more: Any) -> Any:
+    return typer.Option(False, f"--{flag}", help=help, **more)
+
+
+def argument(metavar: str, help: str, *, default: Any = ..., **more: Any) -> Any:
+    return typer.Argument(default, metavar=metavar, help=help, **more)
+
+
+def out(default: Any, metavar: str, help: str, *, flag: str = "out") -> Any:
+    """A folder to write to, which is tried before the work."""
+    return option(default, flag, metavar, help, file_okay=False, callback=writable)
 
 
 def verbs(name: str, help: str) -> typer.Typer:
@@ -45,28 +54,13 @@ def writable(path: Path | None) -> Path | None:
         return None
     try:
         place = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
+        place = place.parent if place == path and place.is_file() else place
         tempfile.TemporaryFile(dir=place).close()
     except (OSError, ValueError) as error:
         raise StorageError(
             f"{path!s:.200} cannot be written to ({getattr(error, 'strerror', None) or error}); "
-            "wanted a folder for the results. Name another one."
+            "name another place for the results"
         ) from error
-    return path
-
-
-def empty_folder(path: Path) -> Path:
-    """The same for a folder that must not be there, or be empty."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise StorageError(f"{path} is there already and not empty; name a new folder with --out")
-    writable(path)
-    return path
-
-
-def new_file(path: Path) -> Path:
-    """The same for a file."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder, wanted a file; name one inside it")
-    writable(path.parent)
     return path
 
 
@@ -86,37 +80,29 @@ DATA_HELP = (
 )
 REPORT_HELP = "Where report.json and report.md are written."
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")]
-SeedOption = Annotated[int, option("seed", "N", "All chance comes from it.", min=0)]
-DeviceOption = Annotated[
-    str | None, option("device", "cpu|cuda|cuda:N", "Where models run (a GPU where there is one).")
-]
-SkipOption = Annotated[
-    bool, typer.Option("--skip-bad", help="Go on past broken records, and count them.")
-]
-LimitOption = Annotated[int | None, option("limit", "N", "Only the first N dialogues.", min=1)]
-DataArgument = Annotated[str, argument("DATA", DATA_HELP)]
-RenderOption = Annotated[
-    str | None, option("model", "NAME|PATH", "Whose tokens (the data's shipped model).")
-]
-NewFolderOption = Annotated[Path, option("out", "DIR", "A new folder.", callback=empty_folder)]
-ReportOption = Annotated[Path | None, option("out", "DIR", REPORT_HELP, callback=writable)]
-MissingOption = Annotated[
-    str | None,
-    option(
-        "missing-photos",
-        "error|skip|paint:MODEL",
-        "What to do about photos that are not there (they stay missing).",
-    ),
-]
-ENCODERS: Mapping[str, tuple[Any, Any]] = {
-    "clip": (str, option("clip", "FOLDER|ID", "CLIP of CLIP-I and CLIP-T.")),
-    "relevance_clip": (str, option("relevance-clip", "FOLDER|ID", "CLIP of MM-Relevance.")),
-    "sentence_encoder": (str, option("sentence-encoder", "FOLDER|ID", "Of S-BERT similarity.")),
-    "inception": (Path, option("inception", "FILE", "FID's Inception, as safetensors.")),
-    "features": (str, option("features", "world:oracle", "Other features for FID, KID.")),
-    "lpips": (Path, option("lpips", "FILE", "LPIPS, as safetensors.")),
-    "wordnet": (Path, option("wordnet", "FOLDER", "Holds corpora/wordnet, for METEOR.")),
+JSON = switch("json", "Print JSON on stdout, nothing else.")
+SEED = option(0, "seed", "N", "All chance comes from it.", min=0)
+DEVICE = option(None, "device", "cpu|cuda|cuda:N", "Where models run (a GPU where there is one).")
+SKIP_BAD = switch("skip-bad", "Go on past broken records, and count them.")
+LIMIT = option(None, "limit", "N", "Only the first N dialogues.", min=1)
+DATA = argument("DATA", DATA_HELP)
+RENDERS = option(None, "model", "NAME|PATH", "Whose tokens (the data's shipped model).")
+NEW_FOLDER = out(..., "DIR", "A new folder.")
+REPORT = out(None, "DIR", "Where report.json and report.md are written.")
+MISSING = option(
+    None,
+    "missing-photos",
+    "error|skip|paint:MODEL",
+    "What to do about photos that are not there (they stay missing).",
+)
+ENCODERS: dict[str, tuple[type, str, str]] = {
+    "clip": (str, "FOLDER|ID", "CLIP of CLIP-I and CLIP-T."),
+    "relevance_clip": (str, "FOLDER|ID", "CLIP of MM-Relevance."),
+    "sentence_encoder": (str, "FOLDER|ID", "Of S-BERT similarity."),
+    "inception": (Path, "FILE", "FID's Inception, as safetensors."),
+    "features": (str, "world:oracle", "Other features for FID, KID."),
+    "lpips": (Path, "FILE", "LPIPS, as safetensors."),
+    "wordnet": (Path, "FOLDER", "Holds corpora/wordnet, for METEOR."),
 }
 
 
@@ -124,13 +110,12 @@ def with_encoders(verb: Callable[..., None]) -> Callable[..., None]:
     """The verb with an option for each encoder, which it gets together in ``encoders``."""
     given = {}
     for name, own in inspect.signature(verb, eval_str=True).parameters.items():
-        own = own.replace(kind=own.KEYWORD_ONLY)
         if name != "encoders":
             given[name] = own
             continue
-        for encoder, (kind, wanted) in ENCODERS.items():
-            form: Any = Annotated[kind | None, wanted]  # type: ignore[valid-type]
-            given[encoder] = own.replace(name=encoder, annotation=form, default=None)
+        for encoder, (kind, metavar, help) in ENCODERS.items():
+            wanted = option(None, encoder.replace("_", "-"), metavar, help)
+            given[encoder] = own.replace(name=encoder, annotation=kind | None, default=wanted)
 
     def run(**values: Any) -> None:
         verb(encoders={name: values.pop(name) for name in ENCODERS}, **values)
@@ -159,7 +144,7 @@ def progress() -> Progress:
 def say(*lines: str, file: Any = None) -> None:
     """For people; what came from outside cannot command their terminal."""
     for line in lines:
-        print(printable(line), file=file)
+        print(printable(line), file=file, flush=True)
 
 
 def emit(json: bool, value: Any, *lines: str, indent: int | None = 2) -> None:

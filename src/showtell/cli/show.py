@@ -64,27 +64,19 @@ def statistics(
     source: DataSource, dialogues: Iterable[Dialogue], *, render: Render
 ) -> dict[str, Any]:
     """Counts of what there is and of what is missing; ``dialogues`` come from ``source``."""
-    counts = dict.fromkeys(
-        ("dialogues", "turns", "agent_turns", "photo_turns", "photos", "missing_photos"), 0
-    )
-    num_tokens = num_trained = 0
+    names = ("dialogues", "turns", "agent_turns", "photo_turns", "photos", "missing_photos")
+    counts = dict.fromkeys((*names, "distinct_photos", "tokens", "trained_tokens"), 0)
     photo_ids: set[str] = set()
     for dialogue in dialogues:
+        turns, photos, tokens = dialogue.turns, dialogue.photos, render(dialogue)
         counts["dialogues"] += 1
-        counts["turns"] += len(dialogue.turns)
-        counts["agent_turns"] += sum(turn.speaker == AGENT for turn in dialogue.turns)
-        counts["photo_turns"] += sum(bool(turn.photos) for turn in dialogue.turns)
-        counts["photos"] += len(dialogue.photos)
-        counts["missing_photos"] += sum(not has_pixels(photo) for photo in dialogue.photos)
-        photo_ids.update(photo.id for photo in dialogue.photos)
-        tokens = render(dialogue)
-        num_tokens += len(tokens)
-        num_trained += sum(trained for _, trained in tokens)
-    return {
-        "data": source.name,
-        **counts,
-        "distinct_photos": len(photo_ids),
-        "tokens": num_tokens,
-        "trained_tokens": num_trained,
-        "skipped": len(source.skipped),
-    }
+        counts["turns"] += len(turns)
+        counts["agent_turns"] += sum(turn.speaker == AGENT for turn in turns)
+        counts["photo_turns"] += sum(bool(turn.photos) for turn in turns)
+        counts["photos"] += len(photos)
+        counts["missing_photos"] += sum(not has_pixels(photo) for photo in photos)
+        counts["tokens"] += len(tokens)
+        counts["trained_tokens"] += sum(trained for _, trained in tokens)
+        photo_ids.update(photo.id for photo in photos)
+    counts["distinct_photos"] = len(photo_ids)
+    return {"data": source.name, **counts, "skipped": len(source.skipped)}

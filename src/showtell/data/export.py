@@ -22,7 +22,7 @@ def dialogue_as_dict(dialogue: Dialogue) -> dict[str, Any]:
         "turns": [
             {
                 "speaker": turn.speaker,
-                "elements": [_element_as_dict(element) for element in turn.elements],
+                "elements": [element_as_dict(element) for element in turn.elements],
                 "labels": dict(turn.labels),
             }
             for turn in dialogue.turns
@@ -31,7 +31,8 @@ def dialogue_as_dict(dialogue: Dialogue) -> dict[str, Any]:
     }
 
 
-def _element_as_dict(element: Element) -> dict[str, Any]:
+def element_as_dict(element: Element) -> dict[str, Any]:
+    """A text, or a photo with all that is known of it."""
     if isinstance(element, str):
         return {"type": "text", "text": element}
     return {
