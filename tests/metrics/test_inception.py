@@ -27,17 +27,26 @@ def network():
     return Inception(resize_tensorflow1).eval()
 
 
-def test_it_has_as_many_weights_as_inception_v3(network):
+def test_it_has_the_weights_of_inception_v3_and_the_pools_of_fids(network):
     counted = sum(p.numel() for name, p in network.named_parameters() if name[:2] != "fc")
     # torchvision's inception_v3 has 27,161,264: less its auxiliary head (3,326,696) and its last
     # layer of 1,000 classes (2,049,000)
     assert counted == 27_161_264 - 3_326_696 - 2_049_000
     assert network.fc.weight.shape == (1008, 2048)
     names = network.state_dict()
-    for name in ("Conv2d_1a_3x3.conv.weight", "Mixed_5b.branch5x5_2.bn.running_var"):
-        assert name in names
-    assert names["Mixed_6d.branch7x7dbl_4.conv.weight"].shape == (160, 160, 7, 1)
-    assert names["Mixed_7c.branch3x3dbl_3a.conv.weight"].shape == (384, 384, 1, 3)
+    for name, shape in {
+        "Conv2d_1a_3x3.conv": (32, 3, 3, 3),
+        "Mixed_5b.branch5x5_2.conv": (64, 48, 5, 5),
+        "Mixed_6d.branch7x7dbl_4.conv": (160, 160, 7, 1),
+        "Mixed_7c.branch3x3dbl_3a.conv": (384, 384, 1, 3),
+        "Mixed_7c.branch_pool.bn": (192,),
+    }.items():
+        assert names[f"{name}.weight"].shape == shape
+    x = torch.zeros(1, 1, 3, 3)
+    x[0, 0, 0, 0] = 4
+    assert _mean_pool(x)[0, 0, 0, 0] == 1  # 4 of the 9 places exist: padding is not averaged
+    assert _max_pool(x)[0, 0].tolist() == [[4, 4, 0], [4, 4, 0], [0, 0, 0]]
+    assert network.Mixed_7b.pool is _mean_pool and network.Mixed_7c.pool is _max_pool
 
 
 def test_it_gives_2048_features_and_1008_logits_of_any_photo(network):
@@ -51,13 +60,14 @@ def test_it_gives_2048_features_and_1008_logits_of_any_photo(network):
     torch.testing.assert_close(network(levels).features_NE, found.features_NE)
 
 
-def test_the_two_last_blocks_differ_in_their_pool_and_padding_is_not_averaged():
-    x = torch.zeros(1, 1, 3, 3)
-    x[0, 0, 0, 0] = 4
-    assert _mean_pool(x)[0, 0, 0, 0] == 1  # 4 of the 9 places exist
-    assert _max_pool(x)[0, 0].tolist() == [[4, 4, 0], [4, 4, 0], [0, 0, 0]]
-    network = Inception(resize_antialiased)
-    assert network.Mixed_7b.pool is _mean_pool and network.Mixed_7c.pool is _max_pool
+def test_a_block_is_its_branches_beside_each_other(network):
+    block, x = network.Mixed_7c, torch.rand(1, 2048, 3, 3)
+    once = block.branch3x3_1(x)
+    twice = block.branch3x3dbl_2(block.branch3x3dbl_1(x))
+    parts = [block.branch1x1(x), block.branch3x3_2a(once), block.branch3x3_2b(once)]
+    parts += [block.branch3x3dbl_3a(twice), block.branch3x3dbl_3b(twice)]
+    parts += [block.branch_pool(_max_pool(x))]
+    torch.testing.assert_close(block(x), torch.cat(parts, dim=1))
 
 
 def slow_tensorflow1(row, size):
@@ -135,33 +145,20 @@ def slow_lpips(state, one, other):
         x = torch.nn.functional.conv2d(
             x, weight, bias, stride=strides.get(number, 1), padding=pads.get(number, 1)
         ).clamp_min(0)
-        one_HWC, other_HWC = x.permute(0, 2, 3, 1).double().numpy()
-        linear = state[f"weights.{layer}"].double().numpy()
-        places = [
-            (
-                linear * (f / (np.linalg.norm(f) + 1e-10) - g / (np.linalg.norm(g) + 1e-10)) ** 2
-            ).sum()
-            for fs, gs in zip(one_HWC, other_HWC, strict=True)
-            for f, g in zip(fs, gs, strict=True)
-        ]
-        total += np.mean(places)
+        f, g = x.permute(0, 2, 3, 1).double().numpy()
+        f, g = (y / (np.linalg.norm(y, axis=-1, keepdims=True) + 1e-10) for y in (f, g))
+        total += (state[f"weights.{layer}"].double().numpy() * (f - g) ** 2).sum(-1).mean()
     return total
 
 
-def test_lpips_is_its_definition(lpips):
+def test_lpips_is_its_definition_and_a_distance_of_photos(lpips):
     torch.manual_seed(1)
     one, other = torch.rand(2, 3, 64, 80), torch.rand(2, 3, 64, 80)
     wanted = [slow_lpips(lpips.state_dict(), one[n], other[n]) for n in range(2)]
     assert lpips(one, other).tolist() == pytest.approx(wanted, rel=1e-4)
-
-
-def test_lpips_is_a_distance_of_photos(lpips):
-    torch.manual_seed(2)
-    one, other = torch.rand(1, 3, 70, 64), torch.rand(1, 3, 70, 64)
-    assert lpips(one, one).tolist() == [0]
-    apart = lpips(one, other).item()
-    assert apart > 0 and apart == pytest.approx(lpips(other, one).item())
-    assert lpips(one, one * 0.98).item() < apart
+    assert lpips(one, one).tolist() == [0, 0]
+    assert lpips(other, one).tolist() == pytest.approx(wanted, rel=1e-4)
+    assert 0 < lpips(one, one * 0.98)[0] < wanted[0]
     with pytest.raises(DataError, match="equal ones of at least 64"):
         lpips(one, other[..., :60])
 
@@ -176,15 +173,14 @@ def test_lpips_is_read_from_the_names_of_the_published_files(lpips, tmp_path):
     assert state["features.10.weight"].shape == (256, 256, 3, 3)
     assert [state[f"lin{k}.model.1.weight"].numel() for k in range(5)] == [64, 192, 384, 256, 256]
     save_file(state, tmp_path / LPIPS_FILE)
-    read = load_lpips(tmp_path)
-    torch.manual_seed(3)
     one, other = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)
-    assert torch.equal(read(one, other), lpips(one, other))
+    assert torch.equal(load_lpips(tmp_path)(one, other), lpips(one, other))
     state.pop("lin3.model.1.weight")
     save_file(state, tmp_path / LPIPS_FILE)
-    with pytest.raises(CheckpointError, match=r"lin3\.model\.1\.weight is missing.*--lpips FILE"):
-        load_lpips(tmp_path)
-    with pytest.raises(CheckpointError, match=r"alexnet-owt-7be5be79\.pth"):
-        load_lpips(tmp_path / "none.safetensors")
-    with pytest.raises(CheckpointError, match="pickles are not read"):
-        load_lpips(tmp_path / "alex.pth")
+    for path, says in (
+        (tmp_path, r"lin3\.model\.1\.weight is missing.*--lpips FILE"),
+        (tmp_path / "none.safetensors", r"alexnet-owt-7be5be79\.pth"),
+        (tmp_path / "alex.pth", "pickles are not read"),
+    ):
+        with pytest.raises(CheckpointError, match=says):
+            load_lpips(path)

@@ -15,9 +15,13 @@ from showtell.metrics.photos import InceptionScore, PhotoSets, frechet_distance,
 WIDTH = 6
 
 
-def corner(pixels_N3HW):
-    """Two features of a photo: the red of its first pixel and the green of it."""
-    return pixels_N3HW[:, :2, 0, 0]
+class Same(torch.nn.Module):
+    """Features as torchmetrics wants them."""
+
+    num_features = WIDTH
+
+    def forward(self, x):
+        return x
 
 
 def features(num, seed, *, shift=0.0, width=WIDTH):
@@ -62,23 +66,13 @@ def slow_is(logits, splits):
     for s in range(splits):
         probs = torch.softmax(logits[s::splits].double(), -1).numpy()
         marginal = probs.mean(0)
-        kl = [(p * (np.log(p) - np.log(marginal))).sum() for p in probs]
-        scores.append(np.exp(np.mean(kl)))
+        scores.append(np.exp(np.mean([(p * (np.log(p) - np.log(marginal))).sum() for p in probs])))
     return np.mean(scores), np.std(scores, ddof=1) if splits > 1 else 0.0
-
-
-# ------------------------------------------------------------------------- against references
 
 
 @pytest.mark.parametrize(("num", "other"), [(300, 200), (5, 4), (200, 4)])
 def test_fid_is_its_formula_and_torchmetrics(num, other):
     from torchmetrics.image.fid import FrechetInceptionDistance
-
-    class Same(torch.nn.Module):
-        num_features = WIDTH
-
-        def forward(self, x):
-            return x
 
     real, painted = features(num, 0), features(other, 1, shift=0.5)
     found = sets_of(real, painted).fid()
@@ -89,14 +83,14 @@ def test_fid_is_its_formula_and_torchmetrics(num, other):
     theirs.update(real, real=True)
     theirs.update(painted, real=False)
     assert found == pytest.approx(float(theirs.compute()), rel=1e-4)
+    # the way of pixels: features of one, in parts
+    pixels = [x[:, :, None, None].expand(-1, -1, 4, 4) for x in (real, painted)]
+    way = frechet_distance(*pixels, features=lambda x: x[..., 0, 0], num_features=WIDTH)
+    assert way == pytest.approx(found, rel=1e-6)
 
 
 def test_kid_is_its_formula_and_torchmetrics():
     from torchmetrics.image.kid import KernelInceptionDistance
-
-    class Same(torch.nn.Module):
-        def forward(self, x):
-            return x
 
     # torchmetrics divides by m (m - 1) for both and by m^2: equal sets make both definitions one
     real, painted = features(40, 0), features(40, 1, shift=0.3)
@@ -119,18 +113,11 @@ def test_the_inception_score_is_its_formula_and_torchmetrics(splits):
     ours = InceptionScore(7, splits=splits)
     ours.update(logits, first=0)
     assert ours.compute() == pytest.approx(slow_is(logits, splits), rel=1e-4)
-
-    class Same(torch.nn.Module):
-        def forward(self, x):
-            return x
-
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of memory, and of the spread of one split
         theirs = Theirs(feature=Same(), splits=splits)
-    theirs.update(logits)
-    torch.manual_seed(4)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the spread of one split
+        theirs.update(logits)
+        torch.manual_seed(4)
         mean, spread = theirs.compute()
     torch.manual_seed(4)  # the order in which torchmetrics shuffled, dealt out to our splits
     shuffled = logits[torch.randperm(50)].view(splits, -1, 7).transpose(0, 1).reshape(50, 7)
@@ -141,21 +128,11 @@ def test_the_inception_score_is_its_formula_and_torchmetrics(splits):
         assert ours.compute()[1] == pytest.approx(float(spread), rel=1e-4)
 
 
-def test_the_inception_score_of_sure_and_different_classes_is_their_number():
-    score = InceptionScore(4, splits=1)
-    score.update(torch.eye(4) * 100, first=0)
-    assert score.compute()[0] == pytest.approx(4)
-    same = InceptionScore(4, splits=1)
-    same.update(torch.zeros(9, 4), first=0)
-    assert same.compute() == pytest.approx((1, 0))
-
-
-def test_the_pixels_way_is_the_distance_between_two_gaussians():
-    generator = torch.Generator().manual_seed(0)
-    real = torch.rand(400, 3, 4, 4, generator=generator)
-    painted = 0.1 + 0.5 * torch.rand(300, 3, 4, 4, generator=generator)
-    found = frechet_distance(real, painted, features=corner, num_features=2)
-    assert found == pytest.approx(slow_fid(corner(real), corner(painted)), rel=1e-4)
+@pytest.mark.parametrize(("logits", "score"), [(torch.eye(4) * 100, 4), (torch.zeros(9, 4), 1)])
+def test_the_inception_score_of_sure_and_different_classes_is_their_number(logits, score):
+    found = InceptionScore(4, splits=1)
+    found.update(logits, first=0)
+    assert found.compute() == pytest.approx((score, 0))
 
 
 # ------------------------------------------------------------------------------------- streaming
@@ -188,20 +165,13 @@ def test_parts_put_together_are_the_whole_in_any_order_and_batch_size():
     assert scores[2].compute() == pytest.approx(logits_whole.compute(), rel=1e-12)
 
 
-def test_memory_is_bounded_by_the_sample():
+def test_memory_is_bounded_by_a_sample_that_is_drawn_evenly():
     sets = PhotoSets(2, kept=30)
     for start in range(0, 3000, 100):
         sets.update(features(100, start, width=2), real=True, first=start)
     assert sets.count(real=True) == 3000 and sets.sample(real=True).shape == (30, 2)
-    small = PhotoSets(2, kept=30)
-    small.update(features(20, 0, width=2), real=True, first=0)
-    assert len(small.sample(real=True)) == 20
-
-
-def test_the_sample_is_drawn_evenly():
-    """Numbers 0..999 as features: 200 kept ones have a mean near 499.5."""
     means = []
-    for seed in range(20):
+    for seed in range(20):  # numbers 0..999 as features: 200 kept ones have a mean near 499.5
         sets = PhotoSets(1, kept=200, seed=seed)
         sets.update(torch.arange(1000.0)[:, None], real=True, first=0)
         kept = sets.sample(real=True).flatten()
@@ -236,14 +206,13 @@ def test_a_set_is_nothing_away_from_itself_and_distances_are_symmetric():
 
 def test_small_sets_look_worse_than_they_are_and_the_extrapolation_mends_most_of_it():
     """Both sets from one distribution: the true distance is 0."""
-    found, infinite, kids = [], [], []
-    for seed in range(6):
-        sets = sets_of(features(120, 2 * seed, width=20), features(120, 2 * seed + 1, width=20))
-        found.append(sets.fid())
-        infinite.append(sets.fid_infinity())
-        kids.append(sets.kid())
-    assert min(found) > 0
-    assert abs(np.mean(infinite)) < 0.35 * np.mean(found)
+    found = [
+        sets_of(features(120, 2 * seed, width=20), features(120, 2 * seed + 1, width=20))
+        for seed in range(6)
+    ]
+    values, kids = [sets.fid() for sets in found], [sets.kid() for sets in found]
+    assert min(values) > 0
+    assert abs(np.mean([sets.fid_infinity() for sets in found])) < 0.35 * np.mean(values)
     # unbiased: on both sides of 0, and its intervals hold 0 nearly always
     assert min(k.value for k in kids) < 0 < max(k.value for k in kids)
     assert sum(k.low < 0 < k.high for k in kids) >= 5
@@ -253,13 +222,11 @@ def test_the_interval_of_fid_covers_what_other_samples_of_the_size_give():
     found = []
     for seed in range(30):
         generator = torch.Generator().manual_seed(seed)
-        sets = PhotoSets(3, seed=seed)
-        sets.update(torch.randn(150, 3, generator=generator), real=True, first=0)
-        sets.update(torch.randn(150, 3, generator=generator) * 1.5 + 0.5, real=False, first=0)
+        one, other = (torch.randn(150, 3, generator=generator) for _ in range(2))
+        sets = sets_of(one, other * 1.5 + 0.5, seed=seed)
         found.append((sets.fid(), *sets.fid_interval()))
     middle = sum(value for value, _, _ in found) / len(found)
-    covered = sum(low <= middle <= high for _, low, high in found)
-    assert covered >= 24  # 28.5 are expected
+    assert sum(low <= middle <= high for _, low, high in found) >= 24  # 28.5 are expected
     assert all(low < value < high for value, low, high in found)
     low, high = sets.fid_infinity_interval()
     assert low < sets.fid_infinity() < high and high - low > found[-1][2] - found[-1][1]
@@ -269,16 +236,13 @@ def test_the_interval_of_fid_covers_what_other_samples_of_the_size_give():
 def test_warnings_say_what_is_too_small():
     few = " ".join(sets_of(features(5, 0), features(5, 1)).warnings())
     assert "5 photos is biased" in few and "singular" in few and "KID" in few
-    many = PhotoSets(2)
-    for real in (True, False):
-        many.update(features(10_000, 0, width=2), real=real, first=0)
-    assert many.warnings() == []
+    many = features(10_000, 0, width=2)
+    assert sets_of(many, many).warnings() == []
 
 
 def test_what_cannot_be_measured_is_refused():
-    one = torch.zeros(1, 3, 4, 4)
     with pytest.raises(DataError, match="at least two"):
-        frechet_distance(one, one, features=corner, num_features=2)
+        sets_of(torch.zeros(1, 2), torch.zeros(1, 2)).fid()
     with pytest.raises(DataError, match=r"wanted \(N, 6\)"):
         PhotoSets(6).update(torch.zeros(3, 5), real=True, first=0)
     with pytest.raises(DataError, match="NaN"):

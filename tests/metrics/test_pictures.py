@@ -1,27 +1,28 @@
 from __future__ import annotations
 
 import math
-import random
 
 import pytest
 from PIL import Image
 
 from showtell.data.photos import load_photo
 from showtell.errors import DataError
-from showtell.metrics.moment import reliability
-from showtell.metrics.pictures import contact_sheet, loss_curves, reliability_diagram
+from showtell.metrics.pictures import contact_sheet, loss_curves
 
 
-def colours(image: Image.Image) -> set[tuple[int, int, int]]:
-    return {colour for _, colour in image.getcolors(maxcolors=1 << 24)}
+def colours(image):
+    return {colour: count for count, colour in image.getcolors(maxcolors=1 << 24)}
 
 
-def test_a_contact_sheet_shows_every_photo_at_128_px_or_more():
+def test_a_contact_sheet_shows_every_photo_whole_at_128_px_or_more():
     photos = [Image.new("RGB", (64, 64), (10 * k, 0, 200)) for k in range(7)]
     sheet = contact_sheet(photos, ["a dog"] * 7, columns=3, title="seven", cell=64)
-    areas = dict((colour, count) for count, colour in sheet.getcolors(1 << 24))
-    assert all(areas[10 * k, 0, 200] >= 128 * 128 for k in range(7))
+    assert all(colours(sheet)[10 * k, 0, 200] >= 128 * 128 for k in range(7))
     assert sheet.width < 3 * 160 and sheet.height > 3 * 128
+    wide = Image.new("RGB", (200, 50), "blue")
+    wide.paste("red", (0, 0, 10, 50))
+    wide.paste("lime", (190, 0, 200, 50))
+    assert {(255, 0, 0), (0, 255, 0), (0, 0, 255)} <= set(colours(contact_sheet([wide], ["wide"])))
 
 
 def test_captions_stay_inside_their_column_and_a_long_one_ends_in_an_ellipsis():
@@ -30,34 +31,22 @@ def test_captions_stay_inside_their_column_and_a_long_one_ends_in_an_ellipsis():
     assert one.width == contact_sheet([photo], ["x"], columns=1).width
     assert one.height < 160 + 150
     margin = one.crop((one.width - 10, 0, one.width, one.height))
-    assert colours(margin) == {(255, 255, 255)}
-
-
-def test_photos_that_are_not_square_are_shown_whole():
-    wide = Image.new("RGB", (200, 50), "blue")
-    wide.paste("red", (0, 0, 10, 50))
-    wide.paste("lime", (190, 0, 200, 50))
-    found = colours(contact_sheet([wide], ["wide"]))
-    assert {(255, 0, 0), (0, 255, 0), (0, 0, 255)} <= found
-
-
-def test_a_sheet_wants_a_caption_for_each_photo():
+    assert set(colours(margin)) == {(255, 255, 255)}
     with pytest.raises(DataError, match="1 photos and 0 captions"):
-        contact_sheet([Image.new("RGB", (8, 8))], [])
+        contact_sheet([photo], [])
 
 
-def history(count: int) -> list[dict[str, float]]:
-    rng = random.Random(0)
-    records: list[dict[str, float]] = []
+def history(count):
+    records = []
     for k in range(1, count + 1):
-        loss = 5 * math.exp(-k / 40) + 0.02 + 0.01 * rng.random()
+        loss = 5 * math.exp(-k / 40) + 0.02
         records.append({"step": 20 * k, "seconds": k, "loss": loss, "ldm": 1 / k})
         if k % 10 == 0:
             records.append({"step": 20 * k, "dev.loss": loss + 0.1})
     return records
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 200])
+@pytest.mark.parametrize("count", [1, 2, 200])
 def test_loss_curves_can_be_drawn_at_any_length(tmp_path, count):
     image = load_photo(loss_curves(history(count), tmp_path / "curves.png", title="toy"))
     assert (0, 114, 178) in colours(image)  # the first line's colour
@@ -81,10 +70,3 @@ def test_a_history_without_numbers_is_refused(tmp_path):
     with pytest.raises(DataError, match="no numbers to draw"):
         loss_curves([{"step": 1, "loss": float("nan")}], tmp_path / "curves.png")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("scores", [[0.0, 1.0, 0.5], [0.5]])
-def test_a_reliability_diagram_can_be_drawn(tmp_path, scores):
-    bins = reliability([1] * len(scores), scores)
-    image = load_photo(reliability_diagram(bins, tmp_path / "reliability.png"))
-    assert (0, 114, 178) in colours(image)

@@ -20,8 +20,8 @@ Two ways to 299 x 299 are in use, and numbers of the two are not interchangeable
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -153,8 +153,7 @@ def _block_e(inner: int, pool: Callable[[Tensor], Tensor]) -> _Block:
     return _Block(inner, [[("1x1", 320, 1)], once, twice], pool, 192)
 
 
-@dataclass(frozen=True, kw_only=True)
-class InceptionOutput:
+class InceptionOutput(NamedTuple):
     """``features_NE``: 2,048 of the last pooling; ``logits_NC``: 1,008 classes, without bias.
 
     The score of Salimans et al. is computed without the bias, as TensorFlow's graph gave it.

@@ -98,44 +98,20 @@ def _steps(
 # ---------------------------------------------------------------------------------- calibration
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bin:
-    """Scores in [low, high): how many, their mean, and the share of them that is positive."""
-
-    low: float
-    high: float
-    n: int
-    mean_score: float
-    positive: float
+def _bins(scores_N: np.ndarray) -> np.ndarray:
+    """The bin of each score, all of equal width; a score of 1 belongs to the last."""
+    return np.minimum((scores_N * BINS).astype(int), BINS - 1)
 
 
-def reliability(labels_N: Any, scores_N: Any, *, num_bins: int = BINS) -> tuple[Bin, ...]:
-    """The non-empty bins of equal width; a score of 1 belongs to the last."""
-    labels_N, scores_N = _pair(labels_N, scores_N)
-    place_N, bins = _bins(scores_N, num_bins), []
-    for k in np.unique(place_N).tolist():
-        inside = place_N == k
-        bins.append(
-            Bin(
-                low=k / num_bins,
-                high=(k + 1) / num_bins,
-                n=int(inside.sum()),
-                mean_score=float(scores_N[inside].mean()),
-                positive=float(labels_N[inside].mean()),
-            )
-        )
-    return tuple(bins)
-
-
-def _bins(scores_N: np.ndarray, num_bins: int) -> np.ndarray:
-    return np.minimum((scores_N * num_bins).astype(int), num_bins - 1)
-
-
-def calibration_error(labels_N: Any, scores_N: Any, *, num_bins: int = BINS) -> float:
+def calibration_error(labels_N: Any, scores_N: Any) -> float:
     """ECE: sum over bins of n_b / N * |share of positives - mean score|."""
-    bins = reliability(labels_N, scores_N, num_bins=num_bins)
-    total = sum(b.n for b in bins)
-    return sum(b.n * abs(b.positive - b.mean_score) for b in bins) / total
+    labels_N, scores_N = _pair(labels_N, scores_N)
+    place_N, total = _bins(scores_N), 0.0
+    for k in np.unique(place_N):
+        inside = place_N == k
+        gap = float(labels_N[inside].mean()) - float(scores_N[inside].mean())
+        total += int(inside.sum()) * abs(gap)
+    return total / len(labels_N)
 
 
 def brier(labels_N: Any, scores_N: Any) -> float:
@@ -172,7 +148,7 @@ def moment_values(
     square_N = (scores_N - labels_N) ** 2
     parts = (labels_N * chosen_N, chosen_N, labels_N, square_N, np.ones(num))
     sums_G5 = grouped(np.stack(parts, axis=1), index_N)
-    place_N = _bins(scores_N, BINS)
+    place_N = _bins(scores_N)
     draws: dict[str, list[np.ndarray]] = {}
     for counts_RG in resample_counts(len(sums_G5), seed=seed):
         hits, chosen, positive, square, total = (counts_RG @ sums_G5).T

@@ -18,6 +18,7 @@ from torch import Tensor
 from showtell.data.photos import load_photo, square
 from showtell.data.world import load_oracle
 from showtell.errors import ConfigError, did_you_mean
+from showtell.metrics.answers import Record
 from showtell.metrics.encoders import CLIP_FILES, EXTREME, pixels_of
 from showtell.metrics.inception import FILE as INCEPTION_FILE
 from showtell.metrics.inception import (
@@ -40,91 +41,65 @@ from showtell.metrics.relevance import (
     minigpt5_relevance,
     mmdialog_relevance,
 )
-from showtell.metrics.rows import Rows, marked, name_of
+from showtell.metrics.rows import CHUNK, Rows, marked, name_of
 from showtell.runtime import dealt, share_of
 
 SETS = ("inception_score", "fid", "fid_infinity", "kid")
 WORLD_FEATURES = ("world:oracle", "world:encoder")
-CHUNK = 64
 _MOST_VALUES = 20_000_000  # of pixels in one part: 80 MB
 
 
 def put_photos(rows: Rows) -> None:
     if not any(said.photos or wanted.photos for said, wanted in rows.pairs):
         return
-    first = 1 if rows.protocol.name == "minigpt5" else None  # it looks at the first photo alone
+    protocol, encoders = rows.protocol, rows.encoders
+    first = 1 if protocol.name == "minigpt5" else None  # it looks at the first photo alone
     pairs = [
         (one, other, wanted.dialogue, number)
         for number, (said, wanted) in enumerate(rows.pairs)
         for one, other in aligned(said.photos, wanted.photos[:first])
     ]
-    if rows.wants("clip_i", "clip_t"):
-        if rows.encoders.clip is None:
-            rows.absent("photo", ("clip_i", "clip_t"), _clip_needs(rows.protocol.clip))
-        else:
-            clip = rows.clip("clip", rows.encoders.clip, rows.protocol.clip)
-            with rows.step("CLIP"):
+    if encoders.clip is None:
+        rows.absent("photo", ("clip_i", "clip_t"), _clip_needs(protocol.clip))
+    elif rows.wants("clip_i", "clip_t"):
+        clip = rows.clip("clip", encoders.clip, protocol.clip)
+        with rows.step("CLIP"):
+            if rows.wants("clip_i"):
                 _clip_i(rows, clip, pairs)
-                _clip_t(rows, clip, first)
-            rows.count_cut("CLIP", clip)
-    both = [pair for pair in pairs if pair[0] is not None]
-    lpips = rows.encoders.lpips
-    if rows.wants("lpips") and lpips is None:
+            spoken = [
+                (photo, wanted.text, wanted.dialogue)
+                for said, wanted in rows.pairs
+                if wanted.text.strip()
+                for photo in said.photos[:first]
+            ]
+            if rows.wants("clip_t"):
+                found = rows.measured(spoken, lambda x, y: cosines(clip.photos(x), clip.texts(y)))
+                rows.mean("photo", "clip_t", found, f"cosine; {name_of(clip)}")
+        rows.count_cut("CLIP", clip)
+    if encoders.lpips is None:
         rows.absent("photo", ["lpips"], f"needs {LPIPS_FILE}: name the file by --lpips")
-    elif rows.wants("lpips") and both and lpips is not None:
-        network = load_lpips(lpips)
-        rows.used["lpips"] = marked(lpips)
-
-        def measure(part: Sequence[Any]) -> list[float]:
-            one, other = (torch.stack([_squeezed(row[k]) for row in part]) for k in (0, 1))
-            return network(one, other).tolist()
-
-        found, note = dealt(both, measure, CHUNK), "AlexNet, v0.1, 256 px"
-        rows.mean(f"photo.{rows.protocol.name}.lpips", found, [pair[2] for pair in both], note)
+    elif rows.wants("lpips"):
+        network = load_lpips(encoders.lpips)
+        rows.used["lpips"] = marked(encoders.lpips)
+        found = rows.measured(pairs, lambda x, y: network(_squeezed(x), _squeezed(y)))
+        said = [one for one in found if one[0] is not None]
+        rows.mean("photo", "lpips", said, "AlexNet, v0.1, 256 px")
     if rows.wants(*SETS):
         _sets(rows)
 
 
 def _clip_i(rows: Rows, clip: Any, pairs: Sequence[tuple[Any, Any, str, int]]) -> None:
     """Under mmdialog a missing photo counts 0 and an answer is the mean of its photos."""
-    both, name = [pair for pair in pairs if pair[0] is not None], rows.protocol.name
-    if not rows.wants("clip_i") or not (both or pairs and name == "mmdialog"):
-        return
-
-    def measure(part: Sequence[Any]) -> list[float]:
-        one, other = (clip.photos([pair[k] for pair in part]) for k in (0, 1))
-        return cosines(one, other).tolist()
-
-    found, dialogues = dealt(both, measure, CHUNK), [pair[2] for pair in both]
-    missing = len(pairs) - len(both)
-    note = f"cosine; {name_of(clip)}"
-    note += f"; {missing:,} of {len(pairs):,} photos missing" if missing else ""
-    if name == "mmdialog":
-        scores, answers = iter(found), dict[int, list[float]]()
-        for said, _, _, number in pairs:
-            answers.setdefault(number, []).append(0.0 if said is None else next(scores))
-        found = [sum(answer) / len(answer) for answer in answers.values()]
-        dialogues = [rows.pairs[number][1].dialogue for number in answers]
-    rows.mean(f"photo.{name}.clip_i", found, dialogues, note)
-
-
-def _clip_t(rows: Rows, clip: Any, first: int | None) -> None:
-    """Every photo said and the reference's whole text."""
-    pairs = [
-        (photo, wanted.text, wanted.dialogue)
-        for said, wanted in rows.pairs
-        if wanted.text.strip()
-        for photo in said.photos[:first]
-    ]
-    if not rows.wants("clip_t") or not pairs:
-        return
-
-    def measure(part: Sequence[Any]) -> list[float]:
-        photos, texts = clip.photos([p[0] for p in part]), clip.texts([p[1] for p in part])
-        return cosines(photos, texts).tolist()
-
-    found, note = dealt(pairs, measure, CHUNK), f"cosine; {name_of(clip)}"
-    rows.mean(f"photo.{rows.protocol.name}.clip_t", found, [pair[2] for pair in pairs], note)
+    found = rows.measured(pairs, lambda x, y: cosines(clip.photos(x), clip.photos(y)))
+    said = [one for one in found if one[0] is not None]
+    missing = len(found) - len(said)
+    if rows.protocol.name == "mmdialog":
+        answers: dict[int, list[float]] = {}
+        for (score, _), (*_, number) in zip(found, pairs, strict=True):
+            answers.setdefault(number, []).append(score or 0.0)
+        said = [(sum(a) / len(a), rows.pairs[k][1].dialogue) for k, a in answers.items()]
+    note = f"; {missing:,} of {len(found):,} photos missing" if missing else ""
+    rows.mean("photo", "clip_i", said, f"cosine; {name_of(clip)}{note}")
 
 
 def _sets(rows: Rows) -> None:
@@ -159,41 +134,43 @@ def put_relevance(rows: Rows) -> None:
     if not protocol.relevance or not rows.wants("relevance"):
         return
     same = protocol.clip == protocol.relevance_clip
-    chosen = encoders.relevance_clip
-    if chosen is None and same:
-        chosen = encoders.clip
+    chosen = encoders.clip if encoders.relevance_clip is None and same else encoders.relevance_clip
     if chosen is None:
         option = "--clip" if same else "--relevance-clip"
         rows.absent("relevance", ["relevance"], _clip_needs(protocol.relevance_clip, option))
         return
     clip = rows.clip("relevance", chosen, protocol.relevance_clip)
-    by_dialogue: dict[str, list[int]] = {}
-    for number, (_, wanted) in enumerate(rows.pairs):
-        name = wanted.dialogue if protocol.name == "minigpt5" else str(number)
-        by_dialogue.setdefault(name, []).append(number)
+    how = {"text_encoder": clip.texts, "photo_encoder": clip.photos}
+    whole: dict[str, list[tuple[Record, Record]]] = {}
+    for number, pair in enumerate(rows.pairs):
+        name = pair[1].dialogue if protocol.name == "minigpt5" else str(number)
+        whole.setdefault(name, []).append(pair)
 
-    def one(numbers: list[int]) -> Relevance:
-        said, wanted = ([rows.pairs[k][side].elements for k in numbers] for side in (0, 1))
-        how = {"text_encoder": clip.texts, "photo_encoder": clip.photos}
+    def one(turns: list[tuple[Record, Record]]) -> Relevance:
+        said, wanted = ([record.elements for record in side] for side in zip(*turns, strict=True))
         if protocol.name == "minigpt5":
             return minigpt5_relevance(said, wanted, **how)
         return mmdialog_relevance(said[0], wanted[0], **how)
 
     with rows.step("MM-Relevance"):
-        found = dealt(list(by_dialogue.values()), lambda part: list(map(one, part)), CHUNK)
-    dialogues = [rows.pairs[numbers[0]][1].dialogue for numbers in by_dialogue.values()]
+        found = dealt(list(whole.values()), lambda part: list(map(one, part)), CHUNK)
+    dialogues = [turns[0][1].dialogue for turns in whole.values()]
     for part in ("f1", "precision", "recall"):
-        values = [getattr(one, part) for one in found]
-        name = f"relevance.{protocol.name}.{part}"
-        rows.mean(name, values, dialogues, f"cosine; {name_of(clip)}")
+        values = zip((getattr(row, part) for row in found), dialogues, strict=True)
+        rows.mean("relevance", part, list(values), f"cosine; {name_of(clip)}")
     rows.count_cut("CLIP", clip)
 
 
-def _squeezed(photo: Path) -> Tensor:
-    """3HW, squeezed to the side that GILL's script gives to LPIPS."""
-    pixels_13HW = pixels_of(load_photo(photo))[None]
+def _squeezed(photos: Sequence[Path]) -> Tensor:
+    """N3HW, squeezed to the side that GILL's script gives to LPIPS."""
     size = (SIDE, SIDE)
-    return torch.nn.functional.interpolate(pixels_13HW, size, mode="bilinear", antialias=True)[0]
+    parts = [
+        torch.nn.functional.interpolate(
+            pixels_of(load_photo(photo))[None], size, mode="bilinear", antialias=True
+        )
+        for photo in photos
+    ]
+    return torch.cat(parts)
 
 
 def _clip_needs(wanted: str, option: str = "--clip") -> str:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -195,8 +194,7 @@ class PhotoSets:
         return said
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kid:
+class Kid(NamedTuple):
     """Mean and spread over subsets; bootstrap interval of the unbiased estimate of the sample."""
 
     value: float

@@ -1,4 +1,4 @@
-"""Pictures for reports and trainings: contact sheet, loss curves, reliability diagram."""
+"""Pictures for reports and trainings: contact sheet, loss curves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from showtell.data.storage import write_atomically
 from showtell.errors import DataError
-from showtell.metrics.moment import Bin
 from showtell.metrics.rouge import needs
 
 _PALE = (246, 247, 249)
@@ -107,7 +106,12 @@ def loss_curves(
         )
     columns = min(len(panels), 2 if len(panels) <= 6 else 3)
     rows = math.ceil(len(panels) / columns)
-    figure, axes = _figure(rows, columns, width=4.8 * columns, height=2.9 * rows + 0.4)
+    try:
+        from matplotlib.figure import Figure  # without pyplot's global state and windows
+    except ImportError as error:
+        raise needs("matplotlib", "a chart") from error
+    figure = Figure(figsize=(4.8 * columns, 2.9 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     figure.suptitle(title)
     for (name, series), axis in zip(panels.items(), axes.flat, strict=False):
         values = sorted(value for points in series.values() for _, value in points)
@@ -124,7 +128,9 @@ def loss_curves(
         axis.set(title=name, xlabel="step")
     for axis in axes.flat[len(panels) :]:
         axis.remove()
-    return _written(figure, path)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return write_atomically(path, buffer.getvalue())
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
@@ -135,40 +141,3 @@ def _smooth(values: Sequence[float]) -> list[float]:
     reaches = [min(k, len(values) - 1 - k, max(2, len(values) // 40)) for k in range(len(values))]
     parts = (values[k - reach : k + reach + 1] for k, reach in enumerate(reaches))
     return [math.fsum(part) / len(part) for part in parts]
-
-
-def reliability_diagram(bins: Sequence[Bin], path: str | Path, *, title: str = "") -> Path:
-    """How often it happened against how probable it was said to be; below, how many positions.
-
-    Dots on the diagonal are calibrated. Raises MissingDependency without matplotlib.
-    """
-    if not bins:
-        raise DataError("no bins to draw; wanted those of reliability(labels, scores).")
-    figure, axes = _figure(2, 1, width=4.8, height=5.5, height_ratios=(4, 1), sharex=True)
-    above, below = axes.flat
-    above.plot((0, 1), (0, 1), color="0.6", linestyle="--")
-    scores, positive = [b.mean_score for b in bins], [b.positive for b in bins]
-    above.plot(scores, positive, color=_COLOURS[0], marker="o")
-    above.set(title=title or "reliability", ylabel="share that was positive", ylim=(0, 1))
-    widths, sizes = [b.high - b.low for b in bins], [b.n for b in bins]
-    below.bar(
-        [b.low for b in bins], sizes, width=widths, align="edge", color=_COLOURS[0], alpha=0.4
-    )
-    below.set(xlabel="P(share), predicted", xlim=(0, 1), ylabel="positions", yscale="symlog")
-    return _written(figure, path)
-
-
-def _figure(rows: int, columns: int, *, width: float, height: float, **settings: Any) -> Any:
-    """(figure, axes), drawn without a window and without pyplot's global state."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise needs("matplotlib", "a chart") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **settings)
-
-
-def _written(figure: Any, path: str | Path) -> Path:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return write_atomically(path, buffer.getvalue())

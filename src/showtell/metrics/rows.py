@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from showtell.errors import DataError
 from showtell.metrics.answers import Record
@@ -19,13 +20,14 @@ from showtell.metrics.encoders import load_clip
 from showtell.metrics.intervals import Value, bootstrap, grouped, mean_value
 from showtell.metrics.protocols import Protocol
 from showtell.metrics.report import digest, model_digest
-from showtell.runtime import Progress, gathered, quiet
+from showtell.runtime import Progress, dealt, gathered, quiet
 
 if TYPE_CHECKING:
     from showtell.metrics.photo_rows import SetFeatures
 
 Pairs = Sequence[tuple[Record, Record]]
 LOWER = ("lpips", "fid", "fid_infinity", "kid", "perplexity")  # the rest: the higher the better
+CHUNK = 64
 FEW = 100  # fewer pairs than this and the intervals themselves are rough
 
 
@@ -88,34 +90,45 @@ class Rows:
                 note=f"not measured: {needs}",
             )
 
-    def mean(
-        self, name: str, values: Sequence[float], dialogues: Sequence[str], note: str = ""
-    ) -> None:
-        """A row of the mean over answers or photos, dialogues resampled where they have several.
+    def measured(
+        self, pairs: Sequence[tuple], measure: Callable[[list, list], Tensor]
+    ) -> list[tuple[float | None, str]]:
+        """(number, dialogue) of each pair (said, wanted, dialogue, ...), None where nothing was
+        said; each rank measures its share."""
 
-        Texts of minigpt5: the mean over dialogues of their own means.
+        def of_part(part: Sequence[tuple]) -> list[float]:
+            return measure([pair[0] for pair in part], [pair[1] for pair in part]).tolist()
+
+        found = iter(dealt([pair for pair in pairs if pair[0]], of_part, CHUNK))
+        return [(next(found) if pair[0] else None, pair[2]) for pair in pairs]
+
+    def mean(
+        self, kind: str, name: str, found: Sequence[tuple[float | None, str]], note: str = ""
+    ) -> None:
+        """A row of the mean of (number, dialogue) over answers or photos, a missing number being
+        0; dialogues are resampled where they have several. Texts of minigpt5: the mean over
+        dialogues of their own means. No row of nothing.
         """
-        protocol = self.protocol.name
-        low_is_better = name.rpartition(".")[2] in LOWER
-        if not name.startswith("text.minigpt5"):
-            self.values[name] = mean_value(
-                values,
+        if not found:
+            return
+        values_N, dialogues = np.array([x or 0.0 for x, _ in found]), [d for _, d in found]
+        protocol, full_name = self.protocol.name, f"{kind}.{self.protocol.name}.{name}"
+        if protocol != "minigpt5" or kind != "text":
+            self.values[full_name] = mean_value(
+                values_N,
                 seed=self.seed,
                 groups=repeated(dialogues),
-                higher_is_better=not low_is_better,
+                higher_is_better=name not in LOWER,
                 protocol=protocol,
                 note=note,
-                unit="" if low_is_better else "fraction",
+                unit="" if name in LOWER else "fraction",
             )
             return
-        sums_G, sizes_G = (
-            grouped(np.asarray(x), dialogues) for x in (values, np.ones(len(values)))
-        )
-        means_G = sums_G / sizes_G
+        means_G = grouped(values_N, dialogues) / grouped(np.ones(len(found)), dialogues)
         low, high = bootstrap(lambda c: (c @ means_G) / c.sum(1), len(means_G), seed=self.seed)
-        note = "; ".join(part for part in (note, f"dialogues, of {len(values):,} turns") if part)
+        note = "; ".join(part for part in (note, f"dialogues, of {len(found):,} turns") if part)
         mean = float(means_G.mean())
-        self.values[name] = Value(
+        self.values[full_name] = Value(
             value=mean, low=low, high=high, n=len(means_G), protocol=protocol, note=note
         )
 

@@ -16,9 +16,6 @@ from showtell.metrics.relevance import cosines, minigpt5_text, mmdialog_text, te
 from showtell.metrics.retrieval import decision_values, retrieval_values
 from showtell.metrics.rows import Rows, name_of, repeated
 from showtell.metrics.text import CORPUS, distinct_n, perplexity_value, text_values
-from showtell.runtime import dealt
-
-CHUNK = 256
 
 
 def put_texts(rows: Rows) -> None:
@@ -49,11 +46,11 @@ def put_texts(rows: Rows) -> None:
             rows.absent("text", ["meteor"], str(error))
         else:
             rows.used["wordnet"] = str(rows.encoders.wordnet or "nltk's own")
-            scores = meteor(said, wanted, wordnet=wordnet)
-            rows.mean(f"text.{name}.meteor", scores, dialogues, f"nltk; {TOKENS}")
+            scores = zip(meteor(said, wanted, wordnet=wordnet), dialogues, strict=True)
+            rows.mean("text", "meteor", list(scores), f"nltk; {TOKENS}")
     if rows.wants("meteor_exact_stem"):
-        scores, note = meteor_exact_stem(said, wanted), f"no synonyms: not METEOR; {TOKENS}"
-        rows.mean(f"text.{name}.meteor_exact_stem", scores, dialogues, note)
+        scores = zip(meteor_exact_stem(said, wanted), dialogues, strict=True)
+        rows.mean("text", "meteor_exact_stem", list(scores), f"no synonyms: not METEOR; {TOKENS}")
     if rows.wants("sbert"):
         _sbert(rows)
     if rows.wants("perplexity"):
@@ -77,8 +74,7 @@ def _answers(rows: Rows, score: Callable[..., dict[str, float] | None]) -> None:
     scored = [(score(said.elements, wanted.elements), wanted) for said, wanted in rows.pairs]
     found = [(row, wanted.dialogue) for row, wanted in scored if row is not None]
     for name in filter(rows.wants, found[0][0] if found else ()):
-        values = [row[name] for row, _ in found]
-        rows.mean(f"text.{rows.protocol.name}.{name}", values, [d for _, d in found])
+        rows.mean("text", name, [(row[name], dialogue) for row, dialogue in found])
 
 
 def _sbert(rows: Rows) -> None:
@@ -99,21 +95,10 @@ def _sbert(rows: Rows) -> None:
     pairs = [(text(said), text(wanted), wanted.dialogue) for said, wanted in rows.pairs]
     pairs = [pair for pair in pairs if pair[1]]
 
-    def measure(part: Sequence[tuple[str, str, str]]) -> list[float]:
-        spoken = [pair for pair in part if pair[0]]
-        scores: list[float] = []
-        if spoken:
-            one, other = (encoder([pair[k] for pair in spoken]) for k in (0, 1))
-            scores = cosines(one, other).tolist()
-        found = iter(scores)
-        return [next(found) if pair[0] else 0.0 for pair in part]
-
-    if pairs:
-        with rows.step("sentences"):
-            scores = dealt(pairs, measure, CHUNK)
-        note, dialogues = f"cosine; {name_of(encoder)}", [pair[2] for pair in pairs]
-        rows.mean(f"text.{rows.protocol.name}.sbert", scores, dialogues, note)
-        rows.count_cut("sentence", encoder)
+    with rows.step("sentences"):
+        found = rows.measured(pairs, lambda x, y: cosines(encoder(x), encoder(y)))
+    rows.mean("text", "sbert", found, f"cosine; {name_of(encoder)}")
+    rows.count_cut("sentence", encoder)
 
 
 def _perplexity(rows: Rows) -> None:
