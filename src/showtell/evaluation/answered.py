@@ -1,6 +1,6 @@
 """What was answered, as records on disk. In the folder of ``Answers``:
 
-predictions.jsonl, references.jsonl    texts, photos and whole answers (``metrics/records.py``)
+predictions.jsonl, references.jsonl    texts, photos and whole answers (``metrics/answers.py``)
 context.jsonl                          by the same ids: the turns before, as showtell's JSONL
 answers.json                           everything; what ``compare.py`` reads
 photos, references, context            the photos that these name
