@@ -12,17 +12,8 @@ from photoworld.drawing import draw
 from photoworld.scenes import ATTRIBUTES, LOOKS, PLACES, SUBJECTS, Scene, sample_scene
 from photoworld.sprites import COLOUR_RGB, Pen, mix, sprite_of
 
-SCENE = Scene(
-    subject="ball",
-    colour="red",
-    count="one",
-    place="park",
-    time="day",
-    weather="clear",
-    relation="alone",
-    anchor="nothing",
-    seed=7,
-)
+VALUES = ("ball", "red", "one", "park", "day", "clear", "alone", "nothing")
+SCENE = Scene(**dict(zip(ATTRIBUTES, VALUES, strict=True)), seed=7)
 
 
 def near(scene: Scene, colour: str) -> np.ndarray:

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from photoworld import train_oracle as training
 from photoworld.oracle import (
     NUM_FEATURES,
     READERS,
@@ -15,49 +16,32 @@ from photoworld.oracle import (
     scenes_of,
 )
 from photoworld.scenes import ATTRIBUTES, DEV_SEEDS, is_novel
-from photoworld.train_oracle import (
-    accuracy,
-    blur,
-    build_reader,
-    degrade,
-    draw_noise,
-    excess_confidence,
-    main,
-    shift,
-    train_reader,
-)
 from showtell.data.world import load_oracle
 from showtell.errors import CheckpointError
+
+SCENES = scenes_of(DEV_SEEDS[:24])
+PIXELS = as_pixels(draw_photos(SCENES))
 
 
 @pytest.fixture(scope="module", params=READERS)
 def reader(request):
-    return build_reader(request.param, seed=1).eval()
+    return training.build_reader(request.param, seed=1).eval()
 
 
-@pytest.fixture(scope="module")
-def scenes():
-    return scenes_of(DEV_SEEDS[:24])
-
-
-@pytest.fixture(scope="module")
-def pixels_N3HW(scenes):
-    return as_pixels(draw_photos(scenes))
-
-
-def test_a_reader_is_small_and_has_features_and_logits_for_every_attribute(reader, pixels_N3HW):
+def test_a_reader_is_small_and_reads_photos_of_any_size(reader):
     assert sum(p.numel() for p in reader.parameters()) < 450_000
-    assert reader.features(pixels_N3HW).shape == (24, NUM_FEATURES)
-    logits = reader(pixels_N3HW)
-    assert {name: tuple(x.shape) for name, x in logits.items()} == {
-        name: (24, len(options)) for name, options in ATTRIBUTES.items()
+    assert reader.features(PIXELS).shape == (24, NUM_FEATURES)
+    assert {n: x.shape[1] for n, x in reader(PIXELS).items()} == {
+        name: len(options) for name, options in ATTRIBUTES.items()
     }
+    for size in (64, 48, 256):
+        for row in reader.read(torch.nn.functional.interpolate(PIXELS[:3], (size, size))):
+            assert all(row[name] in options for name, options in ATTRIBUTES.items())
 
 
-def test_probabilities_do_not_depend_on_the_batch_nor_on_the_mode(reader, pixels_N3HW):
-    whole = reader.probabilities(pixels_N3HW)
-    reader.train()
-    parts = reader.probabilities(pixels_N3HW, batch_size=5)
+def test_probabilities_do_not_depend_on_the_batch_nor_on_the_mode(reader):
+    whole = reader.probabilities(PIXELS)
+    parts = reader.train().probabilities(PIXELS, batch_size=5)
     assert reader.training
     reader.eval()
     for name in ATTRIBUTES:
@@ -65,33 +49,24 @@ def test_probabilities_do_not_depend_on_the_batch_nor_on_the_mode(reader, pixels
         torch.testing.assert_close(whole[name], parts[name], atol=1e-5, rtol=1e-4)
 
 
-def test_reading_gives_options_of_the_world_for_photos_of_any_size(reader, pixels_N3HW):
-    for size in (64, 48, 256):
-        resized = torch.nn.functional.interpolate(pixels_N3HW[:3], (size, size))
-        for row in reader.read(resized):
-            assert all(row[name] in options for name, options in ATTRIBUTES.items())
-
-
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 0), (torch.bfloat16, 0.02)])
-def test_a_saved_reader_comes_back_in_float32(reader, pixels_N3HW, tmp_path, dtype, error):
+def test_a_saved_reader_comes_back_in_float32(reader, tmp_path, dtype, error):
     reader.save_pretrained(tmp_path, dtype=dtype)
     again = AttributeReader.from_pretrained(tmp_path)
     assert not again.training and {p.dtype for p in again.parameters()} == {torch.float32}
-    for name, p_NO in reader.probabilities(pixels_N3HW).items():
-        torch.testing.assert_close(p_NO, again.probabilities(pixels_N3HW)[name], atol=error, rtol=0)
+    for name, p_NO in reader.probabilities(PIXELS).items():
+        torch.testing.assert_close(p_NO, again.probabilities(PIXELS)[name], atol=error, rtol=0)
 
 
 @pytest.mark.parametrize("harm", ["empty", "config", "attributes", "no_weights", "cut_weights"])
 def test_a_broken_directory_is_named_with_a_remedy(harm, tmp_path):
     if harm != "empty":
-        build_reader("oracle", seed=0).save_pretrained(tmp_path)
+        training.build_reader("oracle", seed=0).save_pretrained(tmp_path)
     config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
     if harm == "config":
         config.write_text("{")
     elif harm == "attributes":
-        values = json.loads(config.read_text())
-        values["attributes"]["place"].append("moon")
-        config.write_text(json.dumps(values))
+        config.write_text(config.read_text().replace('"farm"', '"moon"'))
     elif harm == "no_weights":
         weights.unlink()
     elif harm == "cut_weights":
@@ -99,89 +74,72 @@ def test_a_broken_directory_is_named_with_a_remedy(harm, tmp_path):
     with pytest.raises(ValueError, match="python -m photoworld.train_oracle") as caught:
         AttributeReader.from_pretrained(tmp_path)
     assert str(tmp_path) in str(caught.value)
-
-
-def test_a_reader_that_is_not_shipped_is_a_clear_error():
     with pytest.raises(CheckpointError, match="orakel"):
         load_oracle("orakel")
 
 
 def test_building_a_reader_leaves_global_chance_alone():
     state = torch.get_rng_state()
-    first, second = build_reader("oracle", seed=5), build_reader("oracle", seed=5)
+    first, second = (training.build_reader("oracle", seed=5) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), state)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
-def test_labels_are_the_scenes_own_and_some_scenes_are_novel(scenes):
-    for scene, row in zip(scenes, label_scenes(scenes).tolist(), strict=True):
+def test_labels_are_the_scenes_own_and_some_scenes_are_novel():
+    for scene, row in zip(SCENES, label_scenes(SCENES).tolist(), strict=True):
         options = zip(ATTRIBUTES.items(), row, strict=True)
         assert {name: values[k] for (name, values), k in options} == scene.attributes
-    novel = [is_novel(s.subject, s.colour, s.place) for s in scenes]
+    novel = [is_novel(s.subject, s.colour, s.place) for s in SCENES]
     assert 0 < sum(novel) < len(novel) / 3
 
 
-def test_a_shift_moves_whole_pixels_and_repeats_the_edge(pixels_N3HW):
-    x = pixels_N3HW[:2]
-    moved = shift(x, dx_N=torch.tensor([2, 0]), dy_N=torch.tensor([0, -1]))
+def test_a_shift_moves_whole_pixels_and_blur_keeps_constants():
+    x = PIXELS[:2]
+    moved = training.shift(x, dx_N=torch.tensor([2, 0]), dy_N=torch.tensor([0, -1]))
     assert torch.equal(moved[0, :, :, 2:], x[0, :, :, :-2])
-    assert torch.equal(moved[0, :, :, 0], x[0, :, :, 0])
+    assert torch.equal(moved[0, :, :, 0], x[0, :, :, 0])  # the edge is repeated
     assert torch.equal(moved[1, :, :-1], x[1, :, 1:])
-
-
-def test_blur_keeps_constants_and_lowers_contrast(pixels_N3HW):
     flat = torch.full((1, 3, 16, 16), 0.3)
-    torch.testing.assert_close(blur(flat, radius=0.8), flat)
-    assert blur(pixels_N3HW, radius=1.0).std() < pixels_N3HW.std()
+    torch.testing.assert_close(training.blur(flat, radius=0.8), flat)
+    assert training.blur(PIXELS, radius=1.0).std() < PIXELS.std()
 
 
-@pytest.mark.parametrize("damage", [degrade, draw_noise])
-def test_degraded_photos_and_noise_stay_pixels_and_repeat_with_their_seed(damage, pixels_N3HW):
-    first, again = (
-        damage(pixels_N3HW, generator=torch.Generator().manual_seed(4)) for _ in range(2)
-    )
-    assert torch.equal(first, again) and first.shape == pixels_N3HW.shape
+@pytest.mark.parametrize("damage", [training.degrade, training.draw_noise])
+def test_degraded_photos_and_noise_stay_pixels_and_repeat_with_their_seed(damage):
+    first, again = (damage(PIXELS, generator=torch.Generator().manual_seed(4)) for _ in range(2))
+    assert torch.equal(first, again) and first.shape == PIXELS.shape
     assert first.min() >= 0 and first.max() <= 1
 
 
 def test_a_short_training_learns_and_reports_every_attribute(tmp_path):
     losses = []
-    report = train_reader(
-        kind="oracle",
-        out=tmp_path,
-        num_photos=100,
-        num_steps=14,
-        batch_size=16,
-        num_dev=12,
-        progress=lambda step, loss: losses.append(loss),
+    sizes = {"num_photos": 100, "num_steps": 14, "batch_size": 16, "num_dev": 12}
+    report = training.train_reader(
+        kind="oracle", out=tmp_path, progress=lambda step, loss: losses.append(loss), **sizes
     )
-    assert len(losses) == 14
-    assert sum(losses[-4:]) < sum(losses[:4])
+    assert len(losses) == 14 and sum(losses[-4:]) < sum(losses[:4])
     assert all(set(m) == set(ATTRIBUTES) for m in report["measures"].values())
     assert json.loads((tmp_path / "report.json").read_text()) == report
 
 
 def test_the_command_trains_a_kind_on_photos_of_its_own(tmp_path, capsys):
     size = ["--num-photos", "40", "--num-steps", "2", "--num-dev", "6"]
-    main(["--kind", "encoder", "--out", str(tmp_path / "new"), *size])
+    training.main(["--kind", "encoder", "--out", str(tmp_path / "new"), *size])
     assert json.loads(capsys.readouterr().out)["seed"] == 1
     assert AttributeReader.from_pretrained(tmp_path / "new").config.depths == [2, 1, 1, 1]
     (tmp_path / "file").write_text("")
     for wrong in (["--kind", "oracel"], ["--out", str(tmp_path / "file" / "x")]):
         with pytest.raises(SystemExit):
-            main(["--out", str(tmp_path), *wrong])
+            training.main(["--out", str(tmp_path), *wrong])
 
 
 @pytest.mark.parametrize("kind", READERS)
 def test_the_shipped_reader_measures_as_it_must(kind):
-    reader = load_oracle(kind)
-    scenes = scenes_of(DEV_SEEDS[-400:])
+    reader, scenes = load_oracle(kind), scenes_of(DEV_SEEDS[-400:])
     pixels_N3HW, labels_NA = as_pixels(draw_photos(scenes)), label_scenes(scenes)
-    for name, share in accuracy(reader, pixels_N3HW, labels_NA).items():
-        assert share >= 0.98, name
-    for name, share in accuracy(reader, blur(pixels_N3HW, radius=0.8), labels_NA).items():
-        assert share >= 0.95, name
+    blurred_N3HW = training.blur(pixels_N3HW, radius=0.8)
+    assert min(training.accuracy(reader, pixels_N3HW, labels_NA).values()) >= 0.98
+    assert min(training.accuracy(reader, blurred_N3HW, labels_NA).values()) >= 0.95
     noise_N3HW = torch.rand((64, 3, 64, 64), generator=torch.Generator().manual_seed(0))
-    for name, excess in excess_confidence(reader, noise_N3HW).items():
-        assert excess < 0.15, name
+    assert max(training.excess_confidence(reader, noise_N3HW).values()) < 0.15
