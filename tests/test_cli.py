@@ -18,6 +18,7 @@ import showtell.papers
 import showtell.recipes
 from keyword_model import KeywordModel
 from showtell.cli import main
+from showtell.data.storage import locked
 from showtell.errors import ConfigError
 
 
@@ -148,6 +149,27 @@ def test_misuse_is_one_clear_line_and_no_traceback(tmp_path, monkeypatch, capsys
     assert says.startswith("Usage:") or err.count("\n") == 1
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", err)
     assert {p.name for p in tmp_path.rglob("*")} == {"file", "full", "kept"}  # nothing is left
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("evaluate mini world:test --limit 1 --out out", "out"),
+        ("score file file --out out", "out"),
+        ("judge score file --key file --out out", "out"),
+        ("data doctor world:5-6 --out out", "out"),
+        ("data world --seeds 5-6 --out out", ".out.part"),
+        ("data pack world:5-6 --out out", ".out.part"),
+        ("demo --out out", "out"),
+    ],
+)
+def test_a_place_where_another_process_is_at_work_is_refused(
+    model, tmp_path, capsys, line, place, monkeypatch
+):
+    (tmp_path / "file").write_text("{}")
+    with locked(tmp_path / place):
+        assert main(line.split()) == 1
+    assert "another process is at work" in capsys.readouterr().err and not model.requests
 
 
 def make_photo(kind, path):

@@ -118,6 +118,23 @@ def test_what_several_threads_say_is_queued_and_nothing_is_lost():
     assert len({request["seed"] for request in session.model.requests}) == 6
 
 
+def test_an_album_belongs_to_a_session_and_the_model_sees_photos_at_its_own_side(
+    tiny_end_to_end, monkeypatch
+):
+    monkeypatch.setattr("showtell.models.respond.open_album", lambda model, folder: folder)
+    sessions = [Session(tiny_end_to_end, album=album) for album in ("a", "b", None)]
+    assert [session.model.album for session in sessions] == ["a", "b", None]
+    assert sessions[0].afresh(1).model is sessions[0].model
+    with pytest.raises(UsageError, match="Responder"):
+        Session(sessions[0].model, album="c")
+    image = Image.effect_noise((90, 70), 80)
+    cut = image.crop((10, 0, 80, 70)).resize((64, 64), Image.Resampling.LANCZOS, reducing_gap=None)
+    replies = [
+        Session(tiny_end_to_end).say("Look", [photo]).p_share for photo in (image, cut.convert("L"))
+    ]
+    assert replies[0] == pytest.approx(replies[1], abs=1e-3)  # the middle square of the photo
+
+
 def test_words_that_are_unknown_are_named_once():
     session = Session(KeywordModel())
     session.say("Please send a photo of the Eiffel tower, that tower!")

@@ -28,60 +28,28 @@ if TYPE_CHECKING:
     from showtell.models.dialogue_model import PhotoDialogueModel
     from showtell.models.respond import Responder
 
-THANKS = (
-    "haha, amazing! how is your sister?",
-    "wow, so cute! what are you up to this weekend?",
-    "i love it, thanks! any news?",
-    "no way, that's funny! how's it going over there?",
-)
-AFTER_TELLING = (
-    "haha, thanks for telling me! how is your sister?",
-    "good story! what are you up to this weekend?",
-    "ok, thanks! any news?",
-)
-SHOWING = (
-    "look at this",
-    "guess where i am",
-    "want to see what i'm looking at?",
-    "check this out!",
-)
-QUESTIONS = (
-    "what do you see in it?",
-    "quick quiz: how many?",
-    "what time of day would you say?",
-    "how does the weather look to you?",
-    "which color do you see?",
-)
+THANKS = ("haha, amazing! how is your sister?", "i love it, thanks! any news?")
+AFTER_TELLING = ("haha, thanks for telling me! how is your sister?", "ok, thanks! any news?")
+SHOWING = ("look at this", "guess where i am", "want to see what i'm looking at?")
+QUESTIONS = ("what do you see in it?", "quick quiz: how many?", "what time of day would you say?")
 
-Script = tuple[str, str, list[tuple[str, list["Image"]]]]
-"""Title, subtitle, and what the user says: words with photos beside them."""
+Lines = list[tuple[str, list["Image"]]]  # what the user says: words with photos beside them
 
 
-def scripts(seed: int) -> list[Script]:
-    """The user's side of the three: asks for a photo, shows one, asks for none."""
+def scripts(seed: int) -> list[tuple[str, str, Lines]]:
+    """Title, subtitle and the user's side of the three: asks for a photo, shows one, wants none."""
     from showtell.data.world import NEGATED, OPENINGS, open_world
 
     rng = random.Random(seed)
     number = rng.randrange(len(OPENINGS))
-    thanks, showing = rng.choice(THANKS), rng.choice(SHOWING)
-    question, after_telling = rng.choice(QUESTIONS), rng.choice(AFTER_TELLING)
-    (photo,) = open_world("world:photos:test")[seed % 1000].photos
+    photo = photo_image(open_world("world:photos:test")[seed % 1000].photos[0])
+    asks: Lines = [(OPENINGS[number], []), (rng.choice(THANKS), [])]
+    shows = [(rng.choice(SHOWING), [photo]), (rng.choice(QUESTIONS), [])]
+    declines: Lines = [(NEGATED[number], []), (rng.choice(AFTER_TELLING), [])]
     return [
-        (
-            "Show me, please",
-            "The user asks for a photo.",
-            [(OPENINGS[number], []), (thanks, [])],
-        ),
-        (
-            "What do you see?",
-            "The user shows one; the agent sees its pixels, and no caption.",
-            [(showing, [photo_image(photo)]), (question, [])],
-        ),
-        (
-            "The same, but please don't",
-            "The first request in the negative, with the same seed.",
-            [(NEGATED[number], []), (after_telling, [])],
-        ),
+        ("Show me, please", "The user asks for a photo.", asks),
+        ("What do you see?", "The user shows one; the agent sees pixels and no caption.", shows),
+        ("The same, but please don't", "The first request in the negative, same seed.", declines),
     ]
 
 
@@ -90,9 +58,9 @@ def run_demo(
 ) -> Path:
     """Hold, print and write the three conversations; the path of the page."""
     console.print(
-        f"Three conversations with {model.name}, seed {seed}: the user's lines are fixed,"
+        f"Three conversations with {model.name}, seed {seed}: the user's lines are fixed,\n"
+        "the agent's words, moments and photos are generated now."
     )
-    console.print("the agent's words, moments and photos are generated now.")
     start = time.perf_counter()
     held, num_photos = [], 0
     for number, (title, subtitle, lines) in enumerate(scripts(seed), start=1):
@@ -110,14 +78,13 @@ def run_demo(
                 console.print(line)
         held.append((title, subtitle, session))
         num_photos += len(files)
-    page = write_page(
-        out / "index.html", held, lead=f"Three conversations with a small model. {LEAD}"
-    )
-    console.print(f"\nWrote {page} (open it in a browser) and {num_photos} of its photos beside it")
+    lead = f"Three conversations with a small model. {LEAD}"
+    page = write_page(out / "index.html", held, lead=lead)
     console.print(
-        f"in {time.perf_counter() - start:.1f} s. Another page: make demo SEED={seed + 1}"
+        f"\nWrote {page} (open it in a browser) and {num_photos} of its photos beside it\n"
+        f"in {time.perf_counter() - start:.1f} s. Another page: make demo SEED={seed + 1}\n"
+        f"Chat yourself: {chat_command()}"
     )
-    console.print(f"Chat yourself: {chat_command()}")
     return page
 
 

@@ -113,24 +113,29 @@ def turn_lines(
     p_share: float | None = None,
 ) -> list[Text]:
     """A turn for the screen, its speaker in front and P(share) beside its end: photos drawn where
-    they can be, else described; ``files`` says where they lie."""
+    they can be, with their caption, else described; ``files`` says where they lie."""
     name, style = ("you: ", "cyan") if turn.speaker == USER else ("showtell: ", "magenta")
     lines = []
-    for element in turn.elements:
-        chance = p_share if element is turn.elements[-1] else None
+    for number, element in enumerate(turn.elements, start=1):
         if isinstance(element, str):
-            lines += text_lines(
-                element, console, head=name, head_style=style, indent=HEAD, p_share=chance
-            )
-            continue
-        words = element.caption or (
-            "a photo of yours" if element.origin == "user" else "a photo without a caption"
-        )
-        if (image := images.get(element.id)) is not None and draws_photos(console):
-            lines += [Text(" " * HEAD).append_text(line) for line in half_blocks(image)]
+            words, tone = element, ""
         else:
-            words = f"[photo: {words}]"
-        if element.id in files:
-            words += f" -> {files[element.id]}"
-        lines += text_lines(words, console, indent=HEAD, style=ASIDE, p_share=chance)
+            words, tone = element.caption or "a photo without a caption", ASIDE
+            if element.origin == "user" and not element.caption:
+                words = "a photo of yours"
+            if (image := images.get(element.id)) is not None and draws_photos(console):
+                lines += [Text(" " * HEAD).append_text(line) for line in half_blocks(image)]
+            else:
+                words = f"[photo: {words}]"
+            if element.id in files:
+                words += f" -> {files[element.id]}"
+        lines += text_lines(
+            words,
+            console,
+            head=name if number == 1 else "",
+            head_style=style,
+            indent=HEAD,
+            style=tone,
+            p_share=p_share if number == len(turn.elements) else None,
+        )
     return lines

@@ -106,7 +106,7 @@ def demo(
     from showtell.papers import load_model
     from showtell.runtime import on_device
 
-    with on_device(device):
+    with opt.held(out), on_device(device):
         run_demo(load_model(model), seed=seed, out=out, console=console_of(sys.stdout))
 
 
@@ -145,6 +145,7 @@ def train(
             raise UsageError(
                 f'--set "{override}": wanted KEY=VALUE, for example --set stage.steps=200'
             )
+    opt.writable(out or Path("runs") / recipe)
     from showtell.recipes import run_recipe
     from showtell.runtime import on_device
 
