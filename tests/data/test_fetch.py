@@ -58,31 +58,20 @@ def run(source, folder, **more):
 
 
 def test_a_second_run_verifies_and_asks_for_nothing(web, tmp_path):
-    urls = {name: web.put(f"/{name}", whole(name.encode() * 1000)) for name in "abc"}
+    urls = {name: web.put(f"/{name}", whole(name.encode() * 1000)) for name in ("a", "sub/b")}
     source = toy(RemoteFile(path=name, urls=(url,)) for name, url in urls.items())
     first = run(source, tmp_path)
-    assert (first.fetched, first.kept, first.num_bytes) == (3, 0, 3000)
+    assert (first.fetched, first.kept, first.num_bytes) == (2, 0, 6000)
+    rows = map(json.loads, (tmp_path / "fetched.jsonl").read_text().splitlines())
+    assert {row.pop("path"): row for row in rows}["a"] == {
+        "bytes": 1000,
+        "sha256": hashlib.sha256(b"a" * 1000).hexdigest(),
+        "url": urls["a"],
+    }
     asked = len(web.requests)
     again = run(source, tmp_path)
-    assert (again.fetched, again.kept, again.num_bytes) == (0, 3, 0)
+    assert (again.fetched, again.kept, again.num_bytes) == (0, 2, 0)
     assert len(web.requests) == asked
-
-
-def test_the_manifest_says_what_arrived_and_from_where(web, tmp_path):
-    url = web.put("/a", whole(b"hello"))
-    run(toy([RemoteFile(path="sub/a", urls=(url,))]), tmp_path)
-    (row,) = map(json.loads, (tmp_path / "fetched.jsonl").read_text().splitlines())
-    assert row == {
-        "path": "sub/a",
-        "bytes": 5,
-        "sha256": hashlib.sha256(b"hello").hexdigest(),
-        "url": url,
-    }
-
-
-def test_a_file_that_changed_since_is_named_and_not_touched(web, tmp_path):
-    source = toy([RemoteFile(path="a", urls=(web.put("/a", whole(b"hello")),))])
-    run(source, tmp_path)
     (tmp_path / "a").write_bytes(b"mine")
     with pytest.raises(FetchError, match=r"changed since.*not touched"):
         run(source, tmp_path)
@@ -111,19 +100,16 @@ def test_one_file_that_fails_does_not_keep_the_others_from_arriving(web, tmp_pat
 
 def test_a_manifest_cut_short_loses_its_last_line_only(tmp_path):
     path = tmp_path / "fetched.jsonl"
-    Manifest(path).add("a", sha256="1")
-    Manifest(path).add("b", sha256="2")
+    for name in "ab":
+        Manifest(path).add(name, sha256="1")
     path.write_bytes(path.read_bytes()[:-5])
     manifest = Manifest(path)
     assert manifest.get("a")["sha256"] == "1" and not manifest.get("b")
     manifest.add("c", sha256="3")
     assert Manifest(path).get("c")["sha256"] == "3"
-
-
-def test_a_broken_line_inside_the_manifest_is_an_error(tmp_path):
-    (tmp_path / "fetched.jsonl").write_text('[]\n{"path": "a"}\n')
+    path.write_text('[]\n{"path": "a"}\n')
     with pytest.raises(DataError, match="line 1"):
-        Manifest(tmp_path / "fetched.jsonl")
+        Manifest(path)
 
 
 def test_two_runs_in_one_folder_are_one_too_many(web, tmp_path):
@@ -137,12 +123,6 @@ def test_two_runs_in_one_folder_are_one_too_many(web, tmp_path):
 
     run(toy(finish=meanwhile), tmp_path)
     assert "another process is at work" in met[0]
-
-
-def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError):
-        run(toy(), tmp_path / "file" / "inside")
 
 
 # --------------------------------------------------------------------------------------- photos
@@ -248,38 +228,34 @@ def test_only_wanted_names_leave_an_archive_wherever_they_lay(tmp_path, make):
     assert files == {"archive", "out/x/a.json", "out/x/b.json", "out/x/d.json"}
 
 
-def test_what_is_there_is_not_unpacked_over(tmp_path):
-    archive = zip_of(tmp_path / "a.zip", {"a.json": b"theirs"})
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_a_bomb_is_stopped_and_what_is_there_is_not_unpacked_over(tmp_path, make):
+    archive = make(tmp_path / "bomb", {"a.json": b"0" * 3_000_000})
+    with pytest.raises(DataError, match="unpacks to over"):
+        unpack(archive, tmp_path, Unpack(members=r"a\.json", max_bytes=100_000))
+    assert [p.name for p in tmp_path.iterdir()] == ["bomb"]
     (tmp_path / "a.json").write_bytes(b"mine")
     unpack(archive, tmp_path, Unpack(members=r"a\.json"))
     assert (tmp_path / "a.json").read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("make", [tar_of, zip_of])
-def test_a_bomb_is_stopped_and_a_link_inside_is_nothing(tmp_path, make):
-    archive = make(tmp_path / "bomb", {"a.json": b"0" * 3_000_000})
-    with pytest.raises(DataError, match="unpacks to over"):
-        unpack(archive, tmp_path, Unpack(members=r"a\.json", max_bytes=100_000))
-    assert [p.name for p in tmp_path.iterdir()] == ["bomb"]
-
-
 def test_damaged_archives_and_others_are_told_apart(tmp_path):
     (tmp_path / "text").write_text("no archive")
-    with pytest.raises(DataError, match="damaged or no archive"):
-        unpack(tmp_path / "text", tmp_path, Unpack(members=".*"))
-    whole_one = tar_of(tmp_path / "cut.tar.gz", {"a.json": bytes(range(256)) * 4000})
-    whole_one.write_bytes(whole_one.read_bytes()[:2000])
-    with pytest.raises(DataError, match="damaged"):
-        unpack(whole_one, tmp_path, Unpack(members=r"a\.json"))
-    with pytest.raises(DataError, match="holds no file named"):
-        unpack(zip_of(tmp_path / "z.zip", {"a": b""}), tmp_path, Unpack(members="b"))
-    linked = tmp_path / "linked.tar"
-    with tarfile.open(linked, "w") as tar:
+    cut = tar_of(tmp_path / "cut.tar.gz", {"a.json": bytes(range(256)) * 4000})
+    cut.write_bytes(cut.read_bytes()[:2000])
+    with tarfile.open(tmp_path / "linked", "w") as tar:
         info = tarfile.TarInfo("a.json")
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(info)
-    with pytest.raises(DataError, match="holds no file named"):
-        unpack(linked, tmp_path, Unpack(members=r"a\.json"))
+    other = zip_of(tmp_path / "z.zip", {"a": b""})
+    for archive, says in (
+        (tmp_path / "text", "damaged or no archive"),
+        (cut, "damaged"),
+        (other, "holds no file named"),
+        (tmp_path / "linked", "holds no file named"),
+    ):
+        with pytest.raises(DataError, match=says):
+            unpack(archive, tmp_path, Unpack(members=r"a\.json"))
 
 
 # ------------------------------------------------------------------------- the sources themselves
@@ -394,13 +370,10 @@ def test_visdial_lies_where_its_reader_looks(web, tmp_path):
     assert {f"visdial_1.0_{split}.json" for split in ("train", "val", "test")} <= names
 
 
-def test_a_set_on_application_says_what_to_do_instead(tmp_path):
+def test_a_set_on_application_says_what_to_do_instead_and_an_unknown_one_is_suggested(tmp_path):
     with pytest.raises(FetchError, match=r"application.*mmdialog:FOLDER"):
         run(SOURCES["mmdialog"], tmp_path / "new")
     assert not (tmp_path / "new").exists()
-
-
-def test_an_unknown_set_gets_a_suggestion():
     with pytest.raises(UsageError, match='did you mean "photochat"'):
         source_of("photochatt")
 
@@ -420,8 +393,6 @@ def test_the_command_prints_terms_first_and_says_what_it_did(web, tmp_path, monk
     assert done["photos"]["gone"] == {"404": 1}
     assert main(["data", "fetch", "toy"]) == 0
     assert "0 files fetched, 1 were there" in capsys.readouterr().out
-    assert main(["data", "fetch", "toys"]) == 2
-    assert 'did you mean "toy"' in capsys.readouterr().err
 
 
 def test_every_source_names_terms_and_page_and_goes_to_secure_addresses_only():
