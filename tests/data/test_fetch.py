@@ -45,9 +45,7 @@ def photo_bytes(colour="red"):
 
 def toy(files=(), photos=None, **more):
     listed = None if photos is None else (lambda folder: iter(photos))
-    return FetchSource(
-        name="toy", title="Toy", notice="", page="", files=tuple(files), photos=listed, **more
-    )
+    return FetchSource(notice="", page="", files=tuple(files), photos=listed, **more)
 
 
 def run(source, folder, **more):

@@ -62,8 +62,6 @@ class FetchSource:
     owners want an application.
     """
 
-    name: str
-    title: str
     notice: str  # licence and terms, printed before anything is fetched
     page: str
     files: tuple[RemoteFile, ...] = ()
@@ -133,7 +131,7 @@ def fetch(
     and DataError for an archive that is damaged.
     """
     if source.instead:
-        raise FetchError(f"{source.title} is not to be had by a program. {source.instead}")
+        raise FetchError(source.instead)
     folder = Path(folder)
     downloader = Downloader(manners=manners)
     with locked(folder), ThreadPoolExecutor(max_workers=parallel) as pool:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from showtell.data import captions, dialogcc, photochat, vist
 from showtell.data.archives import Unpack
@@ -20,6 +21,8 @@ from showtell.errors import DataError, UsageError, did_you_mean
 _GITHUB = "https://raw.githubusercontent.com"
 _OPEN_IMAGES = "https://s3.amazonaws.com/open-images-dataset"
 _DROPBOX = "https://www.dropbox.com/s"
+_HUB = "https://huggingface.co/datasets"
+_CC3M = {"GCC-training.tsv": "Train", "GCC-1.1.0-Validation.tsv": "Validation"}
 _PHOTOCHAT_FILES = {"train": 21, "dev": 2, "test": 2}
 
 
@@ -92,28 +95,42 @@ def _photos_by_address(read: Reader, *names: str) -> Callable[[Path], Iterator[R
 # ------------------------------------------------------------------------------------- the table
 
 
+def _file(path: str, *urls: str, unpack: str = "", **more: Any) -> RemoteFile:
+    """``unpack``: the pattern of the files that are wanted of an archive."""
+    wanted = Unpack(members=unpack, max_bytes=2_000_000_000) if unpack else None
+    return RemoteFile(path=path, urls=urls, unpack=wanted, **more)
+
+
 def _visdial(split: str, key: str) -> RemoteFile:
     name = f"visdial_1.0_{split}"
-    return RemoteFile(
-        path=f"{name}.zip",
-        urls=(f"{_DROPBOX}/{key}/{name}.zip?dl=1",),
-        unpack=Unpack(members=rf"{re.escape(name)}\.json", max_bytes=2_000_000_000),
+    return _file(
+        f"{name}.zip", f"{_DROPBOX}/{key}/{name}.zip?dl=1", unpack=rf"{re.escape(name)}\.json"
     )
 
 
-_ALL = (
-    FetchSource(
-        name="photochat",
-        title="PhotoChat",
+_PARTI = {
+    "google-research/parti/main/PartiPrompts.tsv": (
+        "fab29e41bb512a169b56acab4cf2a41dcb675e285df2efcde6640c7dd3c440eb"
+    ),
+    "kohjingyu/gill/main/data/PartiPromptsAllDecisions_Alignment.tsv": (
+        "d4b4db42cede8fca6a84a88a4a4d238d113109482391615417c1c1eef441cc37"
+    ),
+    "kohjingyu/gill/main/data/PartiPromptsAllDecisions_Realism.tsv": (
+        "28eadd13856a5703c9fde212aad05336f554293824081d7b7d2e68fd23185dd8"
+    ),
+    "kohjingyu/gill/main/data/PartiPromptsDecisionsConfident.tsv": (
+        "b88488b398e831c0f73bc9551ed6978d3ebb1e708f8403dcbd95c7ca290c9545"
+    ),
+}
+SOURCES = {
+    "photochat": FetchSource(
         notice=f"PhotoChat (Zang et al. 2021): {photochat.LICENCE}.",
         page="https://github.com/google-research/google-research/tree/master/multimodalchat",
         files=tuple(
-            RemoteFile(
-                path=f"original/{split}_{number:02}.json",
-                urls=(
-                    f"{_GITHUB}/google-research/google-research/master/multimodalchat/photochat/"
-                    f"{split}/{split}_{number:02}.json",
-                ),
+            _file(
+                f"original/{split}_{number:02}.json",
+                f"{_GITHUB}/google-research/google-research/master/multimodalchat/photochat/"
+                f"{split}/{split}_{number:02}.json",
                 max_bytes=20_000_000,
             )
             for split, count in _PHOTOCHAT_FILES.items()
@@ -122,58 +139,40 @@ _ALL = (
         finish=_join_photochat,
         photos=_photochat_photos,
     ),
-    FetchSource(
-        name="dialogcc",
-        title="DialogCC",
+    "dialogcc": FetchSource(
         notice=f"DialogCC (Lee et al. 2022): {dialogcc.LICENCE}.",
         page="https://huggingface.co/datasets/passing2961/dialogcc",
         files=tuple(
-            RemoteFile(
-                path=f"{split}.json",
-                urls=(
-                    "https://huggingface.co/datasets/passing2961/dialogcc/resolve/main/"
-                    f"{split}.json",
-                ),
-            )
+            _file(f"{split}.json", f"{_HUB}/passing2961/dialogcc/resolve/main/{split}.json")
             for split in ("train", "valid", "test")
         ),
         photos=_dialogcc_photos,
     ),
-    FetchSource(
-        name="mmdialog",
-        title="MMDialog",
+    "mmdialog": FetchSource(
         notice="MMDialog (Feng et al. 2022): on application to its owners, academic use only.",
         page="https://github.com/victorsungo/MMDialog",
-        instead="Its owners give it on application, for academic use: write to them as "
-        "https://github.com/victorsungo/MMDialog says. Then put each split into a folder of its "
-        "own (train, valid, test), with its conversations.json and the photos as KEY.jpg, and read "
-        "it as mmdialog:FOLDER.",
+        instead="MMDialog is not to be had by a program. Its owners give it on application, for "
+        "academic use: write to them as https://github.com/victorsungo/MMDialog says. Then put "
+        "each split into a folder of its own (train, valid, test), with its conversations.json and "
+        "the photos as KEY.jpg, and read it as mmdialog:FOLDER.",
     ),
-    FetchSource(
-        name="vist",
-        title="VIST",
+    "vist": FetchSource(
         notice=f"VIST (Huang et al. 2016), stories of images in sequence: {vist.LICENCE}.",
         page="https://visionandlanguage.net/VIST/dataset.html",
         files=(
-            RemoteFile(
-                path="SIS-with-labels.tar.gz",
-                urls=(
-                    "https://visionandlanguage.net/VIST/json_files/story-in-sequence/"
-                    "SIS-with-labels.tar.gz",
-                ),
+            _file(
+                "SIS-with-labels.tar.gz",
+                "https://visionandlanguage.net/VIST/json_files/story-in-sequence/"
+                "SIS-with-labels.tar.gz",
                 max_bytes=500_000_000,
-                unpack=Unpack(
-                    members=r"(train|val|test)\.story-in-sequence\.json", max_bytes=2_000_000_000
-                ),
+                unpack=r"(train|val|test)\.story-in-sequence\.json",
             ),
         ),
         photos=_photos_by_address(
             vist.read_vist, *(f"{s}.story-in-sequence.json" for s in ("train", "val", "test"))
         ),
     ),
-    FetchSource(
-        name="visdial",
-        title="VisDial v1.0",
+    "visdial": FetchSource(
         notice="VisDial v1.0 (Das et al. 2017): its owners' page names the terms of the text; the "
         "photos are COCO's, each under its own licence. Those of train are to be had as train2014 "
         "and val2014 from COCO's page (20 GB) and are not fetched here.",
@@ -182,9 +181,9 @@ _ALL = (
             _visdial("train", "ix8keeudqrd8hn8"),
             _visdial("val", "ibs3a0zhw74zisc"),
             _visdial("test", "o7mucbre2zm7i5n"),
-            RemoteFile(
-                path="visdial_1.0_val_dense_annotations.json",
-                urls=(f"{_DROPBOX}/3knyk09ko4xekmc/visdial_1.0_val_dense_annotations.json?dl=1",),
+            _file(
+                "visdial_1.0_val_dense_annotations.json",
+                f"{_DROPBOX}/3knyk09ko4xekmc/visdial_1.0_val_dense_annotations.json?dl=1",
                 max_bytes=100_000_000,
             ),
         ),
@@ -198,58 +197,22 @@ _ALL = (
             ),
         ),
     ),
-    FetchSource(
-        name="cc3m",
-        title="Conceptual Captions",
+    "cc3m": FetchSource(
         notice="Conceptual Captions (Sharma et al. 2018): free to use, as its owners' page says; "
         "the photos are addresses on the web, each under its own licence.",
         page="https://ai.google.com/research/ConceptualCaptions/download",
-        files=(
-            RemoteFile(
-                path="GCC-training.tsv",
-                urls=("https://storage.googleapis.com/gcc-data/Train/GCC-training.tsv",),
-            ),
-            RemoteFile(
-                path="GCC-1.1.0-Validation.tsv",
-                urls=(
-                    "https://storage.googleapis.com/gcc-data/Validation/GCC-1.1.0-Validation.tsv",
-                ),
-            ),
+        files=tuple(
+            _file(name, f"https://storage.googleapis.com/gcc-data/{folder}/{name}")
+            for name, folder in _CC3M.items()
         ),
-        photos=_photos_by_address(
-            captions.read_cc3m, "GCC-training.tsv", "GCC-1.1.0-Validation.tsv"
-        ),
+        photos=_photos_by_address(captions.read_cc3m, *_CC3M),
     ),
-    FetchSource(
-        name="parti",
-        title="PartiPrompts",
+    "parti": FetchSource(
         notice="PartiPrompts (Yu et al. 2022) and the votes of GILL (Koh et al. 2023): Apache-2.0.",
         page="https://github.com/google-research/parti and https://github.com/kohjingyu/gill",
         files=tuple(
-            RemoteFile(path=path, urls=(f"{_GITHUB}/{url}",), sha256=sha256, max_bytes=5_000_000)
-            for path, url, sha256 in (
-                (
-                    "PartiPrompts.tsv",
-                    "google-research/parti/main/PartiPrompts.tsv",
-                    "fab29e41bb512a169b56acab4cf2a41dcb675e285df2efcde6640c7dd3c440eb",
-                ),
-                (
-                    "PartiPromptsAllDecisions_Alignment.tsv",
-                    "kohjingyu/gill/main/data/PartiPromptsAllDecisions_Alignment.tsv",
-                    "d4b4db42cede8fca6a84a88a4a4d238d113109482391615417c1c1eef441cc37",
-                ),
-                (
-                    "PartiPromptsAllDecisions_Realism.tsv",
-                    "kohjingyu/gill/main/data/PartiPromptsAllDecisions_Realism.tsv",
-                    "28eadd13856a5703c9fde212aad05336f554293824081d7b7d2e68fd23185dd8",
-                ),
-                (
-                    "PartiPromptsDecisionsConfident.tsv",
-                    "kohjingyu/gill/main/data/PartiPromptsDecisionsConfident.tsv",
-                    "b88488b398e831c0f73bc9551ed6978d3ebb1e708f8403dcbd95c7ca290c9545",
-                ),
-            )
+            _file(Path(url).name, f"{_GITHUB}/{url}", sha256=sha256, max_bytes=5_000_000)
+            for url, sha256 in _PARTI.items()
         ),
     ),
-)
-SOURCES = {source.name: source for source in _ALL}
+}
