@@ -140,7 +140,7 @@ def test_a_bad_line_is_named_by_file_and_number_and_the_rest_can_go_on(tmp_path,
 def test_a_bad_record_of_an_array_is_named_by_its_number(tmp_path):
     path = tmp_path / "dev_00.json"
     path.write_text(json.dumps([record(0), without(record(1), "dialogue"), record(2)]))
-    with pytest.raises(DataError, match=r"dev_00\.json, record 2 .*\"dialogue\" is missing"):
+    with pytest.raises(DataError, match=r"dev_00\.json, record 2: \"dialogue\" is missing"):
         list(read_photochat(path))
     assert [d.id for d in read_photochat(path, skip_bad=True)] == ["0", "2"]
     path.write_text("[\n" + json.dumps(record(0)) + ",\n{,]")

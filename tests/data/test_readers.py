@@ -355,7 +355,7 @@ def test_a_pipe_or_a_device_in_the_place_of_a_file_is_refused_at_once(tmp_path, 
         ('"x": 1e999', "beyond all numbers"),
         ('"x": "\\ud800"', "half a surrogate"),
         ('"\\udfff": 1', "half a surrogate"),
-        ('"captoins": []', '"text" is missing'),
+        ('"captoins": []', '"captions" is missing'),
     ],
 )
 def test_what_no_label_can_hold_and_misspelt_fields_are_refused(tmp_path, field, says):

@@ -21,10 +21,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydantic import AliasChoices, ConfigDict, Field
+
 from showtell.data.dialogcc import photo_id
 from showtell.data.jsonl import SKIP, Parsed, Record, parse_json_lines, parse_lines
 from showtell.data.photos import PhotoFolder
-from showtell.data.readers import Reader, as_object, field, text_field, texts_of
+from showtell.data.readers import Fields, Reader, checked
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import DataError
 
@@ -34,7 +36,7 @@ _TABLE = "Wanted: lines of CAPTION<TAB>PHOTO, a path or an address (CC3M, GILL, 
 _LINES = 'Wanted: one JSON a line, {"file": "images/a.jpg", "captions": ["..."]}.'
 _HEADS = {"caption", "title", "text"}
 _SCHEMES = ("http://", "https://")
-_KNOWN = {"file", "file_name", "captions", "caption", "text", "split", "licence", "license"}
+_KNOWN = {"file", "file_name", "caption", "text", "licence", "license"}  # the ones not taken
 
 
 def _rows(file: BinaryIO, name: str) -> Parsed:
@@ -76,25 +78,34 @@ def _file_of_folder(path: Path) -> list[Path]:
     return found[:1]
 
 
+class _Captioned(Fields):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    file: str = Field(validation_alias=AliasChoices("file", "file_name"))
+    captions: list[str] | None = None
+    caption: str | None = Field(None, validation_alias=AliasChoices("caption", "text"))
+    licence: str | None = Field(None, validation_alias=AliasChoices("licence", "license"))
+    split: str | None = None
+
+
 def _photo(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
-    record = as_object(value, where, _LINES)
-    name = text_field(record, "file" if "file" in record else "file_name", where)
-    if "captions" in record:
-        captions = texts_of(field(record, "captions", (list,), where), "captions", where)
-    else:
-        captions = (text_field(record, "caption" if "caption" in record else "text", where),)
-    licences = (text_field(record, key, where, optional=True) for key in ("licence", "license"))
-    labels = {"licence": next(filter(None, licences), "not stated")}
-    if split := text_field(record, "split", where, optional=True):
-        labels["split"] = split
-    rest = {key: value for key, value in record.items() if key not in _KNOWN}
+    record = checked(_Captioned, value, where, wanted=_LINES)
+    captions = record.captions
+    if captions is None:
+        if record.caption is None:
+            raise DataError(f'{where}: "captions" is missing, "caption" and "text" too. {SKIP}')
+        captions = [record.caption]
+    labels = {"licence": record.licence or "not stated"}
+    others = {key: known for key, known in (record.model_extra or {}).items() if key not in _KNOWN}
     photo = Photo(
-        id=name,
+        id=record.file,
         caption=captions[0] if captions else "",
-        path=folder.find(name, where),
-        labels={**rest, "captions": captions, "licence": labels["licence"]},
+        path=folder.find(record.file, where),
+        labels={**others, "captions": tuple(captions), **labels},
     )
-    return _pair(photo, name=name, labels=labels)
+    if record.split:
+        labels["split"] = record.split
+    return _pair(photo, name=record.file, labels=labels)
 
 
 def _pair(photo: Photo, *, name: str, labels: dict[str, Any]) -> Dialogue:

@@ -20,20 +20,13 @@ photo), an address, an object with an address under "image_url" or "url", and ar
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from showtell.data.jsonl import SKIP
 from showtell.data.photos import PhotoFolder
-from showtell.data.readers import (
-    Reader,
-    as_object,
-    field,
-    filled_list,
-    kind_of,
-    name_field,
-    named_object,
-    text_field,
-)
+from showtell.data.readers import Fields, Name, Reader, checked
 from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
 from showtell.errors import DataError
 
@@ -50,34 +43,44 @@ def photo_id(address: str) -> str:
     return hashlib.sha256(address.encode()).hexdigest()[:16]
 
 
+class _Utterance(Fields):
+    utterance: str
+    speaker: Name
+    utterance_idx: int | None = None
+    shared_image: Any = None
+    description: str | None = None
+    rationale: str | None = None
+
+
+class _Record(Fields):
+    dialogue_id: Name
+    dialogue: Annotated[list[_Utterance], Field(min_length=1)]
+    split: str | None = None
+
+
 def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
-    record, name, where = named_object(value, "dialogue_id", where, _FORMAT)
-    speakers: list[str] = []
+    record = checked(_Record, value, where, wanted=_FORMAT)
+    speakers = list(dict.fromkeys(said.speaker for said in record.dialogue))
+    where = f"{where} (dialogue {record.dialogue_id[:40]})"
+    if len(speakers) > 2:
+        raise DataError(f'{where}: a third speaker, "{speakers[2][:40]}"; wanted two. {SKIP}')
     turns = []
-    for number, item in enumerate(filled_list(record, "dialogue", where, of="utterances")):
+    for number, said in enumerate(record.dialogue):
         at = f"{where}, utterance {number + 1}"
-        utterance = as_object(item, at)
-        if "utterance_idx" in utterance:
-            index = field(utterance, "utterance_idx", (int,), at)
-            if index != number:
-                raise DataError(f'{at}: "utterance_idx" is {index}, wanted {number}. {SKIP}')
-        speaker = name_field(utterance, "speaker", at)
-        if speaker not in speakers:
-            speakers.append(speaker)
-        if len(speakers) > 2:
-            raise DataError(f'{at}: a third speaker, "{speaker[:40]}"; wanted two. {SKIP}')
-        elements: list[Element] = [text_field(utterance, "utterance", at)]
-        if candidates := _candidates(utterance.get("shared_image"), at):
-            drawn = hashlib.sha256(f"{SEED}\n{number}\n{name}".encode()).digest()[:8]
+        if said.utterance_idx not in (None, number):
+            raise DataError(
+                f'{at}: "utterance_idx" is {said.utterance_idx}, wanted {number}. {SKIP}'
+            )
+        elements: list[Element] = [said.utterance]
+        if candidates := _candidates(said.shared_image, at):
+            drawn = hashlib.sha256(f"{SEED}\n{number}\n{record.dialogue_id}".encode()).digest()[:8]
             chosen = int.from_bytes(drawn, "big") % len(candidates)
-            elements.append(_photo(candidates, chosen, utterance, at, folder))
+            elements.append(_photo(candidates, chosen, said, at, folder))
         turns.append(
-            Turn(speaker=AGENT if speakers.index(speaker) else USER, elements=tuple(elements))
+            Turn(speaker=AGENT if speakers.index(said.speaker) else USER, elements=tuple(elements))
         )
-    labels = {"licence": LICENCE}
-    if split := text_field(record, "split", where, optional=True):
-        labels["split"] = split
-    return Dialogue(id=name, turns=tuple(turns), labels=labels)
+    labels = {"licence": LICENCE, **({"split": record.split} if record.split else {})}
+    return Dialogue(id=record.dialogue_id, turns=tuple(turns), labels=labels)
 
 
 def _candidates(shared: Any, where: str) -> list[str]:
@@ -93,27 +96,25 @@ def _candidates(shared: Any, where: str) -> list[str]:
         if item is None or item == "":
             continue
         if not isinstance(item, str):
-            raise DataError(
-                f'{where}: "shared_image" holds a {kind_of(item)}, wanted an address. {SKIP}'
-            )
+            raise DataError(f'{where}: "shared_image" holds no address but {item!s:.40}. {SKIP}')
         addresses.append(item)
     return addresses
 
 
 def _photo(
-    candidates: list[str], chosen: int, utterance: dict[str, Any], where: str, folder: PhotoFolder
+    candidates: list[str], chosen: int, said: _Utterance, where: str, folder: PhotoFolder
 ) -> Photo:
     name = photo_id(candidates[chosen])
     return Photo(
         id=name,
-        caption=text_field(utterance, "description", where, optional=True),
+        caption=said.description or "",
         path=folder.find(name, where, endings=(".jpg", ".png")),
         labels={
             "url": candidates[chosen],
             "candidates": tuple(candidates),
             "chosen": chosen,
             "chosen_by": f"seed {SEED}",
-            "rationale": text_field(utterance, "rationale", where, optional=True),
+            "rationale": said.rationale or "",
         },
     )
 

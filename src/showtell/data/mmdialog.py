@@ -16,25 +16,35 @@ the last two in valid and test only. What becomes of it:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from showtell.data.jsonl import SKIP
 from showtell.data.photos import PhotoFolder
-from showtell.data.readers import Reader, field, filled_list, named_object, texts_of
+from showtell.data.readers import Fields, Name, Reader, checked
 from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
 from showtell.errors import DataError
 
 LICENCE = "on application to its owners, academic use only"
-_TEXT, _MEDIA = "__TEXT__", "__MEDIA__"
 _FORMAT = (
     "Wanted: MMDialog, one JSON a line "
     '({"conversation_id": ..., "conversation": [{"turn": [{"__TEXT__": ...}]}]}).'
 )
-_NEGATIVES = (
-    ("negative_candidate_media_keys", "negative_photos"),
-    ("negative_candidate_texts", "negative_texts"),
-)
+_Part = Annotated[dict[Literal["__TEXT__", "__MEDIA__"], str], Field(min_length=1, max_length=1)]
+
+
+class _Turn(Fields):
+    turn: list[_Part]
+
+
+class _Record(Fields):
+    conversation_id: Name
+    conversation: Annotated[list[_Turn], Field(min_length=1)]
+    negative_candidate_media_keys: list[str] | None = None
+    negative_candidate_texts: list[str] | None = None
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -52,41 +62,34 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
-    record, name, where = named_object(value, "conversation_id", where, _FORMAT)
+    record = checked(_Record, value, where, wanted=_FORMAT)
     labels: dict[str, Any] = {"licence": LICENCE}
-    for key, label in _NEGATIVES:
-        if key in record:
-            labels[label] = texts_of(field(record, key, (list,), where), key, where)
+    for label, negatives in (
+        ("negative_photos", record.negative_candidate_media_keys),
+        ("negative_texts", record.negative_candidate_texts),
+    ):
+        if negatives is not None:
+            labels[label] = tuple(negatives)
     return Dialogue(
-        id=name,
+        id=record.conversation_id,
         turns=tuple(
             Turn(
                 speaker=AGENT if number % 2 else USER,
-                elements=_elements(turn, f"{where}, turn {number + 1}", folder),
+                elements=tuple(_element(part, where, folder) for part in turn.turn),
             )
-            for number, turn in enumerate(filled_list(record, "conversation", where, of="turns"))
+            for number, turn in enumerate(record.conversation)
         ),
         labels=labels,
     )
 
 
-def _elements(turn: Any, where: str, folder: PhotoFolder) -> tuple[Element, ...]:
-    parts = turn.get("turn") if isinstance(turn, dict) else None
-    if not isinstance(parts, list):
-        raise DataError(f'{where}: wanted {{"turn": [...]}}. {SKIP}')
-    elements: list[Element] = []
-    for part in parts:
-        if not isinstance(part, dict) or len(part) != 1 or not set(part) <= {_TEXT, _MEDIA}:
-            raise DataError(f"{where}: wanted parts of one {_TEXT} or one {_MEDIA}. {SKIP}")
-        ((key, text),) = part.items()
-        texts_of([text], key, where)
-        if key == _TEXT:
-            elements.append(text)
-        elif text:
-            elements.append(Photo(id=text, path=folder.find(f"{text}.jpg", where)))
-        else:
-            raise DataError(f"{where}: an empty {_MEDIA}. {SKIP}")
-    return tuple(elements)
+def _element(part: Mapping[Any, str], where: str, folder: PhotoFolder) -> Element:
+    ((kind, text),) = part.items()
+    if kind == "__TEXT__":
+        return text
+    if not text:
+        raise DataError(f"{where}: an empty __MEDIA__, wanted a photo's key. {SKIP}")
+    return Photo(id=text, path=folder.find(f"{text}.jpg", where))
 
 
 read_mmdialog = Reader(

@@ -23,11 +23,13 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from showtell.data.jsonl import SKIP
 from showtell.data.photos import PhotoFolder
-from showtell.data.readers import Reader, as_object, field, named_object, text_field
+from showtell.data.readers import Fields, Name, Reader, checked
 from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
 from showtell.errors import DataError
 
@@ -48,62 +50,59 @@ def _files_of(path: Path) -> list[Path]:
     return files
 
 
+class _Turn(Fields):
+    message: str
+    share_photo: bool
+    user_id: Annotated[int, Field(ge=0, le=1)]
+
+
+class _Record(Fields):
+    dialogue: list[_Turn]
+    dialogue_id: Name
+    photo_description: str
+    photo_url: str = ""
+    photo_id: Name = ""
+
+
 def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
-    record, name, where = named_object(value, "dialogue_id", where, _FORMAT)
-    turns = field(record, "dialogue", (list,), where)
-    description = text_field(record, "photo_description", where)
-    url = text_field(record, "photo_url", where) if "photo_url" in record else ""
-
-    shares = []
-    for index, turn in enumerate(turns):
-        at = f"{where}, turn {index + 1}"
-        text_field(as_object(turn, at), "message", at)
-        if field(turn, "user_id", (int,), at) not in (0, 1):
-            raise DataError(f'{at}: "user_id" is {turn["user_id"]}, wanted 0 or 1. {SKIP}')
-        if field(turn, "share_photo", (bool,), at):
-            shares.append(index)
-    if len(shares) != 1:
+    record = checked(_Record, value, where, wanted=_FORMAT)
+    shares = sum(turn.share_photo for turn in record.dialogue)
+    if shares != 1:
         raise DataError(
-            f"{where}: {len(shares)} of its {len(turns)} turns share a photo; "
-            f"wanted exactly one. {SKIP}"
+            f"{where} (dialogue {record.dialogue_id[:40]}): {shares} of its {len(record.dialogue)} "
+            f"turns share a photo; wanted exactly one. {SKIP}"
         )
-
-    id = _photo_id(record, url, description, where)
+    name = _photo_id(record)
     photo = Photo(
-        id=id,
-        caption=description,
+        id=name,
+        caption=record.photo_description,
         # without a folder of photos an id may be any text
-        path=folder.find(id, where, endings=(".jpg", ".png")) if folder.places else None,
+        path=folder.find(name, where, endings=(".jpg", ".png")) if folder.places else None,
         # "photo_url" is PhotoChat's own name of it, "url" that of all readers
-        labels={"photo_url": url, "url": url},
+        labels={"photo_url": record.photo_url, "url": record.photo_url},
     )
 
-    def elements(turn: dict[str, Any]) -> tuple[Element, ...]:
-        said = (turn["message"],)
-        if not turn["share_photo"]:
-            return said
-        return (*said, photo) if turn["message"].strip() else (photo,)
+    def elements(turn: _Turn) -> tuple[Element, ...]:
+        if not turn.share_photo:
+            return (turn.message,)
+        return (turn.message, photo) if turn.message.strip() else (photo,)
 
-    first = turns[0]["user_id"]
+    first = record.dialogue[0].user_id
     return Dialogue(
-        id=name,
+        id=record.dialogue_id,
         turns=tuple(
-            Turn(speaker=USER if turn["user_id"] == first else AGENT, elements=elements(turn))
-            for turn in turns
+            Turn(speaker=USER if turn.user_id == first else AGENT, elements=elements(turn))
+            for turn in record.dialogue
         ),
         labels={"licence": LICENCE},
     )
 
 
-def _photo_id(record: dict[str, Any], url: str, description: str, where: str) -> str:
+def _photo_id(record: _Record) -> str:
     """``photo_id``; else the file name in the address; else a digest of the description."""
-    if "photo_id" in record:
-        name = text_field(record, "photo_id", where).strip()
-        if not name:
-            raise DataError(f'{where}: "photo_id" is empty; leave it out or fill it. {SKIP}')
-        return name
-    name = url.split("?")[0].rstrip("/").rpartition("/")[2].rpartition(".")[0]
-    return name or "sha-" + hashlib.sha256(description.encode()).hexdigest()[:16]
+    name = record.photo_url.split("?")[0].rstrip("/").rpartition("/")[2].rpartition(".")[0]
+    digest = hashlib.sha256(record.photo_description.encode()).hexdigest()
+    return record.photo_id.strip() or name or f"sha-{digest[:16]}"
 
 
 read_photochat = Reader(

@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from showtell.data.jsonl import SKIP
@@ -194,6 +193,8 @@ def _rgb(image: Image.Image, path: Path, clear: _Sample) -> Image.Image:
     """A new 8-bit RGB image: new, so that no metadata comes along in ``image.info``."""
     mask = None
     if clear is not None:
+        import numpy as np
+
         # at its full depth, where Pillow keeps it; of deep colours it has kept eight bits
         samples_HWC = np.atleast_3d(np.asarray(image.convert("L") if image.mode == "1" else image))
         mask = Image.fromarray((samples_HWC != np.array(clear)).any(-1))

@@ -1,4 +1,4 @@
-"""What the readers of all data sets share: files -> records -> dialogues, and checks of fields.
+"""What the readers of all data sets share: files -> records -> fields -> dialogues.
 
 A reader says how a file is taken apart (``parse``) and what a record becomes (``build``); what is
 bad, doubled or missing is dealt with here, the same for all.
@@ -6,11 +6,14 @@ bad, doubled or missing is dealt with here, the same for all.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from showtell.data.jsonl import SKIP, OnSkip, Parsed, opened, parse_json_records, short_name
 from showtell.data.photos import PhotoFolder
@@ -110,76 +113,37 @@ class Reader:
 # ----------------------------------------------------------------------------------- JSON -> fields
 
 
-def as_object(value: Any, where: str, wanted: str = SKIP) -> dict[str, Any]:
-    """The value if it is a JSON object; DataError, ending in ``wanted``, if not."""
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: a JSON {kind_of(value)}, wanted an object. {wanted}")
-    return value
+class Fields(BaseModel):
+    """The fields of a record that are read; nothing is turned into another kind of value."""
+
+    model_config = ConfigDict(strict=True)
 
 
-def named_object(
-    value: Any, key: str, where: str, wanted: str = SKIP
-) -> tuple[dict[str, Any], str, str]:
-    """(the object, its id by ``key``, ``where`` with that id)"""
-    record = as_object(value, where, wanted)
-    name = name_field(record, key, where)
-    return record, name, f"{where} (dialogue {name[:40]})"
+def _name(value: Any) -> str:
+    if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+        return str(value)
+    raise ValueError("Input should be a name: a text that is not blank, or a whole number")
 
 
-def field(record: dict[str, Any], key: str, kinds: tuple[type, ...], where: str) -> Any:
-    """``record[key]``, of one of the kinds; DataError if it is missing or of another."""
-    value = record.get(key, _MISSING)
-    # bool is an int to Python, not to JSON
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        wanted = " or ".join(_KINDS[kind] for kind in kinds)
-        met = "missing" if value is _MISSING else f"a {kind_of(value)}"
-        raise DataError(f'{where}: "{key}" is {met}, wanted a {wanted}. {SKIP}')
-    return value
+Name = Annotated[str, BeforeValidator(_name)]  # of a dialogue, speaker or photo
+Checked = TypeVar("Checked", bound=Fields)
 
 
-def filled_list(record: dict[str, Any], key: str, where: str, *, of: str) -> list[Any]:
-    """An array that is not empty; ``of`` says what it holds."""
-    found = field(record, key, (list,), where)
-    if not found:
-        raise DataError(f'{where}: "{key}" has no {of}. {SKIP}')
-    return found
+def checked(model: type[Checked], value: Any, where: str, *, wanted: str = "") -> Checked:
+    """The record's fields; DataError, with ``wanted``, for the first that is not as it must be."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        at = f'{where}: "{place[:80]}"' if place else where
+        says = re.sub("^Value error, | or instance of .*", "", first["msg"])
+        met = f": {says}, met {_shown(first['input'])}"
+        if first["type"] == "missing":
+            met = " is missing"
+        raise DataError(f"{at}{met}. {SKIP if place else wanted or SKIP}") from error
 
 
-def text_field(record: dict[str, Any], key: str, where: str, *, optional: bool = False) -> str:
-    """A string; with ``optional``, "" where it is absent or null."""
-    if optional and record.get(key) is None:
-        return ""
-    return field(record, key, (str,), where)
-
-
-def name_field(record: dict[str, Any], key: str, where: str) -> str:
-    """An id: a text that is not blank, or a whole number; as text."""
-    name = str(field(record, key, (str, int), where))
-    if not name.strip():
-        raise DataError(f'{where}: "{key}" is empty, wanted a name. {SKIP}')
-    return name
-
-
-def texts_of(values: list[Any], key: str, where: str) -> tuple[str, ...]:
-    """An array's values, all of them strings."""
-    for value in values:
-        if not isinstance(value, str):
-            raise DataError(f'{where}: "{key[:40]}" holds a {kind_of(value)}, wanted texts. {SKIP}')
-    return tuple(values)
-
-
-_MISSING = object()
-_KINDS: dict[type, str] = {
-    str: "string",
-    bool: "true/false",
-    int: "whole number",
-    float: "number",
-    list: "array",
-    dict: "object",
-    type(None): "null",
-}
-
-
-def kind_of(value: Any) -> str:
-    """What JSON calls the value's kind."""
-    return _KINDS[type(value)]
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -24,11 +24,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO, NamedTuple
+
+from pydantic import AliasChoices, Field, ValidationError
 
 from showtell.data.jsonl import SKIP, Parsed, Record, opened, parse_json_items, short_name
 from showtell.data.photos import PhotoFolder
-from showtell.data.readers import Reader, as_object, field, filled_list, kind_of, text_field
+from showtell.data.readers import Fields, Reader, checked
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import DataError
 
@@ -62,9 +64,7 @@ def _parse(file: BinaryIO, name: str) -> Parsed:
             if isinstance(item.value, DataError):
                 raise item.value
             if not isinstance(item.value, str):  # a hole would shift all that come after it
-                raise DataError(
-                    f"{name}, {item.path} {item.number}: a {kind_of(item.value)}, wanted a text."
-                )
+                raise DataError(f"{name}, {item.path} {item.number}: no text, wanted one.")
             lists[item.path].append(item.value)
     known = _Known(texts, _relevance(Path(file.name)))
     file.seek(0)
@@ -73,6 +73,14 @@ def _parse(file: BinaryIO, name: str) -> Parsed:
             where = f"{name}, dialogue {item.number}"
             bad = isinstance(item.value, DataError)
             yield item.value if bad else Record((item.value, known), where)
+
+
+class _Dense(Fields):
+    image_id: int
+    round_id: int
+    relevance: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        validation_alias=AliasChoices("gt_relevance", "relevance")
+    )
 
 
 def _relevance(path: Path) -> dict[tuple[int, int], tuple[float, ...]]:
@@ -85,41 +93,45 @@ def _relevance(path: Path) -> dict[tuple[int, int], tuple[float, ...]]:
         with opened(beside, wanted="Wanted: VisDial's dense annotations.") as file:
             for item in parse_json_items(file, short_name(beside)):
                 where = f"{short_name(beside)}, record {item.number}"
-                record = as_object(item.value, where, again)
-                key = "gt_relevance" if "gt_relevance" in record else "relevance"
-                numbers = field(record, key, (list,), where)
-                if not all(type(number) in (int, float) and abs(number) < 2 for number in numbers):
-                    raise DataError(f'{where}: "{key}" wants numbers from 0 to 1. {again}')
-                place = (
-                    field(record, "image_id", (int,), where),
-                    field(record, "round_id", (int,), where),
-                )
-                known[place] = tuple(map(float, numbers))
+                try:
+                    row = _Dense.model_validate(item.value)
+                except ValidationError as error:
+                    raise DataError(f"{where}: {error.errors()[0]['msg']}. {again}") from error
+                known[row.image_id, row.round_id] = tuple(row.relevance)
     return known
 
 
+class _Round(Fields):
+    question: int
+    answer: int | None = None
+    answer_options: list[int] | None = None
+    gt_index: int | None = None
+
+
+class _Record(Fields):
+    image_id: Annotated[int, Field(ge=0, lt=10**12)]
+    caption: str
+    dialog: Annotated[list[_Round], Field(min_length=1)]
+
+
 def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
-    value, known = value
-    record = as_object(value, where, _FORMAT)
-    image = field(record, "image_id", (int,), where)
-    if not 0 <= image < 10**12:
-        raise DataError(f'{where}: "image_id" is {str(image)[:40]}, wanted twelve digits. {SKIP}')
+    record = checked(_Record, value[0], where, wanted=_FORMAT)
+    known: _Known = value[1]
+    image = record.image_id
     where = f"{where} (image {image})"
-    rounds = filled_list(record, "dialog", where, of="rounds")
     names = (f"{place}{image:012}.jpg" for place in _PHOTOS)
     photo = Photo(
         id=str(image),
-        caption=text_field(record, "caption", where),
+        caption=record.caption,
         path=next((found for name in names if (found := folder.find(name, where))), None),
     )
     turns = [Turn(speaker=USER, elements=(photo,))]
-    for number, item in enumerate(rounds, start=1):
+    for number, talk in enumerate(record.dialog, start=1):
         at = f"{where}, round {number}"
-        talk = as_object(item, at)
-        question = _looked_up(talk.get("question"), "question", known, at)
+        question = _looked_up(talk.question, "question", known, at)
         turns.append(Turn(speaker=USER, elements=(question,)))
-        if "answer" in talk or number < len(rounds):
-            answer = _looked_up(talk.get("answer"), "answer", known, at)
+        if talk.answer is not None or number < len(record.dialog):
+            answer = _looked_up(talk.answer, "answer", known, at)
             labels = _options(talk, known, at)
             if (image, number) in known.relevance:
                 labels["relevance"] = known.relevance[image, number]
@@ -127,9 +139,9 @@ def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
     return Dialogue(id=str(image), turns=tuple(turns), labels={"licence": LICENCE})
 
 
-def _looked_up(number: Any, kind: str, known: _Known, where: str) -> str:
+def _looked_up(number: int | None, kind: str, known: _Known, where: str) -> str:
     texts = known.texts[kind]
-    if type(number) is not int or not 0 <= number < len(texts):
+    if number is None or not 0 <= number < len(texts):
         raise DataError(
             f"{where}: number {str(number)[:40]} of data.{kind}s, which has {len(texts):,}; wanted "
             f"one that is there. {SKIP}"
@@ -137,17 +149,15 @@ def _looked_up(number: Any, kind: str, known: _Known, where: str) -> str:
     return texts[number]
 
 
-def _options(talk: dict[str, Any], known: _Known, where: str) -> dict[str, Any]:
-    if "answer_options" not in talk:
+def _options(talk: _Round, known: _Known, where: str) -> dict[str, Any]:
+    if talk.answer_options is None:
         return {}
-    numbers = field(talk, "answer_options", (list,), where)
-    options = tuple(_looked_up(number, "answer", known, where) for number in numbers)
-    if "gt_index" not in talk:
+    options = tuple(_looked_up(number, "answer", known, where) for number in talk.answer_options)
+    if talk.gt_index is None:
         return {"answer_options": options}
-    index = field(talk, "gt_index", (int,), where)
-    if not 0 <= index < len(options):
-        raise DataError(f'{where}: "gt_index" {index} of {len(options)} options. {SKIP}')
-    return {"answer_options": options, "gt_index": index}
+    if not 0 <= talk.gt_index < len(options):
+        raise DataError(f'{where}: "gt_index" {talk.gt_index} of {len(options)} options. {SKIP}')
+    return {"answer_options": options, "gt_index": talk.gt_index}
 
 
 read_visdial = Reader(

@@ -17,11 +17,13 @@ pass and kept (a few tens of MB for all of VIST); the stories are streamed in a 
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
+
+from pydantic import Field
 
 from showtell.data.jsonl import SKIP, Parsed, Record, parse_json_items
 from showtell.data.photos import PhotoFolder
-from showtell.data.readers import Reader, as_object, field, name_field, text_field
+from showtell.data.readers import Fields, Name, Reader, checked
 from showtell.dialogue import AGENT, Dialogue, Photo, Turn
 from showtell.errors import DataError
 
@@ -39,42 +41,46 @@ def _parse(file: BinaryIO, name: str) -> Parsed:
     for item in parse_json_items(file, name):
         if item.path == "images":
             try:
-                _note_image(item.value, f"{name}, image {item.number}", images)
+                image = checked(_Image, item.value, f"{name}, image {item.number}")
+                images[image.id] = image.url_o or image.url_m or "", image.license or ""
             except DataError as error:
                 yield error
     file.seek(0)
     yield from _stories(file, name, images)
 
 
-def _note_image(value: Any, where: str, images: _Images) -> None:
-    if isinstance(value, DataError):
-        raise value
-    image = as_object(value, where)
-    address = text_field(image, "url_o", where, optional=True)
-    address = address or text_field(image, "url_m", where, optional=True)
-    licence = "" if image.get("license") is None else name_field(image, "license", where)
-    images[name_field(image, "id", where)] = address, licence
+class _Image(Fields):
+    id: Name
+    url_o: str | None = None
+    url_m: str | None = None
+    license: Name | None = None
+
+
+class _Step(Fields):
+    story_id: Name
+    photo_flickr_id: Name
+    text: str
+    original_text: str | None = None
+    worker_arranged_photo_order: Annotated[int, Field(strict=False)]
 
 
 def _stories(file: BinaryIO, name: str, images: _Images) -> Parsed:
     """The annotations of a story, which stand one after the other, as one record."""
-    story: list[dict[str, Any]] = []
+    story: list[_Step] = []
     current, first = "", 0
     for item in parse_json_items(file, name):
         if item.path != "annotations":
             continue
         where = f"{name}, annotation {item.number}"
-        value = item.value
         try:
-            if isinstance(value, DataError):
-                raise value
+            value = item.value
             if not isinstance(value, list) or len(value) != 1:
                 raise DataError(f"{where}: wanted an array that holds one object. {SKIP}")
-            step = as_object(value[0], where)
-            key = name_field(step, "story_id", where)
+            step = checked(_Step, value[0], where)
         except DataError as error:
             yield error
             continue
+        key = step.story_id
         if story and (key != current or len(story) > STEPS):
             yield Record((story, images), f"{name}, annotation {first} (story {current[:40]})")
             story = []
@@ -86,29 +92,21 @@ def _stories(file: BinaryIO, name: str, images: _Images) -> Parsed:
 
 
 def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
-    story, images = value
+    story: list[_Step] = value[0]
+    images: _Images = value[1]
     by_order: dict[int, Turn] = {}
     for step in story:
-        order = field(step, "worker_arranged_photo_order", (int, str), where)
-        try:
-            place = int(order)
-        except ValueError:
-            raise DataError(
-                f'{where}: "worker_arranged_photo_order" is "{str(order)[:40]}", wanted a number. '
-                f"{SKIP}"
-            ) from None
-        name = name_field(step, "photo_flickr_id", where)
-        address, licence = images.get(name, ("", ""))
-        text = text_field(step, "text", where)
-        original = text_field(step, "original_text", where, optional=True)
+        address, licence = images.get(step.photo_flickr_id, ("", ""))
         photo = Photo(
-            id=name,
-            caption=text,
-            path=folder.find(name, where, endings=(".jpg", ".png")),
+            id=step.photo_flickr_id,
+            caption=step.text,
+            path=folder.find(step.photo_flickr_id, where, endings=(".jpg", ".png")),
             labels={"url": address, "licence": f"Flickr licence {licence}" if licence else ""},
         )
-        by_order[place] = Turn(
-            speaker=AGENT, elements=(text, photo), labels={"original_text": original}
+        by_order[step.worker_arranged_photo_order] = Turn(
+            speaker=AGENT,
+            elements=(step.text, photo),
+            labels={"original_text": step.original_text or ""},
         )
     if len(story) != STEPS or len(by_order) != STEPS:
         raise DataError(
@@ -116,7 +114,7 @@ def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
             f"{STEPS} of each. {SKIP}"
         )
     return Dialogue(
-        id=str(story[0]["story_id"]),
+        id=story[0].story_id,
         turns=tuple(by_order[place] for place in sorted(by_order)),
         labels={"licence": LICENCE},
     )
