@@ -372,20 +372,3 @@ def test_ctrl_c_while_modules_are_imported_is_code_130_and_no_traceback(module, 
         timeout=60,
     )
     assert done.returncode == 130 and done.stderr in ("", "showtell: stopped\n")
-
-
-def test_ctrl_c_while_a_line_is_awaited_is_code_130(tmp_path):
-    with subprocess.Popen(
-        [sys.executable, "-m", "showtell", "chat", "--json"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=tmp_path,
-        text=True,
-    ) as process:
-        process.stdin.write("hi!\n")
-        process.stdin.flush()
-        assert json.loads(process.stdout.readline())["parts"]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 130
-        assert process.stderr.read() == "showtell: stopped\n"
