@@ -1,31 +1,15 @@
-"""A model without weights behind the real interface: for tests, and for building clients."""
+"""What answers a session without weights, with the real interface."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any
 
 from showtell.dialogue import AGENT, Photo, Turn
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-
 _ASKED = r"\b(show|send|see|share|snap|photos?|pics?|pictures?)\b"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FakeReply:
-    """The fields of ``models.respond.Reply``."""
-
-    turns: tuple[Turn, ...]
-    p_share: tuple[float, ...]
-    images: Mapping[str, Image]
-    seconds_to_first_word: float | None
-    seconds_to_photo: float | None
-    dropped_turns: int = 0
 
 
 @dataclass(kw_only=True)
@@ -43,19 +27,10 @@ class KeywordModel:
             "words": ["send", "photo", "please", "look", "this", "that", "nice", "your", "day"],
         }
     )
-    can_paint: bool = True
     max_turns: int = 20
     requests: list[dict[str, Any]] = field(default_factory=list)
 
-    def respond(
-        self,
-        turns: tuple[Turn, ...],
-        *,
-        images: Mapping[str, Image],
-        seed: int,
-        on_text: Callable[[str], None] | None = None,
-        on_photo_step: Callable[[int, int], None] | None = None,
-    ) -> Any:
+    def respond(self, turns, *, images, seed, on_text=None, on_photo_step=None):
         from PIL import Image
 
         self.requests.append({"turns": turns, "images": dict(images), "seed": seed})
@@ -78,11 +53,10 @@ class KeywordModel:
             photo = Photo(
                 id=f"painted-{len(turns)}", caption="a <red> square", origin="painted", seed=seed
             )
-            if self.can_paint:
-                painted[photo.id] = Image.new("RGB", (64, 64), (200, seed % 256, 40))
+            painted[photo.id] = Image.new("RGB", (64, 64), (200, seed % 256, 40))
             answer.append(Turn(speaker=AGENT, elements=(photo,)))
             p_share.append(0.9)
-        return FakeReply(
+        return SimpleNamespace(
             turns=tuple(answer),
             p_share=tuple(p_share),
             images=painted,

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -19,7 +18,6 @@ import showtell.recipes
 from keyword_model import KeywordModel
 from showtell.cli import main
 from showtell.data.storage import locked
-from showtell.errors import ConfigError
 
 
 @pytest.fixture
@@ -77,17 +75,12 @@ MISUSE = [
     ("", 2, "Usage: showtell"),
     ("chatt", 2, "Did you mean 'chat'"),
     ("data", 2, "Usage: showtell data"),
-    ("data shwo world:test", 2, "Did you mean 'show'"),
     ("chat extra", 2, "extra"),
     ("chat --modell mini", 2, "--model"),
-    ("chat --model", 2, "--model"),
-    ("chat --say", 2, "--say"),
     ("chat --say=", 2, "empty"),
-    ("chat --say=%20%0A", 2, "empty"),
     ("chat --say=a%07b", 2, "U+0007"),
     ("chat --say=hi --seed=-1", 2, "--seed"),
     ("chat --say=hi --seed=x", 2, "valid integer"),
-    ("chat --say=hi --json=3", 2, "--json"),
     ("chat --say=hi --photo=none.png", 1, "none.png is not there"),
     ("chat --say=hi --photo=full", 1, "full is a folder"),
     ("chat --say=hi --photo=file", 1, "file is not a photo"),
@@ -105,23 +98,17 @@ MISUSE = [
     ("train world_mini --set stage.steps=many", 2, "many"),
     ("train world_mini --out full", 2, "--resume"),
     ("train world_mini --out file", 2, "is a file"),
-    ("train world_mini --out file/below", 1, "Not a directory"),
-    ("evaluate mini", 2, "DATA"),
     ("evaluate mini wrld:test", 2, 'did you mean "world"'),
-    ("evaluate minni world:test", 1, 'did you mean "mini"'),
     ("evaluate mini world:test --limit 0", 2, "--limit"),
     ("evaluate mini world:test --out file", 2, "is a file"),
     ("score none.jsonl none.jsonl", 1, "none.jsonl"),
-    ("score full full", 1, "full"),
     ("score file file --protocol psgd", 2, 'did you mean "psdg"'),
     ("score file file --out file/x", 1, "Not a directory"),
     ("album add full --into file --model mini", 2, "is a file"),
     ("album list none", 1, "none"),
     ("album forget full album-0", 1, "full"),
     ("data stats wrld:test", 2, 'did you mean "world"'),
-    ("data stats world:tset", 2, 'did you mean "test"'),
     ("data show world:5-6 2", 2, "last has the index 1"),
-    ("data show photochat:none.jsonl", 1, "none.jsonl"),
     ("data world --seeds 9-3 --out new", 2, "first <= last"),
     ("data world --seeds 3-9 --out full", 1, "not empty"),
     ("data world --seeds 3-9 --out file/x", 1, "Not a directory"),
@@ -129,7 +116,6 @@ MISUSE = [
     ("data doctor showtell:none", 1, "none"),
     ("data doctor world:5-6 --out file", 2, "is a file"),
     ("data fetch photocat", 2, 'did you mean "photochat"'),
-    ("data fetch photochat --out file/x", 1, "Not a directory"),
     ("judge export none.jsonl none.jsonl", 1, "none.jsonl"),
     ("judge export file file --out full", 2, "is a directory"),
     ("judge score none.json --key file", 1, "file"),
@@ -172,32 +158,6 @@ def test_a_place_where_another_process_is_at_work_is_refused(
     assert "another process is at work" in capsys.readouterr().err and not model.requests
 
 
-def make_photo(kind, path):
-    if kind == "no image":
-        path.write_text("hello")
-    elif kind == "0 bytes":
-        path.write_bytes(b"")
-    elif kind == "60,000 px wide":
-        Image.new("1", (60_000, 2)).save(path)
-    elif kind == "an animation":
-        frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-        frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:])
-    elif kind == "truncated":
-        Image.effect_noise((64, 64), 50).save(path)
-        path.write_bytes(path.read_bytes()[:700])
-
-
-@pytest.mark.parametrize(
-    "kind", ["missing", "no image", "0 bytes", "60,000 px wide", "an animation", "truncated"]
-)
-def test_a_bad_photo_is_code_1_and_no_traceback(model, capsys, tmp_path, kind):
-    path = tmp_path / "photo.png"
-    make_photo(kind, path)
-    assert main(["chat", "--json", "--say", "Look", "--photo", str(path)]) == 1
-    captured = capsys.readouterr()
-    assert "photo.png" in captured.err and not captured.out and not model.requests
-
-
 def test_a_control_c_is_code_130_and_one_word(model, capsys, monkeypatch):
     def interrupted(name):
         raise KeyboardInterrupt
@@ -232,26 +192,16 @@ def test_a_full_stdout_is_code_1_and_no_traceback():
     assert "disk is full" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_train_passes_everything_on_and_says_what_was_written(model, capsys, monkeypatch, tmp_path):
+def test_train_passes_everything_on_and_says_what_was_written(model, capsys, monkeypatch):
     calls = []
-
-    def run_recipe(name, **arguments):
-        calls.append((name, arguments))
-        return tmp_path / "run"
-
-    monkeypatch.setattr(showtell.recipes, "run_recipe", run_recipe, raising=False)
+    monkeypatch.setattr(
+        showtell.recipes, "run_recipe", lambda name, **more: calls.append((name, more)) or "run"
+    )
     assert main(["train", "toy", "--set", "a.b=1", "--set", "c=x=y", "--out", "o", "--resume"]) == 0
-    assert capsys.readouterr().out == f"Wrote {tmp_path / 'run'}\n"
-    (name, arguments), *_ = calls
-    assert name == "toy" and arguments["overrides"] == ["a.b=1", "c=x=y"]
-    assert str(arguments["out"]) == "o" and arguments["resume"] is True
-
-    def unknown(name, **arguments):
-        raise ConfigError('unknown recipe "toy"; did you mean "toys"?')
-
-    monkeypatch.setattr(showtell.recipes, "run_recipe", unknown)
-    assert main(["train", "toy"]) == 2
-    assert "did you mean" in capsys.readouterr().err
+    assert capsys.readouterr().out == "Wrote run\n"
+    (name, given), *_ = calls
+    assert (name, given["overrides"], given["resume"]) == ("toy", ["a.b=1", "c=x=y"], True)
+    assert str(given["out"]) == "o"
 
 
 def test_recipes_are_listed(model, capsys, monkeypatch):
@@ -263,32 +213,23 @@ def test_recipes_are_listed(model, capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out) == {"toy": {"summary": "a toy", "hours": "0.1"}}
 
 
-def test_evaluate_prints_the_report_and_names_the_folder(model, capsys, monkeypatch):
+def test_evaluate_prints_the_report_names_the_folder_and_hands_on_encoders(
+    model, capsys, monkeypatch
+):
     calls = []
 
     def evaluate(checkpoint, data, **arguments):
-        calls.append((checkpoint, data, arguments))
+        calls.append(arguments)
         return SimpleNamespace(to_json=lambda: '{"metrics": {}}\n', to_markdown=lambda: "# report")
 
-    fake = SimpleNamespace(evaluate=evaluate, Encoders=SimpleNamespace)
-    monkeypatch.setitem(sys.modules, "showtell.evaluation", fake)
-    assert main(["evaluate", "runs/a b", "world:5-6", "--json", "--limit", "2"]) == 0
+    monkeypatch.setattr("showtell.evaluation.evaluate", evaluate)
+    few = ["--limit", "2", "--clip", "c", "--lpips", "l"]
+    assert main(["evaluate", "runs/a b", "world:5-6", "--json", *few]) == 0
     assert json.loads(capsys.readouterr().out) == {"metrics": {}}
     assert main(["evaluate", "mini", "world:test"]) == 0
     assert capsys.readouterr().out == "# report\nWrote out/mini-world-test\n"
-    assert calls[0][2]["limit"] == 2 and str(calls[0][2]["out"]) == "out/runs-a-b-world-5-6"
-    assert main(["evaluate", "mini", "world:test", "--limit", "0"]) == 2
-
-
-def test_evaluate_hands_on_every_encoder(model, monkeypatch):
-    calls = []
-    fake = SimpleNamespace(
-        evaluate=lambda *names, **more: calls.append(more) or SimpleNamespace(to_json=lambda: ""),
-        Encoders=SimpleNamespace,
-    )
-    monkeypatch.setitem(sys.modules, "showtell.evaluation", fake)
-    assert main(["evaluate", "mini", "world:test", "--json", "--clip", "c", "--lpips", "l"]) == 0
-    given = vars(calls[0]["encoders"])
+    assert calls[0]["limit"] == 2 and str(calls[0]["out"]) == "out/runs-a-b-world-5-6"
+    given = vars(calls[0]["encoders"]).copy()
     assert given.pop("clip") == "c" and str(given.pop("lpips")) == "l"
     assert len(given) == 5 and set(given.values()) == {None}
 
