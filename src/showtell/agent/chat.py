@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import unquote
 
 from rich.console import Console, Group
@@ -105,12 +105,20 @@ def typed_lines(prompt: str = "     you: ") -> Iterator[str]:
     while True:
         try:
             line = input(prompt)
-            while select.select([sys.stdin], [], [], 0.05)[0]:
+            while _is_waiting(sys.stdin):
                 line += "\n" + input()
         except EOFError:
             print()
             return
         yield line
+
+
+def _is_waiting(stream: TextIO) -> bool:
+    """Whether more has been typed, or pasted, already."""
+    try:
+        return bool(select.select([stream], [], [], 0.05)[0])
+    except (OSError, ValueError):  # a system where only sockets can be asked
+        return False
 
 
 def pasted_photos(text: str) -> tuple[list[Path], str]:

@@ -42,7 +42,7 @@ def add(
             embed=embed_with(loaded.bridge.photo_keys, size=loaded.seen_side or SIDE),
             made_by=loaded.name,
             skip_bad=skip_bad,
-            told=partial(opt.progress(), "photos"),
+            told=partial(opt.progress, "photos"),
         )
     opt.emit(
         json,

@@ -69,8 +69,9 @@ def data_world(
     from showtell.data.sources import open_data
 
     source = open_data(f"world:{seeds}")
-    told = opt.progress()
-    done = export_world(source, out, on_dialogue=lambda n: told("dialogues", n, len(source)))
+    done = export_world(
+        source, out, on_dialogue=lambda n: opt.progress("dialogues", n, len(source))
+    )
     opt.emit(
         json,
         {"path": str(done.path), "dialogues": done.dialogues, "photos": done.photos},
@@ -94,7 +95,7 @@ def data_doctor(
     from showtell.data.audit.examine import examine
 
     with opt.held(out):
-        report = examine(data, photos=not no_photos, limit=limit, told=opt.progress())
+        report = examine(data, photos=not no_photos, limit=limit, told=opt.progress)
         opt.say((report.to_json() if json else report.to_text()).rstrip("\n"))
         if out is not None:
             report.write(out)
@@ -122,15 +123,14 @@ def data_pack(
         missing_photos, folder=out.with_name(f"{out.name}-painted"), decode=True
     )
     source = open_data(data, skip_bad=skip_bad, missing=policy, paint=paint)
-    told = opt.progress()
     packed = pack(
         source,
         out,
         source=data,
         shard_bytes=shard_size * 1_000_000,
-        on_dialogue=lambda done: told("dialogues", done, done + 1),
+        on_dialogue=lambda done: opt.progress("dialogues", done, done + 1),
     )
-    told("dialogues", packed.dialogues, packed.dialogues)
+    opt.progress("dialogues", packed.dialogues, packed.dialogues)
     lines = list(source.notes)
     if source.skipped:
         lines.insert(0, f"{len(source.skipped):,} broken records were skipped")
@@ -171,14 +171,13 @@ def data_fetch(
     folder = out or default_folder(name)
     opt.writable(folder)
     opt.say(f"{source.notice} Its owners' page: {source.page}", file=sys.stderr)
-    told = opt.progress()
     fetched = fetch(
         source,
         folder,
         photos=photos,
         limit=limit,
         parallel=parallel,
-        told=lambda what, done, total, num_bytes: told(
+        told=lambda what, done, total, num_bytes: opt.progress(
             f"{what} ({num_bytes / 1e6:,.1f} MB)", done, total or done + 1
         ),
     )

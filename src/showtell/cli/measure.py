@@ -55,7 +55,7 @@ def evaluate(
             protocols=protocol,
             form=form,
             encoders=Encoders(**encoders),
-            told=opt.progress(),
+            told=opt.progress,
         )
     opt.print_report(report, json=json, out=out)
 
@@ -95,6 +95,6 @@ def score(
             seed=seed,
             skip_bad=skip_bad,
             out=out,
-            told=opt.progress(),
+            told=opt.progress,
         )
     opt.print_report(report, json=json, out=out)

@@ -19,7 +19,6 @@ from showtell.errors import StorageError, printable
 if TYPE_CHECKING:
     from showtell.data.sources import DataSource
     from showtell.metrics.report import Report
-    from showtell.runtime import Progress
 
 
 def option(default: Any, flag: str, metavar: str, help: str, **more: Any) -> Any:
@@ -129,16 +128,11 @@ def with_encoders(verb: Callable[..., None]) -> Callable[..., None]:
 # ------------------------------------------------------------------------------------- printing
 
 
-def progress() -> Progress:
-    """Shows (what, done, total) on one line of a terminal; says nothing elsewhere."""
-    if not sys.stderr.isatty():
-        return lambda what, done, total: None
-
-    def told(what: str, done: int, total: int) -> None:
+def progress(what: str, done: int, total: int) -> None:
+    """On one line of a terminal, written over; nothing elsewhere."""
+    if sys.stderr.isatty():
         end = "\n" if done >= total else ""
         print(f"\r{what} {done:,}/{total:,}\x1b[K", end=end, file=sys.stderr, flush=True)
-
-    return told
 
 
 def say(*lines: str, file: Any = None) -> None:
