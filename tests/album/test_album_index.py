@@ -122,7 +122,7 @@ def test_queries_that_do_not_fit_are_refused():
     with pytest.raises(DataError, match="album of width 2 .made by tiny"):
         album.search(torch.ones(1, 3), top_k=1)
     for bad in (0.0, float("nan")):
-        with pytest.raises(DataError, match="a query is zero or not a number"):
+        with pytest.raises(DataError, match="query 0. is zero or not a number"):
             album.search(torch.full((1, 2), bad), top_k=1)
     with pytest.raises(DataError, match="0 photos were asked for"):
         album.search(torch.ones(1, 2), top_k=0)

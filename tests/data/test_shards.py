@@ -51,7 +51,6 @@ def shards(dialogues, tmp_path_factory):
 
 
 def test_every_example_comes_back_with_its_photos(shards, dialogues):
-    shards.verify()
     assert len(shards) == NUM
     for number, dialogue in enumerate(dialogues):
         read = shards[number]
@@ -160,9 +159,6 @@ def test_damaged_shards_are_an_error_that_names_them(dialogues, tmp_path, damage
     name = "index" if "index" in damage else "shard-000000"
     with pytest.raises(DataError, match=name):
         Shards(tmp_path / "out")[0]
-    if damage == "flipped":
-        with pytest.raises(DataError, match="SHA-256"):
-            Shards(tmp_path / "out").verify()
 
 
 # ----------------------------------------------------------------------------- missing photos

@@ -19,6 +19,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -89,16 +90,7 @@ class Album:
             raise DataError(
                 f'the photo "{twice}" is in the album twice; wanted each id once. Leave one out.'
             )
-        embeddings_ME = embeddings_ME.detach().float()
-        norms_M = embeddings_ME.norm(dim=1)
-        if bad := [
-            ids[m] for m in (~(norms_M.isfinite() & (norms_M > 0))).nonzero()[:, 0].tolist()
-        ]:
-            raise DataError(
-                f'the embedding of "{bad[0]}" is zero or not a number ({len(bad)} of {len(ids)}); '
-                "wanted a direction. The model that made it is damaged: use another."
-            )
-        self.embeddings_ME = F.normalize(embeddings_ME, dim=1)
+        self.embeddings_ME = _directions(embeddings_ME.detach().float(), ids)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -128,46 +120,35 @@ class Album:
                 f"{self.width} (made by {self.made_by or 'an unnamed model'}); wanted rows of that "
                 "width. Index the album with the model that asks."
             )
-        query_NE = query_NE.detach().to(self.embeddings_ME)
-        norms_N = query_NE.norm(dim=1)
-        if not bool((norms_N.isfinite() & (norms_N > 0)).all()):
-            raise DataError(
-                "a query is zero or not a number; wanted a direction. The model that asks is "
-                "damaged: use another."
-            )
+        names = [f"query {n}" for n in range(len(query_NE))]
+        query_NE = _directions(query_NE.detach().to(self.embeddings_ME), names)
         if top_k < 1:
             raise DataError(f"{top_k} photos were asked for, wanted at least 1. Ask for more.")
         if not self.photos:
             return [[] for _ in query_NE]
-        query_NE = F.normalize(query_NE, dim=1)
         hidden = set(without)
-        shown_M = torch.tensor([photo.id not in hidden for photo in self.photos])
-        scores_NM = query_NE @ self.embeddings_ME.mT
-        hits = []
-        for scores_M in scores_NM:
+        hits: list[list[Hit]] = []
+        for scores_M in query_NE @ self.embeddings_ME.mT:
             # a stable sort, and not topk, whose order among equals is anyone's guess
             scores_M, order_M = scores_M.sort(descending=True, stable=True)
-            kept_M = shown_M.to(order_M.device)[order_M] & (scores_M >= cut_off)
-            places = kept_M.nonzero()[:top_k, 0]
-            hits.append(
-                [
-                    Hit(photo=self.photos[m], score=score)
-                    for m, score in zip(
-                        order_M[places].tolist(), scores_M[places].tolist(), strict=True
-                    )
-                ]
+            near = zip(order_M.tolist(), scores_M.tolist(), strict=True)
+            found = (
+                Hit(photo=self.photos[m], score=score)
+                for m, score in near
+                if score >= cut_off and self.photos[m].id not in hidden
             )
+            hits.append(list(islice(found, top_k)))
         return hits
 
     def with_photos(self, photos: Sequence[AlbumPhoto], embeddings_ME: Tensor) -> Album:
         """The album and, after it, more photos of the same width. Raises DataError."""
-        if self.photos and embeddings_ME.shape[-1] != self.width:
+        if not self.photos:
+            return Album(photos, embeddings_ME, made_by=self.made_by)
+        if embeddings_ME.shape[-1] != self.width:
             raise DataError(
                 f"embeddings of width {embeddings_ME.shape[-1]} cannot join an album of width "
                 f"{self.width}; embed all its photos with one model."
             )
-        if not self.photos:
-            return Album(photos, embeddings_ME, made_by=self.made_by)
         joined_ME = torch.cat([self.embeddings_ME, embeddings_ME.to(self.embeddings_ME)])
         return Album((*self.photos, *photos), joined_ME, made_by=self.made_by)
 
@@ -264,6 +245,17 @@ class Album:
         """A hit as a photo of a dialogue, its origin the album."""
         path = None if hit.photo.path is None else str(Path(folder) / hit.photo.path)
         return Photo(id=hit.photo.id, caption=hit.photo.caption, path=path, origin="album")
+
+
+def _directions(rows_ME: Tensor, names: Sequence[str]) -> Tensor:
+    """The rows as unit vectors. Raises DataError for one that is zero or not a number."""
+    norms_M = rows_ME.norm(dim=1)
+    if bad := (~(norms_M.isfinite() & (norms_M > 0))).nonzero()[:, 0].tolist():
+        raise DataError(
+            f'the embedding of "{names[bad[0]]}" is zero or not a number ({len(bad)} of '
+            f"{len(names)}); wanted a direction. The model that made it is damaged: use another."
+        )
+    return F.normalize(rows_ME, dim=1)
 
 
 def _added(path: Path, *, known: set[str]) -> Iterator[tuple[AlbumPhoto, Tensor]]:

@@ -7,7 +7,6 @@ whatever is wrong with it is one PhotoError. What comes out is upright RGB witho
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import os
 import stat
@@ -41,9 +40,7 @@ def load_photo(path: str | Path) -> Image.Image:
     animated, over 16,000 px on a side or over 50 megapixels. Colour profiles are dropped: pixels
     are read as sRGB.
     """
-    path = Path(path)
-    _check_file(path)
-    return _decoded(path, path)
+    return photo_from_bytes(file_bytes(Path(path)), name=str(path))
 
 
 def kind_of_file(path: str | Path) -> str:
@@ -59,46 +56,40 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 _HEIC = (b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1", b"avif")
 
 
-def photo_from_bytes(data: bytes, *, name: str) -> Image.Image:
-    """The same for a photo in memory, which errors call ``name``."""
-    if not data or len(data) > MAX_BYTES:
-        raise PhotoError(
-            f"{name} has {len(data) / 1e6:.0f} MB, wanted more than nothing and at most "
-            f"{MAX_BYTES // 1_000_000} MB. Get the photo again, or reduce it."
-        )
-    return _decoded(io.BytesIO(data), Path(name))
-
-
-def photo_from_image(image: Image.Image, *, name: str) -> Image.Image:
-    """The same for an image that Pillow has opened or made."""
-    path = Path(name)
-    if not all(image.size):
-        raise PhotoError(f"{name} has no pixels, wanted an image of at least 1 x 1 px.")
-    try:
-        _check_header(image, path)
-        return _rgb(_upright(image), path, None)
-    except PhotoError:
-        raise
-    except Exception as error:  # a file that Pillow opened before, and that is broken
-        raise PhotoError(
-            f"{name}: its pixels cannot be read ({_reason(error)}); wanted an image that can be "
-            "converted to RGB."
-        ) from error
-
-
 def file_bytes(path: Path) -> bytes:
     """The bytes of a file that may be a photo. Raises PhotoError for one that cannot be."""
-    _check_file(path)
-    return path.read_bytes()
+    try:
+        if path.is_dir():
+            raise PhotoError(f"{path} is a folder, wanted a photo. Name a file inside it.")
+        if path.exists() and not path.is_file():
+            raise PhotoError(f"{path} is a device or a pipe, wanted a photo. Save it as a file.")
+        _check_size(path.stat().st_size, path)
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise PhotoError(f"{path} is not there, wanted a photo. Check the name.") from error
+    except (OSError, ValueError) as error:  # no permission; a NUL in the name
+        raise PhotoError(f"{path!s:.200} cannot be read ({_reason(error)}). Check it.") from error
 
 
-def _decoded(file: Path | io.BytesIO, path: Path) -> Image.Image:
+def _check_size(num_bytes: int, name: str | Path) -> None:
+    if not 0 < num_bytes <= MAX_BYTES:
+        met = f"{num_bytes / 1e6:.0f} MB" if num_bytes else "0 bytes"
+        raise PhotoError(
+            f"{name} has {met}, wanted a photo of at most {MAX_BYTES // 1_000_000} MB. Get the "
+            "file again, or reduce the photo."
+        )
+
+
+def photo_from_bytes(data: bytes, *, name: str) -> Image.Image:
+    """The same for a photo in memory, which errors call ``name``."""
+    path = Path(name)
+    _check_size(len(data), path)
     try:
         with warnings.catch_warnings():
             # what a decoder warns of (a truncated tag, an odd palette) is not for the terminal;
             # where pixels are lost it raises as well
             warnings.simplefilter("ignore")
-            with _open(_without_texts(file), path) as image:
+            with _open(io.BytesIO(_without_texts(data)), path) as image:
                 _check_header(image, path)
                 clear = _clear_sample(image)
                 image.load()
@@ -118,27 +109,24 @@ def _decoded(file: Path | io.BytesIO, path: Path) -> Image.Image:
         ) from error
 
 
-def _check_file(path: Path) -> None:
+def photo_from_image(image: Image.Image, *, name: str) -> Image.Image:
+    """The same for an image that Pillow has opened or made."""
+    path = Path(name)
+    if not all(image.size):
+        raise PhotoError(f"{name} has no pixels, wanted an image of at least 1 x 1 px.")
     try:
-        if path.is_dir():
-            raise PhotoError(f"{path} is a folder, wanted a photo. Name a file inside it.")
-        if path.exists() and not path.is_file():
-            raise PhotoError(f"{path} is a device or a pipe, wanted a photo. Save it as a file.")
-        num_bytes = path.stat().st_size
-    except FileNotFoundError as error:
-        raise PhotoError(f"{path} is not there, wanted a photo. Check the name.") from error
-    except (OSError, ValueError) as error:  # no permission; a NUL in the name
-        raise PhotoError(f"{path!s:.200} cannot be read ({_reason(error)}). Check it.") from error
-    if num_bytes == 0:
-        raise PhotoError(f"{path} has 0 bytes, wanted a photo. Get the file again.")
-    if num_bytes > MAX_BYTES:
+        _check_header(image, path)
+        return _rgb(_upright(image), path, None)
+    except PhotoError:
+        raise
+    except Exception as error:  # a file that Pillow opened before, and that is broken
         raise PhotoError(
-            f"{path} has {num_bytes / 1e6:.0f} MB, wanted at most {MAX_BYTES // 1_000_000} MB. "
-            "Reduce the photo and try again."
-        )
+            f"{name}: its pixels cannot be read ({_reason(error)}); wanted an image that can be "
+            "converted to RGB."
+        ) from error
 
 
-def _open(file: Path | io.BytesIO, path: Path) -> ImageFile.ImageFile:
+def _open(file: io.BytesIO, path: Path) -> ImageFile.ImageFile:
     try:
         with warnings.catch_warnings():
             # Pillow only warns between one and two times its own pixel limit; to us it is no less
@@ -155,8 +143,6 @@ def _open(file: Path | io.BytesIO, path: Path) -> ImageFile.ImageFile:
             f"{path} is not a photo that can be read; wanted {FORMAT_NAMES}. "
             "Convert it (HEIC and RAW included) and try again."
         ) from error
-    except PermissionError as error:
-        raise PhotoError(f"{path}: no permission to read it. Change its mode.") from error
 
 
 def _check_header(image: Image.Image, path: Path) -> None:
@@ -239,19 +225,17 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 
 
-def _without_texts(file: Path | io.BytesIO) -> Path | io.BytesIO:
+def _without_texts(data: bytes) -> bytes:
     """A PNG less its texts and profile, which Pillow limits and the format does not."""
-    with open(file, "rb") if isinstance(file, Path) else contextlib.nullcontext(file) as stream:
-        if stream.read(len(_PNG)) != _PNG:
-            stream.seek(0)
-            return file
-        kept = [_PNG]
-        while len(head := stream.read(8)) == 8:
-            length = int.from_bytes(head[:4], "big") + 4
-            body = stream.read(length)
-            if head[4:] not in _TEXTS or len(body) < length:
-                kept += [head, body]
-        return io.BytesIO(b"".join([*kept, head]))
+    if not data.startswith(_PNG):
+        return data
+    kept, at = [_PNG], len(_PNG)
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data) or data[at + 4 : at + 8] not in _TEXTS:
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def _eight_bits(image: Image.Image, path: Path) -> Image.Image:

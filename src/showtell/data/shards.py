@@ -238,16 +238,6 @@ class Shards(Sequence[Dialogue]):
         """The numbers of each shard's examples."""
         return [range(start, end) for start, end in itertools.pairwise((0, *self.ends))]
 
-    def verify(self) -> None:
-        """Read every byte; DataError for a shard that is not what was written."""
-        for shard in self.shards:
-            with open(self.folder / shard["file"], "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != shard.get("sha256"):
-                    raise DataError(
-                        f"{self.folder / shard['file']}: its SHA-256 is not that of {INDEX_NAME}. "
-                        "Copy the shard anew, or pack the data again."
-                    )
-
     def _place(self, number: int) -> tuple[dict[str, Any], int]:
         if not 0 <= number < len(self):
             raise IndexError(f"{self.folder} has {len(self):,} examples, there is no {number}")
