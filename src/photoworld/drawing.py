@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from photoworld import load_table
-from photoworld.scenes import COUNTS, Scene
+from photoworld.scenes import ATTRIBUTES, Scene
 from photoworld.sprites import (
     OUTLINE,
     RGB,
@@ -73,7 +73,7 @@ def draw(scene: Scene, *, size: int = 64) -> Image.Image:
 
 def _spots(scene: Scene, *, side: int, level: float, rng: random.Random) -> list[_Spot]:
     """One spot for each subject, farthest first."""
-    count, width = 1 + COUNTS.index(scene.count), width_of(scene.subject)
+    count, width = 1 + ATTRIBUTES["count"].index(scene.count), width_of(scene.subject)
     if scene.relation == "beside":
         # the free half is too narrow for a row, so that several stand in two rows
         height, rows = {
@@ -207,8 +207,9 @@ def _backdrop(place: str, time: str, weather: str) -> Image.Image:
 
 def draw_backdrop(place: str, time: str, weather: str, *, rng: random.Random) -> Image.Image:
     """A 256x256 view of the place, with its own rain or snow."""
-    image = _backdrop(place, time, weather).copy()
+    image = _backdrop(place, time, weather)
     if weather in ("rainy", "snowy"):
+        image = image.copy()
         flake = _SNOW if time != "night" else (214, 226, 250)
         _fall(ImageDraw.Draw(image), place, flake if weather == "snowy" else None, rng)
     shift = rng.randrange(WIDTH - HEIGHT + 1)

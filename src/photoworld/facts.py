@@ -12,7 +12,7 @@ from collections.abc import Collection
 from functools import cache
 
 from photoworld import load_table
-from photoworld.scenes import COLOURS, LOOKS, SUBJECTS, Scene, plural
+from photoworld.scenes import ATTRIBUTES, LOOKS, SUBJECTS, Scene, plural
 
 Phrase = tuple[str, frozenset[str]]  # words, and the attributes that they state
 
@@ -112,7 +112,8 @@ def action_list(scene: Scene) -> str:
 @cache
 def _readers() -> list[tuple[str, str, re.Pattern[str]]]:
     """Attribute, value and what finds it in a text, in the order in which they are named."""
-    patterns = {"subject": dict.fromkeys(SUBJECTS, ""), "colour": {c: rf"\b{c}\b" for c in COLOURS}}
+    colours = ATTRIBUTES["colour"]
+    patterns = {"subject": dict.fromkeys(SUBJECTS, ""), "colour": {c: rf"\b{c}\b" for c in colours}}
     patterns |= load_table("phrases")["read"]
     singles = []
     for subject in SUBJECTS:
@@ -122,7 +123,7 @@ def _readers() -> list[tuple[str, str, re.Pattern[str]]]:
         patterns["subject"][subject] = rf"\b(?:{several}|{single})\b"
         singles += [single] if subject not in LOOKS else []
     # a bare plural says nothing of the count; "a dog" says that there is one
-    a_thing = rf"\b(?:a|an|one|single) (?:(?:{'|'.join(COLOURS)}) )?(?:{'|'.join(singles)})\b"
+    a_thing = rf"\b(?:a|an|one|single) (?:(?:{'|'.join(colours)}) )?(?:{'|'.join(singles)})\b"
     found = [(name, value, p) for name, values in patterns.items() for value, p in values.items()]
     return [
         (name, value, re.compile(pattern, re.IGNORECASE))

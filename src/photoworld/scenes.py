@@ -36,23 +36,15 @@ LOOKS: dict[str, str] = {  # the fixed colour of the named ones (what they wear 
     "Biscuit": "orange",  # an orange dog with a scarf
     "Luna": "purple",  # a purple cat with a bell
 }
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
-COUNTS = ("one", "two", "three")
-PLACES = ("beach", "park", "mountains", "desert", "city", "farm", "kitchen", "bedroom")
-TIMES = ("day", "sunset", "night")
-WEATHERS = ("clear", "cloudy", "rainy", "snowy")
-RELATIONS = ("alone", "beside", "on", "under")
-ANCHORS = ("nothing", "table", "bridge")
-
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "subject": tuple(SUBJECTS),
-    "colour": COLOURS,
-    "count": COUNTS,
-    "place": PLACES,
-    "time": TIMES,
-    "weather": WEATHERS,
-    "relation": RELATIONS,
-    "anchor": ANCHORS,
+    "colour": ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white"),
+    "count": ("one", "two", "three"),
+    "place": ("beach", "park", "mountains", "desert", "city", "farm", "kitchen", "bedroom"),
+    "time": ("day", "sunset", "night"),
+    "weather": ("clear", "cloudy", "rainy", "snowy"),
+    "relation": ("alone", "beside", "on", "under"),
+    "anchor": ("nothing", "table", "bridge"),
 }
 
 TRAIN_SEEDS = range(0, 100_000)
@@ -117,10 +109,8 @@ def is_novel(subject: str, colour: str, place: str) -> bool:
     named ones, whose colour is fixed) or subject with place.
     """
 
-    def held_out(*pair: str) -> bool:
-        return zlib.crc32("/".join(pair).encode()) % 100 < 8
-
-    return held_out(subject, place) or (subject not in LOOKS and held_out(subject, colour))
+    pairs = [(subject, place)] + ([(subject, colour)] if subject not in LOOKS else [])
+    return any(zlib.crc32("/".join(pair).encode()) % 100 < 8 for pair in pairs)
 
 
 def sample_scene(
@@ -133,20 +123,25 @@ def sample_scene(
     fixed = dict(fixed or {})
     for attempt in range(1000):
         keep = fixed if attempt < 200 else {}
-        subject = keep.get("subject") or rng.choice(list(SUBJECTS))
+
+        def draw(name: str, *weights: int, among: slice = slice(None), keep: Any = keep) -> str:
+            known = ATTRIBUTES[name][among]
+            return keep.get(name) or (
+                rng.choices(known, weights)[0] if weights else rng.choice(known)
+            )
+
+        subject = draw("subject")
         named = subject in LOOKS
-        colour = LOOKS[subject] if named else keep.get("colour") or rng.choice(COLOURS)
-        count = "one" if named else keep.get("count") or rng.choices(COUNTS, (50, 28, 22))[0]
-        place = keep.get("place") or rng.choice(PLACES)
+        colour = LOOKS[subject] if named else draw("colour")
+        count = "one" if named else draw("count", 50, 28, 22)
+        place = draw("place")
         if is_novel(subject, colour, place) != novel:
             continue
-        relation = keep.get("relation") or rng.choices(RELATIONS, (30, 24, 23, 23))[0]
-        anchor = keep.get("anchor") or rng.choice(ANCHORS[1:])
+        relation = draw("relation", 30, 24, 23, 23)
+        anchor = draw("anchor", among=slice(1, None))
         if (relation == "alone") != (anchor == "nothing"):
-            anchor = "nothing" if relation == "alone" else rng.choice(ANCHORS[1:])
-        time = keep.get("time") or rng.choice(TIMES)
-        weather = keep.get("weather") or rng.choice(WEATHERS)
-        values = (subject, colour, count, place, time, weather, relation, anchor)
+            anchor = "nothing" if relation == "alone" else rng.choice(ATTRIBUTES["anchor"][1:])
+        values = (subject, colour, count, place, draw("time"), draw("weather"), relation, anchor)
         return Scene(**dict(zip(ATTRIBUTES, values, strict=True)), seed=rng.randrange(2**31))
     raise AssertionError(f"no scene with novel={novel} and {fixed}")
 

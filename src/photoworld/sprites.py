@@ -8,7 +8,7 @@ Silhouettes differ before details do: a photo is 64 pixels wide, and a small pai
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -165,13 +165,10 @@ def sprite_of(subject: str, colour: str) -> list[Shape]:
     return read_shapes(_rows(subject), lambda c: tuple(known[c] if isinstance(c, str) else c))
 
 
-def _rows(subject: str) -> Iterator[Sequence[Any]]:
+def _rows(subject: str) -> list[Sequence[Any]]:
     """The shapes of a sprite; where it is like another, those of the other."""
-    for row in load_table("drawings")["sprites"][subject]["shapes"]:
-        if row[0] == "like":
-            yield from _rows(row[1])
-        else:
-            yield row
+    rows = load_table("drawings")["sprites"][subject]["shapes"]
+    return [r for row in rows for r in (_rows(row[1]) if row[0] == "like" else [row])]
 
 
 def width_of(subject: str) -> float:

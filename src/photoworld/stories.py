@@ -43,12 +43,8 @@ from photoworld.words import draw_casing, word, write
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 
 STEPS = 5
-UNITS: dict[str, tuple[str, ...]] = {
-    "place": ("place",),
-    "time": ("time",),
-    "weather": ("weather",),
-    "spot": ("relation", "anchor"),
-}
+UNITS: dict[str, tuple[str, ...]] = {name: (name,) for name in ("place", "time", "weather")}
+UNITS["spot"] = ("relation", "anchor")
 Role = Literal["told", "seen", "moved", "turned", "planned", "open"]
 ROLES: tuple[Role, ...] = ("told", "seen", "moved", "turned", "planned", "open")
 SOURCES: dict[str, frozenset[str]] = {  # what a context holds, the text of the step always

@@ -9,7 +9,7 @@ from PIL import ImageChops
 
 from photoworld import load_table
 from photoworld.drawing import draw
-from photoworld.scenes import ATTRIBUTES, LOOKS, PLACES, SUBJECTS, Scene, sample_scene
+from photoworld.scenes import ATTRIBUTES, LOOKS, SUBJECTS, Scene, sample_scene
 from photoworld.sprites import COLOUR_RGB, Pen, mix, sprite_of
 
 VALUES = ("ball", "red", "one", "park", "day", "clear", "alone", "nothing")
@@ -52,7 +52,7 @@ def test_every_value_of_every_attribute_changes_the_photo_visibly(name):
 
 def test_all_subjects_colours_and_places_are_drawn_and_colours_are_far_apart():
     assert set(SUBJECTS) < set(load_table("drawings")["sprites"])
-    assert set(PLACES) == set(load_table("drawings")["places"])
+    assert set(ATTRIBUTES["place"]) == set(load_table("drawings")["places"])
     assert set(COLOUR_RGB) == set(ATTRIBUTES["colour"])
     for subject in SUBJECTS:
         assert len({repr(sprite_of(subject, colour)) for colour in COLOUR_RGB}) == len(COLOUR_RGB)
