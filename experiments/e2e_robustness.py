@@ -25,9 +25,8 @@ import numpy as np
 from jobs import slug, tell
 from runner import RESULTS, kept, write_sheet
 
-from photoworld.facts import named_attributes
 from photoworld.scenes import ATTRIBUTES
-from photoworld.words import world_words
+from photoworld.words import named_attributes, world_words
 from showtell.cli.exits import exit_code_of
 from showtell.data.sources import open_data
 from showtell.dialogue import Photo

@@ -19,7 +19,7 @@ from typing import Any
 import runner
 from runner import CLIP_NOTES, Bench, Opener, Row, Rows, Sheet
 
-from photoworld.facts import named_attributes
+from photoworld.words import named_attributes
 from showtell.cli.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.answer import write_texts

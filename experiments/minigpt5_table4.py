@@ -26,8 +26,8 @@ from runner import CLIP_NOTES, Bench, Row, Rows, Sheet, first_answer
 from torch import Tensor
 from torch.nn import functional as F
 
-from photoworld.facts import named_attributes
 from photoworld.stories import STEPS
+from photoworld.words import named_attributes
 from showtell.batch import to_image
 from showtell.cli.exits import exit_code_of
 from showtell.dialogue import Dialogue, Photo

@@ -19,10 +19,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from photoworld import load_table
-from photoworld.facts import named_attributes
 from photoworld.scenes import ATTRIBUTES, LOOKS, Scene, split_of
 from photoworld.talk import world_dialogue
-from photoworld.words import templates_of
+from photoworld.words import named_attributes, templates_of
 from showtell.dialogue import AGENT, USER, Dialogue, Turn
 
 

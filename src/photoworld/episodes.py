@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
-from photoworld.facts import things, where_to
 from photoworld.scenes import LOOKS, Scene, photo_of, sample_scene
 from photoworld.setting import CIRCUMSTANCES, FITTING, IDLE, NONE, READY, Move, Setting, agent, user
+from photoworld.words import things, where_to
 from showtell.dialogue import AGENT, USER, Photo, Speaker
 
 Moves = Iterator[Move]

@@ -84,12 +84,12 @@ class AttributeReader(nn.Module):
 
     def read(self, pixels_N3HW: Tensor) -> list[dict[str, str]]:
         """The most probable value of every attribute, for each photo."""
-        best = [p_NO.argmax(-1) for p_NO in self.probabilities(pixels_N3HW).values()]
-        rows = torch.stack(best, 1).tolist()
-        return [
-            {name: ATTRIBUTES[name][k] for name, k in zip(ATTRIBUTES, row, strict=True)}
-            for row in rows
+        found = self.probabilities(pixels_N3HW)
+        values = [
+            [options[k] for k in found[name].argmax(-1).tolist()]
+            for name, options in ATTRIBUTES.items()
         ]
+        return [dict(zip(ATTRIBUTES, row, strict=True)) for row in zip(*values, strict=True)]
 
     def save_pretrained(self, directory: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Writes config.json and model.safetensors, its weights stored as ``dtype``."""
@@ -128,18 +128,18 @@ class AttributeReader(nn.Module):
         return reader.eval().to(device)
 
 
-def scenes_of(seeds: Sequence[int], *, novel_every: int = 6) -> list[Scene]:
-    """One scene a seed; every ``novel_every``-th is a novel combination.
+def scenes_of(seeds: Sequence[int]) -> list[Scene]:
+    """One scene a seed; every sixth is a novel combination.
 
     An instrument must read novel combinations as well as others, so it is trained on both; what it
     measures never is.
     """
-    return [sample_scene(random.Random(seed), novel=seed % novel_every == 0) for seed in seeds]
+    return [sample_scene(random.Random(seed), novel=seed % 6 == 0) for seed in seeds]
 
 
-def draw_photos(scenes: Sequence[Scene], *, size: int = 64) -> np.ndarray:
+def draw_photos(scenes: Sequence[Scene]) -> np.ndarray:
     """uint8 N3HW."""
-    photos_NHW3 = np.stack([np.asarray(draw(scene, size=size)) for scene in scenes])
+    photos_NHW3 = np.stack([np.asarray(draw(scene)) for scene in scenes])
     return np.ascontiguousarray(photos_NHW3.transpose(0, 3, 1, 2))
 
 

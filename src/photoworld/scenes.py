@@ -46,6 +46,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "relation": ("alone", "beside", "on", "under"),
     "anchor": ("nothing", "table", "bridge"),
 }
+_WEIGHTS = {"count": (50, 28, 22), "relation": (30, 24, 23, 23)}  # the others are as likely
 
 TRAIN_SEEDS = range(0, 100_000)
 TEST_SEEDS = range(100_000, 200_000)
@@ -108,7 +109,6 @@ def is_novel(subject: str, colour: str, place: str) -> bool:
     A pair is novel by a checksum, so no list has to be kept: subject with colour (not for the
     named ones, whose colour is fixed) or subject with place.
     """
-
     pairs = [(subject, place)] + ([(subject, colour)] if subject not in LOOKS else [])
     return any(zlib.crc32("/".join(pair).encode()) % 100 < 8 for pair in pairs)
 
@@ -124,21 +124,21 @@ def sample_scene(
     for attempt in range(1000):
         keep = fixed if attempt < 200 else {}
 
-        def draw(name: str, *weights: int, among: slice = slice(None), keep: Any = keep) -> str:
-            known = ATTRIBUTES[name][among]
-            return keep.get(name) or (
-                rng.choices(known, weights)[0] if weights else rng.choice(known)
-            )
+        def draw(name: str, keep: Mapping[str, str] = keep) -> str:
+            known = ATTRIBUTES[name]
+            if name in keep or name not in _WEIGHTS:
+                return keep.get(name) or rng.choice(known[1:] if name == "anchor" else known)
+            return rng.choices(known, _WEIGHTS[name])[0]
 
         subject = draw("subject")
         named = subject in LOOKS
         colour = LOOKS[subject] if named else draw("colour")
-        count = "one" if named else draw("count", 50, 28, 22)
+        count = "one" if named else draw("count")
         place = draw("place")
         if is_novel(subject, colour, place) != novel:
             continue
-        relation = draw("relation", 30, 24, 23, 23)
-        anchor = draw("anchor", among=slice(1, None))
+        relation = draw("relation")
+        anchor = draw("anchor")
         if (relation == "alone") != (anchor == "nothing"):
             anchor = "nothing" if relation == "alone" else rng.choice(ATTRIBUTES["anchor"][1:])
         values = (subject, colour, count, place, draw("time"), draw("weather"), relation, anchor)

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from photoworld.facts import Phrase, describe
 from photoworld.scenes import ATTRIBUTES, Scene, sample_scene
-from photoworld.words import word
+from photoworld.words import Phrase, describe, word
 from showtell.dialogue import AGENT, USER, Photo, Speaker
 
 READY = 0.68  # asked for, accepted, or its condition has come true

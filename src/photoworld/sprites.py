@@ -135,10 +135,6 @@ class Pen:
             self.oval(fill, eye, y, size, size * 1.2, flat=True)
             self.oval(WHITE, eye + size * 0.3, y + size * 0.4, shine, shine, flat=True)
 
-    def cheeks(self, fill: RGB, x: float, y: float, apart: float) -> None:
-        for side in (-1, 1):
-            self.oval(fill, x + side * apart / 2, y, 4.5, 3.15, flat=True)
-
     def smile(self, fill: RGB, x: float, y: float, width: float) -> None:
         half = width / 2
         curve = (number for u, v in _SMILE for number in (x + u * half, y + v * half))

@@ -28,7 +28,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from photoworld.episodes import ANSWERS
-from photoworld.facts import Phrase, known_things, things, where_to
 from photoworld.scenes import (
     ATTRIBUTES,
     LOOKS,
@@ -39,7 +38,7 @@ from photoworld.scenes import (
     sample_scene,
     split_of,
 )
-from photoworld.words import draw_casing, word, write
+from photoworld.words import Phrase, draw_casing, known_things, things, where_to, word, write
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 
 STEPS = 5

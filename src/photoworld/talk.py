@@ -12,10 +12,9 @@ from typing import Any
 
 from photoworld import episodes, load_table
 from photoworld.episodes import EPISODES, EXERCISES, Episode
-from photoworld.facts import Phrase
 from photoworld.scenes import ATTRIBUTES, LOOKS, Scene, may_use_kept, photo_of, split_of
 from photoworld.setting import NONE, Move, Setting, agent, user
-from photoworld.words import Text, draw_casing, heard, write
+from photoworld.words import Phrase, Text, draw_casing, heard, write
 from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Speaker, Turn
 
 MAX_TURNS = 14
@@ -24,7 +23,6 @@ MAX_PHOTOS = 2
 # Openings for a live conversation, and each with its request negated.
 OPENINGS: tuple[str, ...] = tuple(load_table("phrases")["openings"])
 NEGATED: tuple[str, ...] = tuple(load_table("phrases")["negated"])
-STARTERS: tuple[str, ...] = tuple(load_table("phrases")["starters"])
 
 
 class _Conversation:

@@ -6,9 +6,17 @@ import random
 
 import pytest
 
-from photoworld.facts import named_attributes, nouns, scene_phrase, things, where_to
 from photoworld.scenes import SUBJECTS, sample_scene
-from photoworld.words import heard, word, world_words
+from photoworld.words import (
+    heard,
+    named_attributes,
+    nouns,
+    scene_phrase,
+    things,
+    where_to,
+    word,
+    world_words,
+)
 
 
 def test_small_talk_never_names_what_a_photo_may_show() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from photoworld import stories
-from photoworld.facts import named_attributes
 from photoworld.long import FEWEST_TURNS, MOST_TURNS, long_dialogue
 from photoworld.scenes import ATTRIBUTES, LOOKS, is_novel
 from photoworld.stories import ROUNDS, SOURCES, STEPS, determined_in, determined_only_by
+from photoworld.words import named_attributes
 from showtell.dialogue import AGENT, USER, Dialogue, Photo
 from showtell.papers.forms import form_named, photo_last, steps_of
 

@@ -14,11 +14,10 @@ from functools import cache
 import pytest
 
 from photoworld import load_table
-from photoworld.facts import named_attributes
 from photoworld.scenes import LOOKS, Scene, is_novel, may_use_kept
 from photoworld.setting import FITTING, IDLE, NONE, READY
-from photoworld.talk import NEGATED, OPENINGS, STARTERS, world_dialogue, world_exercise
-from photoworld.words import templates_of
+from photoworld.talk import NEGATED, OPENINGS, world_dialogue, world_exercise
+from photoworld.words import named_attributes, templates_of
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 
 SEEDS = {"train": range(400), "test": range(100_000, 100_400)}
@@ -222,7 +221,7 @@ def test_the_agent_alone_speaks_of_every_user_photo_and_often_beyond_its_caption
 
 
 def test_openings_ask_for_clear_things_and_their_negations_for_the_same_things() -> None:
-    assert len(OPENINGS) == len(NEGATED) >= 12 and len(STARTERS) == 3
+    assert len(OPENINGS) == len(NEGATED) >= 12
     for opening, negated in zip(OPENINGS, NEGATED, strict=True):
         assert named_attributes(opening) == named_attributes(negated)
         assert {"subject", "relation", "anchor"} <= set(named_attributes(opening))

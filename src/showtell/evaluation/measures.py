@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from photoworld.facts import named_attributes
 from photoworld.oracle import NUM_FEATURES, AttributeReader
 from photoworld.scenes import ATTRIBUTES, split_of
+from photoworld.words import named_attributes
 from showtell.batch import to_image
 from showtell.data.sources import open_data
 from showtell.data.world import load_oracle
