@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from showtell.errors import DataError, StorageError
-from showtell.metrics.intervals import Value, mean_interval, mean_value, wilson
+from showtell.metrics.intervals import Value, mean_value, wilson
+from showtell.metrics.protocols import VERSIONS
 from showtell.metrics.report import Report, Reported, current_commit, digest, model_digest
 
 VALUES = {
@@ -41,21 +42,14 @@ def report(**changes) -> Report:
 
 def test_json_has_the_shape_of_the_contract_and_the_whole_passport():
     found = json.loads(report().to_json())
-    assert found["metrics"]["photo.attribute_accuracy"] == {
-        "value": 0.912,
-        "low": 0.9,
-        "high": 0.92,
-        "n": 4000,
-        "higher_is_better": True,
-        "protocol": "world",
-        "note": "",
-        "unit": "fraction",
-    }
+    row = {"value": 0.912, "low": 0.9, "high": 0.92, "n": 4000, "higher_is_better": True}
+    row |= {"protocol": "world", "note": "", "unit": "fraction"}
+    assert found["metrics"]["photo.attribute_accuracy"] == row
     for key in ("recipe", "checkpoint", "model_digest", "data", "data_digest", "seeds", "commit",
                 "versions", "seconds", "peak_memory_bytes", "showtell", "protocols"):  # fmt: skip
         assert key in found
     assert {"python", "torch", "transformers", "diffusers"} <= set(found["versions"])
-    assert found["protocols"] == {"world": "1"}
+    assert found["protocols"] == {"world": VERSIONS["world"]}
     assert found["peak_memory_bytes"] > 1_000_000
 
 
@@ -80,47 +74,41 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path):
         report().write(paths[0])
 
 
-def test_a_value_that_is_no_number_is_refused():
-    with pytest.raises(DataError, match="finite"):
-        Value(value=float("nan"), low=0.0, high=1.0, n=3)
-
-
 # ------------------------------------------------------------------------------------ intervals
 
 
 def test_wilson_holds_at_the_ends_and_covers_as_often_as_it_says():
     assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
     assert wilson(10, 10) == pytest.approx((0.7225, 1), abs=1e-4)
-    rng = random.Random(0)
-    inside = 0
-    for _ in range(2000):
-        low, high = wilson(sum(rng.random() < 0.3 for _ in range(40)), 40)
-        inside += low <= 0.3 <= high
+    hits = np.random.default_rng(0).binomial(40, 0.3, 2000)
+    inside = sum(low <= 0.3 <= high for low, high in (wilson(k, 40) for k in hits))
     assert 0.93 < inside / 2000 < 0.97
+    for k in (0, 3, 40):
+        assert wilson(k, 40) == pytest.approx(binomtest(k, 40).proportion_ci(method="wilson"))
 
 
 def test_the_bootstrap_agrees_with_the_normal_interval_of_a_large_sample():
     values = np.random.default_rng(0).exponential(size=3000)
-    mean, low, high = mean_interval(values, seed=0)
-    assert mean == pytest.approx(values.mean())
+    found, mean = mean_value(values, seed=0), values.mean()
     half = 1.96 * values.std() / np.sqrt(3000)
-    assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.2 * half)
-    assert mean_interval(values, seed=0) == (mean, low, high)
-    assert mean_interval(values, seed=1) != (mean, low, high)
+    assert found.value == pytest.approx(mean)
+    assert (found.low, found.high) == pytest.approx((mean - half, mean + half), abs=0.2 * half)
+    assert mean_value(values, seed=0) == found != mean_value(values, seed=1)
 
 
 def test_groups_that_agree_inside_widen_the_interval():
     rng = np.random.default_rng(0)
     values = np.repeat(rng.integers(0, 2, 100), 8)
     groups = np.repeat(np.arange(100), 8)
-    _, low, high = mean_interval(values, seed=0)
-    _, wide_low, wide_high = mean_interval(values, seed=0, groups=groups)
-    assert wide_high - wide_low > 2 * (high - low)
+    narrow, wide = mean_value(values, seed=0), mean_value(values, seed=0, groups=groups)
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
 
-def test_nothing_measured_is_no_number():
+def test_nothing_measured_is_no_number_and_what_is_none_is_refused():
     assert mean_value([], seed=0) == Value(value=None, low=None, high=None, n=0)
     assert mean_value([1, 1, 0], seed=0).n == 3
+    with pytest.raises(DataError, match="finite"):
+        Value(value=float("nan"), low=0.0, high=1.0, n=3)
 
 
 # -------------------------------------------------------------------------------------- digests

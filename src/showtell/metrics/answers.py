@@ -14,13 +14,12 @@ A relative path of a photo is one inside the folder of its file; it may not clim
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from showtell.data.jsonl import SKIP, OnSkip, opened, parse_json_lines, short_name
+from showtell.data.jsonl import SKIP, opened, parse_json_lines, short_name
 from showtell.errors import DataError, did_you_mean
 
 MAX_CHARACTERS, MAX_WORDS = 100_000, 5_000  # of a text: some scores compare all words with all
@@ -73,29 +72,14 @@ def match(predictions: Source, references: Source, *, skip_bad: bool = False) ->
     without prediction or a prediction without reference; with ``skip_bad`` these are left out and
     counted.
     """
-    skipped: Counter[str] = Counter()
     bad: list[DataError] = []
-
-    def on_skip(error: DataError) -> None:
-        bad.append(error)
-
+    skipped: dict[str, int] = {}
     sides: list[dict[str, Record]] = []
     for source, name in ((predictions, "predictions"), (references, "references")):
-        rows: dict[str, Record] = {}
         before = len(bad)
-        for record in read_records(source, name=name, skip_bad=skip_bad, on_skip=on_skip):
-            if record.id in rows:
-                error = DataError(
-                    f"{record.where}: the id {_shown(record.id)} occurs twice, first at "
-                    f"{rows[record.id].where}; wanted each id once. {SKIP}"
-                )
-                if not skip_bad:
-                    raise error
-                on_skip(error)
-                continue
-            rows[record.id] = record
+        read = read_records(source, name=name, bad=bad if skip_bad else None)
+        sides.append({record.id: record for record in read})
         skipped[f"bad {name}"] = len(bad) - before
-        sides.append(rows)
     said, wanted = sides
     for rows, others, name, other in (
         (wanted, said, "references", "prediction"),
@@ -125,20 +109,31 @@ def match(predictions: Source, references: Source, *, skip_bad: bool = False) ->
 
 
 def read_records(
-    source: Source, *, name: str = "", skip_bad: bool = False, on_skip: OnSkip | None = None
+    source: Source, *, name: str = "", bad: list[DataError] | None = None
 ) -> Iterator[Record]:
-    """The records of a JSON lines file, or of dicts in memory, one by one."""
+    """The records of a JSON lines file, or of dicts in memory, one by one, each id once.
+
+    What is bad is raised or, if there is a list for it, put into ``bad``.
+    """
     folder = Path(source).parent if isinstance(source, str | Path) else None
+    places: dict[str, str] = {}
     for where, value in _values(source, name):
         try:
             if isinstance(value, DataError):
                 raise value
-            yield _record(value, where, folder)
+            record = _record(value, where, folder)
+            if record.id in places:
+                raise DataError(
+                    f"{record.where}: the id {_shown(record.id)} occurs twice, first at "
+                    f"{places[record.id]}; wanted each id once. {SKIP}"
+                )
         except DataError as error:
-            if not skip_bad:
+            if bad is None:
                 raise
-            if on_skip:
-                on_skip(error)
+            bad.append(error)
+            continue
+        places[record.id] = record.where
+        yield record
 
 
 def _values(source: Source, name: str) -> Iterator[tuple[str, Any]]:
@@ -225,7 +220,7 @@ def _text(text: Any, where: str) -> str:
 
 
 def _check_length(text: str, where: str) -> None:
-    if len(text) > MAX_CHARACTERS or (words := len(text.split())) > MAX_WORDS:
+    if len(text) > MAX_CHARACTERS or (words := len(text.replace(".", " ").split())) > MAX_WORDS:
         found = f"{len(text):,} characters" if len(text) > MAX_CHARACTERS else f"{words:,} words"
         raise DataError(
             f"{where}: texts of {found}; wanted at most {MAX_CHARACTERS:,} characters and "

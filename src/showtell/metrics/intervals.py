@@ -113,22 +113,6 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def mean_interval(
-    values: Sequence[float] | np.ndarray, *, seed: int, groups: Sequence[Any] | None = None
-) -> tuple[float, float, float]:
-    """(mean, low, high): Wilson for 0/1 values, else the percentile bootstrap.
-
-    ``groups`` names what was drawn independently (the photo of an attribute, the dialogue of a
-    position); whole groups are then resampled, 0/1 or not.
-    """
-    values_N = np.asarray(values, dtype=np.float64)
-    mean = float(values_N.mean())
-    if groups is None and np.isin(values_N, (0.0, 1.0)).all():
-        return (mean, *wilson(float(values_N.sum()), len(values_N)))
-    sums_G, sizes_G = grouped(values_N, groups), grouped(np.ones_like(values_N), groups)
-    return (mean, *bootstrap(lambda c: (c @ sums_G) / (c @ sizes_G), len(sums_G), seed=seed))
-
-
 def mean_value(
     values: Sequence[float] | np.ndarray,
     *,
@@ -139,15 +123,25 @@ def mean_value(
     note: str = "",
     unit: str = "fraction",
 ) -> Value:
-    """The mean of the values with its interval; no values give ``n`` 0 and no number."""
+    """The mean with its interval: Wilson's for 0/1 values, else the percentile bootstrap.
+
+    ``groups`` names what was drawn independently (the photo of an attribute, the dialogue of a
+    position); whole groups are then resampled, 0/1 or not. No values give ``n`` 0 and no number.
+    """
+    values_N = np.asarray(values, dtype=np.float64)
     mean = low = high = None
-    if len(values):
-        mean, low, high = mean_interval(values, seed=seed, groups=groups)
+    if len(values_N):
+        mean = float(values_N.mean())
+        if groups is None and np.isin(values_N, (0.0, 1.0)).all():
+            low, high = wilson(float(values_N.sum()), len(values_N))
+        else:
+            sums_G, sizes_G = (grouped(x, groups) for x in (values_N, np.ones_like(values_N)))
+            low, high = bootstrap(lambda c: (c @ sums_G) / (c @ sizes_G), len(sums_G), seed=seed)
     return Value(
         value=mean,
         low=low,
         high=high,
-        n=len(values),
+        n=len(values_N),
         higher_is_better=higher_is_better,
         protocol=protocol,
         note=note,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,15 +68,8 @@ def _share(
         return _nothing("all votes are ties")
     share, num_groups = sum(hit for hit, _ in hits) / len(hits), len({group for _, group in hits})
     low, high = wilson(share * num_groups, num_groups)
-    return Value(
-        value=share,
-        low=low,
-        high=high,
-        n=len(hits),
-        higher_is_better=higher_is_better,
-        protocol=PROTOCOL,
-        note=note,
-    )
+    blank, n = _nothing(note), len(hits)
+    return replace(blank, value=share, low=low, high=high, n=n, higher_is_better=higher_is_better)
 
 
 def fleiss_kappa(counts_IJ: np.ndarray, weights_RI: np.ndarray | None = None) -> np.ndarray:
@@ -128,19 +121,9 @@ def _agreement(votes: Sequence[Vote], *, seed: int) -> dict[str, Value]:
     )
     low, high = percentiles(draw_R[np.isfinite(draw_R)] for draw_R in draws)
     note = f"Fleiss' kappa, {len({vote.rater for vote in votes})} raters"
-    return {
-        "agreement": agreement,
-        "kappa": Value(
-            value=kappa,
-            low=low,
-            high=high,
-            n=len(shared),
-            protocol=PROTOCOL,
-            higher_is_better=None,
-            unit="",
-            note=note,
-        ),
-    }
+    blank, n = _nothing(note), len(shared)
+    found = replace(blank, value=kappa, low=low, high=high, n=n, unit="")
+    return {"agreement": agreement, "kappa": found}
 
 
 def _nothing(note: str) -> Value:
@@ -162,7 +145,7 @@ def score_ratings(ratings: Sequence[Path], key: Path, *, seed: int = 0) -> Repor
         name_of_study = str(study["study"])
         names = {system: str(study[system]["file"]) for system in "AB"}
         items = {
-            name: (str(row["dialogue"]), {"A": "AB", "B": "BA"}[row["left"]])
+            name: (str(row["dialogue"]), {"A": "A", "B": "B"}[row["left"]])
             for name, row in study["items"].items()
         }
     except (KeyError, TypeError, AttributeError) as error:
@@ -173,22 +156,21 @@ def score_ratings(ratings: Sequence[Path], key: Path, *, seed: int = 0) -> Repor
     raters: dict[str, Path] = {}
     notes, sides = ["a win is a vote for A"], []
     for path in ratings:
-        saved = json_object(path, RATINGS_FORMAT, "ratings")
-        rater = _rater(saved, path, name_of_study, raters)
+        rater, answers = _ratings(path, name_of_study, raters)
         raters[rater] = path
-        judged = set()
-        for item, question, side in _answers(saved, path):
-            if item not in items or question not in votes or side not in _SIDES:
+        for item, question, side in answers:
+            if item not in items or question not in votes or side not in ("left", "tie", "right"):
                 raise DataError(
                     f'{path}: the answer "{side!s:.20}" to "{question:.40}" on item "{item:.20}" '
                     "is not of this study; wanted the file as the page saved it."
                 )
-            group, order = items[item]
-            choice = _choice(side, order)
+            group, left = items[item]
+            for_a = (side == "left") == (left == "A")
+            choice: Choice = "tie" if side == "tie" else "win" if for_a else "loss"
             votes[question].append(Vote(item=item, rater=rater, choice=choice, group=group))
             sides.append(side)
-            judged.add(item)
-        notes.append(f"{rater}: {len(judged):,} of {len(items):,} pairs")
+        judged = len({item for item, _, _ in answers})
+        notes.append(f"{rater}: {judged:,} of {len(items):,} pairs")
     if not any(votes.values()):
         raise DataError("the ratings hold no answer at all; wanted some. Have them saved again.")
     metrics: dict[str, Value] = {}
@@ -213,17 +195,18 @@ def score_ratings(ratings: Sequence[Path], key: Path, *, seed: int = 0) -> Repor
     )
 
 
-_SIDES = ("left", "tie", "right")
-
-
-def _rater(saved: Mapping[str, Any], path: Path, study: str, known: Mapping[str, Path]) -> str:
-    """The rater's name, for the right study and met for the first time."""
+def _ratings(
+    path: Path, study: str, known: Mapping[str, Path]
+) -> tuple[str, list[tuple[str, str, Any]]]:
+    """(the rater's name, answers as (item, question, side)), for the right study and a rater who is
+    met for the first time."""
+    saved = json_object(path, RATINGS_FORMAT, "ratings")
     if saved.get("study") != study:
         raise DataError(
             f"{path} holds ratings of the study {saved.get('study')!r:.40}, wanted {study!r}. Give "
             "the key that was written beside its page."
         )
-    rater = saved.get("rater")
+    rater, answers = saved.get("rater"), saved.get("answers")
     if not isinstance(rater, str) or not rater.strip():
         raise DataError(f'{path} names no "rater"; wanted the file as the page saved it.')
     if rater in known:
@@ -232,23 +215,9 @@ def _rater(saved: Mapping[str, Any], path: Path, study: str, known: Mapping[str,
             "rater once. Leave out the older file, or have one of two people of one name save "
             "again under another."
         )
-    return rater
-
-
-def _choice(answer: str, order: str) -> Choice:
-    """What the answer is to A; ``order`` says who stood left and right."""
-    if answer == "tie":
-        return "tie"
-    return "win" if order[_SIDES.index(answer) // 2] == "A" else "loss"
-
-
-def _answers(saved: Mapping[str, Any], path: Path) -> Iterable[tuple[str, str, Any]]:
-    answers = saved.get("answers")
     if not isinstance(answers, dict) or not all(isinstance(a, dict) for a in answers.values()):
         raise DataError(f'{path}: "answers" is no object of objects; wanted the page\'s own file.')
-    for item, row in answers.items():
-        for question, answer in row.items():
-            yield item, question, answer
+    return rater, [(i, q, answer) for i, row in answers.items() for q, answer in row.items()]
 
 
 def json_object(path: Path, form: str, what: str) -> dict[str, Any]:

@@ -77,7 +77,13 @@ def rouge_package_l(hypothesis: str, reference: str) -> float:
     said, wanted = _sentences(hypothesis), _sentences(reference)
     if not said or not wanted:
         raise ValueError("a text without any sentence; wanted some words on both sides")
-    union = set().union(*(_common_words(one, other) for one in wanted for other in said))
+    union: set[str] = set()
+    hypotheses = [list(sentence) for sentence in dict.fromkeys(map(tuple, said))]
+    for one in dict.fromkeys(map(tuple, wanted)):
+        words = set(one)
+        for other in hypotheses:
+            if not words.isdisjoint(other):
+                union |= _common_words(one, other)
     precision, recall = (len(union) / len(set().union(*some)) for some in (said, wanted))
     return 2 * precision * recall / (precision + recall + 1e-8)
 

@@ -27,7 +27,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ from showtell.metrics.intervals import (
     Value,
     bootstrap,
     grouped,
-    mean_interval,
+    mean_value,
     percentiles,
     resample_counts,
 )
@@ -246,13 +246,11 @@ def text_values(
             value=value, low=low, high=high, n=n, protocol=protocol, note=scores.signature
         )
     if scores.rouge_l is not None:
-        _, low, high = mean_interval(scores.rouge_N, seed=seed, groups=groups)
+        found = mean_value(scores.rouge_N, seed=seed, groups=groups, protocol=protocol)
         note = ""
         if protocol == "standard":
             note = without_a_word([*hypotheses, *itertools.chain(*_several(references))])
-        values[f"text.{protocol}.rouge_l"] = Value(
-            value=scores.rouge_l, low=low, high=high, n=n, protocol=protocol, note=note
-        )
+        values[f"text.{protocol}.rouge_l"] = replace(found, value=scores.rouge_l, note=note)
     return values
 
 
