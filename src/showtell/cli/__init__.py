@@ -17,8 +17,7 @@ from showtell.cli import options as opt
 from showtell.cli.album import album_app
 from showtell.cli.data import data_app
 from showtell.cli.exits import exit_code_of
-from showtell.cli.judge import judge_app
-from showtell.cli.measure import evaluate, score
+from showtell.cli.measure import evaluate, judge_app, score
 from showtell.errors import UsageError
 
 app = typer.Typer(
@@ -77,10 +76,8 @@ def chat(
 
     check_lines(say, photo)
     from showtell.papers import load_model
-    from showtell.runtime import on_device
 
-    with on_device(device):
-        session = Session(load_model(model), seed=seed, album=album)
+    session = Session(load_model(model), seed=seed, album=album)
     if say or json:
         lines = say or (line.rstrip("\r\n") for line in sys.stdin if line.strip())
         for answer in answers(session, lines, photos=photo, photos_dir=photos_dir):
@@ -95,7 +92,7 @@ def chat(
 @app.command(epilog="Example: showtell demo --seed 7")
 def demo(
     seed: int = opt.SEED,
-    out: Path = opt.out("demo", "DIR", "Where page and photos are written."),
+    out: Path = opt.out("demo", "DIR", "Where page and photos are written.", held=True),
     model: str = MODEL,
     device: str | None = opt.DEVICE,
 ) -> None:
@@ -104,10 +101,8 @@ def demo(
     from showtell.agent.demo import run_demo
     from showtell.agent.terminal import console_of
     from showtell.papers import load_model
-    from showtell.runtime import on_device
 
-    with opt.held(out), on_device(device):
-        run_demo(load_model(model), seed=seed, out=out, console=console_of(sys.stdout))
+    run_demo(load_model(model), seed=seed, out=out, console=console_of(sys.stdout))
 
 
 @app.command()
@@ -147,10 +142,8 @@ def train(
             )
     opt.writable(out or Path("runs") / recipe)
     from showtell.recipes import run_recipe
-    from showtell.runtime import on_device
 
-    with on_device(device):
-        path = run_recipe(recipe, overrides=overrides, out=out, resume=resume, seed=seed)
+    path = run_recipe(recipe, overrides=overrides, out=out, resume=resume, seed=seed)
     opt.emit(json, {"checkpoint": str(path)}, f"Wrote {path}")
 
 

@@ -31,19 +31,17 @@ def add(
     from showtell.album.ingest import add_photos, embed_with
     from showtell.models.respond import SIDE
     from showtell.papers import load_model
-    from showtell.runtime import on_device
 
-    with on_device(device):
-        loaded = load_model(model)
-        found = add_photos(
-            photos,
-            into=into,
-            width=loaded.album_width,
-            embed=embed_with(loaded.bridge.photo_keys, size=loaded.seen_side or SIDE),
-            made_by=loaded.name,
-            skip_bad=skip_bad,
-            told=partial(opt.progress, "photos"),
-        )
+    loaded = load_model(model)
+    found = add_photos(
+        photos,
+        into=into,
+        width=loaded.album_width,
+        embed=embed_with(loaded.bridge.photo_keys, size=loaded.seen_side or SIDE),
+        made_by=loaded.name,
+        skip_bad=skip_bad,
+        told=partial(opt.progress, "photos"),
+    )
     opt.emit(
         json,
         {

@@ -84,7 +84,9 @@ def data_doctor(
     data: str = opt.DATA,
     limit: int | None = opt.option(None, "limit", "N", "Only N dialogues a split.", min=1),
     no_photos: bool = opt.switch("no-photos", "Leave the pixels alone: names and words only."),
-    out: Path | None = opt.out(None, "DIR", "Where doctor.txt, .json and .html are written."),
+    out: Path | None = opt.out(
+        None, "DIR", "Where doctor.txt, .json and .html are written.", held=True
+    ),
     json: bool = opt.JSON,
 ) -> None:
     """Say what is missing, broken, doubled or leaking in data. It changes nothing.
@@ -94,13 +96,11 @@ def data_doctor(
     """
     from showtell.data.audit.examine import examine
 
-    with opt.held(out):
-        report = examine(data, photos=not no_photos, limit=limit, told=opt.progress)
-        opt.say((report.to_json() if json else report.to_text()).rstrip("\n"))
-        if out is not None:
-            report.write(out)
-            if not json:
-                opt.say(f"Wrote {out}")
+    report = examine(data, photos=not no_photos, limit=limit, told=opt.progress)
+    if out is not None:
+        report.write(out)
+    text = report.to_json() if json else report.to_text()
+    opt.say(text.rstrip("\n"), *([f"Wrote {out}"] if out is not None and not json else []))
 
 
 @data_app.command("pack", epilog="Example: showtell data pack mmdialog:data/train --out shards")

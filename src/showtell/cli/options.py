@@ -8,7 +8,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +33,11 @@ def argument(metavar: str, help: str, *, default: Any = ..., **more: Any) -> Any
     return typer.Argument(default, metavar=metavar, help=help, **more)
 
 
-def out(default: Any, metavar: str, help: str, *, flag: str = "out") -> Any:
-    """A folder to write to, which is tried before the work."""
-    return option(default, flag, metavar, help, file_okay=False, callback=writable)
+def out(default: Any, metavar: str, help: str, *, flag: str = "out", held: bool = False) -> Any:
+    """A folder to write to. It is tried before the work, and ``held`` for this command alone where
+    the work itself does not."""
+    tried = _hold if held else writable
+    return option(default, flag, metavar, help, file_okay=False, callback=tried)
 
 
 def verbs(name: str, help: str) -> typer.Typer:
@@ -63,12 +64,20 @@ def writable(path: Path | None) -> Path | None:
     return path
 
 
-def held(out: Path | None) -> AbstractContextManager[Any]:
-    """The folder for this process (under torchrun the first) alone, while it writes there."""
+def _hold(context: typer.Context, path: Path | None) -> Path | None:
     from showtell.data.storage import locked
 
-    first = os.environ.get("RANK", "0") == "0"
-    return locked(out) if out is not None and first else nullcontext()
+    if path is not None and os.environ.get("RANK", "0") == "0":  # of several processes the first
+        context.with_resource(locked(path))
+    return path
+
+
+def _choose(context: typer.Context, device: str | None) -> str | None:
+    if device is not None:
+        from showtell.runtime import on_device
+
+        context.with_resource(on_device(device))
+    return device
 
 
 # -------------------------------------------------------------------------------------- options
@@ -81,13 +90,19 @@ REPORT_HELP = "Where report.json and report.md are written."
 
 JSON = switch("json", "Print JSON on stdout, nothing else.")
 SEED = option(0, "seed", "N", "All chance comes from it.", min=0)
-DEVICE = option(None, "device", "cpu|cuda|cuda:N", "Where models run (a GPU where there is one).")
+DEVICE = option(  # a verb that has it runs there
+    None,
+    "device",
+    "cpu|cuda|cuda:N",
+    "Where models run (a GPU where there is one).",
+    callback=_choose,
+)
 SKIP_BAD = switch("skip-bad", "Go on past broken records, and count them.")
 LIMIT = option(None, "limit", "N", "Only the first N dialogues.", min=1)
 DATA = argument("DATA", DATA_HELP)
 RENDERS = option(None, "model", "NAME|PATH", "Whose tokens (the data's shipped model).")
 NEW_FOLDER = out(..., "DIR", "A new folder.")
-REPORT = out(None, "DIR", "Where report.json and report.md are written.")
+REPORT = out(None, "DIR", "Where report.json and report.md are written.", held=True)
 MISSING = option(
     None,
     "missing-photos",
