@@ -19,11 +19,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import random
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,9 +31,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from photoworld.scenes import ATTRIBUTES, write_caption
 from showtell.batch import Batch, collate
-from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
+from showtell.data.sources import open_data
+from showtell.dialogue import AGENT, USER, Dialogue, Turn
 from showtell.metrics.report import current_commit
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
@@ -41,10 +41,9 @@ from showtell.models.photo_encoder import LinearPhotoEncoder
 from showtell.papers import load_model
 from showtell.papers.gill import PRESETS, Gill, info_nce, mean_norm
 from showtell.prompt import IGNORED, Renderer
-from showtell.recipes.bridged import with_bridge
-from showtell.recipes.tasks import world_pixels
+from showtell.recipes.assemble import with_bridge
 from showtell.runtime import device_label, the_device
-from showtell.training.features import photo_scene
+from showtell.training.examples import square_pixels
 
 GOAL, LEAST_SHARE = 1.4, 0.85
 
@@ -87,10 +86,11 @@ def build(*, width: int, layers: int) -> PhotoDialogueModel:
 def pairs(count: int) -> tuple[list[Dialogue], list[Dialogue]]:
     """(a photo is read and described, its caption is said and the photo shared)"""
     told, shared = [], []
+    photos = open_data("world:photos:train")
     for seed in range(count):
-        scene = photo_scene(seed)
-        caption, _ = write_caption(scene, random.Random(seed), always=ATTRIBUTES)
-        photo = Photo(id=f"photo-{seed}", caption=caption, labels={"scene": scene.as_dict()})
+        (photo,) = photos[seed].photos
+        caption = photo.labels["full_caption"]
+        photo = dataclasses.replace(photo, caption=caption)
         said = Turn(speaker=AGENT, elements=(caption,))
         told.append(Dialogue(id="told", turns=(Turn(speaker=USER, elements=(photo,)), said)))
         shared.append(Dialogue(id="shared", turns=(said, Turn(speaker=AGENT, elements=(photo,)))))
@@ -100,7 +100,7 @@ def pairs(count: int) -> tuple[list[Dialogue], list[Dialogue]]:
 def collated(model: PhotoDialogueModel, dialogues: list[Dialogue]) -> Batch:
     rows = [model.renderer.render(dialogue) for dialogue in dialogues]
     pad = model.language.tokenizer.pad_token_id
-    batch = collate(rows, pad_id=pad, pixels_of=world_pixels, paint=True)
+    batch = collate(rows, pad_id=pad, pixels_of=partial(square_pixels, side=64), paint=True)
     return batch.to(model.device)
 
 

@@ -36,7 +36,7 @@ from showtell.models.respond import Responder
 from showtell.recipes import RECIPES
 
 NAME, DEFAULT = "e2e_sensitivity", "tau 0.01, linear"
-_RATE = RECIPES["world_mini"].config().stage.learning_rate
+_RATE = RECIPES["world_mini"].config.stage.learning_rate
 ROWS = (
     Row(name=DEFAULT),
     *(

@@ -47,6 +47,7 @@ from showtell.data.parti import (
     near_ties,
     read_parti,
 )
+from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Turn
 from showtell.metrics.intervals import Value
 from showtell.metrics.report import Report, digest
@@ -54,7 +55,7 @@ from showtell.metrics.retrieval import coin_macro_f1, macro_f1, macro_f1_value
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.papers import load_model
 from showtell.papers.gill import DecisionTraining, train_decision
-from showtell.recipes.world_decision import world_shares
+from showtell.recipes.retrieve import shares_to_decide
 
 # (training prompts, whether to retrieve, prompts) -> P(retrieve) of the latter
 Rule = Callable[[Sequence[PartiPrompt], np.ndarray, Sequence[PartiPrompt]], np.ndarray]
@@ -118,6 +119,19 @@ def state_regression(states: dict[str, torch.Tensor]) -> Rule:
         return model.predict_proba(torch.stack([states[p.prompt] for p in prompts]).numpy())[:, 1]
 
     return rule
+
+
+def world_shares(
+    model: PhotoDialogueModel, album: Album, seeds: range
+) -> tuple[torch.Tensor, np.ndarray]:
+    """States at [IMG1] of the photos of some dialogues, (N, D), and the world's labels, (N,)."""
+    numbers = [int(photo.id.removeprefix("photo-")) for photo in album.photos]
+    shown = open_data(f"world:photos:0-{max(numbers)}")
+    return shares_to_decide(
+        model,
+        [shown[number].photos[0] for number in numbers],
+        open_data(f"world:{seeds[0]}-{seeds[-1]}"),
+    )
 
 
 def world_rules(

@@ -44,8 +44,8 @@ from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.parts import PhotoSpans
 from showtell.papers import Dvtm, DvtmConfig, load_model
 from showtell.recipes import RECIPES
-from showtell.recipes.tasks import world_pixels
 from showtell.runtime import the_device
+from showtell.training.examples import square_pixels
 
 NAME = "gradient_matters"
 NONE = "none, gold"
@@ -134,7 +134,7 @@ def spans_of(
         if not row.spans:
             continue
         pad_id = model.language.tokenizer.pad_token_id
-        batch = collate([row], pad_id=pad_id, pixels_of=world_pixels, paint=True)
+        batch = collate([row], pad_id=pad_id, pixels_of=partial(square_pixels, side=64), paint=True)
         spans = model.gather_spans(model.states(batch), batch)
         assert batch.span_pixels_N3HW is not None
         for n, pixels_3HW in enumerate(batch.span_pixels_N3HW):
@@ -203,7 +203,7 @@ def numbers_of(bench: Bench, row: Row) -> dict[str, list[int]]:
     model, options = load_model(bench.base), bench.options
     spans = spans_of(model, bench.data())[: options.captions]
     model.double().requires_grad_(False)
-    config = override(RECIPES["world_mini"].config(), [*options.settings, *row.settings]).bridge
+    config = override(RECIPES["world_mini"].config, [*options.settings, *row.settings]).bridge
     assert isinstance(config, DvtmConfig)
     found: dict[str, list[int]] = {}
     for suffix, temperature in (("", 1.0), ("_cold", config.temperature_final)):

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from showtell.config import override
 from showtell.data.storage import write_atomically
 from showtell.models.parts import PhotoSpans
-from showtell.recipes import RECIPES
-from showtell.recipes.tasks import DialogueTask
-from showtell.recipes.world_base import StageRunner
-from showtell.recipes.world_dialogue import dialogue_task, finish_model, start_model
+from showtell.recipes import RECIPES, run_recipe
+from showtell.training.dialogue_task import DialogueTask
 
 RECORDS = "gradients.json"
 
@@ -35,19 +32,22 @@ class WatchedTask(DialogueTask):
     every: int = 10
     squares: dict[str, float] = field(default_factory=dict)
     step: int | None = None  # the one that is being watched
+    epoch: float = 0.0
 
     def __post_init__(self) -> None:
         self.module.bridge.register_forward_pre_hook(self._watch_spans)
         self.module.language.base.register_forward_hook(self._watch_states)
 
-    def losses(
-        self, indices: Sequence[int], *, generator: torch.Generator, epoch: float
-    ) -> dict[str, Tensor]:
+    def parts(self, indices: Sequence[int], **options: Any) -> Iterator[Any]:
         self.write()
-        step = round(epoch * max(1, len(self) / len(indices)))
+        step = round(self.epoch * max(1, len(self) / len(indices)))
         if step % self.every == 0:
             self.step, self.squares = step, dict.fromkeys(("logits", "states", "whole"), 0.0)
-        return super().losses(indices, generator=generator, epoch=epoch)
+        yield from super().parts(indices, **options)
+
+    def advance(self, epoch: float, *, of: float) -> None:
+        self.epoch = epoch
+        super().advance(epoch, of=of)
 
     def write(self) -> None:
         """Keep what the last backward pass left; a step that is done again replaces its record."""
@@ -88,11 +88,15 @@ def _read(file: Path) -> list[dict[str, float]]:
 def watched_run(
     recipe: str, *, overrides: list[str], out: Path, resume: bool, seed: int = 0
 ) -> Path:
-    """``run_recipe`` of a recipe of WorldDialogue, watched."""
-    config = override(replace(RECIPES[recipe].config(), seed=seed), overrides)
-    model = start_model(config, name=recipe)
-    every = max(1, config.stage.steps // 200)
-    task = WatchedTask(**vars(dialogue_task(model, config)), file=out / RECORDS, every=every)
-    StageRunner(out=out, resume=resume, seed=config.seed).run(config.stage, task)
-    task.write()
-    return finish_model(model, config, out=out)
+    """``run_recipe``, watched."""
+    tasks: list[WatchedTask] = []
+
+    def watch(task: DialogueTask) -> DialogueTask:
+        config = override(RECIPES[recipe].config, overrides)
+        every = max(1, config.stage.steps // 200)
+        tasks.append(WatchedTask(**vars(task), file=out / RECORDS, every=every))
+        return tasks[-1]
+
+    path = run_recipe(recipe, overrides=overrides, out=out, resume=resume, seed=seed, watch=watch)
+    tasks[-1].write()
+    return path

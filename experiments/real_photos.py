@@ -24,6 +24,7 @@ from pathlib import Path
 from PIL import Image
 
 from showtell.data.photos import load_photo, square
+from showtell.data.sources import open_data
 from showtell.dialogue import Photo
 from showtell.evaluation.photos import (
     caption_values,
@@ -39,7 +40,7 @@ from showtell.metrics.pictures import contact_sheet
 from showtell.metrics.report import Report, digest, model_digest
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.papers import load_model
-from showtell.recipes.photos import captioned, find_photos, photo_set
+from showtell.recipes.photo_sets import cached_pixels
 from showtell.recipes.small import IMAGE_SIZE
 
 
@@ -57,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     began = time.monotonic()
 
-    dev = [p for p in captioned(find_photos(options.data, "dev")) if _is_from(p, options.source)]
+    dev = [p for p in _captioned(options.data, "dev") if _is_from(p, options.source)]
     if not dev:
         sys.exit(f'{options.data} has no dev photo with captions and "source": "{options.source}"')
     values: dict[str, Value] = {}
@@ -103,6 +104,11 @@ def _is_from(photo, source: str) -> bool:
     return photo.labels.get("source") == source
 
 
+def _captioned(data: str, split: str) -> list[Photo]:
+    found = [each.photos[0] for each in open_data(data) if each.labels.get("split") == split]
+    return [photo for photo in found if photo.labels["captions"]]
+
+
 def _caption(photo: Photo) -> str:
     return photo.labels["captions"][0]
 
@@ -111,9 +117,8 @@ def _show(
     options: argparse.Namespace, wanted: Sequence[Photo], painted: Sequence[Image.Image]
 ) -> None:
     """The contact sheet of the first photos."""
-    train = photo_set(
-        captioned(find_photos(options.data, "train")), side=IMAGE_SIZE, cache=options.out / "cache"
-    )
+    cache = options.out / "cache"
+    train = cached_pixels(_captioned(options.data, "train"), side=IMAGE_SIZE, cache=cache)
     shown = painted[: len(wanted)]
     images, below = [], []
     for photo, image, number in zip(wanted, shown, nearest(shown, train.pixels), strict=True):

@@ -46,10 +46,10 @@ from showtell.models.gold import described
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Conditioning
 from showtell.models.respond import Responder
-from showtell.papers import DvtmConfig, load_model
+from showtell.papers import load_model
 from showtell.papers.minigpt5 import alignment_dialogue
 from showtell.recipes import RECIPES, run_recipe
-from showtell.recipes.world_experiments import readable
+from showtell.recipes.experiment import readable
 from showtell.runtime import device_label
 
 RESULTS = Path("docs/results")
@@ -188,18 +188,19 @@ class Bench:
         Where there is an alignment stage it has half of the steps, or, if ``only_aligned``, all; or
         the row goes on from --aligned, which has had it.
         """
-        config, options = RECIPES[row.recipe].config(), self.options
+        config, options = RECIPES[row.recipe].config, self.options
         settings = schedule(row, options.steps)
-        aligns = hasattr(config, "alignment")
+        (first, *_) = config.stages
+        aligns = first.name == "alignment"
         if aligns and options.aligned and "alignment.steps=0" not in row.settings:
             aligned = model_folder(options.aligned.format(seed=seed)).resolve()
             settings += [f"base={aligned}", "alignment.steps=0"]
         elif aligns:
             steps = options.steps if only_aligned else -(-options.steps // 2)
-            warmup = round(config.alignment.warmup * steps / config.alignment.steps)
+            warmup = round(first.warmup * steps / first.steps)
             settings += [f"alignment.steps={steps}", f"alignment.warmup={warmup}"]
             settings += ["stage.steps=0"] if only_aligned else []
-            settings += ["alignment.batch_size=2", "num_pairs=8"] if self.tiny else []
+            settings += ["alignment.batch_size=2"] if self.tiny else []
         out = self.runs / slug(f"{row.name}, seed {seed}")
         overrides = [f"base={self.base}", f"stage.steps={options.steps}", *settings]
         overrides += [*(TINY if self.tiny else ()), *options.settings, *row.settings]
@@ -354,14 +355,9 @@ def write_sheet(
 
 
 def schedule(row: Row, steps: int) -> list[str]:
-    """Warm-up and annealing at the same part of a row's run as in its recipe, however long it is:
-    in a short run the temperature would else hardly fall."""
-    config = RECIPES[row.recipe].config()
-    part = steps / config.stage.steps
-    settings = [f"stage.warmup={round(config.stage.warmup * part)}"]
-    if isinstance(config.bridge, DvtmConfig):
-        settings.append(f"bridge.annealing_epochs={config.bridge.annealing_epochs * part}")
-    return settings
+    """Warm-up at the same part of a row's run as in its recipe, however long it is."""
+    stage = RECIPES[row.recipe].config.stage
+    return [f"stage.warmup={round(stage.warmup * steps / stage.steps)}"]
 
 
 def photos_in_place(

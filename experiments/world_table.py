@@ -143,7 +143,8 @@ class Size:
     codes: tuple[str, ...] = ()
 
 
-_TINY_CLIP = ("num_photos=12", "num_dev=6", "width=16", "layers=1", "projection=8") + (
+_TINY_CLIP = ("num_photos=12", "num_held=6", "width=16", "layers=1", "text_layers=1") + (
+    "projection=8",
     "stage.steps=1",
     "stage.batch_size=4",
 )
@@ -164,7 +165,7 @@ _QUICK = Size(
         "num_photos=12000",
         "vq.steps=500",
         "translator.steps=400",
-        "ranker.stage.steps=300",
+        "contrastive.steps=300",
     ),
 )
 SIZES = {
@@ -183,9 +184,9 @@ SIZES = {
         album=8,
         rows=("num_dialogues=8",),
         contrastive=_TINY_CLIP,
-        codes=("num_photos=12", "num_dev=4", "num_codes=16", "width=16", "layers=1")
+        codes=("num_codes=16", "translator_width=32", "translator_layers=1")
         + ("vq.steps=1", "vq.batch_size=4", "translator.steps=1", "translator.batch_size=2")
-        + tuple(f"ranker.{setting}" for setting in _TINY_CLIP),
+        + tuple(setting.replace("stage.", "contrastive.") for setting in _TINY_CLIP),
     ),
     "full": replace(  # its rows are trained as quick's
         _QUICK,
@@ -235,7 +236,7 @@ def jobs_of(
     train("contrastive", "world_contrastive", size.contrastive, CLIP_SEED)
     codes = runs / "codes" / "model"
     if "codes" in needed:
-        train("codes", "world_codes", (f"base={base}", *size.codes), 0, *first)
+        train("codes", "world_codes", (f"start={base}", *size.codes), 0, *first)
     common = (
         f"base={base}",
         f"stage.steps={size.steps}",
@@ -289,7 +290,7 @@ def impossible(recipe: str, settings: Sequence[str]) -> str:
     if recipe not in RECIPES:
         return f'there is no recipe "{recipe}"'
     try:
-        override(RECIPES[recipe].config(), list(settings))
+        override(RECIPES[recipe].config, list(settings))
     except ConfigError as error:
         return str(error)
     return ""

@@ -161,7 +161,7 @@ SMALL_BRIDGES = {
 def bridged_model(tokenizers, name: str, **choices):
     """The tiny model with any of the bridges."""
     from showtell.papers import BRIDGE_CONFIGS
-    from showtell.recipes.bridged import with_bridge
+    from showtell.recipes.assemble import with_bridge
 
     base = build_model(tokenizers, bridge="pipeline")
     config = BRIDGE_CONFIGS[name](**SMALL_BRIDGES[name] | choices)
@@ -223,9 +223,11 @@ def dialogues_with_photos(count: int):
 
 
 def collated(model, dialogues):
+    from functools import partial
+
     from showtell.batch import collate
-    from showtell.recipes.tasks import world_pixels
+    from showtell.training.examples import square_pixels
 
     rows = [model.renderer.render(dialogue) for dialogue in dialogues]
     pad = model.language.tokenizer.pad_token_id
-    return collate(rows, pad_id=pad, pixels_of=world_pixels, paint=True)
+    return collate(rows, pad_id=pad, pixels_of=partial(square_pixels, side=64), paint=True)

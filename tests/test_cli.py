@@ -205,12 +205,12 @@ def test_train_passes_everything_on_and_says_what_was_written(model, capsys, mon
 
 
 def test_recipes_are_listed(model, capsys, monkeypatch):
-    recipe = SimpleNamespace(name="toy", summary="a toy", hours="0.1")
+    recipe = SimpleNamespace(name="toy", summary="a toy")
     monkeypatch.setattr(showtell.recipes, "RECIPES", {"toy": recipe}, raising=False)
     assert main(["recipes"]) == 0
     assert "a toy" in capsys.readouterr().out
     assert main(["recipes", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"toy": {"summary": "a toy", "hours": "0.1"}}
+    assert json.loads(capsys.readouterr().out) == {"toy": {"summary": "a toy"}}
 
 
 def test_evaluate_prints_the_report_names_the_folder_and_hands_on_encoders(

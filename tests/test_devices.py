@@ -29,11 +29,13 @@ from showtell.papers import (
     load_model,
 )
 from showtell.prompt import Renderer
-from showtell.recipes.bridged import attending, with_bridge
-from showtell.recipes.tasks import DialogueTask, world_pixels
+from showtell.recipes.assemble import attending, with_bridge
 from showtell.runtime import device_label, device_named, mixed_precision, on_device, the_device
+from showtell.training.dialogue_task import DialogueTask
+from showtell.training.examples import square_pixels
 from showtell.training.loop import run_stage
 from showtell.training.stage import Stage
+from showtell.training.task import Task
 
 SMALL = {"num_layers": 1, "num_heads": 2}
 SYSTEMS = {
@@ -242,10 +244,15 @@ def test_there_batches_are_run_whole_and_more_dialogues_at_once_with_the_same_ou
     model.register_forward_pre_hook(lambda module, given: runs.append(len(given[0].ids_BT)))
 
     def outcome(model):
-        task = DialogueTask(model, dialogue=dialogues.__getitem__, length=6, pixels_of=world_pixels)
+        task = DialogueTask(
+            model,
+            dialogues.__getitem__,
+            length=6,
+            pixels_of=lambda photo: square_pixels(photo, 64),
+        )
         runs.clear()
         with torch.no_grad():
-            losses = task.losses(range(6), generator=torch.Generator(), epoch=0.0)
+            losses = task.losses(range(6), generator=torch.Generator())
         p_share_M = read_gold(model, dialogues).p_share_M
         return list(runs), {k: float(v) for k, v in losses.items()}, p_share_M
 
@@ -272,7 +279,7 @@ def test_a_model_is_loaded_to_the_device_with_all_that_it_holds(tokenizers, tmp_
 # -------------------------------------------------------------------------------- training
 
 
-class Regression:
+class Regression(Task):
     """Its losses depend on weights, the order of data and the generator."""
 
     def __init__(self) -> None:
@@ -283,13 +290,10 @@ class Regression:
     def __len__(self) -> int:
         return len(self.x)
 
-    def losses(self, indices, *, generator, epoch):
+    def losses(self, indices, *, generator):
         noise = torch.randn(len(indices), 3, generator=generator)
         x = (self.x[list(indices)] + noise).to(self.module[0].weight.device)
         return {"a": (self.module(x) ** 2).mean()}
-
-    def validate(self):
-        return {}
 
 
 def test_a_stage_cut_and_resumed_on_another_device_is_the_one_of_the_cpu(tmp_path):

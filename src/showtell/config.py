@@ -1,22 +1,28 @@
-"""Frozen dataclasses in and out of JSON, and the one override: ``--set painter.steps=100``."""
+"""Frozen dataclasses in and out of JSON, and the one override: ``--set painter.steps=100``.
+
+What a key means stands in the docstring of its class, once: a line ``key: meaning`` each.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from showtell.errors import ConfigError, did_you_mean
 
 Config = TypeVar("Config")
+LAST = "stage"  # what settings call the last of several named parts
 
 
 def to_plain(config: Any) -> Any:
     """A configuration as JSON values; dataclasses wear their class name under "class"."""
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+    if _is_part(config):
         fields = {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
         return {"class": type(config).__name__, **fields}
     if isinstance(config, Mapping):
@@ -27,18 +33,20 @@ def to_plain(config: Any) -> Any:
 
 
 def from_plain(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """The dataclass ``kind`` from JSON values. Raises ConfigError for unknown keys."""
+    """The dataclass ``kind`` from JSON values. Raises ConfigError for unknown keys and for values
+    that a field with a choice does not have."""
     hints = typing.get_type_hints(kind)
-    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     arguments = {}
     for key, value in values.items():
         if key == "class":
             continue
-        if key not in known:
-            raise ConfigError(f'unknown key "{key}" for {kind.__name__}{did_you_mean(key, known)}')
+        if key not in hints:
+            raise ConfigError(f'unknown key "{key}" for {kind.__name__}{did_you_mean(key, hints)}')
         hint = hints[key]
         if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
             value = from_plain(typing.cast(type, hint), value)
+        elif typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
+            _value(str(value), hint, key)
         elif isinstance(value, list):
             value = tuple(value)
         arguments[key] = value
@@ -48,8 +56,9 @@ def from_plain(kind: type[Config], values: Mapping[str, Any]) -> Config:
 def override(config: Config, settings: Sequence[str]) -> Config:
     """The configuration with ``key.key=value`` settings applied, in order.
 
-    Values are read as the field's type. Raises ConfigError for a setting without "=", an unknown
-    key (with a suggestion) or a value of another type.
+    A part of a tuple goes by its name, or by "stage" if it is the last. Values are read as the
+    field's type. Raises ConfigError for a setting without "=", an unknown key (with a suggestion)
+    or a value of another type.
     """
     for setting in settings:
         path, equals, text = setting.partition("=")
@@ -61,23 +70,64 @@ def override(config: Config, settings: Sequence[str]) -> Config:
     return config
 
 
+def described(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """(key, value, meaning) of every value in a configuration, as ``override`` names it."""
+    meanings = _meanings(type(config))
+    for field in dataclasses.fields(config):
+        value, key = getattr(config, field.name), prefix + field.name
+        parts = _named(value)
+        if parts:
+            for name, part in parts.items():
+                yield from described(part, f"{prefix}{name}.")
+        elif _is_part(value):
+            yield from described(value, f"{key}.")
+        else:
+            yield key, value, meanings.get(field.name, "")
+
+
+def _meanings(kind: type) -> dict[str, str]:
+    """What the docstring of a class says of its fields, in lines of their own or in a sentence."""
+    text = inspect.cleandoc(kind.__doc__ or "")
+    found = re.findall(r"``(\w+)``:? (.+?)\.(?= |$)", " ".join(text.split()))
+    found += re.findall(r"^(\w+): (.+(?:\n[ \t]+.+)*)", text, re.MULTILINE)
+    return {key: " ".join(meaning.split()) for key, meaning in found}
+
+
+def _is_part(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _named(value: Any) -> dict[str, Any]:
+    """The parts of a tuple by their names."""
+    parts = value if isinstance(value, tuple) and all(map(_is_part, value)) else ()
+    return {part.name: part for part in parts}
+
+
 def _set(config: Any, keys: list[str], text: str, path: str) -> Any:
     key, rest = keys[0], keys[1:]
     if isinstance(config, Mapping):
         # a key may have dots itself: stage.learning_rates.painter.unet=0.1
         return {**config, ".".join(keys): _value(text, float, path)}
-    fields = {f.name for f in dataclasses.fields(config)}
+    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    for name, value in fields.items():
+        parts = _named(value)
+        part = [*parts][-1] if parts and key == LAST and LAST not in fields else key
+        if part in parts:
+            if not rest:
+                raise ConfigError(f'"{path}" has parts; set one of them, as in {path}.steps=100')
+            parts[part] = _set(parts[part], rest, text, path)
+            return dataclasses.replace(config, **{name: tuple(parts.values())})
     if key not in fields:
+        known = [*fields, *(name for value in fields.values() for name in _named(value))]
         raise ConfigError(
-            f'unknown key "{key}" in "{path}" for {type(config).__name__}'
-            f"{did_you_mean(key, fields)}"
+            f'unknown key "{key}" in "{path}" for {type(config).__name__}{did_you_mean(key, known)}'
         )
-    current = getattr(config, key)
+    current = fields[key]
     if rest:
-        if not (dataclasses.is_dataclass(current) or isinstance(current, Mapping)):
+        if not (_is_part(current) or isinstance(current, Mapping)):
             raise ConfigError(f'"{path}": "{key}" is a value, it has no parts')
         return dataclasses.replace(config, **{key: _set(current, rest, text, path)})
-    if dataclasses.is_dataclass(current):
+    if _is_part(current):
         inside = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(current))
         raise ConfigError(f'"{path}" has parts; set one of {inside}')
     hint = typing.get_type_hints(type(config))[key]

@@ -14,7 +14,7 @@ from conftest import build_model
 from showtell.album.index import Album, empty_album
 from showtell.cli import main
 from showtell.papers import GillConfig
-from showtell.recipes.bridged import with_bridge
+from showtell.recipes.assemble import with_bridge
 
 COLOURS = {"red": (250, 0, 0), "blue": (0, 0, 250)}
 

@@ -25,7 +25,7 @@ from showtell.evaluation.world_answers import photo_places, photos_at, seeing_pl
 from showtell.models.gold import read_gold
 from showtell.papers import GillConfig
 from showtell.prompt import Renderer
-from showtell.recipes.bridged import with_bridge
+from showtell.recipes.assemble import with_bridge
 
 
 def test_true_readings_score_one_and_false_ones_nothing():

@@ -18,8 +18,9 @@ from showtell.evaluation.measures_photochat import (
 )
 from showtell.evaluation.reported import reported_rows
 from showtell.models.decoder import Decoder
+from showtell.models.language import LanguageModel
 from showtell.recipes import small
-from showtell.recipes.photochat import PhotochatSmall, new_language, new_model
+from showtell.recipes.photochat_small import text_model
 
 
 def record(number: int) -> dict:
@@ -53,7 +54,8 @@ def model(dev_file):
     texts = [" " + turn.text for d in read_photochat(dev_file) for turn in d.turns]
     tokenizer = small.train_dialogue_tokenizer(texts, vocabulary=300)
     torch.manual_seed(0)
-    return new_model(new_language(PhotochatSmall(width=32, layers=2, heads=2), tokenizer)).eval()
+    llama = small.build_language_model(tokenizer, layers=2, width=32, heads=2)
+    return text_model(LanguageModel(llama, tokenizer)).eval()
 
 
 def measured(model, dev_file, folder, limit):

@@ -36,7 +36,7 @@ from showtell.metrics.intervals import Value
 from showtell.models.checkpoint import save_model
 from showtell.models.parts import painter_sizes
 from showtell.papers.minigpt5 import SYSTEM
-from showtell.recipes.world_experiments import readable
+from showtell.recipes.experiment import readable
 
 STORIES = [world_story(seed) for seed in TEST_SEEDS[:12]]
 
@@ -109,8 +109,8 @@ def test_rows_go_on_from_the_alignment_of_table_6(base, tmp_path):
     assert start in (later / "row.json").read_text()
     assert start not in (alone / "row.json").read_text()
     for folder in (later, alone):
-        assert not (folder / "unimodal_alignment").exists()
-        assert (folder / "multimodal_learning").is_dir()
+        assert not (folder / "alignment").exists()
+        assert (folder / "learning").is_dir()
 
 
 def test_tables_2_and_3_measure_every_photo_and_every_text_but_the_first(base, tmp_path):

@@ -19,7 +19,7 @@ from showtell.models.checkpoint import save_model
 from showtell.models.cross_attention import attended_photos, seen_on, with_cross_attention
 from showtell.models.decoder import Decoder
 from showtell.papers import BRIDGE_CONFIGS, load_folder
-from showtell.recipes.bridged import attending, with_bridge
+from showtell.recipes.assemble import attending, with_bridge
 
 
 def attending_model(tokenizers, *, bridge: str = "dvtm", gate: float = 0.5):

@@ -18,7 +18,7 @@ from showtell.models.gold import share_chances
 from showtell.models.language import LanguageModel
 from showtell.papers import GillConfig, Pipeline, PipelineConfig
 from showtell.prompt import Renderer, RendererConfig
-from showtell.recipes.bridged import with_bridge
+from showtell.recipes.assemble import with_bridge
 
 SIZES = {
     "vocab_size": 520,

@@ -16,7 +16,7 @@ from showtell.models.decoder import Decoder
 from showtell.models.respond import open_album
 from showtell.papers import GillConfig
 from showtell.papers.gill import DecisionHead
-from showtell.recipes.bridged import with_bridge
+from showtell.recipes.assemble import with_bridge
 
 HELLO = (Turn(speaker=USER, elements=("show me a dog",)),)
 COLOURS = {"red": (250, 0, 0), "blue": (0, 0, 250)}

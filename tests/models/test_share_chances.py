@@ -7,8 +7,9 @@ import torch
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.evaluation.measures_photochat import rendered_moments
 from showtell.models.gold import exchanged, share_chances
+from showtell.models.language import LanguageModel
 from showtell.recipes import small
-from showtell.recipes.photochat import PhotochatSmall, new_language, new_model
+from showtell.recipes.photochat_small import text_model
 
 
 def chat(number: int, share: int, num_turns: int) -> Dialogue:
@@ -26,8 +27,8 @@ def model():
     texts = [f" turn {k} of {k}, lovely weather Objects in the photo: Dog, Cake" for k in range(9)]
     tokenizer = small.train_dialogue_tokenizer(texts, vocabulary=300)
     torch.manual_seed(0)
-    config = PhotochatSmall(width=32, layers=2, heads=2)
-    return new_model(new_language(config, tokenizer)).eval()
+    llama = small.build_language_model(tokenizer, layers=2, width=32, heads=2)
+    return text_model(LanguageModel(llama, tokenizer)).eval()
 
 
 @pytest.fixture(scope="module")

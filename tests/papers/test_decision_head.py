@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from conftest import build_model
 from showtell.errors import CheckpointError, DataError
 from showtell.models.checkpoint import save_model
+from showtell.papers import load_folder
 from showtell.papers.gill import (
     GENERATE,
     RETRIEVE,
@@ -18,8 +19,7 @@ from showtell.papers.gill import (
     GillConfig,
     train_decision,
 )
-from showtell.recipes.bridged import with_bridge
-from showtell.recipes.world_dialogue import load_folder
+from showtell.recipes.assemble import with_bridge
 
 QUICK = DecisionTraining(steps=200, learning_rate=1e-2)
 

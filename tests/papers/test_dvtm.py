@@ -470,11 +470,11 @@ def test_temperature_falls_over_three_epochs_and_stays(tokenizer):
     bridge = bridge_of(tokenizer)
     seen = []
     for epoch in (0.0, 1.5, 3.0, 9.0):
-        bridge.advance(epoch)
+        bridge.advance(epoch, of=9.0)
         seen.append(float(bridge.temperature))
     assert seen == pytest.approx([1.0, 0.505, 0.01, 0.01])
     bridge = bridge_of(tokenizer, annealing="log", temperature_final=1e-4)
-    bridge.advance(1.5)
+    bridge.advance(1.5, of=9.0)
     assert float(bridge.temperature) == pytest.approx(0.01)
     # a checkpoint keeps it
     other = bridge_of(tokenizer)

@@ -29,8 +29,8 @@ from showtell.papers.minigpt5 import (
     story_dialogues,
     story_task,
 )
-from showtell.recipes.bridged import adapted
-from showtell.recipes.world_systems import WorldVokens
+from showtell.recipes.assemble import adapted
+from showtell.recipes.systems import WORLD_VOKENS
 
 
 def world_photo(seed: int) -> Photo:
@@ -199,7 +199,7 @@ def test_learning_moves_the_adapter_too_and_in_the_release_less_of_the_mapper(to
     model = bridged_model(tokenizers, "vokens")
     add_lora(model.language, LoraConfig())
     settings = [s for s in ABLATIONS[ablation] if s.startswith("stage.")]
-    stage = override(WorldVokens(stage=MLS), settings).stage
+    stage = override(replace(WORLD_VOKENS, stages=(MLS,)), settings).stage
     names = moving(model, adapted(stage, model.language))
     lora = {name for name in names if "lora_" in name}
     assert len(lora) == 2 * 2 * 2  # two layers, q and v, A and B
@@ -212,7 +212,8 @@ def test_learning_moves_the_adapter_too_and_in_the_release_less_of_the_mapper(to
 
 
 def test_the_ablations_change_what_they_say_and_nothing_else():
-    full = WorldVokens()
+    full = WORLD_VOKENS
+    alignment, stage = full.stages
     found = {name: override(full, settings) for name, settings in ABLATIONS.items()}
     assert found["full"] == full
     free = replace(full.bridge, drop=0.0, negative="empty")
@@ -222,11 +223,10 @@ def test_the_ablations_change_what_they_say_and_nothing_else():
         assert stage.weights[loss] > 0
         return replace(stage, weights={**stage.weights, loss: 0.0})
 
-    assert found["without_cap"] == replace(full, alignment=without(full.alignment, "cap"))
-    assert found["without_ldm"] == replace(
-        full, alignment=without(full.alignment, "ldm"), stage=without(full.stage, "ldm")
-    )
-    assert found["without_uas"] == replace(full, alignment=replace(full.alignment, steps=0))
+    assert found["without_cap"].stages == (without(alignment, "cap"), stage)
+    assert found["without_ldm"].stages == (without(alignment, "ldm"), without(stage, "ldm"))
+    assert found["without_uas"].stages == (replace(alignment, steps=0), stage)
+    assert found["described"].stage.form == "dialogue" and stage.form == "undescribed"
     assert found["vokens_4"].bridge == replace(full.bridge, num_vokens=4)
     assert found["release"].bridge == PRESETS["release"]
 

@@ -10,18 +10,15 @@ import torch
 from showtell.data.photochat import moment_positions, read_photochat, split_held_out
 from showtell.errors import ConfigError
 from showtell.evaluation.measures_photochat import calibrated, platt, rendered_moments
+from showtell.models.language import LanguageModel
 from showtell.papers import load_model
 from showtell.prompt import IGNORED
 from showtell.recipes import small
-from showtell.recipes.photochat import (
+from showtell.recipes.photochat_small import (
     PhotochatSmall,
-    new_language,
-    new_model,
-    run_photochat_small,
-)
-from showtell.recipes.photochat_task import (
     PhotochatTask,
     lexical_teacher,
+    text_model,
     with_dropout,
 )
 
@@ -59,8 +56,8 @@ def config(train_file):
     base = PhotochatSmall(
         photochat=str(train_file), width=32, layers=1, heads=1, held_out=15, trust=0.0
     )
-    stage = replace(base.stage, steps=4, batch_size=8, warmup=1, evaluate_every=None)
-    return replace(base, stage=stage)
+    stage = replace(base.stages[-1], steps=4, batch_size=8, warmup=1, evaluate_every=None)
+    return replace(base, stages=(stage,))
 
 
 @pytest.fixture
@@ -70,17 +67,19 @@ def task(train_file, config):
         (" " + turn.text for d in dialogues for turn in d.turns), vocabulary=300
     )
     torch.manual_seed(0)
-    model = new_model(new_language(config, tokenizer))
+    llama = small.build_language_model(tokenizer, layers=1, width=32, heads=1)
+    model = text_model(LanguageModel(llama, tokenizer))
     rows = rendered_moments(model.renderer, dialogues)
-    return PhotochatTask(
-        module=model, rows=rows, held=rows[:20], drop_words=0.0, text_share=1.0, micro_batch=3
-    )
+    return PhotochatTask(model, dialogues.__getitem__, length=len(rows), rows=rows)
 
 
-def losses(task: PhotochatTask, indices=range(8), seed=0) -> dict[str, float]:
+def losses(task: PhotochatTask, indices=range(8), seed=0, count=3) -> dict[str, float]:
+    found: dict[str, float] = {}
     generator = torch.Generator().manual_seed(seed)
-    found = task.losses(list(indices), generator=generator, epoch=0.0)
-    return {name: float(loss.detach()) for name, loss in found.items()}
+    for part, shares in task.parts(list(indices), count=count, generator=generator):
+        for name, loss in part.items():
+            found[name] = found.get(name, 0.0) + shares[name] * float(loss.detach())
+    return found
 
 
 def test_the_moments_are_those_of_the_protocol_and_all_words_are_trained(train_file, task):
@@ -90,38 +89,40 @@ def test_the_moments_are_those_of_the_protocol_and_all_words_are_trained(train_f
         assert sum(label == IGNORED for label in row.labels) == 2  # begin and the first speaker
 
 
-def test_neither_micro_batches_nor_the_order_of_the_examples_change_the_losses(task):
+def test_neither_the_parts_of_a_batch_nor_the_order_of_the_examples_change_the_losses(task):
     task.module.eval()
-    task.micro_batch = 8
-    whole = losses(task)
-    # Which speakers are exchanged goes with the place in the list; make that void.
+    # which speakers are exchanged goes with the place in the list; make that void
     task.module.renderer.roles = dict.fromkeys(("user", "agent"), 3)
-    named = losses(task)
-    task.micro_batch = 3
-    assert losses(task) == pytest.approx(named, rel=1e-4)
-    assert losses(task, reversed(range(8))) == pytest.approx(named, rel=1e-4)
-    assert whole.keys() == {"t", "moment"}
+    whole = losses(task, count=1)
+    assert losses(task, count=3) == pytest.approx(whole, rel=1e-4)
+    assert losses(task, reversed(range(8))) == pytest.approx(whole, rel=1e-4)
+    assert whole.keys() == {"t", "moment", "caption"}
 
 
-def test_dropout_follows_the_given_generator_and_is_off_in_evaluation(task):
-    with_dropout(task.module.language, 0.5)
-    task.drop_words = 0.3
-    task.module.train()
-    assert losses(task, seed=1) == losses(task, seed=1) != losses(task, seed=2)
-    task.drop_words = 0.0
+def test_what_is_dropped_follows_the_given_generator(task):
+    task.drop_any, task.text_share = 0.3, 0.5
     task.module.eval()
+    assert losses(task, seed=1) == losses(task, seed=1) != losses(task, seed=2)
+    with_dropout(task.module.language, 0.5)
     calm = losses(task, seed=1)
     torch.manual_seed(123)
-    assert losses(task, seed=1) == calm
+    assert losses(task, seed=1) == calm  # none in evaluation
+    task.module.train()
+    assert losses(task, seed=1) != calm
 
 
-def test_dropped_words_are_never_marks(task):
-    task.drop_words = 1.0
-    ids = torch.tensor([task.rows[0].ids])
-    dropped = task._dropped(ids, torch.Generator().manual_seed(0))[0].tolist()
-    special = task.module.renderer.special
-    pad = task.module.language.tokenizer.pad_token_id
-    assert dropped == [i if i in special else pad for i in task.rows[0].ids]
+def test_dropped_words_are_never_marks_and_a_part_of_all_words_is_learnt(task):
+    task.drop_any, task.text_share = 1.0, 0.25
+    batch = task.batch(task.rows[:20], generator=torch.Generator().manual_seed(0))
+    special, pad = task.module.renderer.special, task.module.language.tokenizer.pad_token_id
+    for row, ids, labels in zip(
+        task.rows[:20], batch.ids_BT.tolist(), batch.labels_BT.tolist(), strict=True
+    ):
+        assert ids[: len(row.ids)] == [i if i in special else pad for i in row.ids]
+        pairs = zip(labels, row.labels, strict=False)
+        assert all(label in (IGNORED, old) for label, old in pairs)
+    trained = sum(label != IGNORED for row in task.rows[:20] for label in row.labels)
+    assert 0.15 < int((batch.labels_BT != IGNORED).sum()) / trained < 0.35
 
 
 def test_a_teacher_that_knows_the_answers_changes_nothing(task):
@@ -155,7 +156,7 @@ def test_platt_finds_the_scale_and_the_bias_that_spoilt_the_chances():
 def test_the_recipe_writes_a_model_that_knows_its_thresholds_and_resumes_to_the_same(
     config, tmp_path
 ):
-    folder = run_photochat_small(config, out=tmp_path / "run", resume=False)
+    folder = config.train(name="photochat_small", out=tmp_path / "run", resume=False)
     model = load_model(str(folder))
     settings = model.card["moment"]
     _, held = split_held_out(read_photochat(config.photochat), count=config.held_out)
@@ -165,18 +166,11 @@ def test_the_recipe_writes_a_model_that_knows_its_thresholds_and_resumes_to_the_
     assert "CC BY 4.0" in model.card["licence"] and len(model.card["openings"]) == 3
     assert model.painter is None
     weights = model.language.state_dict()
-    again = run_photochat_small(config, out=tmp_path / "run", resume=True)
+    again = config.train(name="photochat_small", out=tmp_path / "run", resume=True)
     for name, value in load_model(str(again)).language.state_dict().items():
         assert torch.equal(value, weights[name])
 
 
-def test_the_recipe_starts_from_a_base_and_says_what_is_missing(config, tmp_path):
-    first = run_photochat_small(config, out=tmp_path / "first", resume=False)
-    second = run_photochat_small(
-        replace(config, base=str(first)), out=tmp_path / "second", resume=False
-    )
-    assert load_model(str(second)).language.width == 32
-    with pytest.raises(ConfigError, match="base.*no such folder.*world_base"):
-        run_photochat_small(replace(config, base="nowhere"), out=tmp_path / "x", resume=False)
-    with pytest.raises(ConfigError, match="photochat.*no such file.*--set photochat=PATH"):
-        run_photochat_small(replace(config, photochat="none"), out=tmp_path / "x", resume=False)
+def test_missing_data_say_how_to_name_them(config, tmp_path):
+    with pytest.raises(ConfigError, match=r"photochat.*no such file.*--set photochat=PATH"):
+        replace(config, photochat="none").train(name="x", out=tmp_path / "x", resume=False)

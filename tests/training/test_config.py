@@ -1,4 +1,4 @@
-"""Settings: typed, checked, and with a suggestion where a key does not exist."""
+"""Settings: typed, checked, explained, with a suggestion for a key or value that is not there."""
 
 from __future__ import annotations
 
@@ -7,23 +7,32 @@ from dataclasses import replace
 
 import pytest
 
-from showtell.config import from_plain, override, to_plain
+from showtell.config import described, from_plain, override, to_plain
 from showtell.errors import ConfigError
 from showtell.papers import DvtmConfig
-from showtell.recipes.world_base import WorldBase
-from showtell.recipes.world_dialogue import WorldDialogue
+from showtell.recipes import RECIPES, describe
+from showtell.recipes.pretrain import WORLD_BASE
+from showtell.recipes.systems import WORLD, WORLD_VOKENS
+from showtell.training.stage import Stage
 
 
 def test_a_setting_reaches_its_field_with_its_type():
     config = override(
-        WorldBase(),
-        ["painter.steps=7", "seed=3", "vae.ema=none", "photochat=a=b", "painter.weights.v=0.5"],
+        WORLD_BASE,
+        ["painter.steps=7", "seed=3", "vae.ema=none", "photos=a=b", "painter.weights.v=0.5"],
     )
-    assert (config.painter.steps, config.seed, config.vae.ema) == (7, 3, None)
-    assert config.photochat == "a=b" and config.painter.weights == {"v": 0.5}
-    assert WorldBase().painter.steps != 7
-    dotted = override(WorldBase(), ["qformer.learning_rates.photo_encoder.vision=0.5"])
-    assert dotted.qformer.learning_rates == {"photo_encoder.vision": 0.5}
+    stages = {stage.name: stage for stage in config.stages}
+    assert (stages["painter"].steps, config.seed, stages["vae"].ema) == (7, 3, None)
+    assert config.photos == "a=b" and stages["painter"].weights == {"v": 0.5}
+    assert WORLD_BASE.stages[2].steps != 7
+    dotted = override(WORLD_BASE, ["qformer.learning_rates.photo_encoder.vision=0.5"])
+    assert dotted.stages[5].learning_rates == {"photo_encoder.vision": 0.5}
+
+
+def test_the_last_stage_goes_by_two_names_and_the_others_by_their_own():
+    once = override(WORLD_VOKENS, ["stage.steps=3", "alignment.steps=0"])
+    assert [stage.steps for stage in once.stages] == [0, 3]
+    assert override(WORLD_VOKENS, ["learning.steps=3", "alignment.steps=0"]) == once
 
 
 @pytest.mark.parametrize(
@@ -35,18 +44,20 @@ def test_a_setting_reaches_its_field_with_its_type():
         ("painter", "wanted key=value"),
         ("painter=3", "has parts"),
         ("seed.x=3", "no parts"),
+        ("painter.decay=liner", 'did you mean "linear"'),
+        ("reader=qforme", 'did you mean "qformer"'),
     ],
 )
 def test_a_wrong_setting_is_a_clear_error(setting, says):
     with pytest.raises(ConfigError, match=says):
-        override(WorldBase(), [setting])
+        override(WORLD_BASE, [setting])
 
 
 def test_the_type_of_a_bridge_chooses_the_part_and_its_settings_are_checked():
-    config = override(WorldDialogue(), ["bridge.vocabulary=word", "bridge.gumbel=false"])
-    assert config.bridge == replace(WorldDialogue().bridge, vocabulary="word", gumbel=False)
+    config = override(WORLD, ["bridge.vocabulary=word", "bridge.gumbel=false"])
+    assert config.bridge == replace(WORLD.bridge, vocabulary="word", gumbel=False)
     with pytest.raises(ConfigError, match='did you mean "word"'):
-        override(WorldDialogue(), ["bridge.vocabulary=wird"])
+        override(WORLD, ["bridge.vocabulary=wird"])
 
 
 def test_a_configuration_survives_json():
@@ -56,3 +67,25 @@ def test_a_configuration_survives_json():
     assert from_plain(DvtmConfig, plain) == config
     with pytest.raises(ConfigError, match="did you mean"):
         from_plain(DvtmConfig, {"gumble": True})
+    with pytest.raises(ConfigError, match='did you mean "cosine"'):
+        from_plain(Stage, {"name": "s", "steps": 1, "batch_size": 1, "decay": "cosin"})
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_key_of_a_recipe_can_be_set_and_is_explained(name):
+    recipe = RECIPES[name]
+    assert recipe.summary
+    keys = describe(name)
+    own = [key for key, _, _ in keys if not key.startswith("bridge.")]
+    assert len(own) == len(set(own)) > 5
+    for key, value, meaning in keys:
+        text = "none" if value is None else json.dumps(value) if value != "" else ""
+        text = value if isinstance(value, str) else text
+        assert override(recipe.config, [f"{key}={text}"]) == recipe.config, key
+        assert meaning or key.startswith("bridge."), f"{name}: {key} has no meaning"
+
+
+def test_a_meaning_is_told_once_where_the_field_is():
+    told = {key: meaning for key, _, meaning in described(WORLD)}
+    assert told["end_to_end.warmup"] == "steps in which the rate rises"
+    assert "alpha" not in told and told["lora.rank"]

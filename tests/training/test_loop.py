@@ -15,15 +15,16 @@ import torch
 from torch import nn
 
 from showtell.errors import CheckpointError, ConfigError, GenerationError, StorageError
-from showtell.training.loop import batch_indices, run_stage
+from showtell.training.loop import run_stage, set_modes
 from showtell.training.stage import Stage
+from showtell.training.task import Task, batch_indices
 
 STAGE = Stage(
     name="toy", steps=30, batch_size=4, learning_rate=0.01, warmup=5, weights={"a": 1.0}, ema=0.9
 )
 
 
-class Toy:
+class Toy(Task):
     """A noisy regression: its losses depend on weights, data order and the generator."""
 
     def __init__(self) -> None:
@@ -34,7 +35,7 @@ class Toy:
     def __len__(self) -> int:
         return len(self.x)
 
-    def losses(self, indices, *, generator, epoch):
+    def losses(self, indices, *, generator):
         noise = torch.randn(len(indices), 3, generator=generator)
         return {"a": (self.module(self.x[list(indices)] + noise) ** 2).mean()}
 
@@ -65,7 +66,7 @@ class ChannelsLast(Toy):
         self.module = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
         self.x = torch.randn(10, 3, 5, 5)
 
-    def losses(self, indices, *, generator, epoch):
+    def losses(self, indices, *, generator):
         return {"a": (self.module(self.x[list(indices)]) ** 2).mean()}
 
 
@@ -222,7 +223,164 @@ def test_warm_up_is_linear_and_then_constant(step, rate):
     assert STAGE.rate(step) == pytest.approx(rate)
 
 
-def test_cosine_ends_at_its_final_rate():
-    stage = dataclasses.replace(STAGE, decay="cosine", final_rate=0.1)
-    assert stage.rate(STAGE.steps) == pytest.approx(0.001)
-    assert stage.rate(5) == pytest.approx(0.01)
+@pytest.mark.parametrize(
+    ("decay", "rates"),
+    [
+        ("cosine", {5: 0.01, 17.5: 0.0055, 30: 0.001}),
+        ("linear", {5: 0.01, 17.5: 0.0055, 11.25: 0.00775, 30: 0.001}),
+        ("step", {9: 0.01, 10: 0.001, 19: 0.001, 20: 0.0001}),  # GILL: a tenth at given steps
+    ],
+)
+def test_the_rate_falls_as_the_schedule_says(decay, rates):
+    stage = dataclasses.replace(STAGE, decay=decay, final_rate=0.1, decay_at=(10, 20))
+    assert {step: stage.rate(step) for step in rates} == pytest.approx(rates)
+
+
+def test_a_schedule_that_does_not_exist_is_answered_with_a_suggestion():
+    with pytest.raises(ConfigError, match='did you mean "linear"'):
+        dataclasses.replace(STAGE, decay="liner")
+    with pytest.raises(ConfigError, match="follows a measure"):
+        dataclasses.replace(STAGE, decay="plateau")
+
+
+class Scripted(Toy):
+    """Its measure is read from a list, by how often it was asked."""
+
+    def __init__(self, scores, log):
+        super().__init__()
+        self.scores, self.log = scores, log
+
+    def validate(self):
+        return {"score": self.scores.pop(0)}
+
+
+def test_on_a_plateau_the_rate_is_halved_also_after_a_resume(tmp_path):
+    """PSDG: ReduceLROnPlateau, times a half."""
+    stage = dataclasses.replace(
+        STAGE, steps=24, decay="plateau", decay_factor=0.5, decay_patience=1, evaluate_every=4,
+        patience_metrics=("score",), warmup=0,
+    )  # fmt: skip
+    rates: dict[int, float] = {}
+
+    def run(scores, *, first=0, **options):
+        task = Scripted(scores, rates)
+        steps = iter(range(first, 24))
+        made = torch.optim.AdamW.step
+
+        def noted(optimizer, *args, **kwargs):
+            rates[next(steps)] = optimizer.param_groups[0]["lr"]
+            return made(optimizer, *args, **kwargs)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.optim.AdamW, "step", noted)
+            run_stage(stage, task, out=tmp_path, **options)
+
+    # best at 8; stale at 12 and 16, so halved from there on
+    run([1.0, 2.0, 2.0, 2.0], resume=False, stop_after=17)
+    run([2.0, 2.0], first=17, resume=True)
+    whole = STAGE.learning_rate
+    assert [rates[step] for step in (0, 15, 16, 20, 23)] == pytest.approx(
+        [whole, whole, whole / 2, whole / 2, whole / 2]
+    )
+
+
+# ----------------------------------------------------------------------- parts of a batch, modes
+
+
+class Counted(Toy):
+    """Means over unlike counts: example n has n + 1 terms."""
+
+    def parts(self, indices, *, count, generator):
+        size = -(-len(indices) // (count or 1))
+        chunks = [indices[start : start + size] for start in range(0, len(indices), size)]
+        terms = [sum(index + 1 for index in chunk) for chunk in chunks]
+        for chunk, own in zip(chunks, terms, strict=True):
+            x = self.x[list(chunk)]
+            weight = torch.tensor([index + 1.0 for index in chunk])
+            loss = ((self.module(x) ** 2)[:, 0] * weight).sum() / own
+            yield {"a": loss}, {"a": own / sum(terms)}
+
+
+class Plain(Toy):
+    def losses(self, indices, *, generator):
+        return {"a": (self.module(self.x[list(indices)]) ** 2).mean()}
+
+
+@pytest.mark.parametrize("kind", [Plain, Counted])
+def test_an_accumulated_batch_is_the_whole_batch(tmp_path, kind):
+    """Also of parts of unlike size (3, 3 and 1), weighted by what their losses are means of."""
+    found = []
+    for accumulate in (None, 3):
+        task = kind()
+        stage = dataclasses.replace(STAGE, batch_size=7, accumulate=accumulate, autocast=False)
+        history = run_stage(stage, task, out=tmp_path / str(accumulate), resume=False)
+        found.append((weights(task.module), history))
+    (whole, history), (parts, others) = found
+    for one, two in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-6, rtol=0)
+    for record, other in zip(history, others, strict=True):
+        assert record["a"] == pytest.approx(other["a"], abs=1e-6)
+
+
+def test_what_stands_still_wholly_is_in_evaluation_mode(tmp_path):
+    frozen, moving = (
+        nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.Linear(3, 1)) for _ in range(2)
+    )
+    both = nn.ModuleDict({"frozen": frozen, "moving": moving})
+    frozen.requires_grad_(False)
+    set_modes(both)
+    assert both.training and all(m.training for m in moving.modules())
+    assert not any(m.training for m in frozen.modules())
+
+
+class Dropping(Toy):
+    """Dropout draws from torch's own die, which the loop starts anew at every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+
+def test_a_cut_run_with_dropout_goes_on_to_the_bit(tmp_path):
+    whole, rest = Dropping(), Dropping()
+    run_stage(STAGE, whole, out=tmp_path / "a", resume=False)
+    run_stage(STAGE, Dropping(), out=tmp_path / "b", resume=False, stop_after=11)
+    torch.manual_seed(99)
+    run_stage(STAGE, rest, out=tmp_path / "b", resume=True)
+    for one, two in zip(weights(whole.module), weights(rest.module), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_the_average_is_that_of_the_moving_weights(tmp_path):
+    """avg <- avg + (1 - d) (w - avg), d = min(decay, (1 + step) / (10 + step))."""
+    task, seen = Plain(), []
+    stage = dataclasses.replace(STAGE, steps=6, ema=0.5)
+    advance = task.advance
+    task.advance = lambda *a, **k: seen.append(weights(task.module)) or advance(*a, **k)
+    run_stage(dataclasses.replace(stage, ema=None), task, out=tmp_path / "a", resume=False)
+    averages = seen[0]
+    for step, now in enumerate([*seen[1:], weights(task.module)], start=1):
+        decay = min(0.5, (1 + step) / (10 + step))
+        averages = [decay * old + (1 - decay) * w for old, w in zip(averages, now, strict=True)]
+    again = Plain()
+    run_stage(stage, again, out=tmp_path / "b", resume=False)
+    for one, two in zip(averages, weights(again.module), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_step_saves_and_says_how_to_go_on(tmp_path, capsys, number):
+    class Stopped(Toy):
+        def advance(self, epoch, *, of):
+            if round(epoch * len(self) / STAGE.batch_size) == 11:
+                os.kill(os.getpid(), number)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(STAGE, Stopped(), out=tmp_path / "b", resume=False)
+    assert "stopped after step 12 of 30" in (said := capsys.readouterr().err)
+    assert "--resume" in said
+    whole, rest = Toy(), Toy()
+    run_stage(STAGE, whole, out=tmp_path / "a", resume=False)
+    run_stage(STAGE, rest, out=tmp_path / "b", resume=True)
+    for one, two in zip(weights(whole.module), weights(rest.module), strict=True):
+        assert torch.equal(one, two)

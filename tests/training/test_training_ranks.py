@@ -20,8 +20,9 @@ from showtell.data.shards import Shards, pack
 from showtell.dialogue import AGENT, USER, Dialogue, Turn
 from showtell.errors import ConfigError
 from showtell.runtime import processes, told_by
-from showtell.training.loop import batch_indices, run_stage
+from showtell.training.loop import run_stage
 from showtell.training.stage import Stage
+from showtell.training.task import Task, batch_indices
 
 RANKS, NUM, BATCH = 2, 21, 6
 STAGE = Stage(
@@ -39,7 +40,7 @@ KILLED = dataclasses.replace(STAGE, save_minutes=0.0, evaluate_every=None)
 NEAR = {"rtol": 1e-5, "atol": 1e-7}
 
 
-class Toy:
+class Toy(Task):
     """Learns from packed dialogues, which threads read; writes down the numbers of each step.
 
     Without ``noise`` its losses are means over the examples of a batch, without chance. "rare" is
@@ -73,8 +74,11 @@ class Toy:
         dialogue = coming.result() if coming else self.shards[index]
         return int(dialogue.id.removeprefix("d"))
 
-    def losses(self, indices, *, generator, epoch):
-        step = round(epoch * len(self) / BATCH)
+    def advance(self, epoch, *, of):
+        self.step = round(epoch * len(self) / BATCH)
+
+    def losses(self, indices, *, generator):
+        step = self.step
         if self.dies_at == (1, step):
             os.kill(os.getpid(), signal.SIGKILL)
         read = [self.number(index) for index in indices]

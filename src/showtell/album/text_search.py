@@ -150,6 +150,26 @@ def photo_query(dialogue: Dialogue) -> PhotoQuery:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Queries, the descriptions of distinct photos, and which of these each query wants."""
+
+    queries: list[PhotoQuery]
+    descriptions: list[str]
+    gold_Q: np.ndarray
+
+
+def candidates_of(dialogues: Sequence[Dialogue]) -> Candidates:
+    """The first photos of the dialogues; dialogues about one photo share a candidate."""
+    photos = {d.photos[0].id: d.photos[0].caption for d in dialogues}
+    place = {name: c for c, name in enumerate(photos)}
+    return Candidates(
+        queries=[photo_query(dialogue) for dialogue in dialogues],
+        descriptions=list(photos.values()),
+        gold_Q=np.array([place[d.photos[0].id] for d in dialogues]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bags:
     """Texts as bags of words: the ids of all words, one text after the other."""
 

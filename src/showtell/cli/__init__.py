@@ -106,21 +106,23 @@ def demo(
 
 
 @app.command()
-def recipes(json: bool = opt.JSON) -> None:
-    """List what can be trained, and how long it takes."""
-    from showtell.recipes import RECIPES
+def recipes(
+    name: str | None = opt.argument("RECIPE", "Explain the settings of this one.", default=None),
+    json: bool = opt.JSON,
+) -> None:
+    """List what can be trained; of one recipe, every key of --set, its default and its meaning."""
+    from showtell.recipes import RECIPES, describe
 
-    width = max(len(name) for name in RECIPES)
-    lines = []
-    for name, recipe in RECIPES.items():
-        hours = recipe.hours.partition(", not run")[0]
-        hours = "" if hours == "not run" else f"{hours} h{'?' if recipe.hours != hours else ''}"
-        lines.append(f"{name:<{width}}  {hours:>6}  {recipe.summary}")
+    if name is None:
+        width = max(map(len, RECIPES))
+        lines = [f"{key:<{width}}  {recipe.summary}" for key, recipe in RECIPES.items()]
+        opt.emit(json, {key: {"summary": one.summary} for key, one in RECIPES.items()}, *lines)
+        return
+    keys = describe(name)
     opt.emit(
         json,
-        {name: {"summary": r.summary, "hours": r.hours} for name, r in RECIPES.items()},
-        *lines,
-        "\nHours on 2 CPU cores; with ? by the parts' costs, not run; none: as long as its data.",
+        {key: {"default": value, "meaning": told} for key, value, told in keys},
+        *(f"{key}={'none' if value is None else value}\n    {told}" for key, value, told in keys),
     )
 
 

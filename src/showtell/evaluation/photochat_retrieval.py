@@ -12,12 +12,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from showtell.album.text_search import DescriptionRanker, bm25_scores, words_of
+from showtell.album.text_search import (
+    Candidates,
+    DescriptionRanker,
+    bm25_scores,
+    candidates_of,
+    words_of,
+)
 from showtell.dialogue import Dialogue
 from showtell.errors import MissingDependency
 from showtell.metrics.intervals import Value, mean_value, percentiles, resample_counts
 from showtell.metrics.retrieval import ranks, retrieval_values
-from showtell.recipes.photochat_retrieval import Candidates, candidates_of
 
 BASELINE = "bm25"
 PREFIX = "retrieval"

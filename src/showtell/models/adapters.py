@@ -40,7 +40,13 @@ _PREFIX = "base_model.model."  # peft's own name for the model that an adapter s
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """W + (alpha / rank) B A for the named projections of every layer; B starts at zero."""
+    """W + (alpha / rank) B A for some projections of every layer; B starts at zero.
+
+    rank: of B A
+    alpha: see the formula
+    dropout: of what A reads
+    targets: the names of the projections
+    """
 
     rank: int = 8
     alpha: int = 16
@@ -50,7 +56,11 @@ class LoraConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixConfig:
-    """``num_tokens`` virtual tokens; an MLP with ``hidden`` units gives their keys and values."""
+    """Virtual tokens, whose keys and values an MLP gives.
+
+    num_tokens: how many
+    hidden: units of the MLP
+    """
 
     num_tokens: int = 5
     hidden: int = 1024

@@ -222,8 +222,9 @@ class Bridge(nn.Module, ABC):
         """Choose first weights of a new bridge by an example: the spans of N captions, and what
         the painter's text encoder makes of them."""
 
-    def advance(self, epoch: float) -> None:  # noqa: B027 (not every bridge has a schedule)
-        """Told before each step how many epochs have passed; annealing schedules listen."""
+    def advance(self, epoch: float, *, of: float) -> None:  # noqa: B027 (few have a schedule)
+        """Told before each step how many epochs have passed, of how many that the stage lasts;
+        annealing schedules listen."""
 
     def see_by(self, encoder: PhotoEncoder) -> None:  # noqa: B027 (most look at no photo)
         """Told which encoder sees the photos of this model."""

@@ -82,7 +82,8 @@ class DvtmConfig(BridgeConfig):
     ``pooling``: "average" (the paper) or "sum" (the released code: m times the gradient).
     ``caption_for_denoiser``: "gold", or "predicted" (the released code: what the teacher-forced
     LLM would say). The paper gives 1 -> 0.01 in three epochs, a digest of its second version
-    1 -> 1e-4, and neither the curve.
+    1 -> 1e-4, and neither the curve. ``annealing_epochs`` None: over the epochs of the stage, which
+    may be less than one of a large data set.
     """
 
     vocabulary: str = "sentence"
@@ -92,7 +93,7 @@ class DvtmConfig(BridgeConfig):
     annealing: str = "linear"
     temperature_start: float = 1.0
     temperature_final: float = 0.01
-    annealing_epochs: float = 3.0
+    annealing_epochs: float | None = 3.0
 
     def __post_init__(self) -> None:
         self.require(
@@ -100,7 +101,10 @@ class DvtmConfig(BridgeConfig):
             pooling=POOLINGS,
             caption_for_denoiser=CAPTIONS,
             annealing=ANNEALINGS,
-            positive=("temperature_start", "temperature_final", "annealing_epochs"),
+            positive=(
+                *("temperature_start", "temperature_final"),
+                *(() if self.annealing_epochs is None else ("annealing_epochs",)),
+            ),
         )
         if self.caption_for_denoiser == "predicted" and self.vocabulary == "soft":
             raise ConfigError(
@@ -446,10 +450,10 @@ class Dvtm(Bridge):
         self.register_buffer("_pairs", None, persistent=False)
         self._pieces: list[list[int]] | None = None
 
-    def advance(self, epoch: float) -> None:
+    def advance(self, epoch: float, *, of: float) -> None:
         config = self.config
         anneal = ANNEALINGS[config.annealing]
-        progress = min(max(epoch / config.annealing_epochs, 0.0), 1.0)
+        progress = min(max(epoch / (config.annealing_epochs or of), 0.0), 1.0)
         self.temperature.fill_(anneal(config.temperature_start, config.temperature_final, progress))
 
     def forward(

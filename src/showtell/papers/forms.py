@@ -105,8 +105,10 @@ def caption_dialogue(photo: Photo) -> Dialogue:
 
 
 def captions(dialogue: Dialogue) -> list[Dialogue]:
-    """For each captioned photo: it is read, and its caption written between [IMG] and [/IMG]."""
-    return [caption_dialogue(photo) for photo in dialogue.photos if photo.caption.strip()]
+    """For each captioned photo: it is read, and its caption, the fullest that it has, written
+    between [IMG] and [/IMG]."""
+    full = [replace(p, caption=p.labels.get("full_caption") or p.caption) for p in dialogue.photos]
+    return [caption_dialogue(photo) for photo in full if photo.caption.strip()]
 
 
 def caption_pairs(dialogue: Dialogue) -> list[Dialogue]:

@@ -442,27 +442,28 @@ WEIGHTS = {"t": 1.0, "g": 1.0, "r": 1.0, "moment": 0.0, "caption": 0.0}
 WARMUP = {"paper": 1000, "release": 2000}
 
 
-def gill_stages(preset: str = "paper") -> tuple[Stage, Stage]:
-    """Five epochs at 1e-3 and five at a tenth of it: the release's steps, as two stages.
+def gill_stage(preset: str = "paper") -> Stage:
+    """Five epochs at 1e-3 and five at a tenth of it: the release's steps.
 
     Raises ConfigError for an unknown preset.
     """
     if preset not in WARMUP:
         raise ConfigError(f'unknown preset "{preset}"{did_you_mean(preset, WARMUP)}')
-    first = Stage(
+    return Stage(
         name="gill",
-        steps=5 * EPOCH,
+        steps=10 * EPOCH,
         batch_size=200,
+        accumulate=1,  # the negatives of l_r are all photos of the batch
         learning_rate=1e-3,
         learning_rates=FROZEN,
         weight_decay=0.01,
         betas=(0.9, 0.95),
         warmup=WARMUP[preset],
-        decay="constant",
+        decay="step",
+        decay_at=(5 * EPOCH,),
         clip=1.0,
         weights=WEIGHTS,
     )
-    return first, replace(first, name="gill_low", learning_rate=1e-4, warmup=0)
 
 
 # Settings of a recipe that has ``bridge`` and ``stage``.

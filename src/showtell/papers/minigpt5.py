@@ -332,7 +332,7 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "without_ldm": ("alignment.weights.ldm=0", "stage.weights.ldm=0"),
     "without_uas": ("alignment.steps=0",),
     # against the paper, whose second stage is description-free: what that costs
-    "described": ("described=true", "stage.weights.cap=1"),
+    "described": ("stage.form=dialogue", "stage.weights.cap=1"),
     "vokens_1": ("bridge.num_vokens=1",),
     "vokens_4": ("bridge.num_vokens=4",),
     "vokens_16": ("bridge.num_vokens=16",),

@@ -38,12 +38,20 @@ from showtell.recipes.small import DIALOGUE_TOKENS
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """``painter`` None: words only; ``vision`` None: photos are read as captions.
+    """Folders of the libraries, and what of them makes a model.
 
-    ``photo_encoder``: a "qformer" of ``num_photo_tokens`` queries on a ViT (2408.08650; its weights
-    from ``qformer``, a folder, or new, of BERT's size or of ``qformer_layers`` and the encoder's
-    width), or "linear" on a ViT or CLIP (GILL). ``num_steps`` and ``guidance`` of painting are
-    those of MiniGPT-5 and GILL.
+    language: a folder of transformers
+    painter: a folder of diffusers; none: words only
+    vision: a ViT or CLIP of transformers; none: photos are read as captions
+    photo_encoder: a "qformer" of num_photo_tokens queries on a ViT (2408.08650), or "linear" on a
+        ViT or CLIP (GILL)
+    qformer: a folder with its weights; none: new ones
+    qformer_layers: of a new one, of the encoder's width
+    num_photo_tokens: of a photo, for the LLM
+    max_tokens: of a dialogue, at most what the LLM has positions for
+    num_steps: of painting, as MiniGPT-5 and GILL have it
+    guidance: of painting, as MiniGPT-5 and GILL have it
+    seed: starts what is new
     """
 
     language: str = "models/language"
@@ -58,34 +66,33 @@ class Parts:
     guidance: float = 7.5
     seed: int = 0
 
-
-def run_parts(config: Parts, *, out: Path, resume: bool) -> Path:
-    """Write ``out/model``. Raises CheckpointError for a folder that is none of its kind."""
-    torch.manual_seed(config.seed)
-    language = LanguageModel.from_pretrained(_folder(config.language, "language"))
-    language.check()
-    with_marks(language, seed=config.seed)
-    painter = None
-    if config.painter is not None:
-        painter = LatentDiffusionPainter.from_pretrained(_folder(config.painter, "painter"))
-    photo_encoder = None if config.vision is None else _photo_encoder(config, language.width)
-    settings = RendererConfig(
-        num_photo_tokens=config.num_photo_tokens,
-        max_tokens=min(config.max_tokens, _context_of(language)),
-        perceive="caption" if photo_encoder is None else "pixels",
-    )
-    model = PhotoDialogueModel(
-        language=language,
-        photo_encoder=photo_encoder,
-        bridge=Pipeline(PipelineConfig(), tokenizer=language.tokenizer),
-        painter=painter,
-        renderer=Renderer(language.tokenizer, settings),
-        name="parts",
-        card={"licence": "that of the parts it is made of"},
-        decoding=Decoding(num_steps=config.num_steps, guidance=config.guidance),
-    )
-    save_model(model, out / "model", recipe={"name": "parts", "config": to_plain(config)})
-    return out / "model"
+    def train(self, *, name: str, out: Path, resume: bool) -> Path:
+        """Write ``out/model``. Raises CheckpointError for a folder that is none of its kind."""
+        torch.manual_seed(self.seed)
+        language = LanguageModel.from_pretrained(_folder(self.language, "language"))
+        language.check()
+        with_marks(language, seed=self.seed)
+        painter = None
+        if self.painter is not None:
+            painter = LatentDiffusionPainter.from_pretrained(_folder(self.painter, "painter"))
+        photo_encoder = None if self.vision is None else _photo_encoder(self, language.width)
+        settings = RendererConfig(
+            num_photo_tokens=self.num_photo_tokens,
+            max_tokens=min(self.max_tokens, _context_of(language)),
+            perceive="caption" if photo_encoder is None else "pixels",
+        )
+        model = PhotoDialogueModel(
+            language=language,
+            photo_encoder=photo_encoder,
+            bridge=Pipeline(PipelineConfig(), tokenizer=language.tokenizer),
+            painter=painter,
+            renderer=Renderer(language.tokenizer, settings),
+            name=name,
+            card={"licence": "that of the parts it is made of"},
+            decoding=Decoding(num_steps=self.num_steps, guidance=self.guidance),
+        )
+        save_model(model, out / "model", recipe={"name": name, "config": to_plain(self)})
+        return out / "model"
 
 
 def with_marks(language: LanguageModel, *, seed: int) -> None:

@@ -1,7 +1,7 @@
 """photochat_retrieval: the dialogue up to the share finds the photo's description (PhotoChat).
 
 A learnt combination of BM25 (words, and pieces of words) and a dual encoder of words that is
-trained from scratch (``sharing/descriptions.py``). The held-out training dialogues stop the
+trained from scratch (``album/descriptions.py``). The held-out training dialogues stop the
 encoder and set the weights of the three scores; dev has no part in it.
 """
 
@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from showtell.album.text_search import (
     Bags,
+    Candidates,
     DescriptionEncoder,
     DescriptionRanker,
     Mixture,
-    PhotoQuery,
+    candidates_of,
     photo_query,
     vocabulary_of,
     words_of,
@@ -30,22 +30,29 @@ from showtell.album.text_search import (
 from showtell.config import to_plain
 from showtell.dialogue import Dialogue
 from showtell.metrics.retrieval import mean_reciprocal_rank, ranks
-from showtell.recipes.photochat import training_dialogues
-from showtell.recipes.world_base import StageRunner
+from showtell.recipes.photochat_small import training_dialogues
+from showtell.recipes.runs import Run
 from showtell.training.stage import Stage
+from showtell.training.task import Losses, Task
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhotochatRetrieval:
-    """One stage on PhotoChat's training dialogues (``photochat``: its train.jsonl)."""
+    """One stage on PhotoChat's training dialogues.
+
+    photochat: its train.jsonl
+    held_out: dialogues that stop the encoder and set the weights of the scores
+    width: of the dual encoder
+    seed: starts every die of the run
+    stages: the one stage, whose drop_words are dropped of queries and descriptions
+    """
 
     photochat: str = "data/photochat/train.jsonl"
     held_out: int = 1000
     width: int = 256
-    drop_words: float = 0.4
     seed: int = 0
-    stage: Stage = field(
-        default=Stage(
+    stages: tuple[Stage, ...] = (
+        Stage(
             name="retrieval",
             steps=144,
             batch_size=256,
@@ -63,31 +70,34 @@ class PhotochatRetrieval:
             autocast=False,
             evaluate_every=18,
             patience_metrics=("held_out_mrr",),
-        )
+            drop_words=0.4,
+        ),
     )
 
+    def train(self, *, name: str, out: Path, resume: bool) -> Path:
+        """Train, mix and write ``out/model``, as ``DescriptionRanker.load`` reads it."""
+        rest, held_dialogues = training_dialogues(self.photochat, held_out=self.held_out)
+        torch.manual_seed(self.seed)
+        held = candidates_of(held_dialogues)
+        texts = [words_of(f"{photo_query(d).text} {d.photos[0].caption}") for d in rest]
+        encoder = DescriptionEncoder(*vocabulary_of(texts), width=self.width)
+        stage = self.stages[-1]
+        task = DescriptionTask(encoder, rest, held=held, drop_words=stage.drop_words)
+        Run(out=out, resume=resume, seed=self.seed).train(stage, task)
+        ranker = mixed(encoder, held)
+        folder = out / "model"
+        ranker.save(folder)
+        scores = ranker.scores(held.queries, held.descriptions)
+        mrr = mean_reciprocal_rank(ranks(scores, held.gold_Q))
+        report = {
+            "recipe": {"name": name, "config": to_plain(self)},
+            "measures": {**task.validate(), "held_out_mrr_mixed": mrr},
+        }
+        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        return folder
 
-@dataclass(frozen=True, kw_only=True)
-class Candidates:
-    """Queries, the descriptions of distinct photos, and which of these each query wants."""
 
-    queries: list[PhotoQuery]
-    descriptions: list[str]
-    gold_Q: np.ndarray
-
-
-def candidates_of(dialogues: Sequence[Dialogue]) -> Candidates:
-    """The first photos of the dialogues; dialogues about one photo share a candidate."""
-    photos = {d.photos[0].id: d.photos[0].caption for d in dialogues}
-    place = {name: c for c, name in enumerate(photos)}
-    return Candidates(
-        queries=[photo_query(dialogue) for dialogue in dialogues],
-        descriptions=list(photos.values()),
-        gold_Q=np.array([place[d.photos[0].id] for d in dialogues]),
-    )
-
-
-class DescriptionTask:
+class DescriptionTask(Task):
     """Dialogues and descriptions: each picks out the other among those of its batch.
 
     Equal descriptions are no rivals of each other.
@@ -115,9 +125,7 @@ class DescriptionTask:
     def __len__(self) -> int:
         return len(self.queries)
 
-    def losses(
-        self, indices: Sequence[int], *, generator: torch.Generator, epoch: float
-    ) -> dict[str, Tensor]:
+    def losses(self, indices: Sequence[int], *, generator: torch.Generator) -> Losses:
         logits_NN = self.module(
             Bags.of([self.queries[index] for index in indices]),
             Bags.of([self.descriptions[index] for index in indices]),
@@ -136,27 +144,6 @@ class DescriptionTask:
     def validate(self) -> dict[str, float]:
         scores_QC = self.module(self.held_queries, self.held_descriptions).cpu().numpy()
         return {"held_out_mrr": mean_reciprocal_rank(ranks(scores_QC, self.held_gold_Q))}
-
-
-def run_photochat_retrieval(config: PhotochatRetrieval, *, out: Path, resume: bool) -> Path:
-    """Train, mix and write ``out/model``, as ``DescriptionRanker.load`` reads it."""
-    rest, held_dialogues = training_dialogues(config.photochat, held_out=config.held_out)
-    torch.manual_seed(config.seed)
-    held = candidates_of(held_dialogues)
-    texts = [words_of(f"{photo_query(d).text} {d.photos[0].caption}") for d in rest]
-    encoder = DescriptionEncoder(*vocabulary_of(texts), width=config.width)
-    task = DescriptionTask(encoder, rest, held=held, drop_words=config.drop_words)
-    StageRunner(out=out, resume=resume, seed=config.seed).run(config.stage, task)
-    ranker = mixed(encoder, held)
-    folder = out / "model"
-    ranker.save(folder)
-    mrr = mean_reciprocal_rank(ranks(ranker.scores(held.queries, held.descriptions), held.gold_Q))
-    report = {
-        "recipe": {"name": "photochat_retrieval", "config": to_plain(config)},
-        "measures": {**task.validate(), "held_out_mrr_mixed": mrr},
-    }
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    return folder
 
 
 def mixed(encoder: DescriptionEncoder, held: Candidates) -> DescriptionRanker:

@@ -15,6 +15,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     Blip2QFormerConfig,
     Blip2QFormerModel,
+    CLIPConfig,
+    CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
@@ -157,17 +159,23 @@ def build_text_tower(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_language_model(
-    tokenizer: PreTrainedTokenizerFast, *, layers: int = 4, width: int = 256
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    layers: int = 4,
+    width: int = 256,
+    heads: int | None = None,
+    inner: int | None = None,
 ) -> LlamaForCausalLM:
-    """Heads of 64 numbers each."""
+    """Heads of 64 numbers each, and an MLP of three times the width, unless said."""
+    heads = heads or width // 64
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=width,
-            intermediate_size=3 * width,
+            intermediate_size=inner or 3 * width,
             num_hidden_layers=layers,
-            num_attention_heads=width // 64,
-            num_key_value_heads=width // 64,
+            num_attention_heads=heads,
+            num_key_value_heads=heads,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
             bos_token_id=tokenizer.bos_token_id,
@@ -243,3 +251,20 @@ def build_translator(
             eos_token_id=tokenizer.eos_token_id,
         )
     )
+
+
+def build_clip(
+    tokenizer: CLIPTokenizer, *, width: int, layers: int, text_layers: int, projection: int
+) -> CLIPModel:
+    tower = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": 4}
+    text = {
+        **tower,
+        "num_hidden_layers": text_layers,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": TEXT_LENGTH,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {**tower, "num_hidden_layers": layers, "image_size": IMAGE_SIZE, "patch_size": 8}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=projection))

@@ -1,9 +1,10 @@
-"""Dialogues of any data as numbered examples: what can be used, and photos read ahead.
+"""Data as numbered examples: what of it can be used, and photos read ahead.
 
-Files are read whole, photos aside; packed shards (``data/pack.py``) stay on disk, and an example of
-them is read by its number, so that a data set of any size can be trained on. The order of an epoch
-is the loop's (``loop.batch_indices``): it goes through shards one after the other (``blocks``), and
-follows from seed and step alone, whatever the number of processes and threads.
+Files are looked at once, dialogue by dialogue; what lacks something that the model needs is left
+out and counted. Data that are made on demand (the photo world) lack nothing and are not looked at.
+The order of an epoch is the loop's (``task.batch_indices``): it goes through shards one after the
+other (``blocks``), and follows from seed and step alone, whatever the number of processes and
+threads.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from torch import Tensor
 
 from showtell.batch import to_pixels
 from showtell.data.photos import has_pixels, photo_image, square
-from showtell.data.shards import Shards
 from showtell.data.sources import DataSource
 from showtell.dialogue import AGENT, Dialogue, Photo
 from showtell.errors import ConfigError, DataError, ShowtellError
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.prompt import IGNORED, Renderer
+from showtell.runtime import Progress
 
-Told = Callable[[str, int, int], None]
+Form = Callable[[Dialogue], list[Dialogue]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,92 +76,105 @@ class Needs:
 
 
 @dataclass(kw_only=True)
-class Examples:
-    """``len()`` examples, each by its number: the ``part``-th of a dialogue's form.
+class Examples(Sequence[Dialogue]):
+    """``len()`` examples, each by its number: the ``part``-th of a dialogue's form; without
+    ``part`` one of them, each in its turn as the numbers go on.
 
-    ``blocks`` are the runs of numbers that lie in one shard; None for data in memory. ``counts``
-    says what was read, kept and left out, and why.
+    ``blocks`` are the runs of numbers that lie in one shard; None for other data. ``counts`` says
+    what was read, kept and left out, and why.
     """
 
-    places: list[tuple[int, int]]
+    places: Sequence[tuple[int, int | None]]
     dialogue_of: Callable[[int], Dialogue]
-    form: Callable[[Dialogue], list[Dialogue]]
+    form: Form
     counts: Counter[str] = field(default_factory=Counter)
     blocks: list[range] | None = None
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, index: int) -> Dialogue:
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
         number, part = self.places[index]
-        return self.form(self.dialogue_of(number))[part]
+        made = self.form(self.dialogue_of(number))
+        return made[index % len(made) if part is None else part]
 
 
 def read_examples(
     source: DataSource,
     *,
-    form: Callable[[Dialogue], list[Dialogue]],
+    form: Form,
     needs: Needs,
+    limit: int | None = None,
     held_out: int = 0,
-    told: Told = lambda what, done, total: None,
+    told: Progress = lambda what, done, total: None,
 ) -> tuple[Examples, list[Dialogue]]:
-    """(examples, dialogues held out of them): each dialogue of ``source`` is looked at once.
+    """(examples, dialogues held out of them) of the first ``limit`` dialogues of ``source``.
 
-    Held out are all examples of the ``held_out`` dialogues whose ids have the lowest SHA-256. What
-    cannot be used is left out and counted. Raises DataError if nothing is left, ConfigError for
+    Held out are all examples of the ``held_out`` dialogues whose ids have the lowest SHA-256; of
+    data made on demand the last ones. Raises DataError if nothing is left, ConfigError for
     substitutes of missing photos in shards, which are packed with the photos that they have.
     """
+    if source.shards is not None and source.missing and source.missing.policy == "paint":
+        raise ConfigError(
+            f"{source.name} is packed already; wanted substitutes in the shards themselves: "
+            'name the painter to "showtell data pack --missing-photos=paint:MODEL"'
+        )
     counts: Counter[str] = Counter()
-    dialogues, packed = _opened(source)
     usable: list[tuple[bytes, int, int]] = []  # (digest of the id, number, part)
-    for number, dialogue in enumerate(dialogues):
-        counts["dialogues"] += 1
-        digest = hashlib.sha256(dialogue.id.encode("utf-8", "surrogatepass")).digest()[:8]
-        for part, example in enumerate(form(dialogue)):
-            reason = needs.lacking(example, counts)
-            if reason is None:
-                usable.append((digest, number, part))
-            else:
-                counts[f"left out: {reason}"] += 1
-        if number % 500 == 0:
-            told("looking at the data", number, number + 1)
-    told("looking at the data", counts["dialogues"], counts["dialogues"])
-    kept_ids = sorted({digest for digest, _, _ in usable})
-    held = set(kept_ids[:held_out])
-    examples = Examples(
-        places=[(number, part) for digest, number, part in usable if digest not in held],
-        dialogue_of=dialogues.__getitem__,
-        form=form,
-        counts=counts,
-    )
-    counts["examples"] = len(examples)
-    counts["examples held out"] = len(usable) - len(examples)
-    counts["broken records left out"] = len(source.skipped)
-    counts["dialogues left out for missing photos"] = source.missing_counts.dialogues_skipped
-    if not examples.places:
+    if source.world is not None:
+        count = min(len(source), limit or len(source))
+        kept = range(max(0, count - held_out))
+        places: list[tuple[int, int | None]] = [(number, None) for number in kept]
+        numbers = range(len(kept), count)
+        held = [example for number in numbers for example in form(source[number])]
+        counts["dialogues"] = count
+    else:
+        for number in range(min(len(source), limit or len(source))):
+            dialogue = source[number]
+            counts["dialogues"] += 1
+            digest = hashlib.sha256(dialogue.id.encode("utf-8", "surrogatepass")).digest()[:8]
+            for part, example in enumerate(form(dialogue)):
+                reason = needs.lacking(example, counts)
+                if reason is None:
+                    usable.append((digest, number, part))
+                else:
+                    counts[f"left out: {reason}"] += 1
+            if number % 500 == 0:
+                told("looking at the data", number, number + 1)
+        told("looking at the data", counts["dialogues"], counts["dialogues"])
+        lowest = set(sorted({digest for digest, _, _ in usable})[:held_out])
+        places = [(number, part) for digest, number, part in usable if digest not in lowest]
+        held = [form(source[n])[part] for digest, n, part in usable if digest in lowest]
+        counts["broken records left out"] = len(source.skipped)
+        counts["dialogues left out for missing photos"] = source.missing_counts.dialogues_skipped
+    counts["examples"], counts["examples held out"] = len(places), len(held)
+    if not places:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts.items() if n)
         raise DataError(
             f"{source.name} leaves nothing to train on ({reasons}); wanted at least one example "
             f"beside {held_out:,} dialogues held out. Look at the data with "
             f'"showtell data doctor {source.name}", or choose another form or base.'
         )
-    if packed is not None:
-        shard_of = [k for k, block in enumerate(packed.blocks) for _ in block]
-        examples.blocks = _runs([shard_of[number] for number, _ in examples.places])
-    return examples, [
-        form(dialogues[number])[part] for digest, number, part in usable if digest in held
-    ]
+    examples = Examples(places=places, dialogue_of=source.__getitem__, form=form, counts=counts)
+    if source.shards is not None:
+        shard_of = [k for k, block in enumerate(source.shards.blocks) for _ in block]
+        examples.blocks = _runs([shard_of[number] for number, _ in places])
+    return examples, held
 
 
-def _opened(source: DataSource) -> tuple[Sequence[Dialogue], Shards | None]:
-    if source.shards is None:
-        return list(source), None
-    if source.missing is not None and source.missing.policy == "paint":
-        raise ConfigError(
-            f"{source.name} is packed already; wanted substitutes in the shards themselves: "
-            'name the painter to "showtell data pack --missing-photos=paint:MODEL"'
-        )
-    return source.shards, source.shards
+@dataclass(frozen=True)
+class Alternating(Sequence[Dialogue]):
+    """Examples, of which every second gives way to one of another kind, as often as there are
+    numbers."""
+
+    even: Examples
+    odd: Examples
+
+    def __len__(self) -> int:
+        return len(self.even)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        return self.odd[index % len(self.odd)] if index % 2 else self.even[index]
 
 
 def _runs(values: Sequence[int]) -> list[range]:
@@ -181,14 +195,10 @@ def photo_sides(model: PhotoDialogueModel) -> tuple[int, int]:
     Where one part is absent, the other's. Raises ConfigError without either.
     """
     seen = model.seen_side
-    made = _side_of_painter(model.painter)
+    made = None if model.painter is None else model.painter.image_size
     if not (seen or made):
         raise ConfigError(f'"{model.name}" neither sees nor makes photos; give a base that does')
     return seen or made or 0, made or seen or 0
-
-
-def _side_of_painter(painter: object) -> int | None:
-    return None if painter is None else int(painter.image_size)  # type: ignore[attr-defined]
 
 
 def square_pixels(photo: Photo, side: int) -> Tensor:
@@ -197,35 +207,27 @@ def square_pixels(photo: Photo, side: int) -> Tensor:
     return to_pixels(image if image.size == (side, side) else square(image, side))
 
 
-@dataclass(frozen=True)
-class _Read:
-    dialogue: Dialogue
-    pixels: dict[tuple[str, int], Tensor]
+Pixels = dict[tuple[str, int], Tensor]
 
 
 class Loader:
-    """Examples with the pixels of their photos, read ahead by threads.
+    """Examples and the pixels of their photos, which ``threads`` read ahead.
 
     ``prefetch`` starts to read the next batch; ``dialogue`` gives an example, and ``seen_pixels``
-    and ``made_pixels`` the photos of those given. What was not prefetched is read on the spot.
+    and ``made_pixels`` the photos of those given. What was not read ahead is read on the spot.
     """
 
     def __init__(
-        self,
-        examples: Examples,
-        *,
-        sides: tuple[int, int] | None,
-        perceive: bool,
-        paint: bool,
-        threads: int,
+        self, examples: Sequence[Dialogue], model: PhotoDialogueModel, *, threads: int
     ) -> None:
         self.examples = examples
-        self.sides = sides
-        self.perceive = perceive and sides is not None
-        self.paint = paint and sides is not None
+        perceive, paint = model.photo_encoder is not None, model.painter is not None
+        self.seen, self.made = photo_sides(model) if perceive or paint else (0, 0)
+        self.of_user = {self.seen} if perceive else set()
+        self.of_agent = self.of_user | ({self.made} if paint else set())
         self.pool = ThreadPoolExecutor(threads) if threads else None
-        self.coming: dict[int, Future[_Read]] = {}
-        self.pixels: dict[tuple[str, int], Tensor] = {}
+        self.coming: dict[int, Future[tuple[Dialogue, Pixels]]] = {}
+        self.pixels: Pixels = {}
 
     def prefetch(self, indices: Sequence[int]) -> None:
         """Start on the examples of the next batch; the photos of the last one are forgotten."""
@@ -237,38 +239,32 @@ class Loader:
 
     def dialogue(self, index: int) -> Dialogue:
         future = self.coming.pop(index, None)
-        read = self._read(index) if future is None else future.result()
-        self.pixels |= read.pixels
-        return read.dialogue
+        if future is None:
+            return self.examples[index]
+        dialogue, pixels = future.result()
+        self.pixels |= pixels
+        return dialogue
 
     def seen_pixels(self, photo: Photo) -> Tensor:
-        assert self.sides is not None
-        return self._pixels(photo, self.sides[0])
+        return self._pixels(photo, self.seen)
 
     def made_pixels(self, photo: Photo) -> Tensor:
-        assert self.sides is not None
-        return self._pixels(photo, self.sides[1])
+        return self._pixels(photo, self.made)
 
     def _pixels(self, photo: Photo, side: int) -> Tensor:
-        key = (_name(photo), side)
-        return self.pixels[key] if key in self.pixels else square_pixels(photo, side)
+        key = (photo.path or photo.id, side)
+        if key not in self.pixels:
+            self.pixels[key] = square_pixels(photo, side)
+        return self.pixels[key]
 
-    def _read(self, index: int) -> _Read:
+    def _read(self, index: int) -> tuple[Dialogue, Pixels]:
         dialogue = self.examples[index]
-        pixels: dict[tuple[str, int], Tensor] = {}
-        wanted = set()
-        if self.perceive and self.sides:
-            wanted.add(self.sides[0])
+        pixels: Pixels = {}
         for turn in dialogue.turns:
-            sides = wanted | ({self.sides[1]} if self.paint and self.sides else set())
             for photo in filter(has_pixels, turn.photos):
-                for side in sides if turn.speaker == AGENT else wanted:
+                for side in self.of_agent if turn.speaker == AGENT else self.of_user:
                     try:
-                        pixels[_name(photo), side] = square_pixels(photo, side)
+                        pixels[photo.path or photo.id, side] = square_pixels(photo, side)
                     except ShowtellError as error:
                         raise DataError(f"dialogue {dialogue.id[:60]}: {error}") from error
-        return _Read(dialogue, pixels)
-
-
-def _name(photo: Photo) -> str:
-    return photo.path or photo.id
+        return dialogue, pixels

@@ -3,20 +3,26 @@
 torchrun --nproc-per-node 2 -m showtell train RECIPE      averages gradients over the processes
 
 Each process computes its part of every batch; the first alone writes, and all go on from its state.
+Ctrl-C and SIGTERM end a step, save the state and say how to go on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
+import sys
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from showtell.errors import ConfigError, GenerationError
 from showtell.runtime import (
@@ -32,66 +38,9 @@ from showtell.runtime import (
 )
 from showtell.training.stage import Stage
 from showtell.training.state import load_state, recovered, save_state, save_tensors
-
-
-class Task(Protocol):
-    """What a stage trains: a module, numbered examples, and their losses.
-
-    It may have ``blocks``, runs of numbers that an epoch goes through one after the other (shards),
-    and ``prefetch(indices)``, which is told of the next batch before the losses of this one.
-    """
-
-    module: nn.Module
-
-    def __len__(self) -> int: ...
-    def losses(
-        self, indices: Sequence[int], *, generator: torch.Generator, epoch: float
-    ) -> dict[str, Tensor]: ...
-    def validate(self) -> dict[str, float]: ...
-
+from showtell.training.task import Task, batch_indices
 
 BEST = "best.safetensors"
-
-
-def batch_indices(
-    length: int, batch_size: int, step: int, seed: int, *, blocks: Sequence[range] | None = None
-) -> list[int]:
-    """The examples of a step: a fresh permutation each epoch, a function of (seed, step) only.
-
-    So a resumed run, or one with more processes, sees the same examples in the same order. With
-    ``blocks`` these are permuted, and the numbers within each.
-    """
-    indices: list[int] = []
-    position = step * batch_size
-    while len(indices) < batch_size:
-        epoch, offset = divmod(position, length)
-        order = _permutation(length, seed * 1_000_003 + epoch, blocks)
-        chunk = order[offset : offset + batch_size - len(indices)].tolist()
-        indices += chunk
-        position += len(chunk)
-    return indices
-
-
-_permutations: dict[tuple[int, int, tuple[int, ...]], Tensor] = {}
-
-
-def _permutation(length: int, seed: int, blocks: Sequence[range] | None) -> Tensor:
-    key = (length, seed, tuple(map(len, blocks or ())))
-    if key not in _permutations:
-        if len(_permutations) > 3:
-            _permutations.clear()
-        generator = torch.Generator().manual_seed(seed)
-
-        def permuted(count: int) -> Tensor:
-            return torch.randperm(count, generator=generator)
-
-        if blocks is None:
-            _permutations[key] = permuted(length)
-        else:
-            chosen = [blocks[k] for k in permuted(len(blocks)).tolist()]
-            parts = [block.start + permuted(len(block)) for block in chosen]
-            _permutations[key] = torch.cat(parts)
-    return _permutations[key]
 
 
 class ExponentialAverage:
@@ -101,18 +50,20 @@ class ExponentialAverage:
         self.decay = decay
         self.values = {name: p.detach().clone() for name, p in parameters.items()}
 
-    @torch.no_grad()
     def update(self, parameters: Mapping[str, nn.Parameter], step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        names = list(self.values)
-        torch._foreach_lerp_(
-            [self.values[n] for n in names], [parameters[n].detach() for n in names], 1 - decay
-        )
+        blend = get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step)))
+        blend(list(self.values.values()), [parameters[n].detach() for n in self.values], step)
 
-    @torch.no_grad()
-    def put_into(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        for name, value in self.values.items():
-            parameters[name].copy_(value)
+
+def set_modes(module: nn.Module) -> None:
+    """Training mode where a parameter moves; what stands still wholly is in evaluation mode, so
+    that no dropout disturbs it. Modules without parameters do as what holds them does."""
+    module.train(any(p.requires_grad for p in module.parameters()))
+    for child in module.children():
+        if any(True for _ in child.parameters()):
+            set_modes(child)
+        else:
+            child.train(module.training)
 
 
 def run_stage(
@@ -125,13 +76,13 @@ def run_stage(
 ) -> list[dict[str, float]]:
     """Train; returns the history (one record every few steps) and leaves the module trained.
 
-    The module is moved to ``the_device()`` and stays there; ``generator`` is the CPU's.
-    With ``stage.patience_metrics`` the module ends with the weights that were best by the first of
-    them (kept in ``out``/best.safetensors), else with ``stage.ema`` with the averaged weights.
-    ``stop_after`` ends the process's
-    share early, as a kill would, with the state saved (for tests of --resume).
+    The module is moved to ``the_device()`` and stays there; ``generator`` is the CPU's, and what a
+    library draws without one follows from seed and step. With ``stage.patience_metrics`` the
+    module ends with the weights that were best by the first of them (kept in
+    ``out``/best.safetensors), else with ``stage.ema`` with the averaged weights. ``stop_after``
+    ends the process's share early, as a kill would, with the state saved (for tests of --resume).
     Raises GenerationError when a loss or gradient is not finite (what was saved is unharmed),
-    ConfigError for a loss without a weight.
+    ConfigError for a loss without a weight, KeyboardInterrupt when stopped, its state saved.
     """
     rank, world = processes()
     if stage.batch_size % world:
@@ -151,6 +102,7 @@ def run_stage(
         task.module.get_submodule(name).compile()
     names = {parameter: name for name, parameter in moving.items()}
     optimizer = _optimizer(stage, moving)
+    plateau = _plateau(stage) if stage.decay == "plateau" else None
     ema = ExponentialAverage(moving, stage.ema) if stage.ema else None
     generator = torch.Generator().manual_seed(stage.seed * 7919 + rank)
     history: list[dict[str, float]] = []
@@ -175,6 +127,9 @@ def run_stage(
         sums, counted = progress["sums"], progress["counted"]
         if ema:
             ema.values = averages
+        if plateau:
+            plateau.load_state_dict(progress["plateau"])
+            plateau.optimizer.param_groups[0]["lr"] = plateau.get_last_lr()[0]
 
     def save() -> None:
         chances = gathered(generator.get_state())
@@ -196,36 +151,30 @@ def run_stage(
                 "sums": summed,
                 "counted": counted,
                 "seconds": spent + time.monotonic() - began,
+                "plateau": plateau.state_dict() if plateau else None,
                 "stage": asdict(stage),
             },
         )
 
     began = saved = time.monotonic()
     epoch_steps = max(1, len(task) / stage.batch_size)
-    blocks, prefetch = getattr(task, "blocks", None), getattr(task, "prefetch", None)
 
     def indices_of(step: int) -> list[int]:
-        return batch_indices(len(task), stage.batch_size, step, stage.seed, blocks=blocks)[
-            rank::world
-        ]
+        numbers = batch_indices(len(task), stage.batch_size, step, stage.seed, blocks=task.blocks)
+        return numbers[rank::world]
 
-    batch, total = stage.batch_size, stage.steps
-    with StepBar(stage.name, done=step, total=total, batch=batch, quiet=rank > 0) as bar:
-        task.module.train()
+    bar = StepBar(stage.name, done=step, total=stage.steps, batch=stage.batch_size, quiet=rank > 0)
+    with bar, _stopped_by_signal() as stopped:
+        set_modes(task.module)
         while step < stage.steps:
             indices = indices_of(step)
-            if prefetch and step + 1 < stage.steps:
-                prefetch(indices_of(step + 1))
-            losses = _step(
-                stage,
-                task,
-                indices,
-                optimizer=optimizer,
-                moving=moving,
-                generator=generator,
-                step=step,
-                epoch=step / epoch_steps,
-            )
+            if step + 1 < stage.steps:
+                task.prefetch(indices_of(step + 1))
+            task.advance(step / epoch_steps, of=stage.steps / epoch_steps)
+            # for dropout, which knows no generator of its own
+            torch.manual_seed((stage.seed * 1_000_003 + step) * world + rank)
+            rate = stage.rate(step) * (plateau.get_last_lr()[0] if plateau else 1)
+            losses = _step(stage, task, indices, rate, optimizer, moving, generator, step)
             step += 1
             if ema:
                 ema.update(moving, step)
@@ -242,30 +191,64 @@ def run_stage(
             if stage.evaluate_every and step % stage.evaluate_every == 0:
                 task.module.eval()
                 measured = told_by(0, task.validate())
-                task.module.train()
+                set_modes(task.module)
                 history.append({"step": step, **measured})
                 better = improved(stage.patience_metrics, measured, best)
                 best |= {k: measured[k.removeprefix("-")] for k in better}
                 stale = 0 if better else stale + 1
                 if rank == 0 and better and stage.patience_metrics[0] in better:
                     save_tensors({n: p.detach() for n, p in moving.items()}, out / BEST)
+                if plateau:
+                    plateau.step(measured[stage.patience_metrics[0].removeprefix("-")])
                 if stage.patience and stale >= stage.patience:
                     break
-            if told_by(0, time.monotonic() - saved > stage.save_minutes * 60):
+            late = time.monotonic() - saved > stage.save_minutes * 60
+            late, stopping = told_by(0, (late, bool(stopped)))
+            if late or stopping or step == stop_after:
                 save()
                 saved = time.monotonic()
-            if stop_after is not None and step >= stop_after:
-                save()
+            if stopping:
+                if rank == 0:
+                    print(
+                        f"\n{stage.name} stopped after step {step} of {stage.steps}; its state is "
+                        f'in "{state}": go on with the same command and --resume',
+                        file=sys.stderr,
+                    )
+                raise KeyboardInterrupt
+            if step == stop_after:
                 return history
         save()
+    kept = ema.values if ema else {}
     if stage.patience_metrics and (out / BEST).exists():
-        with torch.no_grad():
-            for name, kept in load_file(out / BEST).items():
-                moving[name].copy_(kept)
-    elif ema:
-        ema.put_into(moving)
+        kept = load_file(out / BEST)
+    with torch.no_grad():
+        for name, value in kept.items():
+            moving[name].copy_(value)
     task.module.eval()
     return history
+
+
+@contextlib.contextmanager
+def _stopped_by_signal() -> Iterator[list[int]]:
+    """The signals (SIGINT, SIGTERM) that came within; a second one ends the process as ever."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: object) -> None:
+        came.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield came
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def improved(
@@ -293,34 +276,40 @@ def _step(
     stage: Stage,
     task: Task,
     indices: Sequence[int],
-    *,
+    rate: float,
     optimizer: torch.optim.Optimizer,
     moving: Mapping[str, nn.Parameter],
     generator: torch.Generator,
     step: int,
-    epoch: float,
 ) -> dict[str, float]:
-    rate = stage.rate(step)
+    """One step of the optimizer: a backward pass for each part of the batch."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["multiplier"]
-    device = next(task.module.parameters()).device
-    with mixed_precision(device, wanted=stage.autocast):
-        losses = task.losses(indices, generator=generator, epoch=epoch)
-    total: Tensor | None = None
-    for name, loss in losses.items():
-        if name not in stage.weights:
-            raise ConfigError(
-                f'stage "{stage.name}" has no weight for the loss "{name}"; it has '
-                f"{', '.join(stage.weights) or 'none'}; add one with --set"
-            )
-        total = stage.weights[name] * loss if total is None else total + stage.weights[name] * loss
-    assert total is not None
-    if not bool(torch.isfinite(total)):
-        parts = ", ".join(f"{name} {float(loss.detach()):.4g}" for name, loss in losses.items())
-        raise _not_a_number(stage, step, indices, f"loss is {float(total.detach())} ({parts})")
-    total.backward()
+    precision = mixed_precision(next(task.module.parameters()).device, wanted=stage.autocast)
+    parts = task.parts(indices, count=stage.accumulate, generator=generator)
+    values: dict[str, float] = {}
+    while True:
+        with precision:
+            if (part := next(parts, None)) is None:
+                break
+        losses, shares = part
+        total: Tensor | None = None
+        for name, loss in losses.items():
+            if name not in stage.weights:
+                raise ConfigError(
+                    f'stage "{stage.name}" has no weight for the loss "{name}"; it has '
+                    f"{', '.join(stage.weights) or 'none'}; add one with --set"
+                )
+            weighted = stage.weights[name] * shares[name] * loss
+            total = weighted if total is None else total + weighted
+            values[name] = values.get(name, 0.0) + shares[name] * float(loss.detach())
+        assert total is not None
+        if not bool(torch.isfinite(total)):
+            told = ", ".join(f"{name} {float(loss.detach()):.4g}" for name, loss in losses.items())
+            raise _not_a_number(stage, step, indices, f"loss is {float(total.detach())} ({told})")
+        if total.requires_grad:  # a part may hold nothing of what moves
+            total.backward()
     average_gradients(list(moving.values()))
-    values = {name: float(loss.detach()) for name, loss in losses.items()}
     clip = float("inf") if stage.clip is None else stage.clip
     norm = float(nn.utils.clip_grad_norm_(moving.values(), clip))
     if not math.isfinite(norm):  # before the weights, and then the saved state, are spoilt
@@ -357,6 +346,17 @@ def _optimizer(stage: Stage, moving: Mapping[str, nn.Parameter]) -> torch.optim.
         ],
         betas=stage.betas,
         fused=True,
+    )
+
+
+def _plateau(stage: Stage) -> ReduceLROnPlateau:
+    """Torch's own, on a rate of 1 that multiplies the stage's."""
+    return ReduceLROnPlateau(
+        torch.optim.SGD([torch.zeros(1)], lr=1.0),
+        mode="min" if stage.patience_metrics[0].startswith("-") else "max",
+        factor=stage.decay_factor,
+        patience=stage.decay_patience,
+        threshold=0.0,
     )
 
 

@@ -8,22 +8,22 @@ import pytest
 
 from showtell.config import override
 from showtell.errors import ConfigError
-from showtell.papers.gill import ABLATIONS, PRESETS, gill_stages
-from showtell.recipes.world_systems import WorldGill
+from showtell.papers.gill import ABLATIONS, PRESETS, gill_stage
+from showtell.recipes.systems import WORLD_GILL
 
 
 @pytest.mark.parametrize(("preset", "warmup"), [("paper", 1000), ("release", 2000)])
 def test_the_rate_warms_up_and_falls_to_a_tenth_after_five_epochs(preset, warmup):
-    first, second = gill_stages(preset)
-    assert first.rate(0) == pytest.approx(1e-3 / warmup)
-    assert first.rate(warmup // 2 - 1) == pytest.approx(5e-4)
-    assert first.rate(warmup) == first.rate(first.steps - 1) == pytest.approx(1e-3)
-    assert second.rate(0) == second.rate(second.steps - 1) == pytest.approx(1e-4)
-    assert first.steps + second.steps == 20_000
+    stage = gill_stage(preset)
+    assert stage.rate(0) == pytest.approx(1e-3 / warmup)
+    assert stage.rate(warmup // 2 - 1) == pytest.approx(5e-4)
+    assert stage.rate(warmup) == stage.rate(9_999) == pytest.approx(1e-3)
+    assert stage.rate(10_000) == stage.rate(stage.steps - 1) == pytest.approx(1e-4)
+    assert stage.steps == 20_000
 
 
 def test_what_gill_trains_moves_and_nothing_else():
-    stage, _ = gill_stages()
+    stage = gill_stage()
     moves = ("photo_encoder.project.weight", "language.new_tokens.input_nD", "bridge.log_scale")
     still = ("language.model.lm_head.weight", "photo_encoder.vision.x", "painter.unet.x")
     assert [stage.multiplier(name) for name in moves] == [1.0] * 3
@@ -31,7 +31,7 @@ def test_what_gill_trains_moves_and_nothing_else():
 
 
 def test_an_ablation_changes_one_thing_of_the_bridge():
-    paper = WorldGill()
+    paper = WORLD_GILL
     for name, settings in ABLATIONS.items():
         changed = override(paper, settings)
         fields = [
@@ -53,4 +53,4 @@ def test_an_ablation_changes_one_thing_of_the_bridge():
 
 def test_an_unknown_preset_is_answered_with_what_there_is():
     with pytest.raises(ConfigError, match='unknown preset "relase"; did you mean "release"'):
-        gill_stages("relase")
+        gill_stage("relase")

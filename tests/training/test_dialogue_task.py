@@ -1,15 +1,20 @@
-"""Excerpts train what is said of a photo, and never whether one is shared."""
+"""Dialogues through the model: excerpts never teach to share, parts have the whole's losses."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 import torch
 
-from photoworld.talk import world_dialogue, world_exercise
+from photoworld.talk import world_dialogue
 from showtell.batch import collate
 from showtell.dialogue import AGENT, USER
 from showtell.prompt import IGNORED, Renderer, RendererConfig
-from showtell.recipes.tasks import DialogueTask, excerpt, world_pixels
+from showtell.training.dialogue_task import DialogueTask, excerpt
+from showtell.training.examples import square_pixels
+
+world_pixels = partial(square_pixels, side=64)
 
 
 @pytest.fixture(params=["pixels", "caption"])
@@ -86,7 +91,7 @@ def test_only_words_that_are_not_learnt_are_dropped(tiny_end_to_end):
     rows = [tiny_end_to_end.renderer.render(world_dialogue(seed)) for seed in range(4)]
     pad = tiny_end_to_end.language.tokenizer.pad_token_id
     batch = collate(rows, pad_id=pad, pixels_of=world_pixels, paint=True)
-    dropped = task._dropped(batch, torch.Generator().manual_seed(0))
+    dropped = task.batch(rows, generator=torch.Generator().manual_seed(0))
     changed_BT = dropped.ids_BT != batch.ids_BT
     assert (dropped.ids_BT[changed_BT] == pad).all()
     assert (batch.labels_BT[changed_BT] == IGNORED).all()
@@ -95,20 +100,35 @@ def test_only_words_that_are_not_learnt_are_dropped(tiny_end_to_end):
     assert 0.4 < changed_BT.sum() / words_BT.sum() < 0.6
 
 
-def test_a_share_of_the_visits_reads_exercises(tiny_end_to_end):
-    read: list[str] = []
+@pytest.mark.parametrize("count", [3, 5, 9])
+def test_a_batch_in_parts_of_like_length_has_the_same_losses_and_gradients(tiny_end_to_end, count):
+    tiny_end_to_end.painter = None  # its noise is drawn in another order
+    task = DialogueTask(tiny_end_to_end, world_dialogue, length=9, pixels_of=world_pixels)
+    found = []
+    for parts in (1, count):
+        tiny_end_to_end.zero_grad()
+        values: dict[str, float] = {}
+        given = task.parts(range(9), count=parts, generator=torch.Generator())
+        for losses, shares in given:
+            sum(shares[name] * loss for name, loss in losses.items()).backward()
+            for name, loss in losses.items():
+                values[name] = values.get(name, 0.0) + shares[name] * float(loss.detach())
+        found.append((values, [p.grad for p in task.module.parameters() if p.grad is not None]))
+    (whole, gradients), (joined, others) = found
+    assert joined == pytest.approx(whole, abs=1e-6)
+    for one, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
-    def noted(name, dialogue):
-        return lambda index: read.append(name) or dialogue(index)
 
+def test_every_second_visit_exchanges_the_speakers_of_data_without_an_agent(tiny_end_to_end):
+    seen = []
     task = DialogueTask(
         tiny_end_to_end,
-        dialogue=noted("dialogue", world_dialogue),
+        world_dialogue,
         length=40,
-        pixels_of=world_pixels,
-        exercises=0.5,
-        exercise=noted("exercise", world_exercise),
+        exchanged=lambda dialogue: seen.append(dialogue.id) or dialogue,
     )
-    with torch.no_grad():
-        task.losses(range(40), generator=torch.Generator().manual_seed(0), epoch=0.0)
-    assert len(read) == 40 and 10 <= read.count("exercise") <= 30
+    dice = torch.Generator().manual_seed(0)
+    for index in range(40):
+        task.row(index, generator=dice)
+    assert 10 <= len(seen) <= 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 
 import pytest
@@ -21,12 +22,22 @@ from showtell.models.checkpoint import read_description
 from showtell.papers import load_model
 from showtell.papers.forms import form_named
 from showtell.recipes import run_recipe
-from showtell.recipes.dialogues import VARIANTS, Dialogues, dialogue_task
-from showtell.training.examples import Loader, Needs, photo_sides, read_examples, square_pixels
-from showtell.training.loop import batch_indices, run_stage
+from showtell.recipes.experiment import task_of
+from showtell.recipes.systems import DIALOGUES
+from showtell.training.examples import (
+    Alternating,
+    Loader,
+    Needs,
+    photo_sides,
+    read_examples,
+    square_pixels,
+)
+from showtell.training.loop import run_stage
 from showtell.training.stage import Stage
+from showtell.training.task import batch_indices
 
-STEPS = ["stage.steps=1", "stage.batch_size=2", "stage.warmup=1", "held_out=0", "threads=1"]
+STEPS = ["stage.steps=1", "stage.batch_size=2", "stage.warmup=1", "threads=1"]
+STEPS += ["calibration_dialogues=0"]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +69,7 @@ def train(name, base, data, out, *settings):
 )
 def test_every_kind_of_data_trains_a_model_that_loads(tmp_path, base, files, kind, form, examples):
     model, passport = train(
-        "dialogues", base, f"{kind}:{files[kind]}", tmp_path / "o", f"form={form}"
+        "dialogues", base, f"{kind}:{files[kind]}", tmp_path / "o", f"stage.form={form}"
     )
     assert passport["counts"]["examples"] == examples
     before, after = (dict(load_model(str(m)).named_parameters()) for m in (base, model))
@@ -92,18 +103,11 @@ def test_the_second_stage_of_vokens_needs_no_captions_and_moves_its_adapter_alon
     assert moved and all(n.startswith(("bridge.", "language.new_tokens")) for n in moved)
     assert any("lora_" in n for n in after)
     # MMDialog's photos have no captions either
-    plain = ["form=dialogue", "adapter=prefix"]
+    plain = ["stage.form=dialogue", "adapter=prefix"]
     _, passport = train(
         "vokens_learning", first, f"mmdialog:{files['mmdialog']}", tmp_path / "c", *plain
     )
     assert passport["counts"]["examples"] == 2
-
-
-def test_all_variants_have_a_weight_for_every_loss_of_their_bridge(tokenizers):
-    for name, variant in VARIANTS.items():
-        config = variant()
-        assert isinstance(config, Dialogues) and form_named(config.form), name
-        assert "t" in config.stage.weights and "moment" in config.stage.weights
 
 
 # ------------------------------------------------------------------------------ what is left out
@@ -168,13 +172,13 @@ def test_painted_substitutes_are_marked_in_the_passport(tmp_path, base, files):
 
 def test_a_form_that_does_not_exist_is_answered_with_a_suggestion(tmp_path, base, files):
     with pytest.raises(ConfigError, match='did you mean "alignment"'):
-        train("dialogues", base, f"showtell:{files['showtell']}", tmp_path, "form=alignmnt")
+        train("dialogues", base, f"showtell:{files['showtell']}", tmp_path, "stage.form=alignmnt")
 
 
 def test_held_out_dialogues_settle_the_threshold_and_are_not_trained_on(tmp_path, base):
     export_world(open_data("world:0-11"), tmp_path / "w")
     model, passport = train(
-        "dialogues", base, f"showtell:{tmp_path / 'w'}", tmp_path / "o", "held_out=8"
+        "dialogues", base, f"showtell:{tmp_path / 'w'}", tmp_path / "o", "calibration_dialogues=8"
     )
     assert passport["counts"] == {"dialogues": 12, "examples": 4, "examples held out": 8}
     assert load_model(str(model)).decoding.share_threshold != 0.5
@@ -183,27 +187,19 @@ def test_held_out_dialogues_settle_the_threshold_and_are_not_trained_on(tmp_path
 # ---------------------------------------------------------------------------------------- shards
 
 
-def small_task(tokenizers, packed, *, threads):
+def small_task(tokenizers, data, *, threads):
     model = build_model(tokenizers, bridge="dvtm")
-    form = form_named("dialogue")
-    source = open_data(f"shards:{packed}")
-    examples, _ = read_examples(source, form=form, needs=Needs.of(model, captions=False))
-    config = Dialogues(threads=threads)
-    return dialogue_task(model, config, examples, [], swap=False)
+    stage = replace(DIALOGUES.stage, swap=False, accumulate=1)
+    experiment = replace(DIALOGUES, threads=threads, calibration_dialogues=0)
+    return task_of(model, experiment, stage, open_data(data))[0]
 
 
 def test_packed_photos_train_as_the_drawn_ones(tokenizers, packed):
-    task = small_task(tokenizers, packed, threads=2)
+    task = small_task(tokenizers, f"shards:{packed}", threads=2)
     task.prefetch([0, 1, 2])
-    packed_losses = task.losses([0, 1, 2], generator=torch.Generator().manual_seed(0), epoch=0.0)
-    model = build_model(tokenizers, bridge="dvtm")
-    drawn, _ = read_examples(
-        open_data("world:0-12"),
-        form=form_named("dialogue"),
-        needs=Needs.of(model, captions=False),
-    )
-    same = dialogue_task(model, Dialogues(threads=0), drawn, [], swap=False)
-    losses = same.losses([0, 1, 2], generator=torch.Generator().manual_seed(0), epoch=0.0)
+    packed_losses = task.losses([0, 1, 2], generator=torch.Generator().manual_seed(0))
+    same = small_task(tokenizers, "world:0-12", threads=0)
+    losses = same.losses([0, 1, 2], generator=torch.Generator().manual_seed(0))
     assert losses.keys() == packed_losses.keys()
     for name, loss in losses.items():
         torch.testing.assert_close(loss, packed_losses[name])
@@ -218,7 +214,7 @@ def test_a_run_on_shards_cut_in_the_middle_of_an_epoch_goes_on_with_the_same_exa
     )  # fmt: skip
 
     def run(out, *, resume=False, stop_after=None):
-        task = small_task(tokenizers, packed, threads=2)
+        task = small_task(tokenizers, f"shards:{packed}", threads=2)
         visited, dialogue = [], task.dialogue
 
         def watched(index):
@@ -239,7 +235,7 @@ def test_a_run_on_shards_cut_in_the_middle_of_an_epoch_goes_on_with_the_same_exa
 
 
 def test_two_processes_share_an_epoch_of_shards_exactly(tokenizers, packed):
-    task = small_task(tokenizers, packed, threads=0)
+    task = small_task(tokenizers, f"shards:{packed}", threads=0)
     blocks = task.blocks
     assert len(blocks) > 2 and list(chain(*blocks)) == list(range(len(task)))
     steps = range(3 * len(task) // 6)
@@ -267,7 +263,8 @@ def test_photos_read_ahead_are_those_read_on_the_spot(tokenizers, packed):
         source, form=form_named("dialogue"), needs=Needs.of(model, captions=False)
     )
     assert photo_sides(model) == (64, 64)
-    loader = Loader(examples, sides=(64, 32), perceive=True, paint=True, threads=2)
+    loader = Loader(examples, model, threads=2)
+    loader.made, loader.of_agent = 32, {64, 32}
     loader.prefetch([3, 1])
     assert set(loader.coming) == {3, 1}
     for index in (3, 1, 2):
@@ -286,70 +283,27 @@ def test_substitutes_belong_into_the_shards(tmp_path, base, packed):
         train("dialogues", base, f"shards:{packed}", tmp_path, f"missing_photos=paint:{base}")
 
 
-# ----------------------------------------------------------------------------------------- forms
+def test_data_made_on_demand_give_each_form_in_turn_and_are_not_looked_at(tokenizers):
+    model = build_model(tokenizers, bridge="dvtm")
+    source = open_data("world:stories:0-9")
+    form = form_named("story")
+    needs = Needs.of(model, captions=False)
+    examples, held = read_examples(source, form=form, needs=needs, limit=8, held_out=2)
+    assert len(examples) == 6 and len(held) == 2 * 13
+    assert [examples[n] for n in range(6)] == [form(source[n])[n] for n in range(6)]
+    both = Alternating(examples, examples)
+    assert len(both) == 6 and both[2] == examples[2] and both[3] == examples[3]
 
 
-@pytest.fixture(scope="module")
-def story(files):
-    return next(iter(open_data(f"vist:{files['vist']}")))
-
-
-def shape(dialogue):
-    return [
-        (turn.speaker, ["photo" if isinstance(e, Photo) else e for e in turn.elements])
-        for turn in dialogue.turns
-    ]
-
-
-def test_a_photo_becomes_a_turn_of_its_own(story):
-    (dialogue,) = form_named("dialogue")(story)
-    assert all(len(turn.elements) == 1 for turn in dialogue.turns) and len(dialogue.turns) == 10
-    again = form_named("dialogue")(dialogue)
-    assert again == [dialogue]
-    silent = dataclasses.replace(story, turns=(Turn(speaker=USER, elements=(" ", "hi", "")),))
-    assert shape(form_named("dialogue")(silent)[0]) == [("user", ["hi"])]
-
-
-@pytest.mark.parametrize(
-    ("context", "texts", "photos"),
-    [("both", 5, 4), ("text", 5, 0), ("photos", 1, 4), ("none", 1, 0)],
-)
-def test_the_end_of_a_story_has_the_context_that_is_named(story, context, texts, photos):
-    (end,) = form_named(f"story_end:{context}")(story)
-    read, made = end.turns
-    assert (read.speaker, made.speaker) == (USER, AGENT)
-    assert sum(isinstance(e, str) for e in read.elements) == texts
-    assert len(read.photos) == photos and read.elements[-1] == story.turns[-1].text
-    assert made.photos == story.turns[-1].photos and not made.text
-    (task,) = form_named(f"task_end:{context}")(story)
-    assert len(task.turns[0].photos) == photos
-    assert story.turns[-1].text in task.turns[0].elements[-1]
-    # the words of the past, and no others, come and go with the context
-    past = [turn.text for turn in story.turns[:-1]]
-    assert [t for t in past if t in task.turns[0].elements] == (past if texts == 5 else [])
-
-
-def test_visdial_keeps_its_last_rounds_and_ends_with_the_photo(files):
-    dialogue = next(iter(open_data(f"visdial:{files['visdial']}")))
-    for rounds, turns in ((1, 3), (5, 11), (10, 21)):
-        (short,) = form_named(f"photo_last:{rounds}")(dialogue)
-        assert len(short.turns) == turns and short.turns[-1].photos
-        assert short.turns[0].text == dialogue.turns[1 + 2 * (10 - rounds)].text
-
-
-def test_captions_go_both_ways(files):
-    pairs = [
-        d for s in open_data(f"folder:{files['folder']}") for d in form_named("caption_pairs")(s)
-    ]
-    told = [shape(pair) for pair in pairs[:2]]
-    assert told[0] == [("user", ["photo"]), ("agent", ["A red thing ."])]
-    assert told[1] == [("user", ["A red thing ."]), ("agent", ["photo"])]
-
-
-def test_a_dialogue_that_is_no_story_is_refused(files):
-    dialogue = next(iter(open_data(f"visdial:{files['visdial']}")))
-    with pytest.raises(DataError, match="is no story"):
-        form_named("story")(dialogue)
-    for wrong in ("story_end", "story_end:some", "photo_last:x", "photo_last:0"):
-        with pytest.raises(ConfigError):
-            form_named(wrong)
+def test_captions_beside_dialogues_come_at_every_second_visit(tokenizers):
+    model = build_model(tokenizers, bridge="dvtm")
+    stage = replace(DIALOGUES.stage, captions="world:photos:0-3", paint=False)
+    model.painter = None
+    task, _, _ = task_of(model, DIALOGUES, stage, open_data("world:0-300"))
+    shown = [task.dialogue(n) for n in range(6)]
+    assert [d.id.startswith("caption-") for d in shown] == [False, True] * 3
+    assert [task.excerpt_only(n) for n in range(4)] == [False, True] * 2
+    told = shown[1].turns[1].photos[0].caption  # the fullest that there is
+    assert told == open_data("world:photos:0-3")[1].photos[0].labels["full_caption"]
+    losses = task.losses([1, 3], generator=torch.Generator().manual_seed(0))
+    assert "moment" not in losses and losses["caption"] > 0

@@ -1,0 +1,187 @@
+"""The parts of a base with another bridge, another way to see photos, or an adapter: where every
+comparison of systems starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, ViTModel
+
+from showtell.errors import ConfigError
+from showtell.models.adapters import adapter_rates
+from showtell.models.cross_attention import with_cross_attention
+from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.language import LanguageModel
+from showtell.models.parts import BridgeConfig, PartSizes
+from showtell.models.photo_encoder import (
+    AnyPhotoEncoder,
+    CrossAttentionPhotoEncoder,
+    LinearPhotoEncoder,
+)
+from showtell.models.vq_painter import VqPainter
+from showtell.papers import BRIDGE_CONFIGS, BRIDGES
+from showtell.prompt import Renderer
+from showtell.training.stage import Stage
+
+
+def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) -> PhotoDialogueModel:
+    """The parts of ``base`` with the bridge that the type of ``config`` names.
+
+    A bridge with weights gets the sizes of these parts, and its tokens new rows: the vocabulary
+    of ``base.language`` grows in place. ``seed`` starts rows and weights. One that ``base`` has
+    already, trained before, stays as it is. Raises ConfigError where a part that the bridge needs
+    is missing, or the trained bridge is of other settings.
+    """
+    language, painter, seer = base.language, base.painter, base.seer
+    config = config.fitted(
+        PartSizes(
+            model=base.name,
+            language_width=language.width,
+            photo_width=None if seer is None else seer.feature_width,
+            tower=painter.text if painter is not None and painter.denoises else None,
+        )
+    )
+    if config.tokens:
+        if type(base.bridge.config) is type(config):
+            _require_equal(base.bridge.config, config, base=base.name)
+            if seer is not None:  # what sees may be another one now
+                base.bridge.see_by(seer)
+            return base
+        language.grow_vocabulary(config.tokens, seed=seed)
+    kinds = {BRIDGE_CONFIGS[name]: BRIDGES[name] for name in BRIDGES}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        bridge = kinds[type(config)](config, tokenizer=language.tokenizer)  # type: ignore[call-arg]
+    renderer = {"span_tokens": bridge.span_tokens, "span_trained": bridge.span_trained}
+    return rebuilt(base, renderer, bridge=bridge)
+
+
+def _require_equal(trained: BridgeConfig, wanted: BridgeConfig, *, base: str) -> None:
+    """Raises ConfigError that names a setting in which the trained bridge differs."""
+    for key in (field.name for field in fields(wanted)):
+        if (known := getattr(trained, key)) != (value := getattr(wanted, key)):
+            raise ConfigError(
+                f'"{base}" has a trained bridge with {key} {known!r}, and {value!r} is wanted; '
+                f"set bridge.{key}={known}, or start from a base without this bridge"
+            )
+
+
+@torch.no_grad()
+def start_bridge(model: PhotoDialogueModel, captions: Sequence[str], *, seed: int) -> None:
+    """Start a bridge that has tokens of its own by what the LLM's states at these and the painter's
+    text encoder make of captions (``Bridge.start``)."""
+    if model.painter is None or model.bridge.span_tokens is None:
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        spans = model.spoken_spans(list(captions))
+        tower = model.painter.text
+        model.bridge.start(spans, tower(tower.tokenize(list(captions)).ids_NS))
+
+
+def reading_linearly(base: PhotoDialogueModel, *, num_tokens: int) -> PhotoDialogueModel:
+    """``base`` with a linear map, of its vision encoder's feature to ``num_tokens`` tokens; its own
+    where that is one. GILL's W_cap (2305.17216), of which num_tokens is k."""
+    own = base.photo_encoder
+    if isinstance(own, LinearPhotoEncoder) and own.num_tokens == num_tokens:
+        return base
+    photo_encoder = LinearPhotoEncoder(
+        vision=_vision_of(base), num_tokens=num_tokens, language_width=base.language.width
+    )
+    return rebuilt(base, {"num_photo_tokens": num_tokens}, photo_encoder=photo_encoder)
+
+
+def attending(base: PhotoDialogueModel, *, layers: Sequence[int]) -> PhotoDialogueModel:
+    """``base`` with photos that its LLM attends to (2408.08650 v2), seen by its vision encoder.
+
+    The LLM keeps its weights and gains cross-attention ``layers``, whose gates are 0: photos say
+    nothing until these are trained. The projector is new. One that attends already stays as it
+    is. Raises ConfigError for another LLM than Llama.
+    """
+    if base.photo_encoder is not None and base.photo_encoder.attended:
+        return base
+    language = with_cross_attention(base.language, layers=layers)
+    if not isinstance(vision := _vision_of(base), ViTModel):
+        raise ConfigError(
+            f'the vision encoder of "{base.name}" is a {type(vision).__name__}; wanted a ViT; give '
+            "a base model with one"
+        )
+    encoder = CrossAttentionPhotoEncoder(vision=vision, language_width=language.width)
+    tokens = {"num_photo_tokens": encoder.num_tokens}
+    return rebuilt(base, tokens, language=language, photo_encoder=encoder)
+
+
+def told_in_captions(base: PhotoDialogueModel, captioner: PhotoDialogueModel) -> PhotoDialogueModel:
+    """``base`` whose photos of the context are read as what ``captioner`` says of them."""
+    captioner.painter = None
+    captioner.requires_grad_(False)
+    return rebuilt(base, {"perceive": "caption"}, photo_encoder=None, captioner=captioner)
+
+
+def _vision_of(model: PhotoDialogueModel) -> Any:
+    """The encoder that sees photos. Raises ConfigError if nothing does."""
+    if not isinstance(model.seer, AnyPhotoEncoder):
+        raise ConfigError(
+            f'"{model.name}" has no vision encoder; give a base model with a photo encoder'
+        )
+    return model.seer.vision
+
+
+def rebuilt(base: PhotoDialogueModel, renderer: dict[str, Any], **parts: Any) -> PhotoDialogueModel:
+    """``base`` with other ``parts`` and the ``renderer``'s settings that they need."""
+    own = {
+        key: getattr(base, key)
+        for key in ("language", "photo_encoder", "bridge", "painter", "captioner")
+        + ("name", "card", "decoding")
+    }
+    parts = {**own, **parts}
+    config = replace(base.renderer.config, **renderer)
+    has_pixels = base.renderer.has_pixels
+    tokenizer = parts["language"].tokenizer
+    model = PhotoDialogueModel(renderer=Renderer(tokenizer, config, has_pixels=has_pixels), **parts)
+    return model.to(base.device)
+
+
+def adapted(stage: Stage, language: LanguageModel) -> Stage:
+    """The stage for an LLM that has an adapter: that moves as well, at the rate of the stage unless
+    it names one."""
+    rates = {**adapter_rates(language), **stage.learning_rates}
+    return replace(stage, learning_rates=rates)
+
+
+def code_painter(codes: str, *, pretrained: bool, num_samples: int | None, seed: int) -> VqPainter:
+    """V, F and the ranker that world_codes or photo_codes trained, F perhaps as before training.
+
+    Raises ConfigError, CheckpointError.
+    """
+    if not (Path(codes) / "code_painter.json").is_file():
+        raise ConfigError(
+            f'codes is "{codes}", and there is no code_painter.json; train it first with '
+            '"showtell train world_codes" or photo_codes, or name its model with --set codes=PATH'
+        )
+    painter = VqPainter.from_pretrained(Path(codes))
+    if num_samples is not None:
+        painter.num_samples = num_samples
+    if painter.num_samples > 1 and painter.rank is None:
+        raise ConfigError(
+            f'num_samples is {painter.num_samples}, and "{codes}" has no ranker to choose by; '
+            "set num_samples=1, or train the codes with a ranker"
+        )
+    if pretrained:
+        return painter
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = AutoModelForCausalLM.from_config(painter.translator.config)
+    return VqPainter(
+        translator=fresh,
+        tokenizer=painter.text.tokenizer,
+        vq=painter.vq,
+        vae=painter.vae,
+        text_length=painter.text.length,
+        num_samples=painter.num_samples,
+        rank=painter.rank,
+    )

@@ -1,0 +1,409 @@
+"""One experiment, and the one way to run it: parts of a base, what becomes of them, its stages.
+
+    showtell train dialogues --set data=mmdialog:data/train --set base=runs/parts/model
+    showtell train world_mini --set stage.steps=200 --set bridge.vocabulary=word
+
+What an example is, is its stage's form (``papers/forms.py``); which photos and words it must have,
+the model's (``training/examples.Needs``). What is left out is counted, by reason, in
+``out``/data.json and in the checkpoint's own recipe, together with painted substitutes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from showtell.config import to_plain
+from showtell.data.sources import DataSource, open_data
+from showtell.data.storage import write_atomically
+from showtell.dialogue import Dialogue
+from showtell.errors import ConfigError
+from showtell.metrics.moment import best_threshold
+from showtell.models.adapters import (
+    LoraConfig,
+    PrefixConfig,
+    add_lora,
+    add_prefix,
+    require_peft,
+)
+from showtell.models.checkpoint import save_model
+from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.gold import described, read_gold
+from showtell.models.parts import BridgeConfig, TextTower, painter_sizes
+from showtell.papers import load_model
+from showtell.papers.forms import Form, as_dialogue, form_named, swap_speakers
+from showtell.prompt import Renderer
+from showtell.recipes.assemble import (
+    adapted,
+    attending,
+    code_painter,
+    reading_linearly,
+    start_bridge,
+    told_in_captions,
+    with_bridge,
+)
+from showtell.recipes.retrieve import album_of, decision_head
+from showtell.recipes.runs import Run
+from showtell.runtime import terminal_progress, the_device
+from showtell.training.dialogue_task import DialogueTask
+from showtell.training.examples import Alternating, Loader, Needs, read_examples
+from showtell.training.stage import Stage
+
+Watch = Callable[[DialogueTask], DialogueTask]  # what stands in for a stage's task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A model from the parts of another, trained in stages.
+
+    base: a model's name or folder, whose parts are taken
+    data: DATA of the dialogues, stories or captioned photos
+    num_dialogues: the first so many of them; none: all
+    dev: DATA that settles the threshold on P(share) and measures a stage while it is trained;
+        none: dialogues of the data, which are then not trained on
+    calibration_dialogues: how many of these; 0 leaves the base's threshold
+    validation_dialogues: how many of them measure a stage
+    photos: DATA of captioned photos, which start a new mapper and fill the album
+    bridge: the paper's: its type chooses the system; none: the base's own
+    start_captions: by so many captions a new mapper is started (Bridge.start); 0: as built
+    photo_encoder: as the base has it, or over its vision encoder a new linear map (GILL) or one
+        that the LLM attends to by cross_attention (2408.08650 v2); or photos are read as a caption
+        by the base's own captioning; none: the LLM knows only that there was a photo
+    photo_tokens: of a linear photo encoder (GILL's k); none: as many as the base's
+    cross_attention_layers: their numbers among all of the LLM's, new ones included
+    adapter: what joins the LLM before the last stage, which then trains it in the LLM's place
+    lora: of a LoRA adapter
+    prefix: of a prefix
+    painter: the base's, which the finished model keeps; or only for training: the model then shares
+        photos of its album; none: photos are words
+    codes: a model of world_codes or photo_codes, which paints instead (Divter); none: the base
+    pretrained: whether the translator of the codes starts as it is there, or untrained
+    num_samples: photos that are ranked for one caption; none: as the codes have it
+    album_photos: so many of the photos make an album beside the model
+    decision_dialogues: so many of the data, the last, teach to retrieve or to paint; 0: no head
+    missing_photos: error, skip, paint:MODEL, or keep, which leaves out what the model cannot do
+        without
+    skip_bad: whether broken records are left out
+    threads: read photos ahead
+    card: what a model tells of itself
+    seed: starts every die of the run
+    stages: in their order; settings call each by its name, the last one also "stage"
+    """
+
+    base: str = "runs/parts/model"
+    data: str = "showtell:data/dialogues.jsonl"
+    num_dialogues: int | None = None
+    dev: str | None = None
+    calibration_dialogues: int = 200
+    validation_dialogues: int = 200
+    photos: str | None = None
+    bridge: BridgeConfig | None = None
+    start_captions: int = 0
+    photo_encoder: Literal["base", "linear", "cross_attention", "caption", "none"] = "base"
+    photo_tokens: int | None = None
+    cross_attention_layers: tuple[int, ...] = (1, 4)
+    adapter: Literal["none", "lora", "prefix"] = "none"
+    lora: LoraConfig = field(default=LoraConfig(dropout=0.0))
+    prefix: PrefixConfig = field(default=PrefixConfig())
+    painter: Literal["base", "training", "none"] = "base"
+    codes: str | None = None
+    pretrained: bool = True
+    num_samples: int | None = None
+    album_photos: int = 0
+    decision_dialogues: int = 0
+    missing_photos: str = "skip"
+    skip_bad: bool = False
+    threads: int = 2
+    card: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        if self.photo_tokens is not None and (
+            self.photo_encoder != "linear" or self.photo_tokens < 1
+        ):
+            raise ConfigError(
+                f"photo_tokens is {self.photo_tokens} with photo_encoder={self.photo_encoder}; it "
+                "says how many tokens a linear map makes of a photo, one or more; set "
+                "photo_encoder=linear, or leave photo_tokens out"
+            )
+        if self.start_captions < 0 or self.start_captions == 1:
+            raise ConfigError(
+                f"start_captions is {self.start_captions}; wanted 2 or more, since a mapper is "
+                "started by what differs between them, or 0 to leave it as built"
+            )
+        if (self.album_photos or self.start_captions) and not self.photos:
+            raise ConfigError(
+                "an album and the start of a mapper take captioned photos; name some with "
+                "photos=DATA, or set album_photos=0 and start_captions=0"
+            )
+        if self.painter == "training" and self.album_photos < 1:
+            raise ConfigError(
+                f"album_photos is {self.album_photos} and the model does not paint, so it has no "
+                "photo to share; set album_photos=2000"
+            )
+
+    @property
+    def stage(self) -> Stage:
+        """The last one."""
+        return self.stages[-1]
+
+    def train(
+        self, *, name: str, out: Path, resume: bool, watch: Watch = lambda task: task
+    ) -> Path:
+        """Train and write ``out/model``; see ``run``."""
+        return run(self, name=name, out=out, resume=resume, watch=watch)
+
+
+def run(
+    experiment: Experiment,
+    *,
+    name: str,
+    out: Path,
+    resume: bool,
+    watch: Watch = lambda task: task,
+) -> Path:
+    """Train all stages from the base and write ``out/model``, and what was left out of the data.
+
+    Raises CheckpointError for a base that is none, ConfigError, DataError.
+    """
+    if experiment.adapter != "none":
+        require_peft()  # now, and not after the first stage
+    runner = Run(out=out, resume=resume, seed=experiment.seed)
+    source = _opened(experiment, experiment.data, out=out)
+    model = start(experiment, name=name, licence=f"trained on {source.name}: {source.licence}")
+    painter, passport = model.painter, {}
+    last = form_named(experiment.stages[-1].form, seed=experiment.seed)
+    held = _first(experiment.dev, experiment.calibration_dialogues, form=last)
+    for number, stage in enumerate(experiment.stages):
+        if stage.steps and number == len(experiment.stages) - 1:
+            stage = _adapted(stage, experiment, model)
+        stage = _of_layers(stage, experiment.cross_attention_layers)
+        model.painter = painter if stage.paint else None
+        if stage.data is not None:
+            source = _opened(experiment, stage.data, out=out)
+        task, passport, own = task_of(model, experiment, stage, source)
+        held = held if experiment.dev else own
+        task.validate_with = partial(
+            _measures,
+            held=held[: experiment.validation_dialogues],
+            wanted=stage.patience_metrics,
+            seed=experiment.seed,
+        )
+        if source.world is None:
+            write_atomically(out / "data.json", (json.dumps(passport, indent=2) + "\n").encode())
+            print(_sentence(passport), file=sys.stderr)
+        runner.train(stage, watch(task))
+    model.painter = painter if experiment.painter == "base" else None
+    if experiment.album_photos:
+        photos = [d.photos[0] for d in _first(experiment.photos, experiment.album_photos)]
+        album_of(model, photos, folder=out / "album")
+        if experiment.decision_dialogues and model.painter is not None:
+            last = open_data(experiment.data)
+            taught = [last[len(last) - k] for k in range(experiment.decision_dialogues, 0, -1)]
+            model.bridge.decision = decision_head(model, photos, taught)
+    _calibrate(model, held)
+    recipe = {"name": name, "config": to_plain(experiment), "data": passport}
+    save_model(model, out / "model", recipe=recipe)
+    return out / "model"
+
+
+# ---------------------------------------------------------------------------------------- parts
+
+
+def start(experiment: Experiment, *, name: str, licence: str = "") -> PhotoDialogueModel:
+    """The base's parts with bridge and photo encoder as configured, before any training."""
+    painter = None
+    if experiment.codes is not None:  # first: it may not be there
+        painter = code_painter(
+            experiment.codes,
+            pretrained=experiment.pretrained,
+            num_samples=experiment.num_samples,
+            seed=experiment.seed,
+        )
+    torch.manual_seed(experiment.seed)
+    model = load_model(experiment.base)
+    settings: dict[str, Any] = {}
+    if experiment.painter == "none":
+        model.painter, settings = None, {"own_pixels": False}
+    if experiment.photo_encoder == "none":
+        model.photo_encoder, settings["perceive"] = None, "nothing"
+    if settings:
+        config = replace(model.renderer.config, **settings)
+        model.renderer = Renderer(model.language.tokenizer, config)
+    if experiment.photo_encoder == "caption" and model.renderer.config.perceive != "caption":
+        model = told_in_captions(model, load_model(experiment.base))
+    elif experiment.photo_encoder == "linear":
+        tokens = experiment.photo_tokens or model.renderer.config.num_photo_tokens
+        model = reading_linearly(model, num_tokens=tokens)
+    elif experiment.photo_encoder == "cross_attention":
+        model = attending(model, layers=experiment.cross_attention_layers)
+    before = model
+    if experiment.bridge is not None:
+        model = with_bridge(model, experiment.bridge, seed=experiment.seed)
+    if painter is not None:
+        model.painter = painter
+    model.name = name
+    model.card = dict(experiment.card) or {"licence": licence}
+    if isinstance(unet := getattr(model.painter, "unet", None), torch.nn.Module):
+        unet.to(memory_format=torch.channels_last)
+    model = model.to(the_device())  # its new parts too
+    if experiment.start_captions and model is not before:  # else its bridge is a trained one
+        shown = _first(experiment.photos, experiment.start_captions)
+        start_bridge(model, [each.photos[0].caption for each in shown], seed=experiment.seed)
+    return model
+
+
+def _adapted(stage: Stage, experiment: Experiment, model: PhotoDialogueModel) -> Stage:
+    """The stage with the adapter that joins the LLM now."""
+    torch.manual_seed(experiment.seed)  # the adapter's first values, also when the run is resumed
+    if experiment.adapter == "lora":
+        add_lora(model.language, experiment.lora)
+    elif experiment.adapter == "prefix":
+        add_prefix(model.language, experiment.prefix)
+    else:
+        return stage
+    return adapted(stage, model.language)
+
+
+def _of_layers(stage: Stage, layers: Sequence[int]) -> Stage:
+    """The stage whose rates for "{attended}" are those of the LLM's cross-attention layers."""
+    rates = {
+        key.replace("{attended}", str(layer)): rate
+        for key, rate in stage.learning_rates.items()
+        for layer in (layers if "{attended}" in key else layers[:1] or (0,))
+    }
+    return replace(stage, learning_rates=rates)
+
+
+# ----------------------------------------------------------------------------------------- data
+
+
+def _opened(experiment: Experiment, data: str, *, out: Path) -> DataSource:
+    """The data. In the world no photo is missing; what is packed was looked at then."""
+    missing = experiment.missing_photos
+    whole = data.startswith(("world:", "shards:")) and not missing.startswith("paint")
+    if missing == "keep" or whole:
+        return open_data(data)
+    from showtell.evaluation.substitutes import missing_photos
+
+    decode = not data.startswith("shards:")
+    policy, paint = missing_photos(missing, folder=out / "substitutes", decode=decode)
+    return open_data(data, skip_bad=experiment.skip_bad, missing=policy, paint=paint)
+
+
+def _first(data: str | None, count: int, *, form: Form = as_dialogue) -> list[Dialogue]:
+    """The first dialogues of some data, each as one example of its form; none of no data."""
+    if data is None or not count:
+        return []
+    source = open_data(data)
+    made = [form(source[number]) for number in range(min(count, len(source)))]
+    return [examples[number % len(examples)] for number, examples in enumerate(made)]
+
+
+def task_of(
+    model: PhotoDialogueModel, experiment: Experiment, stage: Stage, source: DataSource
+) -> tuple[DialogueTask, dict[str, Any], list[Dialogue]]:
+    """The task of a stage, what its data hold, and the dialogues held out of them."""
+    read = str
+    if model.painter is not None and model.painter.denoises:
+        read = partial(readable, tower=model.painter.text)
+    form = form_named(stage.form, seed=experiment.seed, read=read)
+    weights = stage.weights
+    needs = Needs.of(model, captions=bool(weights.get("cap") or weights.get("g")))
+    examples, held = read_examples(
+        source,
+        form=form,
+        needs=needs,
+        limit=experiment.num_dialogues,
+        held_out=0 if experiment.dev else experiment.calibration_dialogues,
+        told=terminal_progress,
+    )
+    alternating = None
+    if stage.captions is not None:
+        shown = open_data(stage.captions)
+        photos, _ = read_examples(shown, form=form_named("captions"), needs=needs)
+        alternating = Alternating(examples, photos)
+    loader = Loader(
+        alternating or examples, model, threads=0 if source.world else experiment.threads
+    )
+    swap = source.symmetric if stage.swap is None else stage.swap
+    blind = model.photo_encoder is None and model.painter is None
+    task = DialogueTask(
+        model,
+        dialogue=loader.dialogue,
+        length=len(examples),
+        pixels_of=None if blind else loader.seen_pixels,
+        made_pixels_of=None if blind else loader.made_pixels,
+        exchanged=swap_speakers if swap else None,
+        excerpts=stage.excerpts,
+        # every caption follows a photo: whether to share one is not learnt from that
+        excerpt_only=lambda n: stage.form == "captions" or bool(alternating and n % 2),
+        drop_words=stage.drop_words,
+        blocks=examples.blocks,
+        prefetch_with=loader.prefetch,
+    )
+    return task, _passport(source, examples.counts), held
+
+
+def readable(text: str, tower: TextTower) -> str:
+    """What a painter's text tower reads of a text: all of it, if there is room, else the words that
+    its tokenizer has whole. The small one's was counted on captions, so that every other word falls
+    to letters and takes the room of five that say what to paint."""
+    _, room = painter_sizes(tower)
+    if len(tower.tokenizer(text, verbose=False)["input_ids"]) <= room:
+        return text
+    words = re.findall(r"\w+", text)
+    pieces = tower.tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
+    return " ".join(word for word, ids in zip(words, pieces, strict=True) if len(ids) == 1) or text
+
+
+def _passport(source: DataSource, counts: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "data": source.name,
+        "digest": source.digest(),
+        "licence": source.licence,
+        "counts": {key: value for key, value in counts.items() if value},
+        "notes": list(source.notes),
+    }
+
+
+def _sentence(passport: dict[str, Any]) -> str:
+    counts = ", ".join(f"{value:,} {key}" for key, value in passport["counts"].items())
+    return "; ".join([f"{passport['data']}: {counts}", *passport["notes"]])
+
+
+# --------------------------------------------------------------------------------- held-out data
+
+
+def _measures(
+    model: PhotoDialogueModel, *, held: Sequence[Dialogue], wanted: Sequence[str], seed: int
+) -> dict[str, float]:
+    """``perplexity`` of the held-out dialogues, and ``bleu2`` and ``fid`` where they are wanted."""
+    if not held:
+        return {}
+    measured = {"perplexity": read_gold(model, described(model, held)).perplexity}
+    if {"bleu2", "-fid"} & set(wanted):
+        from showtell.evaluation.measures import dev_measures
+
+        measured |= dev_measures(model, count=len(held), seed=seed)
+    return measured
+
+
+def _calibrate(model: PhotoDialogueModel, held: Sequence[Dialogue]) -> None:
+    """Set the threshold on P(share) where held-out dialogues have photos to share and others."""
+    if not held:
+        return
+    read = read_gold(model, described(model, held), batch_size=32)
+    shared_M, p_share_M = read.shared_M[read.later_M], read.p_share_M[read.later_M]
+    if any(shared_M) and not all(shared_M):
+        threshold = best_threshold(shared_M, p_share_M).threshold
+        model.decoding = replace(model.decoding, share_threshold=threshold)

@@ -1,0 +1,370 @@
+"""A pretraining: from nothing to an answer; parts that are kept; codes, a CLIP, real photos."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import VQModel
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import CLIPModel
+
+from data import natives
+from recipes.conftest import CLIP, CODES, RANKER, train
+from showtell.data.sources import open_data
+from showtell.dialogue import USER, Turn
+from showtell.errors import CheckpointError, ConfigError, DataError
+from showtell.evaluation.photos import paint_photos, retrieval_both_ways, write_captions
+from showtell.metrics.encoders import load_clip
+from showtell.models.decoder import Decoder
+from showtell.models.painter import LatentDiffusionPainter
+from showtell.models.photo_encoder import LinearPhotoEncoder
+from showtell.models.respond import Responder
+from showtell.models.vq_painter import VqPainter
+from showtell.papers import load_model
+from showtell.recipes import pretrain_tasks
+from showtell.recipes.photo_sets import (
+    cached_latents,
+    cached_pixels,
+    captions_of,
+    choose_photos,
+    random_crops,
+)
+from showtell.recipes.pretrain_tasks import (
+    Labelled,
+    TranslatorTask,
+    VqTask,
+    options_of,
+    start_codebook,
+)
+from showtell.recipes.small import build_vision
+
+STAGES = ("vae", "vae_whole", "painter", "language", "vision", "qformer", "photo_encoder")
+TINY = [
+    *("num_photos=24", "num_dialogues=24", "num_held=6"),
+    *(f"{stage}.{key}=2" for stage in STAGES for key in ("steps", "batch_size")),
+]
+
+
+def still(*moving: str) -> list[str]:
+    return [f"{stage}.steps=0" for stage in STAGES if stage not in moving]
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory) -> Path:
+    """A world_base of two steps each."""
+    return train("world_base", tmp_path_factory.mktemp("first") / "o", *TINY)
+
+
+def test_from_nothing_to_an_answer(first, tmp_path):
+    assert train("world_base", first.parent, resume=True) == first
+    settings = [f"base={first}", "stage.steps=2", "stage.batch_size=3", "num_dialogues=24"]
+    for name in ("world_mini", "world_pipeline"):
+        out = train(name, tmp_path / name, *settings, "calibration_dialogues=30")
+        model = load_model(str(out))
+        assert (model.captioner is not None) is (name == "world_pipeline")
+        assert list((tmp_path / name).rglob("loss.png"))
+        hello = (Turn(speaker=USER, elements=("hi",)),)
+        assert Responder(Decoder(model)).respond(hello, images={}, seed=0).turns
+
+
+def test_a_base_starts_from_a_models_parts_and_a_stage_of_no_steps_leaves_its_own(first, tmp_path):
+    again = train("world_base", tmp_path, *TINY, f"start={first}", *still("qformer"))
+    before, after = (dict(load_model(str(m)).named_parameters()) for m in (first, again))
+    moved = {name for name, value in after.items() if not value.equal(before[name])}
+    assert moved and all(name.startswith("photo_encoder.") for name in moved)
+    assert not any(name.startswith("photo_encoder.vision") for name in moved)
+
+
+def test_a_base_may_have_an_lm_of_another_size_beside_the_parts_it_starts_from(first, tmp_path):
+    settings = [*TINY, *still("language", "photo_encoder"), f"start={first}"]
+    with pytest.raises(CheckpointError, match='no model "nowhere"'):
+        train("world_base", tmp_path / "a", "start=nowhere")
+    with pytest.raises(ConfigError, match="language_width 100"):
+        train("world_base", tmp_path / "b", *settings, "language_width=100")
+    size = ["language_layers=2", "language_width=64"]
+    small = train("world_base", tmp_path / "c", *settings, *size)
+    before, after = load_model(str(first)), load_model(str(small))
+    assert (after.language.width, after.photo_encoder.language_width) == (64, 64)
+    assert len(after.language.base.layers) == 2
+    assert after.language.tokenizer.get_vocab() == before.language.tokenizer.get_vocab()
+    painter = dict(after.painter.unet.named_parameters())
+    assert all(v.equal(painter[n]) for n, v in before.painter.unet.named_parameters())
+
+
+def test_a_base_may_read_by_a_linear_map(first, tmp_path):
+    settings = [*TINY, *still("vision", "photo_encoder"), f"start={first}"]
+    folder = train("world_base", tmp_path, *settings, "reader=linear", "num_photo_tokens=2")
+    model = load_model(str(folder))
+    assert isinstance(model.photo_encoder, LinearPhotoEncoder)
+    assert model.photo_encoder.num_tokens == 2
+    assert (tmp_path / "vision").exists() and not (tmp_path / "qformer").exists()
+
+
+def test_a_vit_for_a_linear_map_learns_its_labels_at_cls():
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    options = options_of([d.photos[0] for d in open_data("world:photos:0-30")])
+    assert set(options) >= {"subject", "place", "weather"}
+    for at_cls in (False, True):
+        module = Labelled(build_vision(), options, at_cls=at_cls)
+        seen = []
+        module.vision.register_forward_hook(lambda m, a, out: seen.append(out.last_hidden_state))  # noqa: B023
+        (logits, *_) = module(pixels).values()
+        (gradient,) = torch.autograd.grad(logits.sum(), seen[0])
+        read = gradient.abs().sum((0, 2)) > 0
+        assert bool(read[0]) is at_cls and bool(read[1:].any()) is not at_cls
+
+
+def test_the_lm_reads_real_dialogues_beside_the_worlds(files, tmp_path):
+    settings = [*TINY, f"dialogues=world:train + photochat:{files['photochat']}"]
+    out = train("world_base", tmp_path, *settings, "language.steps=8", *still("language"))
+    assert load_model(str(out)).language is not None
+    (file,) = (tmp_path / "language" / "state").glob("progress.json")
+    assert json.loads(file.read_text())["step"] == 8
+
+
+def test_photos_without_labels_teach_no_vision(tmp_path, photos):
+    with pytest.raises(DataError, match="no labels that say what they show"):
+        settings = [*TINY, *still("vision"), f"photos=folder:{photos}", "num_held=2", "held=none"]
+        train("world_base", tmp_path, *settings)
+
+
+# ---------------------------------------------------------------------------------------- photos
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Eight photos with two captions each; one of the test split, one untold, one not there."""
+    root = tmp_path_factory.mktemp("captioned")
+    records = []
+    for number in range(11):
+        file = f"images/{number}.png"
+        if number != 10:
+            natives.write_photo(root / file, (23 * number, 255 - 23 * number, 90))
+        captions = [] if number == 9 else [f"thing {number}", f"a red thing, {number}"]
+        split = "test" if number == 8 else "train"
+        records.append({"file": file, "captions": captions, "split": split})
+    natives.write_lines(root / "captions.jsonl", records)
+    return root
+
+
+def test_photos_are_chosen_by_their_names_whatever_their_order(photos):
+    source = open_data(f"folder:{photos}")
+    chosen, held = choose_photos(source, num_photos=3, held_out=2)
+    again = choose_photos(list(source)[::-1], num_photos=3, held_out=2)
+    assert [p.id for p in chosen] == [p.id for p in again[0]] and len(chosen) == 3
+    assert not {p.id for p in chosen} & {p.id for p in held}
+    whole, _ = choose_photos(source, num_photos=None, held_out=2)
+    assert len(whole) == 6  # the test photo, the untold and the missing one are left out
+    assert [p.id for p in whole[:3]] == [p.id for p in chosen]
+    assert set(captions_of(held[0])) == set(held[0].labels["captions"])
+    assert list(captions_of(replace(held[0], labels={}))) == [held[0].caption]
+
+
+def test_pixels_and_latents_are_of_each_photo_alone_and_made_once(pipeline_base, photos, tmp_path):
+    painter = LatentDiffusionPainter.from_pretrained(pipeline_base / "painter")
+    found, _ = choose_photos(open_data(f"folder:{photos}"), num_photos=3, held_out=1)
+
+    def latents(photos, *, mirrored=False):
+        return cached_latents(painter, photos, mirrored=mirrored, threads=2, cache=tmp_path)
+
+    rows = latents(found)
+    for row, photo in zip(rows, found, strict=True):
+        (alone,) = latents([photo])
+        torch.testing.assert_close(torch.tensor(row), torch.tensor(alone), atol=2e-3, rtol=2e-3)
+        assert alone.std() > 0
+    both = latents(found, mirrored=True)
+    assert len(both) == 6 and (both[:3] == rows).all()
+    pixels = cached_pixels(found, side=32, cache=tmp_path).pixels
+    missing = [replace(photo, labels={"gone": True}) for photo in found]
+    assert (latents(missing) == rows).all()
+    assert (cached_pixels(missing, side=32, cache=tmp_path).pixels == pixels).all()
+
+
+def test_too_few_photos_and_a_missing_painter_are_told(pipeline_base, photos, files, tmp_path):
+    for number, (settings, error, told) in enumerate(
+        (
+            (
+                [f"photos=folder:{photos}", "num_held=8"],
+                DataError,
+                "has 8 photos .* num_held lower",
+            ),
+            ([f"photos=mmdialog:{files['mmdialog']}"], DataError, "has 0 photos"),  # no captions
+            ([f"photos=folder:{photos}", "num_held=0"], ConfigError, "wanted one photo"),
+            (["start=photochat_small"], ConfigError, "name a model that paints"),
+        )
+    ):
+        with pytest.raises(error, match=told):
+            wanted = [f"start={pipeline_base}", *CODES, "num_held=2", *settings]
+            train("photo_codes", tmp_path / str(number), *wanted)
+
+
+def test_a_crop_of_the_whole_photo_is_the_photo_or_its_mirror_image(rng):
+    pixels = torch.rand(12, 3, 8, 8, generator=rng)
+    whole = random_crops(pixels, side=8, least=1.0, generator=rng)
+    kept = [torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, pixels, strict=True)]
+    turned = [torch.allclose(a, b.flip(2), atol=1e-5) for a, b in zip(whole, pixels, strict=True)]
+    assert all(k or t for k, t in zip(kept, turned, strict=True)) and any(kept) and any(turned)
+
+
+def test_a_crop_stays_inside_the_photo(rng):
+    pixels = torch.rand(30, 3, 8, 8, generator=rng) + 1
+    crops = random_crops(pixels, side=16, least=0.5, generator=rng)
+    assert crops.min() >= 1 and crops.max() <= pixels.max()
+    # a ramp from left to right: what a crop shows is half of it at least
+    ramp = torch.linspace(0, 1, 64).expand(30, 3, 64, 64)
+    shown = random_crops(ramp, side=64, least=0.5, generator=rng)
+    widths = shown.amax((1, 2, 3)) - shown.amin((1, 2, 3))
+    assert widths.min() > 0.45 and widths.max() < 1.01 and widths.std() > 0.05
+
+
+# ----------------------------------------------------------------------------------------- codes
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {
+        f"{file.parent.relative_to(folder)}/{name}": value
+        for file in folder.rglob("*.safetensors")
+        for name, value in load_file(file).items()
+    }
+
+
+def test_codes_are_of_the_bases_vae_and_a_resumed_run_is_the_same(pipeline_base, codes):
+    painter = VqPainter.from_pretrained(codes)
+    assert painter.image_size == 64 and painter.side == 16 and painter.num_samples == 2
+    before, after = weights(pipeline_base / "painter" / "vae"), weights(codes / "vae")
+    assert before and all(torch.equal(after[name], before[name]) for name in before)
+    assert json.loads((codes / "report.json").read_text())["measures"]["dev_v"] > 0
+    before = weights(codes)
+    again = weights(train("world_codes", codes.parent, resume=True))
+    assert all(torch.equal(value, again[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("ranked", [True, False])
+def test_codes_of_photos_in_files_take_a_ranker_that_is_there(
+    pipeline_base, photos, codes, tmp_path, ranked
+):
+    settings = [f"start={pipeline_base}", f"photos=folder:{photos}", *CODES]
+    settings += ["num_photos=6", "num_held=2", "vq.batch_size=2", "translator.batch_size=2"]
+    settings += [f"ranker={codes.parent / 'ranker' / 'model'}"] if ranked else []
+    painter = VqPainter.from_pretrained(out := train("photo_codes", tmp_path, *settings))
+    assert (painter.rank is not None, painter.num_samples) == (ranked, 2 if ranked else 1)
+    data = json.loads((out / "report.json").read_text())["data"]
+    assert (data["photos"], data["held_out"]) == (6, 2)
+
+
+def test_every_code_of_a_started_codebook_is_chosen_by_some_photo():
+    torch.manual_seed(0)
+    vq = VQModel(
+        in_channels=2,
+        out_channels=2,
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        num_vq_embeddings=30,
+        sample_size=8,
+        norm_num_groups=4,
+        mid_block_add_attention=False,
+    )
+    latents = np.random.default_rng(0).normal(size=(8, 2, 8, 8)).astype(np.float16)
+    few = VqTask(vq, latents, latents).validate()["dev_codes_used"]
+    start_codebook(vq, latents, seed=0)
+    with pytest.raises(ConfigError, match="16 places for a code, and the codebook has 30"):
+        start_codebook(vq, latents[:1], seed=0)
+    task = VqTask(vq, latents, latents)
+    assert task.validate()["dev_codes_used"] == 1 > few
+    losses = task.losses([0, 1], generator=torch.Generator())
+    assert set(losses) == {"latents", "codes"}
+    sum(losses.values()).backward()
+    for part in (vq.encoder.conv_in, vq.decoder.conv_out, vq.quantize.embedding):
+        assert bool(part.weight.grad.abs().sum() > 0)  # through the choice of a code as well
+
+
+def test_the_loss_of_held_out_photos_does_not_depend_on_how_many_go_at_once(codes, monkeypatch):
+    painter = VqPainter.from_pretrained(codes)
+    held = np.random.default_rng(0).integers(0, 20, (5, painter.side**2)).astype(np.int16)
+    captions = [f"thing {number}" for number in range(5)]
+    task = TranslatorTask(painter, held, lambda index, rng: captions[index], held, captions)
+    whole = task.validate()
+    with torch.no_grad():
+        loss = painter.codes_loss(painter.encode_text(captions), torch.from_numpy(held).long())
+    monkeypatch.setattr(pretrain_tasks, "AT_ONCE", 2)  # 2, 2 and 1
+    assert task.validate() == pytest.approx(whole) == {"dev_v": pytest.approx(float(loss))}
+
+
+# -------------------------------------------------------------------------- CLIP and real photos
+
+
+def test_a_contrastive_run_is_a_clip_of_the_library(tmp_path):
+    settings = ["num_photos=12", "num_held=6", *RANKER, "stage.evaluate_every=1"]
+    out = train("world_contrastive", tmp_path, *settings)
+    assert CLIPModel.from_pretrained(out, use_safetensors=True).config.projection_dim == 8
+    report = json.loads((out / "report.json").read_text())
+    assert all(0 <= share <= 1 for share in report["measures"].values())
+    assert report["measures"]["held_out_r10"] == 1  # of six
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("real")
+    rng = np.random.default_rng(0)
+    lines = []
+    for n in range(16):
+        pixels = rng.integers(0, 256, size=(70, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{n}.png")
+        captions = [f"a red dog number {n} .", f"dog {n} runs"]
+        split = "train" if n < 12 else "dev"
+        lines.append({"file": f"{n}.png", "captions": captions, "split": split, "source": "mine"})
+    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder
+
+
+def tiny(folder: Path, *stages: str) -> list[str]:
+    few = [f"{stage}.{key}=2" for stage in stages for key in ("steps", "batch_size")]
+    return [f"photos=folder:{folder}", "num_held=4", *few]
+
+
+def test_a_contrastive_encoder_and_a_captioner_that_starts_from_it(real, tmp_path):
+    settings = [*tiny(real, "stage"), "stage.evaluate_every=2"]
+    clip = train("photos_contrastive", tmp_path / "clip", *settings, *CLIP)
+    dev = [d.photos[0] for d in open_data(f"folder:{real}") if d.labels["split"] == "dev"]
+    values = retrieval_both_ways(load_clip(clip), dev, seed=0)
+    assert values["retrieval.photo_to_caption.r10"].n == 4
+    assert values["retrieval.caption_to_photo.r10"].n == 8
+    assert values["retrieval.caption_to_photo.r10"].value == 1  # of four photos
+    settings += ["num_photo_tokens=2"]
+    with pytest.raises(CheckpointError, match="start: "):
+        train("photos_captioner", tmp_path / "none", *settings, f"start={real}")
+    frozen = 'stage.learning_rates={"photo_encoder.vision":0.0}'
+    out = train("photos_captioner", tmp_path / "o", *settings, f"start={clip}", frozen)
+    model = load_model(str(out))
+    seen = dict(model.photo_encoder.vision.named_parameters())
+    learnt = load_clip(clip).model.vision_model
+    assert all(value.equal(seen[name]) for name, value in learnt.named_parameters())
+    said = write_captions(model, dev[:2], side=64, told=lambda done, total: None)
+    assert len(said) == 2
+
+
+def test_a_painter_paints(real, tmp_path):
+    out = train("photos_painter", tmp_path, *tiny(real, "vae", "vae_whole", "painter"))
+    (file,) = (tmp_path / "cache").glob("latents-*.npy")
+    assert len(np.load(file)) == 2 * 8  # every photo that is not held out, and its mirror image
+    painter = LatentDiffusionPainter.from_pretrained(out)
+    images = paint_photos(painter, ["a dog", "a cat"], num_steps=2)
+    assert [image.size for image in images] == [(64, 64)] * 2
+    alone = paint_photos(painter, ["a dog"], num_steps=2)[0]
+    assert np.abs(np.asarray(alone, int) - np.asarray(images[0], int)).max() <= 2
+
+
+def test_a_caption_is_one_of_the_photos(photos):
+    (photo, *_), _ = choose_photos(open_data(f"folder:{photos}"), num_photos=3, held_out=1)
+    told = pretrain_tasks.PhotoSet(photos=[photo], pixels=np.empty(0))
+    found = {told.caption(0, random.Random(seed)) for seed in range(20)}
+    assert found == set(photo.labels["captions"])

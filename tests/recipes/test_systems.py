@@ -1,0 +1,554 @@
+"""The systems from one base: who moves, what is measured, and what a run leaves behind."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from conftest import build_model, collated, dialogues_with_photos
+from recipes.conftest import EXTRA, VOKENS, WORLD, train
+from showtell.album.index import Album
+from showtell.batch import to_pixels
+from showtell.config import override
+from showtell.data.photos import photo_image
+from showtell.data.sources import open_data
+from showtell.dialogue import AGENT, USER, Turn
+from showtell.errors import ConfigError, MissingDependency
+from showtell.models import adapters
+from showtell.models.checkpoint import save_model
+from showtell.models.decoder import Decoder
+from showtell.models.photo_encoder import LinearPhotoEncoder
+from showtell.models.respond import Responder
+from showtell.models.vq_painter import VqPainter
+from showtell.papers import BRIDGE_CONFIGS, DivterConfig, GillConfig, VokensConfig, load_model
+from showtell.papers.forms import form_named
+from showtell.papers.minigpt5 import ABLATIONS
+from showtell.recipes import RECIPES
+from showtell.recipes import systems as values
+from showtell.recipes.assemble import attending, code_painter, with_bridge
+from showtell.recipes.experiment import Experiment, start
+from showtell.recipes.runs import Run
+from showtell.training.dialogue_task import DialogueTask
+from showtell.training.examples import square_pixels
+
+HELLO = (Turn(speaker=USER, elements=("hi! show me a dog",)),)
+TALKING = ("world_vokens", "world_vokens_prefix", "world_gill", "world_retrieval", "world_text")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found = {}
+    for file in folder.rglob("*.safetensors"):
+        part = file.parent.relative_to(folder)
+        found |= {f"{part}/{name}": value for name, value in load_file(file).items()}
+    return found
+
+
+def moved(before: Path, after: Path) -> set[str]:
+    old, new = weights(before), weights(after)
+    return {name for name in old if name not in new or not torch.equal(old[name], new[name])}
+
+
+def losses_of(history: Path) -> set[str]:
+    return set(json.loads(history.read_text())[-1]) - {"step", "seconds", "gradient_norm"}
+
+
+# --------------------------------------------------------------------------------- whole runs
+
+
+@pytest.fixture(scope="module", params=EXTRA)
+def run(request, pipeline_base, tmp_path_factory) -> tuple[str, Path]:
+    out = tmp_path_factory.mktemp(request.param) / "out"
+    train(request.param, out, f"base={pipeline_base}", *WORLD, *EXTRA[request.param])
+    return request.param, out
+
+
+def test_a_run_leaves_a_model_that_answers_and_shares_by_its_own_tokens(run):
+    name, out = run
+    model = load_model(str(out))
+    assert model.name == name and 0 <= model.decoding.share_threshold <= 1
+    model.decoding = replace(model.decoding, share_threshold=0.0, num_steps=1, max_new_tokens=3)
+    reply = Responder(Decoder(model)).respond(HELLO, images={}, seed=0)
+    photo, *_ = (photo for turn in reply.turns for photo in turn.photos)
+    own_tokens = name in TALKING and name != "world_text"
+    assert bool(photo.caption) is not own_tokens  # their spans have no words
+    words_alone = name in ("world_text", "world_stories_text")
+    assert (photo.id in reply.images) is not (words_alone or name == "world_retrieval")
+    assert (model.painter is not None) is (photo.id in reply.images)
+    assert model.renderer.config.own_pixels is not words_alone
+    assert model.photo_encoder is not None and model.card["words"] == "world"
+
+
+def test_only_what_the_paper_moves_moves(run, pipeline_base):
+    name, out = run
+    found = moved(pipeline_base, out / "model")
+    parts = {key.split("/")[0] + "/" + key.split("/")[-1].split(".")[0] for key in found}
+    if name in ("world_text", "world_long"):
+        assert any(part.startswith("language_model/") for part in parts)
+    else:
+        assert not any(key.startswith("language_model/model.") for key in found)
+    unet = any(key.startswith("painter/unet") for key in found)
+    assert unet is (name in ("world_stories_painter", "world_long")) or "painter" not in {
+        path.name for path in (out / "model").iterdir()
+    }
+
+
+def test_what_a_run_trains_is_measured_by_its_papers_losses(run):
+    name, out = run
+    (history,) = [p for p in out.glob("*/history.json") if p.parent.name != "alignment"]
+    own = {
+        "world_text": {"caption"},
+        "world_gill": {"g", "r"},
+        "world_retrieval": {"g", "r"},
+        "world_stories_text": set(),
+        "world_stories_painter": {"v", "caption"},
+        "world_long": {"v", "caption"},
+    }
+    # description-free: L_cap is measured in alignment alone
+    assert losses_of(history) == {"t", "moment"} | own.get(name, {"ldm"})
+    if name == "world_vokens":
+        assert {"t", "ldm", "cap"} <= losses_of(out / "alignment" / "history.json")
+
+
+def test_the_adapter_is_a_part_of_the_model(run):
+    name, out = run
+    folder = out / "model" / "language_model" / "adapter"
+    kinds = {"world_vokens": "LORA", "world_vokens_prefix": "PREFIX_TUNING"}
+    kinds["world_stories_text"] = "LORA"
+    assert folder.is_dir() is (name in kinds)
+    if name in kinds:
+        settings = json.loads((folder / "adapter_config.json").read_text())
+        assert settings["peft_type"] == kinds[name]
+        assert settings["base_model_name_or_path"] is None  # no path of the machine that trained
+
+
+def test_gill_and_retrieval_leave_an_album_of_training_photos(run):
+    name, out = run
+    if name not in ("world_gill", "world_retrieval"):
+        assert not (out / "album").exists()
+        return
+    album, model = Album.load(out / "album"), load_model(str(out))
+    assert len(album) == 200 and album.made_by == name
+    shown = open_data("world:photos:train")
+    for number, photo in list(enumerate(album.photos))[:3]:
+        image = Image.open(out / "album" / photo.path)
+        key_1E = model.bridge.photo_keys(to_pixels(image)[None])
+        torch.testing.assert_close(key_1E[0].detach(), album.embeddings_ME[number])
+        assert photo.id == f"photo-{number}"
+        assert shown[number].photos[0].labels["scene"]["place"] in photo.caption
+    # what the agent says finds photos; the nearest by the query, whatever else is in the batch
+    decoder = Decoder(model)
+    writing, _ = decoder.read_all([HELLO], [{}])
+    decoder.open_turn(writing)
+    (hits,) = album.search(model.bridge.query(decoder.announce(writing)).detach(), top_k=2)
+    assert len(hits) == 2 and hits[0].score >= hits[1].score
+    query_1E = model.bridge.query(model.spoken_spans(["a dog"])).detach()
+    (other,) = album.search(query_1E, without={hits[0].photo.id}, top_k=300)
+    assert hits[0].photo.id not in {hit.photo.id for hit in other} and len(other) == 199
+
+
+def test_a_gill_that_paints_decides_and_keeps_its_head_when_saved_again(run, tmp_path):
+    name, out = run
+    model = load_model(str(out))
+    assert (getattr(model.bridge, "decision", None) is not None) is (name == "world_gill")
+    if name != "world_gill":
+        return
+    spans = model.spoken_spans(["a dog"])
+    (p_retrieve,) = model.bridge(spans, model.painter, generator=torch.Generator()).retrieve_N
+    assert 0 < p_retrieve < 1
+    save_model(model, tmp_path / "again", recipe={})
+    again = load_model(str(tmp_path / "again"))
+    (same,) = again.bridge(spans, again.painter, generator=torch.Generator()).retrieve_N
+    assert same == p_retrieve
+
+
+def test_one_alignment_serves_several_runs_of_multimodal_learning(pipeline_base, tmp_path):
+    base = f"base={pipeline_base}"
+    whole = train("world_vokens", tmp_path / "whole", base, *WORLD, *VOKENS)
+    first = train("world_vokens", tmp_path / "a", base, *WORLD, *VOKENS, "stage.steps=0")
+    assert not (first / "language_model/adapter").exists()
+    rest = [f"base={first}", *WORLD, *VOKENS, "alignment.steps=0"]
+    later = train("world_vokens", tmp_path / "later", *rest)
+    for file in ("bridge.safetensors", "language_model/new_tokens.safetensors"):
+        one, two = load_file(whole / file), load_file(later / file)
+        assert one.keys() == two.keys()
+        for key in one:
+            torch.testing.assert_close(one[key], two[key], rtol=0, atol=0)
+    # against the paper: captions are read where that is asked for, and then L_cap wants a weight
+    train("world_vokens", tmp_path / "described", *rest, *ABLATIONS["described"])
+    assert "cap" in losses_of(tmp_path / "described" / "learning" / "history.json")
+    with pytest.raises(ConfigError, match='no weight for the loss "cap"'):
+        train("world_vokens", tmp_path / "weightless", *rest, ABLATIONS["described"][0])
+
+
+def test_v2_sees_first_and_learns_together_after(pipeline_base, tmp_path, monkeypatch):
+    """A Llama that stands still while what is new learns to see; then the whole moves."""
+    states, trained = [], Run.train
+
+    def watched(self, stage, task):
+        def note():
+            states.append({k: v.detach().clone() for k, v in task.module.named_parameters()})
+
+        note()
+        history = trained(self, stage, task)
+        note()
+        return history
+
+    monkeypatch.setattr(Run, "train", watched)
+    settings = [f"base={pipeline_base}", *WORLD, "cross_attention_layers=[1]"]
+    out = train("world_v2", tmp_path, *settings, "seeing.steps=2", "seeing.batch_size=4")
+    model = load_model(str(out))
+    assert model.photo_encoder.attended and model.painter is not None
+    model.decoding = replace(model.decoding, share_threshold=0.0, num_steps=1, max_new_tokens=3)
+    photo = replace(next(p for d in dialogues_with_photos(1) for p in d.photos), origin="user")
+    turns, images = (Turn(speaker=USER, elements=(photo,)),), {photo.id: photo_image(photo)}
+    assert len(Responder(Decoder(model)).respond(turns, images=images, seed=0).images) == 1
+    before, after, again, end = states
+    seen = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    layer = "language.model.model.layers.1"
+    assert {"photo_encoder.project.weight", f"{layer}.cross_attn_attn_gate"} <= seen
+    assert all(name.startswith(("photo_encoder.", layer)) for name in seen)
+    whole = {name for name, value in again.items() if not torch.equal(value, end[name])}
+    assert "language.model.model.layers.0.mlp.up_proj.weight" in whole
+    assert any(name.startswith("painter.unet") for name in whole)
+
+
+def test_while_gates_are_shut_nothing_else_in_their_layers_has_a_gradient(tokenizers):
+    model = attending(build_model(tokenizers, bridge="pipeline"), layers=(1,))
+    model.painter = None
+    shown, form = open_data("world:photos:train"), form_named("captions")
+    task = DialogueTask(
+        model,
+        lambda index: form(shown[index])[0],
+        length=2,
+        pixels_of=lambda photo: square_pixels(photo, 64),
+    )
+    sum(task.losses([0, 1], generator=torch.Generator()).values()).backward()
+    found = {
+        name: float(value.grad.abs().max())
+        for name, value in model.language.model.model.layers[1].named_parameters()
+        if value.grad is not None
+    }
+    assert found.pop("cross_attn_attn_gate") > 0 and found.pop("cross_attn_mlp_gate") > 0
+    assert found and not any(found.values())
+
+
+def test_paper_settings_stop_by_bleu2_and_fid(pipeline_base, tmp_path):
+    settings = [f"base={pipeline_base}", *WORLD, "stage.evaluate_every=1"]
+    train("world_paper", tmp_path, *settings, "validation_dialogues=4")
+    history = json.loads((tmp_path / "paper" / "history.json").read_text())
+    measured = [record for record in history if "bleu2" in record]
+    assert [record["step"] for record in measured] == [1, 2]
+    assert all(0 <= record["bleu2"] <= 1 and record["fid"] > 0 for record in measured)
+    assert (tmp_path / "paper" / "best.safetensors").exists()
+
+
+# --------------------------------------------------------------------------------------- Divter
+
+
+@pytest.fixture(scope="module")
+def divter(pipeline_base, codes, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("divter") / "out"
+    return train("world_divter", out, f"base={pipeline_base}", f"codes={codes}", *WORLD)
+
+
+def test_divter_trains_g_and_f_and_leaves_v_the_ranker_and_the_captioner(
+    pipeline_base, codes, divter
+):
+    assert {name.split("/")[0] for name in moved(codes, divter / "painter")} == {"translator"}
+    assert moved(pipeline_base / "language_model", divter / "language_model")
+    captioner = divter / "captioner" / "language_model"
+    assert not moved(pipeline_base / "language_model", captioner)
+    assert losses_of(divter.parent / "divter" / "history.json") == {"t", "moment", "caption", "v"}
+
+
+def test_divter_reads_captions_shares_and_paints_the_best_of_two(divter):
+    model = load_model(str(divter))
+    assert model.name == "world_divter" and model.photo_encoder is None
+    model.decoding = replace(model.decoding, share_threshold=0.0, num_steps=4, max_new_tokens=3)
+    steps = []
+    photo = replace(open_data("world:photos:train")[0].photos[0], id="mine", origin="user")
+    responder = Responder(Decoder(model))
+    reply = responder.respond(
+        (*HELLO, Turn(speaker=USER, elements=(photo,))),
+        images={"mine": photo_image(photo)},
+        seed=0,
+        on_photo_step=lambda step, total: steps.append((step, total)),
+    )
+    (shared,) = (photo for turn in reply.turns for photo in turn.photos)
+    assert shared.caption and reply.images[shared.id].size == (64, 64)
+    assert steps == [(step, 4) for step in range(1, 5)]
+    best = responder.paint_captions([shared.caption], seeds=[0])
+    model.painter.num_samples = 1
+    samples = torch.cat(
+        [responder.paint_captions([shared.caption], seeds=[s * 1_000_003]) for s in range(2)]
+    )
+    chosen = int(model.painter.rank(samples, [shared.caption] * 2).argmax())
+    torch.testing.assert_close(best[0], samples[chosen])
+
+
+def test_the_photo_loss_reaches_f_and_neither_the_llm_nor_a_photo_encoder(tokenizers, codes, rng):
+    model = with_bridge(build_model(tokenizers, bridge="pipeline").train(), DivterConfig(), seed=0)
+    model.painter = VqPainter.from_pretrained(codes)
+    model(collated(model, dialogues_with_photos(1)), generator=rng)["v"].backward()
+    with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert with_gradient
+    assert all(name.startswith("painter.translator.") for name in with_gradient)
+
+
+def test_the_row_without_pre_training_has_the_same_v_and_a_new_f(codes):
+    trained = VqPainter.from_pretrained(codes)
+    fresh, same = (
+        code_painter(str(codes), pretrained=False, num_samples=None, seed=3) for _ in range(2)
+    )
+    for name, value in fresh.state_dict().items():
+        assert torch.equal(value, same.state_dict()[name])
+        if not name.startswith("translator."):
+            assert torch.equal(value, trained.state_dict()[name])
+    assert not torch.equal(fresh.text.token_table_UC, trained.text.token_table_UC)
+    table = fresh.translator.get_input_embeddings().weight
+    assert fresh.text.token_table_UC.data_ptr() == table.data_ptr()  # the new F's own words
+
+
+def test_codes_that_cannot_serve_are_told_before_anything_is_trained(
+    pipeline_base, codes, tmp_path
+):
+    base = f"base={pipeline_base}"
+    for name, wanted in (("world_divter", "world_codes"), ("dialogues_divter", "photo_codes")):
+        with pytest.raises(ConfigError, match=f"showtell train .*{wanted}"):
+            train(name, tmp_path / name, base, "codes=nowhere", f"data=showtell:{tmp_path}")
+    painter = copy.deepcopy(VqPainter.from_pretrained(codes))
+    painter.rank, painter.num_samples = None, 1
+    painter.save_pretrained(tmp_path / "codes")
+    with pytest.raises(ConfigError, match="no ranker to choose"):
+        settings = (base, f"codes={tmp_path / 'codes'}", "num_samples=4")
+        train("world_divter", tmp_path / "o", *settings)
+    assert not (tmp_path / "o" / "divter").exists()
+
+
+# --------------------------------------------------------------------------- parts and settings
+
+
+@pytest.mark.parametrize("photo_encoder", ["base", "linear", "caption", "none"])
+@pytest.mark.parametrize("bridge", BRIDGE_CONFIGS)
+def test_any_bridge_stands_on_any_photo_encoder(pipeline_base, bridge, photo_encoder, rng):
+    if bridge == "gill" and photo_encoder == "none":
+        return  # it compares with what one sees
+    choices = {"num_layers": 1, "num_heads": 2} if bridge in ("vokens", "gill") else {}
+    config = replace(
+        values.DIALOGUES,
+        base=str(pipeline_base),
+        bridge=BRIDGE_CONFIGS[bridge](**choices),
+        photo_encoder=photo_encoder,
+    )
+    model = start(config, name="x")
+    assert isinstance(model.photo_encoder, LinearPhotoEncoder) is (photo_encoder == "linear")
+    assert (model.captioner is not None) is (photo_encoder == "caption")
+    losses = model(collated(model, dialogues_with_photos(1)), generator=rng)
+    assert all(bool(loss.isfinite()) for loss in losses.values())
+    assert set(model.bridge.loss_names) <= set(losses)
+    sum(losses.values()).backward()
+    if photo_encoder == "linear":
+        assert model.photo_encoder.num_tokens == model.renderer.config.num_photo_tokens
+        assert bool(model.photo_encoder.project.weight.grad.abs().sum() > 0)
+
+
+def test_a_linear_map_is_kept_or_made_anew_for_another_number_of_tokens(pipeline_base, tmp_path):
+    linear = replace(
+        values.DIALOGUES, base=str(pipeline_base), photo_encoder="linear", photo_tokens=2
+    )
+    first = start(linear, name="x")
+    save_model(first, tmp_path / "model", recipe={})
+    kept = start(replace(linear, base=str(tmp_path / "model")), name="x")
+    assert kept.photo_encoder.project.weight.equal(first.photo_encoder.project.weight)
+    other = start(replace(linear, photo_tokens=3), name="x")
+    assert other.photo_encoder.num_tokens == other.renderer.config.num_photo_tokens == 3
+
+
+def test_the_same_seed_gives_the_same_rows_and_mapper(tokenizers):
+    def build(seed):
+        base = build_model(tokenizers, bridge="pipeline")
+        model = with_bridge(base, VokensConfig(num_layers=1, num_heads=2), seed=seed)
+        return {**model.bridge.state_dict(), "rows": model.language.new_tokens.input_nD}
+
+    one, same, other = build(1), build(1), build(2)
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    assert not torch.equal(one["rows"], other["rows"])
+    assert not torch.equal(one["mapper.queries_SC"], other["mapper.queries_SC"])
+
+
+def test_a_trained_bridge_is_kept_or_its_other_settings_are_named(tokenizers):
+    small = VokensConfig(num_layers=1, num_heads=2)
+    base = with_bridge(build_model(tokenizers, bridge="pipeline"), small, seed=0)
+    again = with_bridge(base, small, seed=1)
+    assert again.bridge is base.bridge
+    assert again.renderer.config.span_tokens == small.tokens
+    with pytest.raises(ConfigError, match=r"states 'after', and 'before' is wanted"):
+        with_bridge(base, replace(small, states="before"), seed=0)
+
+
+@pytest.mark.parametrize("bridge", [VokensConfig, GillConfig])
+def test_a_new_mapper_is_started_by_captions_and_a_trained_one_is_not(
+    pipeline_base, tmp_path, bridge
+):
+    def started(folder: Path, captions: int):
+        small = bridge(num_layers=1, num_heads=2)
+        config = replace(values.WORLD, base=str(folder), bridge=small, start_captions=captions)
+        model = start(config, name="m")
+        return model, {k: v.clone() for k, v in model.bridge.mapper.state_dict().items()}
+
+    model, mapper = started(pipeline_base, 8)
+    again = started(pipeline_base, 8)[1]
+    assert all(torch.equal(value, mapper[key]) for key, value in again.items())
+    as_built = started(pipeline_base, 0)[1]
+    changed = {key.split(".")[0] for key in mapper if not torch.equal(mapper[key], as_built[key])}
+    assert changed == (
+        {"mlp", "queries_SC"} if bridge is VokensConfig else {"project", "out", "queries_SW"}
+    )
+    save_model(model, tmp_path / "trained", recipe={})
+    again = started(tmp_path / "trained", 8)[1]
+    assert all(torch.equal(again[key], mapper[key]) for key in mapper)
+
+
+def test_the_systems_see_the_same_dialogues_for_as_many_steps():
+    world = RECIPES["world_mini"].config
+    for name in (*TALKING, "world_pipeline", "world_divter", "world_v2"):
+        found = RECIPES[name].config
+        for key in ("base", "data", "num_dialogues", "dev", "seed", "calibration_dialogues"):
+            assert getattr(found, key) == getattr(world, key), (name, key)
+        for key in ("steps", "batch_size", "seed", "excerpts"):
+            assert getattr(found.stage, key) == getattr(world.stage, key), (name, key)
+        assert found.stage.weights["moment"] == world.stage.weights["moment"]
+
+
+MOVES = {  # whether a parameter moves in the recipe's last stage
+    "world_gill": {
+        "photo_encoder.project.x": 1,
+        "language.new_tokens.input_nD": 1,
+        "bridge.mapper.x": 1,
+        "photo_encoder.qformer.x": 0,
+        "photo_encoder.queries_QC": 0,
+        "language.model.x": 0,
+        "painter.text.x": 0,
+    },
+    "world_divter": {
+        "language.model.x": 1,
+        "painter.translator.x": 1,
+        "painter.vq.x": 0,
+        "painter.vae.x": 0,
+        "painter.rank.clip.x": 0,
+        "captioner.language.x": 0,
+    },
+}
+MOVES["dialogues_divter"] = MOVES["world_divter"]
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_what_the_paper_moves(name):
+    stage = RECIPES[name].config.stage
+    assert {key: stage.multiplier(key) for key in MOVES[name]} == MOVES[name]
+
+
+@pytest.mark.parametrize("where", ["world", "dialogues"])
+def test_divter_differs_from_the_pipeline_in_painter_and_weight_alone(where):
+    """L = L_G + lambda L_F, lambda 0.2"""
+    divter, pipeline = (RECIPES[f"{where}_{name}"].config for name in ("divter", "pipeline"))
+    assert divter.stage.weights == {**pipeline.stage.weights, "v": 0.2}
+    assert divter.photo_encoder == pipeline.photo_encoder == "caption"
+    same = {key: getattr(pipeline.stage, key) for key in ("name", "weights", "learning_rates")}
+    assert replace(divter.stage, **same) == pipeline.stage
+
+
+def test_every_stage_of_dialogues_has_weights_for_what_it_always_measures():
+    for name, recipe in RECIPES.items():
+        if isinstance(recipe.config, Experiment):
+            for stage in recipe.config.stages:
+                assert form_named(stage.form) and {"t", "moment"} <= set(stage.weights), name
+
+
+def test_the_temperature_falls_over_the_steps_that_are_trained(pipeline_base, tmp_path):
+    """However few of an epoch they are; the paper's three epochs are a setting."""
+    taus = []
+
+    def watch(task):
+        advance = task.advance
+        task.advance = lambda *a, **k: (
+            advance(*a, **k),
+            taus.append(float(task.module.bridge.temperature)),
+        )
+        return task
+
+    settings = [f"base={pipeline_base}", *WORLD, "stage.steps=5"]
+    train("world_mini", tmp_path / "a", *settings, watch=watch)
+    assert taus == pytest.approx([1 - 0.99 * k / 5 for k in range(5)])
+    taus.clear()
+    train("world_mini", tmp_path / "b", *settings, "bridge.annealing_epochs=3", watch=watch)
+    assert taus == pytest.approx([1 - 0.99 * k * 3 / 24 / 3 for k in range(5)])
+
+
+# ------------------------------------------------------------------------------------- bad input
+
+
+def test_settings_that_contradict_each_other_are_refused(pipeline_base, tmp_path):
+    world = f"base={pipeline_base}"
+    for name, settings, told in (
+        ("world_retrieval", ["album_photos=0"], "album_photos is 0"),
+        ("world_mini", ["start_captions=-1"], "start_captions is -1; wanted 2 or more"),
+        ("world_mini", ["start_captions=1"], "start_captions is 1; wanted 2 or more"),
+        ("world_mini", ["photo_tokens=3"], "photo_tokens is 3"),
+        ("world_mini", ["photo_encoder=linear", "photo_tokens=0"], "photo_tokens is 0"),
+        ("world_mini", ["photo_encoder=capton"], 'did you mean "caption"'),
+        ("world_mini", ["photos=none"], "name some with photos=DATA"),
+        ("world_mini", ["stage.form=alignmnt"], 'did you mean "alignment"'),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            train(name, tmp_path / "o", world, *settings, resume=(tmp_path / "o").exists())
+
+
+def test_a_model_without_painter_or_eyes_is_named(tokenizers):
+    base = build_model(tokenizers, bridge="pipeline")
+    base.name, base.photo_encoder = "blind", None
+    with pytest.raises(ConfigError, match='"blind" has no vision encoder'):
+        with_bridge(base, GillConfig(), seed=0)
+    base.painter = None
+    with pytest.raises(ConfigError, match='"blind" has no latent diffusion painter'):
+        with_bridge(base, VokensConfig(), seed=0)
+
+
+def test_a_bridge_that_makes_no_query_is_named(tiny_end_to_end):
+    with pytest.raises(ConfigError, match="Dvtm, makes no query"):
+        _ = tiny_end_to_end.album_width
+
+
+def test_a_missing_adapter_library_is_told_before_anything_is_trained(
+    pipeline_base, tmp_path, monkeypatch
+):
+    def absent():
+        raise MissingDependency("LoRA and prefix tuning need peft")
+
+    monkeypatch.setattr(adapters, "_peft", absent)
+    with pytest.raises(MissingDependency, match="need peft"):
+        train("world_vokens", tmp_path / "o", f"base={pipeline_base}", *WORLD, *VOKENS)
+    assert not (tmp_path / "o" / "alignment").exists()
+
+
+def test_dialogues_of_multimodal_learning_tell_nothing_of_the_agents_photos():
+    (dialogue,) = dialogues_with_photos(1)
+    (plain,) = form_named("undescribed")(dialogue)
+    for turn, old in zip(plain.turns, dialogue.turns, strict=True):
+        captions = [photo.caption for photo in turn.photos]
+        assert captions == [p.caption if turn.speaker == USER else "" for p in old.photos]
+        assert turn.text == old.text and turn.labels == old.labels
+    assert any(turn.photos for turn in plain.turns if turn.speaker == AGENT)
+
+
+def test_overrides_of_a_recipe_are_variants_of_its_value():
+    assert override(values.WORLD, ["stage.steps=3"]) == replace(
+        values.WORLD, stages=(replace(values.WORLD.stage, steps=3),)
+    )
