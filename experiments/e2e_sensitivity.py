@@ -33,7 +33,7 @@ from showtell.evaluation.score_runs import Readers
 from showtell.metrics.paired import Scores
 from showtell.models.decoder import Decoder
 from showtell.models.respond import Responder
-from showtell.recipes import RECIPES
+from showtell.recipes.registry import RECIPES
 
 NAME, DEFAULT = "e2e_sensitivity", "tau 0.01, linear"
 _RATE = RECIPES["world_mini"].config.stage.learning_rate

@@ -43,7 +43,7 @@ from showtell.metrics.paired import Scores
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.parts import PhotoSpans
 from showtell.papers import Dvtm, DvtmConfig, load_model
-from showtell.recipes import RECIPES
+from showtell.recipes.registry import RECIPES
 from showtell.runtime import the_device
 from showtell.training.examples import square_pixels
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from showtell.config import override
 from showtell.data.storage import write_atomically
 from showtell.models.parts import PhotoSpans
-from showtell.recipes import RECIPES, run_recipe
+from showtell.recipes import run_recipe
+from showtell.recipes.registry import RECIPES
 from showtell.training.dialogue_task import DialogueTask
 
 RECORDS = "gradients.json"

@@ -63,7 +63,7 @@ from showtell.models.checkpoint import model_folder
 from showtell.models.respond import open_album
 from showtell.papers import load_model
 from showtell.papers.minigpt5 import ABLATIONS
-from showtell.recipes import RECIPES
+from showtell.recipes.registry import RECIPES
 
 # ------------------------------------------------------------------------------- what is compared
 

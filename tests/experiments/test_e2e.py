@@ -27,8 +27,8 @@ from showtell.evaluation.world_answers import photo_places, photos_at
 from showtell.models.checkpoint import save_model
 from showtell.papers import Dvtm, DvtmConfig
 from showtell.prompt import IGNORED, Renderer
-from showtell.recipes import RECIPES
 from showtell.recipes.experiment import start
+from showtell.recipes.registry import RECIPES
 
 SCRIPTS = (e2e_table2, e2e_sensitivity, gradient_matters)
 

@@ -59,7 +59,7 @@ def test_every_bridge_is_built_alike_and_says_what_it_is():
         tokenizer.add_tokens(list(config.tokens))
         bridge = build(config, tokenizer=tokenizer)
         assert bridge.span_tokens == (config.tokens or None)
-        bridge.advance(2.0)
+        bridge.advance(2.0, of=3.0)
         if bridge.query_width is None:
             with pytest.raises(ConfigError, match="makes no query"):
                 bridge.query(None)

@@ -30,10 +30,10 @@ from showtell.models.vq_painter import VqPainter
 from showtell.papers import BRIDGE_CONFIGS, DivterConfig, GillConfig, VokensConfig, load_model
 from showtell.papers.forms import form_named
 from showtell.papers.minigpt5 import ABLATIONS
-from showtell.recipes import RECIPES
 from showtell.recipes import systems as values
 from showtell.recipes.assemble import attending, code_painter, with_bridge
 from showtell.recipes.experiment import Experiment, start
+from showtell.recipes.registry import RECIPES
 from showtell.recipes.runs import Run
 from showtell.training.dialogue_task import DialogueTask
 from showtell.training.examples import square_pixels

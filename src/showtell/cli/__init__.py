@@ -111,12 +111,12 @@ def recipes(
     json: bool = opt.JSON,
 ) -> None:
     """List what can be trained; of one recipe, every key of --set, its default and its meaning."""
-    from showtell.recipes import RECIPES, describe
+    from showtell.recipes import SUMMARIES, describe
 
     if name is None:
-        width = max(map(len, RECIPES))
-        lines = [f"{key:<{width}}  {recipe.summary}" for key, recipe in RECIPES.items()]
-        opt.emit(json, {key: {"summary": one.summary} for key, one in RECIPES.items()}, *lines)
+        width = max(map(len, SUMMARIES))
+        lines = [f"{key:<{width}}  {told}" for key, told in SUMMARIES.items()]
+        opt.emit(json, {key: {"summary": told} for key, told in SUMMARIES.items()}, *lines)
         return
     keys = describe(name)
     opt.emit(

@@ -1,28 +1,30 @@
-"""What can be trained: ``RECIPES`` by name, and ``run_recipe``."""
+"""What can be trained: ``SUMMARIES`` and, loaded when it is asked for, ``registry.RECIPES``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from showtell.config import described, override
 from showtell.errors import ConfigError, did_you_mean
-from showtell.recipes.registry import RECIPES, Recipe
-from showtell.recipes.runs import run_folder
+from showtell.recipes.summaries import SUMMARIES
 
-__all__ = ["RECIPES", "Recipe", "describe", "recipe_named", "run_recipe"]
+__all__ = ["SUMMARIES", "config_of", "describe", "run_recipe"]
 
 
-def recipe_named(name: str) -> Recipe:
-    """Raises ConfigError for a recipe that does not exist."""
-    if name not in RECIPES:
-        raise ConfigError(f'there is no recipe "{name}"{did_you_mean(name, RECIPES)}')
-    return RECIPES[name]
+def config_of(name: str) -> Any:
+    """The value of a recipe. Raises ConfigError for one that does not exist."""
+    if name not in SUMMARIES:
+        raise ConfigError(f'there is no recipe "{name}"{did_you_mean(name, SUMMARIES)}')
+    from showtell.recipes.registry import RECIPES
+
+    return RECIPES[name].config
 
 
 def describe(name: str) -> list[tuple[str, Any, str]]:
     """(key, default, meaning) of every setting of a recipe, as --set names it."""
-    return list(described(recipe_named(name).config))
+    from showtell.config import described
+
+    return list(described(config_of(name)))
 
 
 def run_recipe(
@@ -43,11 +45,15 @@ def run_recipe(
     run and ``resume`` was not asked for, or that run has other settings; StorageError where
     nothing can be written to ``out`` or another process is at work there.
     """
-    recipe = recipe_named(name)
+    config = config_of(name)
+    from showtell.config import override
+    from showtell.recipes.registry import RECIPES
+    from showtell.recipes.runs import run_folder
+
     settings = [*([f"seed={seed}"] if seed else []), *overrides]
-    override(recipe.config, settings)  # before anything is written
-    out = out or Path("runs") / name
-    begun = run_folder(out, recipe.config, recipe=name, settings=settings, resume=resume)
+    override(config, settings)  # before anything is written
+    out, model = out or Path("runs") / name, RECIPES[name].model or name
+    begun = run_folder(out, config, recipe=name, settings=settings, resume=resume)
     with begun as (folder, config):
-        path = config.train(name=recipe.model or name, out=folder, resume=resume, **options)
+        path = config.train(name=model, out=folder, resume=resume, **options)
     return out / path.relative_to(folder)
