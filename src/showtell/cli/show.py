@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from rich.console import Console
@@ -31,8 +31,11 @@ def render_of(model: str | None, source: DataSource) -> Render:
 
 def dialogue_at(source: DataSource, index: int) -> Dialogue:
     """The dialogue with that index, counted from 0."""
-    if index < len(source):
-        return source[index]
+    if source.world is not None or source.shards is not None:
+        if index < len(source):
+            return source[index]
+    elif (found := next(islice(iter(source), index, None), None)) is not None:
+        return found  # of a file no more is read
     raise UsageError(
         f"{source.name} has {len(source):,} dialogues, the last has the index "
         f"{len(source) - 1}; there is no {index}"
