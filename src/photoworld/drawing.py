@@ -20,32 +20,15 @@ from PIL import Image, ImageDraw
 
 from photoworld import load_table
 from photoworld.scenes import ATTRIBUTES, Scene
-from photoworld.sprites import (
-    OUTLINE,
-    RGB,
-    WHITE,
-    Pen,
-    mix,
-    multiply,
-    read_shapes,
-    sprite_of,
-    width_of,
-)
+from photoworld.sprites import OUTLINE, RGB, WHITE, Pen, mix, read_shapes, sprite_of, tint, width_of
 
-HEIGHT = 256
-WIDTH = 288
+HEIGHT, WIDTH = 256, 288  # of a place
 WINDOW = (66, 14, 222, 108)  # of both rooms: left, top, right, bottom
 INDOORS = ("kitchen", "bedroom")
 
-_SNOW: RGB = (238, 246, 255)
-_DROP: RGB = (158, 214, 255)
-_STAR: RGB = (255, 246, 200)
-_TIMBER: RGB = (150, 88, 40)
-_STONE: RGB = (150, 152, 160)
+_SNOW, _DROP, _STAR = (238, 246, 255), (158, 214, 255), (255, 246, 200)
+_TIMBER, _STONE = (150, 88, 40), (150, 152, 160)
 _ANCHOR_LIGHT = {"day": (1.0, 1.0, 1.0), "sunset": (1.0, 0.9, 0.84), "night": (0.72, 0.74, 0.86)}
-
-
-_Spot = tuple[float, float, float]  # of one subject: the middle of its feet, and its height
 
 
 def draw(scene: Scene, *, size: int = 64) -> Image.Image:
@@ -71,8 +54,10 @@ def draw(scene: Scene, *, size: int = 64) -> Image.Image:
     return image.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def _spots(scene: Scene, *, side: int, level: float, rng: random.Random) -> list[_Spot]:
-    """One spot for each subject, farthest first."""
+def _spots(
+    scene: Scene, *, side: int, level: float, rng: random.Random
+) -> list[tuple[float, float, float]]:
+    """One spot for each subject, farthest first: the middle of its feet, and its height."""
     count, width = 1 + ATTRIBUTES["count"].index(scene.count), width_of(scene.subject)
     if scene.relation == "beside":
         # the free half is too narrow for a row, so that several stand in two rows
@@ -103,7 +88,7 @@ def _spots(scene: Scene, *, side: int, level: float, rng: random.Random) -> list
 def _draw_anchor(canvas: ImageDraw.ImageDraw, scene: Scene, *, side: int, level: float) -> None:
     """A table, or a stone arch through which the place is seen."""
     table, beside = scene.anchor == "table", scene.relation == "beside"
-    colour = multiply(_TIMBER if table else _STONE, _ANCHOR_LIGHT[scene.time])
+    colour = tint(_TIMBER if table else _STONE, _ANCHOR_LIGHT[scene.time])
     top = level + {"beside": 154, "on": 178, "under": 100 if table else 84}[scene.relation]
     half = 116 if scene.relation == "under" or scene.count == "three" else 104
     middle, half = (128 + side * 74, 52) if beside else (128, half if table else 136)
@@ -142,7 +127,7 @@ def _paint_of(place: str, time: str, weather: str) -> Callable[[Any], RGB]:
 
     def lit(rgb: Sequence[int], snow: float = 0.0) -> RGB:
         red, green, blue = rgb
-        return multiply(mix((red, green, blue), _SNOW, snow if snowy else 0.0), light)
+        return tint(mix((red, green, blue), _SNOW, snow if snowy else 0.0), light)
 
     ground = lit(load_table("drawings")["places"][place]["ground"], snow=0.72)
     named = {
@@ -163,7 +148,7 @@ def ground_colour(place: str, time: str, weather: str) -> RGB:
 def _sky(size: tuple[int, int], time: str, weather: str, sun: tuple[int, int]) -> Image.Image:
     """A sky; sun and moon stand at ``sun[0]``, the setting sun at the height ``sun[1]``."""
     (width, height), table = size, load_table("drawings")["skies"][time]
-    grey = table.get(weather) or multiply(_SNOW, table["light"])
+    grey = table.get(weather) or tint(_SNOW, table["light"])
     shares = {"clear": (0, 0, 0), "snowy": (0.3, 0.3, 0.3)}.get(weather, (0.6, 0.4, 0.15))
     top, middle, bottom = (mix(a, grey, b) for a, b in zip(table["bands"], shares, strict=True))
     sky = Image.new("RGB", size)

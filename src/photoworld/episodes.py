@@ -275,14 +275,9 @@ def seen_in(scene: Scene, rng: random.Random, stated: Collection[str]) -> Move:
     return agent("c_main", *extra, "c_tail", seen=(words, named))
 
 
-ANSWERS = {  # what the user asks about its photo, and the act of the answer
-    "q_colour": "c_colour",
-    "q_count": "c_count",
-    "q_place": "c_where",
-    "q_time": "c_when",
-    "q_weather": "c_sky",
-    "q_what": "c_what",
-}
+_QUESTIONS = ("q_colour", "q_count", "q_place", "q_time", "q_weather", "q_what")
+_ANSWERS = ("c_colour", "c_count", "c_where", "c_when", "c_sky", "c_what")
+ANSWERS = dict(zip(_QUESTIONS, _ANSWERS, strict=True))  # acts of asking about a photo
 
 
 def user_photo(setting: Setting) -> Moves:
@@ -299,7 +294,7 @@ def user_photo(setting: Setting) -> Moves:
         yield user("u_post")
     yield replace(seen_in(scene, rng, photo.labels["stated"]), about=photo)
     if setting.chance(0.5):
-        asked = rng.choice(list(ANSWERS))
+        asked = rng.choice(_QUESTIONS)
         yield user(asked)
         seen, named = things(scene, rng, colour=True, count=setting.chance(0.5))
         where, both = where_to(scene, rng)

@@ -21,27 +21,22 @@ from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 
 from photoworld.drawing import draw
-from photoworld.scenes import ATTRIBUTES, Scene, sample_scene
+from photoworld.scenes import ATTRIBUTES, sample_scene
 
 INPUT_SIZE = 64
 _NO_CONFIG = (ValueError, KeyError, TypeError, AttributeError)  # what a strange config.json raises
-NUM_FEATURES = 64
-
-
-def _resnet(*, width: int, widths: list[int], depths: list[int]) -> ResNetConfig:
-    return ResNetConfig(
-        embedding_size=width,
-        hidden_sizes=[*widths, NUM_FEATURES],
-        depths=depths,
-        layer_type="basic",
-    )
+NUM_FEATURES = 64  # the last of a reader's widths
 
 
 READERS: dict[str, ResNetConfig] = {
-    "oracle": _resnet(width=32, widths=[32, 64, 96], depths=[1, 1, 1, 1]),
+    "oracle": ResNetConfig(
+        embedding_size=32, hidden_sizes=[32, 64, 96, 64], depths=[1, 1, 1, 1], layer_type="basic"
+    ),
     # other widths and depths, another seed, other photos: a small ViT and a small ConvNeXt were
     # still confusing subjects after the training in which this one learns them
-    "encoder": _resnet(width=24, widths=[24, 48, 112], depths=[2, 1, 1, 1]),
+    "encoder": ResNetConfig(
+        embedding_size=24, hidden_sizes=[24, 48, 112, 64], depths=[2, 1, 1, 1], layer_type="basic"
+    ),
 }
 
 
@@ -128,27 +123,18 @@ class AttributeReader(nn.Module):
         return reader.eval().to(device)
 
 
-def scenes_of(seeds: Sequence[int]) -> list[Scene]:
-    """One scene a seed; every sixth is a novel combination.
+def labelled_photos(seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """One photo a seed, uint8 N3HW, and indices NA into the options of ``ATTRIBUTES``.
 
-    An instrument must read novel combinations as well as others, so it is trained on both; what it
-    measures never is.
+    Every sixth is a novel combination: an instrument must read those as well as others, so it is
+    trained on both; what it measures never is.
     """
-    return [sample_scene(random.Random(seed), novel=seed % 6 == 0) for seed in seeds]
-
-
-def draw_photos(scenes: Sequence[Scene]) -> np.ndarray:
-    """uint8 N3HW."""
+    scenes = [sample_scene(random.Random(seed), novel=seed % 6 == 0) for seed in seeds]
     photos_NHW3 = np.stack([np.asarray(draw(scene)) for scene in scenes])
-    return np.ascontiguousarray(photos_NHW3.transpose(0, 3, 1, 2))
-
-
-def label_scenes(scenes: Sequence[Scene]) -> Tensor:
-    """Indices NA into the options of each attribute, in the order of ``ATTRIBUTES``."""
     rows = [[ATTRIBUTES[a].index(v) for a, v in s.attributes.items()] for s in scenes]
-    return torch.tensor(rows, dtype=torch.long)
+    return torch.from_numpy(photos_NHW3).permute(0, 3, 1, 2).contiguous(), torch.tensor(rows)
 
 
-def as_pixels(photos_N3HW: np.ndarray | Tensor) -> Tensor:
+def as_pixels(photos_N3HW: Tensor) -> Tensor:
     """uint8 -> float32 in [0, 1]."""
-    return torch.as_tensor(photos_N3HW).float().div(255)
+    return photos_N3HW.float().div(255)

@@ -18,7 +18,6 @@ from PIL import ImageDraw
 from photoworld import load_table
 
 RGB = tuple[int, int, int]
-Point = tuple[float, float]
 
 OUTLINE: RGB = (44, 30, 46)
 WHITE: RGB = (255, 255, 255)
@@ -29,7 +28,7 @@ def mix(a: RGB, b: RGB, share: float) -> RGB:
     return tuple(round(x + (y - x) * share) for x, y in zip(a, b, strict=True))  # type: ignore[return-value]
 
 
-def multiply(a: RGB, by: tuple[float, float, float]) -> RGB:
+def tint(a: RGB, by: tuple[float, float, float]) -> RGB:
     return tuple(min(255, round(x * m)) for x, m in zip(a, by, strict=True))  # type: ignore[return-value]
 
 
@@ -82,7 +81,7 @@ class Pen:
         for kind, fill, numbers, options in shapes:
             getattr(self, kind)(fill, *numbers, **options)
 
-    def at(self, x: float, y: float) -> Point:
+    def at(self, x: float, y: float) -> tuple[float, float]:
         x *= self.mirror * self.scale
         y *= self.scale
         return (self.x + x * self.cos - y * self.sin, self.y - y * self.cos - x * self.sin)

@@ -238,19 +238,14 @@ def _named(scene: Scene, phrases: Sequence[Phrase]) -> dict[str, str]:
 # ------------------------------------------------------------------------------------- rounds
 
 ROUNDS = 10
-_ASKED = {  # what is asked, and the act of the question
-    **{"subject": "q_what", "colour": "q_colour", "count": "q_count"},
-    **{"place": "q_place", "time": "q_time", "weather": "q_weather"},
-}
+_ASKED = ("what", "colour", "count", "place", "time", "weather")
 
 
 def world_rounds(seed: int) -> Dialogue:
     """The rounds of a seed: the user shows a photo and asks, the agent answers. Seven rounds settle
-    something of the photo, the others ask for what is not in it; in any order. ``photo_last`` of
-    ``data/visdial.py`` makes GILL's task of it.
-
-    Labels of an answer: ``named`` (attribute to value); of the photo:
-    ``scene``, ``stated``, ``determined`` (by all rounds)."""
+    something of the photo, the others ask for what is not in it; in any order. Labels of an answer:
+    ``named`` (attribute to value); of the photo: ``scene``, ``stated``, ``determined`` (by all).
+    """
     rng = random.Random(f"rounds-{seed}")
     scene = sample_scene(rng)
     asked = [what for what in (*_ASKED, "spot") if what != "colour" or scene.subject not in LOOKS]
@@ -279,7 +274,7 @@ def _round(what: str, scene: Scene, rng: random.Random, *, with_kept: bool) -> l
         words, named = where_to(scene, rng)
         answer = f"{words}. {word('c_end', scene, rng=rng)[0]}"
     else:
-        question = _ASKED[what]
+        question = f"q_{what}"
         seen = things(scene, rng, colour=False, count=False)
         asked = str(write((question,), scene, rng=rng, with_kept=with_kept))
         written = write((ANSWERS[question],), scene, rng=rng, with_kept=with_kept, seen=seen)

@@ -25,22 +25,19 @@ OPENINGS: tuple[str, ...] = tuple(load_table("phrases")["openings"])
 NEGATED: tuple[str, ...] = tuple(load_table("phrases")["negated"])
 
 
-class _Conversation:
+class _Conversation(Setting):
     """Plays moves: prints texts, draws photos, keeps the labels."""
 
     def __init__(self, seed: int, *, novel: bool) -> None:
-        self.setting = Setting(seed, novel=novel)
-        self.with_kept = may_use_kept(seed)
+        super().__init__(seed, novel=novel)
         self.turns: list[Turn] = []
         self.level = NONE
         self.heard: Text | None = None  # the last text
-        rng = self.setting.rng
-        self.limit = rng.choices(range(6, MAX_TURNS + 1), (2, 3, 4, 6, 10, 13, 16, 17, 17))[0]
-        self.casing = {speaker: draw_casing(rng) for speaker in (USER, AGENT)}
+        self.limit = self.rng.choices(range(6, MAX_TURNS + 1), (2, 3, 4, 6, 10, 13, 16, 17, 17))[0]
+        self.casing = {speaker: draw_casing(self.rng) for speaker in (USER, AGENT)}
 
     def dialogue(self, name: str) -> Dialogue:
-        seed, novel = self.setting.seed, self.setting.novel
-        labels = {"seed": seed, "novel": novel, "split": split_of(seed)}
+        labels = {"seed": self.seed, "novel": self.novel, "split": split_of(self.seed)}
         return Dialogue(id=name, turns=tuple(self.turns), labels=labels)
 
     @property
@@ -52,31 +49,30 @@ class _Conversation:
         for move in moves:
             if self.room <= 0:
                 return
-            p_share = self.level if self.setting.photos < MAX_PHOTOS else NONE
-            if move.speaker == AGENT and self.setting.rng.random() < p_share:
+            p_share = self.level if self.photos < MAX_PHOTOS else NONE
+            if move.speaker == AGENT and self.rng.random() < p_share:
                 photo = self.share(p_share)
-                self.play(episodes.after_share(self.setting, photo))
+                self.play(episodes.after_share(self, photo))
                 return
             self.say(move, p_share)
 
     def add(self, speaker: Speaker, element: Element, labels: Mapping[str, Any]) -> None:
         self.turns.append(Turn(speaker=speaker, elements=(element,), labels=labels))
-        self.setting.photos += isinstance(element, Photo)
+        self.photos += isinstance(element, Photo)
 
     def share(self, p_share: float) -> Photo:
         """The agent shares a photo of the scene at hand instead of saying something."""
-        setting, scene = self.setting, self.setting.scene
-        settled = [name for name in ATTRIBUTES if name in setting.settled]
-        if "colour" in settled and scene.subject in LOOKS:
+        settled = [name for name in ATTRIBUTES if name in self.settled]
+        if "colour" in settled and self.scene.subject in LOOKS:
             settled.remove("colour")
-        name = f"world-{setting.seed}-{setting.photos}"
-        photo = photo_of(scene, setting.rng, id=name, determined=settled, origin="painted")
+        name = f"world-{self.seed}-{self.photos}"
+        photo = photo_of(self.scene, self.rng, id=name, determined=settled, origin="painted")
         self.add(AGENT, photo, {"p_share": p_share, "template": [], "unseen": False})
         self.level = NONE
         return photo
 
     def say(self, move: Move, p_share: float) -> None:
-        setting, scene = self.setting, self.setting.scene
+        scene = self.scene
         labels: dict[str, Any] = {"template": [], "unseen": False}
         if move.speaker == AGENT:
             labels["p_share"] = p_share
@@ -86,17 +82,17 @@ class _Conversation:
             if move.about is not None:
                 scene = Scene.from_dict(move.about.labels["scene"])
             acts, values = self.take_up(move) if move.speaker == AGENT else (move.acts, move.values)
-            text = write(acts, scene, rng=setting.rng, with_kept=self.with_kept, **values)
+            text = write(acts, scene, rng=self.rng, with_kept=may_use_kept(self.seed), **values)
             labels["template"] = [template.id for template in text.templates]
             labels["unseen"] = any(template.kept for template in text.templates)
             if move.about is None:
-                setting.settled |= text.named
+                self.settled |= text.named
             elif text.named:
                 labels["about"] = move.about.id
                 labels["named"] = {n: getattr(scene, n) for n in ATTRIBUTES if n in text.named}
             self.heard = text
             self.add(move.speaker, self.casing[move.speaker](str(text)), labels)
-        setting.settled |= move.settles
+        self.settled |= move.settles
         if move.level is not None:
             self.level = move.level
 
@@ -104,10 +100,10 @@ class _Conversation:
         """Small talk takes up what the user has just asked or told, where there is something."""
         if move.acts != ("a_chat",) or self.heard is None or self.turns[-1].speaker == AGENT:
             return move.acts, move.values
-        if self.heard.asks and self.setting.chance(0.8):
+        if self.heard.asks and self.chance(0.8):
             return ("a_answer",), move.values
         told = heard(self.heard.news) if self.heard.news else None
-        if told and self.setting.chance(0.7):
+        if told and self.chance(0.7):
             return ("a_echo",), {"heard": (told, frozenset())}
         return move.acts, move.values
 
@@ -116,8 +112,8 @@ class _Conversation:
         if self.room > 0 and self.turns and self.turns[-1].speaker == speaker:
             if speaker == AGENT:
                 move = user("u_chat")
-            elif not self.setting.told and self.setting.chance(0.5):
-                move = episodes.report(self.setting)
+            elif not self.told and self.chance(0.5):
+                move = episodes.report(self)
             else:
                 move = agent("a_chat")
             self.play([move])
@@ -125,10 +121,10 @@ class _Conversation:
     def tell(self, episode: Episode) -> None:
         """Play an episode about a fresh scene."""
         self.turn_to(EPISODES[episode][0] if episode in EPISODES else USER)
-        if self.turns and self.setting.photos:
-            self.setting.begin(self.setting.next_scene())
+        if self.turns and self.photos:
+            self.begin(self.next_scene())
         assert self.level == NONE or self.room <= 0  # else a photo is still due
-        self.play(episode(self.setting))
+        self.play(episode(self))
 
 
 def world_dialogue(seed: int, *, novel: bool = False) -> Dialogue:
@@ -140,8 +136,7 @@ def world_dialogue(seed: int, *, novel: bool = False) -> Dialogue:
     printed before it).
     """
     talk = _Conversation(seed, novel=novel)
-    setting = talk.setting
-    rng = setting.rng
+    rng = talk.rng
     number = rng.choices((0, 1, 2), (16, 60, 24))[0]
     names = list(EPISODES)
     plan: list[Episode] = rng.choices(names, [EPISODES[n][1] for n in names], k=number)
@@ -152,23 +147,23 @@ def world_dialogue(seed: int, *, novel: bool = False) -> Dialogue:
     if not (plan[0] is episodes.direct and rng.random() < 0.6) and not (
         plan[0] in (episodes.refusal, episodes.user_photo) and rng.random() < 0.4
     ):
-        talk.play(episodes.arrival(setting))
+        talk.play(episodes.arrival(talk))
     for episode in plan:
         if episode is episodes.user_photo:
-            if setting.photos >= MAX_PHOTOS or talk.room < 5:
+            if talk.photos >= MAX_PHOTOS or talk.room < 5:
                 continue
             talk.turn_to(USER)
-            talk.play(episodes.user_photo(setting))
-        elif setting.photos < MAX_PHOTOS and talk.room >= 3:
-            if setting.refused and episode is not episodes.vivid:
+            talk.play(episodes.user_photo(talk))
+        elif talk.photos < MAX_PHOTOS and talk.room >= 3:
+            if talk.refused and episode is not episodes.vivid:
                 episode = episodes.small_talk
             talk.tell(episode)
     while talk.room > 2 and rng.random() < 0.55 or len(talk.turns) < 4:
         talk.turn_to(USER)
-        talk.play(episodes.small_talk(setting))
+        talk.play(episodes.small_talk(talk))
     if rng.random() < 0.4:
         talk.turn_to(USER)
-        talk.play(episodes.goodbye(setting))
+        talk.play(episodes.goodbye(talk))
     return talk.dialogue(f"world-{seed}{'-novel' if novel else ''}")
 
 
@@ -180,7 +175,7 @@ def world_exercise(seed: int) -> Dialogue:
     of ``world_dialogue``, and so are the chances, given what is printed.
     """
     talk = _Conversation(seed, novel=False)
-    rng = talk.setting.rng
+    rng = talk.rng
     talk.limit = rng.randint(5, 9)
-    talk.play(rng.choices(list(EXERCISES), list(EXERCISES.values()))[0](talk.setting))
+    talk.play(rng.choices(list(EXERCISES), list(EXERCISES.values()))[0](talk))
     return talk.dialogue(f"exercise-{seed}")

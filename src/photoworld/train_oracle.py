@@ -18,14 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from photoworld.oracle import (
-    READERS,
-    AttributeReader,
-    as_pixels,
-    draw_photos,
-    label_scenes,
-    scenes_of,
-)
+from photoworld.oracle import READERS, AttributeReader, as_pixels, labelled_photos
 from photoworld.scenes import ATTRIBUTES, DEV_SEEDS, TRAIN_SEEDS
 
 # ------------------------------------------------------------- what can happen to a photo before
@@ -128,10 +121,9 @@ def measure_reader(
     reader: AttributeReader, *, seeds: Sequence[int], generator: torch.Generator
 ) -> dict[str, dict[str, float]]:
     """Accuracy under each condition, and ``noise_*``: confidence above chance."""
-    scenes = scenes_of(seeds)
-    labels_NA = label_scenes(scenes)
-    pixels_N3HW = as_pixels(draw_photos(scenes))
-    two_N = torch.randint(0, 2, (2, len(scenes)), generator=generator) * 4 - 2
+    photos_N3HW, labels_NA = labelled_photos(seeds)
+    pixels_N3HW = as_pixels(photos_N3HW)
+    two_N = torch.randint(0, 2, (2, len(seeds)), generator=generator) * 4 - 2
     noise_N3HW = torch.rand(pixels_N3HW[:512].shape, generator=generator)
     gauss_N3HW = 0.5 + 0.25 * torch.randn(noise_N3HW.shape, generator=generator)
     degraded = {
@@ -190,9 +182,7 @@ def train_reader(
     started = time.monotonic()
     generator = torch.Generator().manual_seed(seed)
     seeds = TRAIN_SEEDS[:num_photos] if seed % 2 == 0 else TRAIN_SEEDS[-num_photos:]
-    scenes = scenes_of(seeds)
-    labels_NA = label_scenes(scenes)
-    photos_N3HW = torch.from_numpy(draw_photos(scenes))
+    photos_N3HW, labels_NA = labelled_photos(seeds)
     reader = build_reader(kind, seed=seed).train().to(device)
     reader.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(reader.parameters(), lr=RATE, weight_decay=0.02)

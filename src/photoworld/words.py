@@ -246,20 +246,13 @@ def draw_casing(rng: random.Random) -> Callable[[str], str]:
     return sentence_case if rng.random() < 0.3 else str
 
 
-_SPOKEN = ("caption", "talk", "nouns", "plurals", "pronouns", "openings", "negated")
-
-
 @cache
 def world_words() -> frozenset[str]:
     """All words of dialogues and captions, in lower case, slots of templates left out."""
-    phrases = load_table("phrases")
-    texts = _strings(load_table("talk"))
-    texts += [text for part in _SPOKEN for text in _strings(phrases[part])]
-    texts += [value for values in ATTRIBUTES.values() for value in values]
-    found: set[str] = set()
-    for text in texts:
-        found.update(re.findall(r"[^\W\d_]+", re.sub(r"\{[^}]*\}", " ", text.lower())))
-    return frozenset(found)
+    phrases = {k: v for k, v in load_table("phrases").items() if k not in ("about", "read")}
+    texts = _strings([load_table("talk"), phrases, ATTRIBUTES])
+    plain = [re.sub(r"\{[^}]*\}", " ", text.lower()) for text in texts]
+    return frozenset(word for text in plain for word in re.findall(r"[^\W\d_]+", text))
 
 
 def _strings(value: Any) -> list[str]:

@@ -1,26 +1,20 @@
 """The reader of attributes, untrained and as it is shipped; what degrades photos; its trainer."""
 
 import json
+import random
 
 import pytest
 import torch
 
 from photoworld import train_oracle as training
-from photoworld.oracle import (
-    NUM_FEATURES,
-    READERS,
-    AttributeReader,
-    as_pixels,
-    draw_photos,
-    label_scenes,
-    scenes_of,
-)
-from photoworld.scenes import ATTRIBUTES, DEV_SEEDS, is_novel
+from photoworld.drawing import draw
+from photoworld.oracle import NUM_FEATURES, READERS, AttributeReader, as_pixels, labelled_photos
+from photoworld.scenes import ATTRIBUTES, DEV_SEEDS, is_novel, sample_scene
 from showtell.data.world import load_oracle
 from showtell.errors import CheckpointError
 
-SCENES = scenes_of(DEV_SEEDS[:24])
-PIXELS = as_pixels(draw_photos(SCENES))
+PHOTOS, LABELS = labelled_photos(DEV_SEEDS[:24])
+PIXELS = as_pixels(PHOTOS)
 
 
 @pytest.fixture(scope="module", params=READERS)
@@ -87,10 +81,14 @@ def test_building_a_reader_leaves_global_chance_alone():
 
 
 def test_labels_are_the_scenes_own_and_some_scenes_are_novel():
-    for scene, row in zip(SCENES, label_scenes(SCENES).tolist(), strict=True):
-        options = zip(ATTRIBUTES.items(), row, strict=True)
-        assert {name: values[k] for (name, values), k in options} == scene.attributes
-    novel = [is_novel(s.subject, s.colour, s.place) for s in SCENES]
+    novel = []
+    for seed, photo_3HW, row in zip(DEV_SEEDS, PHOTOS, LABELS.tolist(), strict=False):
+        scene = sample_scene(random.Random(seed), novel=seed % 6 == 0)
+        assert {
+            n: ATTRIBUTES[n][k] for n, k in zip(ATTRIBUTES, row, strict=True)
+        } == scene.attributes
+        assert photo_3HW.permute(1, 2, 0).numpy().tobytes() == draw(scene).tobytes()
+        novel.append(is_novel(scene.subject, scene.colour, scene.place))
     assert 0 < sum(novel) < len(novel) / 3
 
 
@@ -136,8 +134,9 @@ def test_the_command_trains_a_kind_on_photos_of_its_own(tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", READERS)
 def test_the_shipped_reader_measures_as_it_must(kind):
-    reader, scenes = load_oracle(kind), scenes_of(DEV_SEEDS[-400:])
-    pixels_N3HW, labels_NA = as_pixels(draw_photos(scenes)), label_scenes(scenes)
+    reader = load_oracle(kind)
+    photos_N3HW, labels_NA = labelled_photos(DEV_SEEDS[-400:])
+    pixels_N3HW = as_pixels(photos_N3HW)
     blurred_N3HW = training.blur(pixels_N3HW, radius=0.8)
     assert min(training.accuracy(reader, pixels_N3HW, labels_NA).values()) >= 0.98
     assert min(training.accuracy(reader, blurred_N3HW, labels_NA).values()) >= 0.95
