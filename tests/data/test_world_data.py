@@ -9,7 +9,7 @@ import pytest
 from photoworld.scenes import ATTRIBUTES, Scene, sample_scene, split_of, write_caption
 from showtell.data.photos import photo_image
 from showtell.data.sources import open_data
-from showtell.data.world import SPANS, draw_photo, open_world, rewrite_caption
+from showtell.data.world import SPANS, draw_photo, open_world
 from showtell.dialogue import Photo
 from showtell.errors import PhotoError, UsageError
 
@@ -55,8 +55,6 @@ def test_a_captioned_photo_is_that_of_its_seed_and_has_a_caption_that_states_eve
             full, stated = write_caption(scene, random.Random(seed), always=ATTRIBUTES)
             assert photo.labels["full_caption"] == full
             assert set(stated) >= set(ATTRIBUTES) - {"colour"}
-            again = {rewrite_caption(photo, random.Random(n)) for n in range(40)}
-            assert len(again) > 5
 
 
 @pytest.mark.parametrize(

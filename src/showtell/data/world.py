@@ -140,26 +140,15 @@ def _seed_range(text: str, *, name: str) -> range:
     return range(first, last + 1)
 
 
-def scene_of(photo: Photo) -> Scene:
-    """The scene in the labels of a photo. Raises PhotoError."""
-    values = photo.labels.get("scene")
+def draw_photo(photo: Photo) -> Image.Image:
+    """The pixels of the scene in a photo's labels, RGB, 64 x 64. Raises PhotoError."""
     try:
-        return Scene.from_dict(values)
+        return draw(Scene.from_dict(photo.labels.get("scene")))
     except ValueError as error:
         raise PhotoError(
             f'the photo "{photo.id[:80]}" has no scene that can be drawn ({error}); give a photo '
             "of the world, or one whose path names an image file"
         ) from error
-
-
-def draw_photo(photo: Photo) -> Image.Image:
-    """The pixels of a photo of the world, RGB, 64 x 64. Raises PhotoError."""
-    return draw(scene_of(photo))
-
-
-def rewrite_caption(photo: Photo, rng: random.Random) -> str:
-    """Another caption of a photo of the world: what it states and how is drawn anew."""
-    return write_caption(scene_of(photo), rng)[0]
 
 
 def load_oracle(name: str) -> AttributeReader:
