@@ -8,6 +8,7 @@ stands where it would stand alone, and says what it would say alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from PIL import Image
@@ -15,12 +16,12 @@ from torch import Tensor
 
 from showtell.batch import to_pixels
 from showtell.data.photos import square
-from showtell.dialogue import AGENT, Speaker, Turn
+from showtell.dialogue import AGENT, Photo, Speaker, Turn
 from showtell.errors import GenerationError
 from showtell.models.cross_attention import AttendedPhotos, seen_on
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel, share_logit
 from showtell.models.parts import PhotoSpans
-from showtell.models.writing import Writing
+from showtell.models.writing import Cache, Writing
 from showtell.prompt import Rendered, Renderer
 
 ToldRow = Callable[[int, str], None]
@@ -49,11 +50,10 @@ class Decoder:
         self, contexts: Sequence[Sequence[Turn]], images: Sequence[Images]
     ) -> tuple[Writing, list[int]]:
         """The LLM's state after each context, and how many of its oldest turns did not fit."""
-        sees = self.model.photo_encoder is not None
+        if self.model.photo_encoder is None:
+            images = [{} for _ in contexts]
         rows = [
-            self.renderer.render_turns(
-                turns, has_pixels=lambda photo, own=own: sees and photo.id in own
-            )  # type: ignore[misc]
+            self.renderer.render_turns(turns, has_pixels=partial(_is_there, own))
             for turns, own in zip(contexts, images, strict=True)
         ]
         groups = _alike([len(row.ids) for row in rows])
@@ -82,10 +82,11 @@ class Decoder:
                 row_P=column([b for b, _ in seen]),
                 start_P=column([pads[b] + place.start for b, place in seen]),
             )
+        cache: Cache = self.language.new_cache(num_rows)
+        if not self.language.hides_padding:
+            cache = [self.language.new_cache() for _ in rows]
         writing = Writing(
-            cache=self.language.new_cache(num_rows)
-            if self.language.hides_padding
-            else [self.language.new_cache() for _ in rows],
+            cache=cache,
             mask_BT=ids_BT.new_zeros((num_rows, 0), dtype=torch.bool),
             hidden_BD=embeds_BTD[:, -1],
             logits_BV=embeds_BTD.new_empty((num_rows, 0), dtype=torch.float32),
@@ -356,6 +357,10 @@ class Decoder:
             place = torch.multinomial(p_BV[b], 1, generator=generators[b])
             chosen_B[b] = order_BV[b, int(place)]
         return chosen_B
+
+
+def _is_there(images: Images, photo: Photo) -> bool:
+    return photo.id in images
 
 
 def _alike(lengths: Sequence[int]) -> list[list[int]]:

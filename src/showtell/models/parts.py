@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ class PainterTokens:
 class Tokenizer(Protocol):
     """The part of ``transformers.PreTrainedTokenizerFast`` that this package uses."""
 
-    def __call__(self, text: str | Sequence[str], **kwargs: object) -> dict: ...
+    def __call__(self, text: str | Sequence[str], **kwargs: object) -> dict[str, Any]: ...
     def decode(self, ids: Sequence[int], **kwargs: object) -> str: ...
     def get_vocab(self) -> dict[str, int]: ...
     def convert_tokens_to_ids(self, tokens: str) -> int: ...
@@ -308,4 +308,5 @@ def standardize(linear: nn.Linear, inputs: Tensor) -> Tensor:
     mean, spread = given.mean(0), given.std(0).clamp_min(1e-6)
     linear.weight.div_(spread[:, None])
     linear.bias.sub_(mean).div_(spread)
-    return linear(inputs)
+    standard: Tensor = linear(inputs)
+    return standard

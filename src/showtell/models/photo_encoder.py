@@ -110,10 +110,10 @@ class AnyPhotoEncoder(nn.Module):
             more = {"add_pooling_layer": False} if kind == "vit" else {}
             vision = from_transformers(VISION[kind], folder / "vision", dtype=dtype, **more)
             rows = load_file(folder / FILE)
-            own = {key: tuple(said[key]) for key in ("mean", "std") if key in said}
+            own: dict[str, Any] = {key: tuple(said[key]) for key in ("mean", "std") if key in said}
             if (qformer := folder / "qformer").is_dir():
                 own["qformer"] = from_transformers(Blip2QFormerModel, qformer, dtype=dtype)
-            encoder = cls(vision=vision, **cls.sizes(rows, said), **own)
+            encoder = cls(vision=vision, **own, **cls.sizes(rows, said))
             with torch.no_grad():
                 for name, value in encoder.rows().items():
                     value.copy_(rows.pop(name))
@@ -122,7 +122,7 @@ class AnyPhotoEncoder(nn.Module):
         return encoder.to(dtype)
 
     @staticmethod
-    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, int]:
+    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, Any]:
         """Number of tokens and width, as the stored rows have them."""
         raise NotImplementedError
 
@@ -159,7 +159,7 @@ class QFormerPhotoEncoder(AnyPhotoEncoder):
         super().save_pretrained(folder)
 
     @staticmethod
-    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, int]:
+    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, Any]:
         return {"num_tokens": len(rows["queries"]), "language_width": len(rows["project.bias"])}
 
 
@@ -186,7 +186,7 @@ class LinearPhotoEncoder(AnyPhotoEncoder):
         return self.project(seen_PF).unflatten(-1, (self.num_tokens, self.language_width))
 
     @staticmethod
-    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, int]:
+    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, Any]:
         count = said["num_tokens"]
         return {"num_tokens": count, "language_width": len(rows["project.bias"]) // count}
 
@@ -209,7 +209,7 @@ class CrossAttentionPhotoEncoder(AnyPhotoEncoder):
         return dict(self.project.named_parameters())
 
     @staticmethod
-    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, int]:
+    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, Any]:
         return {"language_width": len(rows["bias"])}
 
 

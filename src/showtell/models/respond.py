@@ -146,7 +146,7 @@ class Responder:
             for number in going_B.nonzero()[:, 0].tolist():
                 rows[number].p_share.append(float(p_share_B[number]))
             if bool(shares_B.any()):
-                self._share(writing, shares_B, rows, on_step=on_photo_step)
+                self._share(writing, shares_B, rows, on_photo_step)
                 for number in shares_B.nonzero()[:, 0].tolist():
                     rows[number].photo_time = time.perf_counter() - began
             if bool(tells_B.any()):
@@ -258,12 +258,7 @@ class Responder:
         )
 
     def _share(
-        self,
-        writing: Writing,
-        rows_B: Tensor,
-        rows: Sequence[_Row],
-        *,
-        on_step: ToldStep | None,
+        self, writing: Writing, rows_B: Tensor, rows: Sequence[_Row], on_step: ToldStep | None
     ) -> None:
         """A photo turn in each of ``rows_B``: announced, painted or found, seen."""
         decoder = self.decoder
@@ -325,13 +320,12 @@ class Responder:
             query_NE = self.model.bridge.query(spans)
         retrieve_N = conditioning.retrieve_N if conditioning is not None else None
         cut_off = decoding.album_cut_off if self.can_paint else -2.0  # below any cosine
-        found: list[tuple[Photo, Image.Image] | None] = []
-        for n, seen in enumerate(shown):
-            if retrieve_N is not None and float(retrieve_N[n]) < decoding.retrieve_threshold:
-                found.append(None)
-                continue
-            found.append(self.album.nearest(query_NE[n : n + 1], cut_off=cut_off, without=seen))
-        return found
+        return [
+            None
+            if retrieve_N is not None and float(retrieve_N[n]) < decoding.retrieve_threshold
+            else self.album.nearest(query_NE[n : n + 1], cut_off=cut_off, without=seen)
+            for n, seen in enumerate(shown)
+        ]
 
 
 def _to_describe(element: str | Photo, images: Images) -> TypeGuard[Photo]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
-Cache = DynamicCache | list[DynamicCache]  # a list: one a row, each read alone
+Cache: TypeAlias = DynamicCache | list[DynamicCache]  # a list: one a row, each read alone
 
 
 @dataclass(kw_only=True)

@@ -64,7 +64,7 @@ def build_bridge(plain: Mapping[str, Any], language: LanguageModel) -> Bridge:
             "it was written by another version of showtell; train it again"
         )
     bridge, config = kinds[tag]
-    return bridge(from_plain(config, plain), tokenizer=language.tokenizer)  # type: ignore[arg-type]
+    return bridge(from_plain(config, plain), tokenizer=language.tokenizer)
 
 
 def load_folder(folder: Path) -> PhotoDialogueModel:

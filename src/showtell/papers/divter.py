@@ -45,6 +45,8 @@ class DivterConfig(BridgeConfig):
 class Divter(Bridge):
     """Photo spans -> the words of their captions in F's own table."""
 
+    config: DivterConfig
+
     def __init__(self, config: DivterConfig, *, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.config = config

@@ -25,7 +25,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -158,7 +158,7 @@ class CaptionTokenizer(Tokenizer, Protocol):
     @property
     def all_special_ids(self) -> list[int]: ...
     @property
-    def added_tokens_decoder(self) -> dict: ...
+    def added_tokens_decoder(self) -> dict[int, Any]: ...
 
 
 def special_ids(tokenizer: CaptionTokenizer) -> set[int]:
@@ -437,6 +437,7 @@ class Dvtm(Bridge):
     ``tokenizer`` is the LLM's. The temperature is a buffer, so a checkpoint keeps it.
     """
 
+    config: DvtmConfig
     temperature: Tensor
     _pairs: Tensor | None
 

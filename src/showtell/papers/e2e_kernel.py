@@ -38,7 +38,8 @@ def token_probabilities(logits_RV: Tensor, ids_RJ: Tensor, *, temperature: float
     Gumbel noise, where wanted, is added to the logits beforehand. It cannot be had more cheaply:
     the normaliser at a temperature other than 0 depends on the noise of every token.
     """
-    return _TokenProbabilities.apply(logits_RV, ids_RJ, temperature)
+    columns_RJ: Tensor = _TokenProbabilities.apply(logits_RV, ids_RJ, temperature)  # type: ignore[no-untyped-call]
+    return columns_RJ
 
 
 class _TokenProbabilities(torch.autograd.Function):

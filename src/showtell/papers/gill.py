@@ -49,7 +49,8 @@ from showtell.training.stage import Stage
 
 def mean_norm(cond_NSC: Tensor, target_NSC: Tensor) -> Tensor:
     """The l2 norm of each row's difference, not squared, averaged (the released code)."""
-    return torch.linalg.vector_norm(cond_NSC - target_NSC, dim=-1).mean()
+    norm_NS: Tensor = torch.linalg.vector_norm(cond_NSC - target_NSC, dim=-1)
+    return norm_NS.mean()
 
 
 GENERATION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -156,7 +157,8 @@ class GillMapper(nn.Module):
     def forward(self, states_NKD: Tensor) -> Tensor:
         """(N, S, C)"""
         queries_NSW = self.queries_SW.expand(len(states_NKD), -1, -1)
-        return self.out(self.transformer(self.project(states_NKD), queries_NSW))
+        rows_NSC: Tensor = self.out(self.transformer(self.project(states_NKD), queries_NSW))
+        return rows_NSC
 
 
 class LinearMapper(nn.Module):
@@ -176,7 +178,8 @@ class LinearMapper(nn.Module):
 
     def forward(self, states_NKD: Tensor) -> Tensor:
         """(N, S, C)"""
-        return self.mix_SK @ self.project(states_NKD)
+        rows_NKC: Tensor = self.project(states_NKD)
+        return self.mix_SK @ rows_NKC
 
 
 MAPPERS: dict[str, type[GillMapper] | type[LinearMapper]] = {
@@ -223,11 +226,13 @@ class DecisionHead(nn.Module):
 
     def forward(self, states_ND: Tensor) -> Tensor:
         """Logits (N, 2), where the head is; with dropout while training."""
-        return self.linear(self.dropout(states_ND.to(self.linear.weight.device)))
+        logits_N2: Tensor = self.linear(self.dropout(states_ND.to(self.linear.weight.device)))
+        return logits_N2
 
     def p_retrieve(self, states_ND: Tensor) -> Tensor:
         """The probability that retrieving beats generating, (N,); never with dropout."""
-        return self.linear(states_ND.to(self.linear.weight.device)).softmax(-1)[:, RETRIEVE]
+        logits_N2: Tensor = self.linear(states_ND.to(self.linear.weight.device))
+        return logits_N2.softmax(-1)[:, RETRIEVE]
 
 
 def train_decision(
@@ -275,6 +280,7 @@ class Gill(Bridge):
     CheckpointError if it lacks them.
     """
 
+    config: GillConfig
     apart = {"decision.linear.": "decision.safetensors"}
 
     def __init__(
@@ -285,7 +291,7 @@ class Gill(Bridge):
         features: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.config: GillConfig = config
+        self.config = config
         self.features = features
         self.decision: DecisionHead | None = None
         require_tokens(tokenizer, config.tokens, bridge="GILL")
@@ -303,10 +309,12 @@ class Gill(Bridge):
     def see_by(self, encoder: PhotoEncoder) -> None:
         self.features = encoder.features
 
-    def load_state_dict(self, state: Mapping[str, Any], *args: Any, **options: Any) -> Any:
-        if "decision.linear.weight" in state and self.decision is None:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        if "decision.linear.weight" in state_dict and self.decision is None:
             self.decision = DecisionHead(self.config.language_width).eval().requires_grad_(False)
-        return super().load_state_dict(state, *args, **options)
+        return super().load_state_dict(state_dict, strict, assign)
 
     def start(self, spans: PhotoSpans, cond_NSC: Tensor) -> None:
         self.mapper.start(self._read(*self._tokens(spans)), cond_NSC)

@@ -185,7 +185,8 @@ class FeatureMapper(nn.Module):
         """(N, S, C)"""
         features_NKC = self.mlp(states_NKD.to(self.queries_SC.dtype))
         queries_NSC = self.queries_SC.expand(len(features_NKC), -1, -1)
-        return self.transformer(features_NKC, queries_NSC)  # Eq. 2
+        mapped_NSC: Tensor = self.transformer(features_NKC, queries_NSC)  # Eq. 2
+        return mapped_NSC
 
 
 class Vokens(Bridge):
@@ -195,6 +196,7 @@ class Vokens(Bridge):
     CheckpointError if it lacks them.
     """
 
+    config: VokensConfig
     loss_names = ("ldm", "cap")
 
     def __init__(self, config: VokensConfig, *, tokenizer: Tokenizer) -> None:
@@ -287,7 +289,8 @@ class Vokens(Bridge):
             return torch.zeros(count, dtype=torch.bool)
         dice = generator if isinstance(generator, list) else [generator]
         chance = [torch.rand(count // len(dice), generator=die, device=die.device) for die in dice]
-        return torch.cat(chance) < self.config.drop
+        dropped_N: Tensor = torch.cat(chance) < self.config.drop
+        return dropped_N
 
 
 # -------------------------------------------------------------------------------------- stages
