@@ -23,22 +23,19 @@ and the gradient, which either way has to return.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
+import bench
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from showtell.papers.e2e import straight_through_embeddings, total
+from showtell.papers.e2e import POOLINGS, straight_through_embeddings
 from showtell.papers.e2e_kernel import (
     Block,
     DynamicMatrices,
@@ -137,7 +134,7 @@ def released_onehot(case: Case, n: int) -> Tensor:
 
 def closed_embeddings(case: Case, probs_NKJ: Tensor, matrices: DynamicMatrices) -> Tensor:
     return straight_through_embeddings(
-        probs_NKJ, matrices, F.embedding(case.pieces_NS, case.table_UC), pool=total
+        probs_NKJ, matrices, F.embedding(case.pieces_NS, case.table_UC), pool=POOLINGS["sum"]
     )
 
 
@@ -265,141 +262,64 @@ def peak_bytes(step: Callable[[Case], object], case: Case) -> int:
     return peak
 
 
-def time_all(case: Case, runs: int) -> dict[str, list[float]]:
-    """Every step once a run, in turn, so that a slow minute is slow for all of them."""
-    seconds: dict[str, list[float]] = {name: [] for name in STEPS}
-    for run in range(runs + 1):
-        for name, step in STEPS.items():
-            clear(case)
-            start = time.perf_counter()
-            step(case)
-            if run:  # the first warms up
-                seconds[name].append(time.perf_counter() - start)
-    clear(case)
-    return seconds
-
-
-def commit() -> str:
-    git = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return git.stdout.strip() or "unknown"
-
-
-def report(case: Case, runs: int) -> dict:
-    differences = check_equal(case)
-    peaks = {name: peak_bytes(step, case) for name, step in STEPS.items()}
-    seconds = time_all(case, runs)
-    median = {name: statistics.median(times) for name, times in seconds.items()}
-    result_bytes = 4 * (case.photo_grad_NSC.numel() + case.logits_NKV.numel())
-
-    def paired(with_bridge: str, without: str) -> list[float]:
-        return [a - b for a, b in zip(seconds[with_bridge], seconds[without], strict=True)]
-
-    marginal = {
-        "released": paired("text loss + released", "text loss, torch"),
-        "closed form, against torch's loss": paired(
-            "text loss + closed form, fused", "text loss, torch"
-        ),
-    }
-    added = {name: statistics.median(times) for name, times in marginal.items()}
-    return {
-        "sizes": {
-            "captions": case.llm_ids_NK.shape[0],
-            "tokens": case.llm_ids_NK.shape[1],
-            "llm_vocabulary": case.logits_NKV.shape[2],
-            "painter_vocabulary": case.table_UC.shape[0],
-            "width": case.table_UC.shape[1],
-        },
-        "passport": {
-            "commit": commit(),
-            "torch": torch.__version__,
-            "device": "cpu",
-            "dtype": str(case.logits_NKV.dtype),
-            "threads": torch.get_num_threads(),
-            "runs": runs,
-            "seed": 0,
-        },
-        "seconds": {
-            name: {"median": median[name], "low": min(times), "high": max(times)}
-            for name, times in seconds.items()
-        },
-        "peak_bytes": peaks,
-        "peak_bytes_beyond_result": {
-            name: peak - result_bytes for name, peak in peaks.items() if "text" not in name
-        },
-        "marginal_seconds": {
-            name: {"median": added[name], "low": min(times), "high": max(times)}
-            for name, times in marginal.items()
-        },
-        "gradient_difference": differences,
-        "times_faster": {
-            "rows": median["rows, released"] / median["rows, closed form"],
-            "logits": median["logits, released"] / median["logits, closed form"],
-            "marginal": added["released"] / max(added["closed form"], 1e-9),
-        },
-        "goals": GOALS,
-    }
-
-
-def show(found: dict) -> None:
-    print(f"{'step':34}{'median':>10}{'low':>10}{'high':>10}{'peak':>11}{'beyond result':>15}")
-    for name, time_of in found["seconds"].items():
-        beyond = found["peak_bytes_beyond_result"].get(name)
-        print(
-            f"{name:34}"
-            + "".join(f"{1e3 * time_of[key]:8.1f}ms" for key in ("median", "low", "high"))
-            + f"{found['peak_bytes'][name] / 2**20:8.1f}MiB"
-            + (f"{beyond / 2**20:12.1f}MiB" if beyond is not None else "")
-        )
-    print("\nwhat the bridge adds to the text loss (medians of the differences within a run)")
-    for name, time_of in found["marginal_seconds"].items():
-        print(
-            f"{name:34}" + "".join(f"{1e3 * time_of[k]:8.1f}ms" for k in ("median", "low", "high"))
-        )
-    print()
-    for name, ratio in found["times_faster"].items():
-        print(f"{name:10} {ratio:7.1f}x faster   (wanted: {found['goals'][name]:.0f}x)")
-    beyond = found["peak_bytes_beyond_result"]
-    share = beyond["rows, closed form"] / beyond["rows, released"]
-    print(f"memory, rows, beyond the result: {share:.2%} of the released way's (wanted: under 1%)")
-    peaks = found["peak_bytes"]
-    share = peaks["logits, closed form"] / peaks["logits, released"]
-    print(f"memory, logits, peak:            {share:.2%} of the released way's (wanted: 100%)")
-    worst = max(found["gradient_difference"].values())
-    print(f"gradients equal to within {worst:.1e} of the largest")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=15, help="timed runs, after one warm-up")
-    parser.add_argument("--threads", type=int, help="torch threads (default: torch's own choice)")
+    parser = bench.parser(__doc__, runs=15)
     parser.add_argument("--captions", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--llm", type=int, default=32_000, help="LLM vocabulary")
     parser.add_argument("--painter", type=int, default=49_408, help="painter vocabulary")
     parser.add_argument("--width", type=int, default=1_024)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    choice = parser.parse_args()
+    options = bench.parsed(parser)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler reports on itself
-    if choice.threads:
-        torch.set_num_threads(choice.threads)
-    case = make_case(
-        captions=choice.captions,
-        tokens=choice.tokens,
-        llm=choice.llm,
-        painter=choice.painter,
-        width=choice.width,
+    sizes = {name: getattr(options, name) for name in ("captions", "tokens", "llm", "painter")}
+    case = make_case(**sizes, width=options.width)
+    differences = check_equal(case)
+    peaks = {name: peak_bytes(step, case) for name, step in STEPS.items()}
+    steps = {name: partial(step, case) for name, step in STEPS.items()}
+    seconds = bench.in_turn(steps, runs=options.runs, before=partial(clear, case))
+    result_bytes = 4 * (case.photo_grad_NSC.numel() + case.logits_NKV.numel())
+    beyond = {name: peak - result_bytes for name, peak in peaks.items() if "text" not in name}
+    alone = seconds["text loss, torch"]
+    marginal = {
+        "released": [a - b for a, b in zip(seconds["text loss + released"], alone, strict=True)],
+        "closed form, against torch's loss": [
+            a - b for a, b in zip(seconds["text loss + closed form, fused"], alone, strict=True)
+        ],
+    }
+    median = {name: statistics.median(times) for name, times in (seconds | marginal).items()}
+    faster = {
+        "rows": median["rows, released"] / median["rows, closed form"],
+        "logits": median["logits, released"] / median["logits, closed form"],
+        "marginal": median["released"] / max(median["closed form, against torch's loss"], 1e-9),
+    }
+    spreads = {name: bench.spread(times) for name, times in seconds.items()}
+    bench.show(spreads, unit="ms")
+    print("\npeak memory")
+    for name, peak in peaks.items():
+        more = f", beyond the result {beyond[name] / 2**20:.1f} MiB" if name in beyond else ""
+        print(f"{name:34}{peak / 2**20:10.1f} MiB{more}")
+    print("\nwhat the bridge adds to the text loss (differences within a run)")
+    added = {name: bench.spread(times) for name, times in marginal.items()}
+    bench.show(added, unit="ms")
+    for name, ratio in faster.items():
+        print(f"{name:10} {ratio:7.1f}x faster   (wanted: {GOALS[name]:.0f}x)")
+    share = beyond["rows, closed form"] / beyond["rows, released"]
+    print(f"memory, rows, beyond the result: {share:.2%} of the released way's (wanted: under 1%)")
+    share = peaks["logits, closed form"] / peaks["logits, released"]
+    print(f"memory, logits, peak:            {share:.2%} of the released way's (wanted: 100%)")
+    worst = max(differences.values())
+    print(f"gradients equal to within {worst:.1e} of the largest")
+    bench.written(
+        options,
+        sizes={**sizes, "width": options.width},
+        seconds=spreads,
+        marginal_seconds=added,
+        peak_bytes=peaks,
+        peak_bytes_beyond_result=beyond,
+        times_faster=faster,
+        gradient_difference=differences,
+        goals=GOALS,
     )
-    found = report(case, choice.runs)
-    show(found)
-    if choice.json:
-        choice.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        print(f"wrote {choice.json}")
 
 
 if __name__ == "__main__":

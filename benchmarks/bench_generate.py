@@ -12,15 +12,13 @@ texts are compared word for word; then P(share), captions (or the bridge's own t
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
-import json
-import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
+import bench
 import torch
 from PIL import Image
 from transformers import LlamaForCausalLM
@@ -29,14 +27,13 @@ from photoworld.scenes import DEV_SEEDS
 from photoworld.talk import world_dialogue
 from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, Turn
-from showtell.metrics.report import current_commit
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
 from showtell.models.respond import Responder
 from showtell.papers import Pipeline, PipelineConfig, load_model
 from showtell.prompt import Renderer
-from showtell.runtime import device_label, the_device
+from showtell.runtime import the_device
 from showtell.training.loop import parameter_count
 
 Images = Mapping[str, Image.Image]
@@ -88,62 +85,44 @@ def with_size(model: PhotoDialogueModel, *, width: int, layers: int) -> PhotoDia
     return built.to(the_device()).eval()
 
 
-def timer(work: Callable[[], object], *, cpu: bool) -> float:
-    clock = time.process_time if cpu else time.perf_counter
-    began = clock()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return clock() - began
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = bench.parser(__doc__, runs=5, threads=2)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--rows", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cpu", action="store_true", help="CPU seconds, on a busy machine")
     parser.add_argument("--width", type=int, help="of an untrained LLM, a multiple of 64")
     parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--json")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = bench.parsed(parser)
     model = load_model(options.model)
     if options.width:
         model = with_size(model, width=options.width, layers=options.layers)
-    greedy = dataclasses.replace(model.decoding, temperature=0.0)
-    decoder = Decoder(model, decoding=greedy)
+    decoder = Decoder(model, decoding=dataclasses.replace(model.decoding, temperature=0.0))
     contexts, images = world_contexts(options.rows)
     contexts = Responder(decoder).describe_all(contexts, images)
-    alone = one_by_one(decoder, contexts, images)  # these three warm up too
+    alone = one_by_one(decoder, contexts, images)
     together = decoder.texts_after(contexts, images, [0] * len(contexts))
     chances_B, photos = announced(decoder, contexts, images)
     singly = [announced(decoder, [c], [i]) for c, i in zip(contexts, images, strict=True)]
     tokens = sum(len(model.renderer.words(text)) + 1 for text in alone)
-    count = len(contexts)
-    work: dict[str, Callable[[], object]] = {
-        "one_by_one": lambda: one_by_one(decoder, contexts, images),
-        "at_once": lambda: decoder.texts_after(contexts, images, [0] * count),
-        "reading_one_by_one": lambda: [
-            decoder.read_all([c], [i]) for c, i in zip(contexts, images, strict=True)
-        ],
-        "reading_at_once": lambda: decoder.read_all(contexts, images),
-    }
-    took: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(options.repeats):  # in turn, so that a busy machine slows all
-        for name, each in work.items():
-            took[name].append(timer(each, cpu=options.cpu))
+    took = bench.in_turn(
+        {
+            "one by one": lambda: one_by_one(decoder, contexts, images),
+            "at once": lambda: decoder.texts_after(contexts, images, [0] * len(contexts)),
+            "reading, one by one": lambda: [
+                decoder.read_all([c], [i]) for c, i in zip(contexts, images, strict=True)
+            ],
+            "reading, at once": lambda: decoder.read_all(contexts, images),
+        },
+        runs=options.runs,
+        clock=time.process_time if options.cpu else time.perf_counter,
+    )
+    bench.show({name: bench.spread(values) for name, values in took.items()})
     spent = {name: statistics.median(values) for name, values in took.items()}
-    written = {name: spent[name] - spent[f"reading_{name}"] for name in ("one_by_one", "at_once")}
-    ratios = [one / all_ for one, all_ in zip(took["one_by_one"], took["at_once"], strict=True)]
+    ours, theirs = (spent[way] - spent[f"reading, {way}"] for way in ("at once", "one by one"))
+    ratios = [one / all_ for one, all_ in zip(took["one by one"], took["at once"], strict=True)]
     result = {
         "model": options.model,
         "parameters": parameter_count(model.language),
-        "commit": current_commit(),
-        "threads": options.threads,
-        "machine": platform.processor() or platform.machine(),
-        "device": device_label(),
         "dialogues": len(contexts),
         "tokens": tokens,
         "texts_equal": sum(a == b for a, b in zip(alone, together, strict=True)),
@@ -151,21 +130,17 @@ def main() -> None:
         "p_share_difference": float(
             (chances_B - torch.cat([p_1 for p_1, _ in singly])).abs().max()
         ),
-        "tokens_per_second_one_by_one": tokens / spent["one_by_one"],
-        "tokens_per_second_at_once": tokens / spent["at_once"],
-        "times_faster": spent["one_by_one"] / spent["at_once"],  # of medians, as all above
+        "tokens_per_second_one_by_one": tokens / spent["one by one"],
+        "tokens_per_second_at_once": tokens / spent["at once"],
+        "times_faster": spent["one by one"] / spent["at once"],  # of medians, as all above
         "times_faster_least": min(ratios),
         "times_faster_most": max(ratios),
-        "repeats": options.repeats,
-        "times_faster_less_reading": written["one_by_one"] / written["at_once"],
+        "times_faster_less_reading": theirs / ours,
         "cpu_seconds": options.cpu,
     }
     for key, value in result.items():
         print(f"{key:30} {value:.4g}" if isinstance(value, float) else f"{key:30} {value}")
-    if options.json:
-        with open(options.json, "w") as handle:
-            json.dump(result, handle, indent=2)
-        print(f"wrote {options.json}")
+    bench.written(options, **result)
 
 
 if __name__ == "__main__":

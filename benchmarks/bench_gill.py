@@ -16,16 +16,13 @@ map. It must be 85% of our step or more, as it is at the published sizes (6.7 bi
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
+import bench
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,7 +31,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from showtell.batch import Batch, collate
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Turn
-from showtell.metrics.report import current_commit
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
 from showtell.models.photo_encoder import LinearPhotoEncoder
@@ -170,24 +166,12 @@ def check_equal(model: PhotoDialogueModel, ours: Callable, released: Callable) -
     return worst
 
 
-def seconds(step: Callable[[], Tensor]) -> float:
-    began = time.perf_counter()
-    step().backward()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=10, help="timed runs, after one warm-up")
-    parser.add_argument("--threads", type=int, default=1)
+    parser = bench.parser(__doc__, runs=10, threads=1)
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--width", type=int, default=512, help="of the LLM")
     parser.add_argument("--layers", type=int, default=8, help="of the LLM")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = bench.parsed(parser)
     model = build(width=options.width, layers=options.layers)
     first, second = pairs(options.pairs)
     told, shared = collated(model, first), collated(model, second)
@@ -198,41 +182,29 @@ def main() -> None:
         "the LLM of one run": lambda: llm_alone(model, both),
     }
     worst = check_equal(model, ways["one run"], ways["three runs (released)"])
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(-1, options.runs):
-        for name, step in ways.items():
-            model.zero_grad(set_to_none=True)
-            spent = seconds(step)
-            if number >= 0:
-                taken[name].append(spent)
+    taken = bench.in_turn(
+        {name: lambda step=step: step().backward() for name, step in ways.items()},
+        runs=options.runs,
+        before=partial(model.zero_grad, set_to_none=True),
+    )
     median = {name: statistics.median(times) for name, times in taken.items()}
     share = median["the LLM of one run"] / median["one run"]
     faster = median["three runs (released)"] / median["one run"]
     print(f"{device_label()}, {sum(p.numel() for p in model.language.parameters()):,} weights")
-    print("| step | median | low | high |\n|---|--:|--:|--:|")
-    for name, times in taken.items():
-        print(f"| {name} | {median[name]:.3f} s | {min(times):.3f} | {max(times):.3f} |")
+    spreads = {name: bench.spread(times) for name, times in taken.items()}
+    bench.show(spreads)
     print(f"the LLM is {share:.0%} of our step (wanted: {LEAST_SHARE:.0%} or more)")
     print(f"one run is {faster:.2f}x faster (wanted: {GOAL}x; the limit is 1.5x)")
     print(f"loss and gradients equal to within {worst:.0e}")
-    if options.json:
-        found = {
-            "commit": current_commit(),
-            "torch": torch.__version__,
-            "threads": options.threads,
-            "device": device_label(),
-            "pairs": options.pairs,
-            "llm": {"width": options.width, "layers": options.layers},
-            "runs": options.runs,
-            "seconds": {
-                n: {"median": median[n], "low": min(t), "high": max(t)} for n, t in taken.items()
-            },  # fmt: skip
-            "llm_share": share,
-            "times_faster": faster,
-            "difference": worst,
-        }
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        print(f"wrote {options.json}")
+    bench.written(
+        options,
+        pairs=options.pairs,
+        llm={"width": options.width, "layers": options.layers},
+        seconds=spreads,
+        llm_share=share,
+        times_faster=faster,
+        difference=worst,
+    )
 
 
 if __name__ == "__main__":

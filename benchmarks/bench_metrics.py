@@ -14,13 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
-import subprocess
-import sys
 import time
 import warnings
-from pathlib import Path
 
+import bench
 import torch
 from torch import Tensor, nn
 
@@ -40,12 +37,6 @@ class Same(nn.Module):
 
     def forward(self, features_NE: Tensor) -> Tensor:
         return features_NE
-
-
-def peak_mb() -> float:
-    """The most memory that this process ever held, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def batch(first: int, length: int, num_features: int, *, real: bool) -> Tensor:
@@ -96,20 +87,23 @@ def keep_all(images: int, num_features: int) -> dict[str, float]:
 def measured(way: str, images: int, num_features: int) -> dict[str, float]:
     ways = {"stream": stream, "keep": keep_all}
     ways[way](SUBSET_SIZE, num_features)  # loads what is loaded on first use
-    before, began = peak_mb(), time.perf_counter()
+    before, began = bench.peak_mb(), time.perf_counter()
     found = ways[way](images, num_features)
     seconds = time.perf_counter() - began
-    return found | {"seconds": seconds, "peak_mb": peak_mb(), "more_mb": peak_mb() - before}
+    return found | {
+        "seconds": seconds,
+        "peak_mb": bench.peak_mb(),
+        "more_mb": bench.peak_mb() - before,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = bench.parser(__doc__, runs=1)
     parser.add_argument("--images", type=int, default=1_000_000, help="on each side")
     parser.add_argument("--features", type=int, default=64, help=f"at least {CLASSES}")
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--stream", action="store_true", help="only this, in this process")
     parser.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = bench.parsed(parser)
     if options.stream or options.keep:
         found = measured("stream" if options.stream else "keep", options.images, options.features)
         rank, ranks = processes()
@@ -123,16 +117,13 @@ def main() -> None:
     )
     print(f"{'':<8}{'seconds':>9}{'MB more':>9}{'peak MB':>9}{'FID':>10}{'KID':>10}{'IS':>9}")
     for way in ("stream", "keep"):
-        command = [sys.executable, __file__, f"--{way}", "--images", str(options.images)]
-        command += ["--features", str(options.features)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        row = results[way] = json.loads(done.stdout)
+        sizes = ("--images", str(options.images), "--features", str(options.features))
+        row = results[way] = bench.apart(__file__, f"--{way}", *sizes)
         print(
             f"{way:<8}{row['seconds']:>9.1f}{row['more_mb']:>9.0f}{row['peak_mb']:>9.0f}"
             f"{row['fid']:>10.5f}{row['kid']:>10.6f}{row['is']:>9.4f}"
         )
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+    bench.written(options, **results)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,12 @@ import argparse
 import json
 import platform
 import random
-import resource
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-REPEATS = 3
+import bench
+
 TEXT = """the a dog beach photo look nice day we went there yesterday and it was so good to see
 you all again thanks for sharing this one :smiling_face_with_smiling_eyes: wow café"""
 
@@ -66,61 +63,45 @@ def read_once(path: Path, *, baseline: bool) -> dict[str, float]:
             num_photos += len(dialogue.photos)
             num_found += sum(photo.path is not None for photo in dialogue.photos)
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "dialogues": num_dialogues,
         "photos": num_photos,
         "photos_found": num_found,
         "seconds": seconds,
-        "peak_mb": peak / (1e6 if sys.platform == "darwin" else 1e3),
-    }
-
-
-def measure(path: Path, *, baseline: bool) -> dict[str, float]:
-    runs = []
-    for _ in range(REPEATS):
-        command = [sys.executable, __file__, "--read", str(path)]
-        command += ["--baseline"] if baseline else []
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        runs.append(json.loads(done.stdout))
-    rates = [run["dialogues"] / run["seconds"] for run in runs]
-    return {
-        **runs[0],
-        "seconds": statistics.median(run["seconds"] for run in runs),
-        "dialogues_per_second": statistics.median(rates),
-        "slowest": min(rates),
-        "fastest": max(rates),
-        "peak_mb": max(run["peak_mb"] for run in runs),
+        "peak_mb": bench.peak_mb(),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = bench.parser(__doc__, runs=3)
     parser.add_argument("--dialogues", type=int, default=100_000)
     parser.add_argument("--photos", type=int, default=2_000)
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--baseline", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = bench.parsed(parser)
     if options.read:
         print(json.dumps(read_once(options.read, baseline=options.baseline)))
         return
     with tempfile.TemporaryDirectory() as folder:
         path = write_split(Path(folder), dialogues=options.dialogues, photos=options.photos)
         size = path.stat().st_size / 1e6
-        results = {
-            "reader": measure(path, baseline=False),
-            "json.loads": measure(path, baseline=True),
-        }
+        ways = {"reader": (), "json.loads": ("--baseline",)}
+        runs: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+        for _ in range(options.runs):
+            for name, words in ways.items():
+                runs[name].append(bench.apart(__file__, "--read", str(path), *words))
     print(f"{options.dialogues:,} dialogues, {size:.0f} MB, Python {platform.python_version()}")
     print(f"{'':<12} {'dialogues/s':>12} {'slowest':>9} {'fastest':>9} {'peak MB':>8}")
-    for name, result in results.items():
+    found = {}
+    for name, each in runs.items():
+        rate = bench.spread([run["dialogues"] / run["seconds"] for run in each])
+        peak = max(run["peak_mb"] for run in each)
+        found[name] = {**each[0], "dialogues_per_second": rate, "peak_mb": peak}
         print(
-            f"{name:<12} {result['dialogues_per_second']:>12,.0f} {result['slowest']:>9,.0f} "
-            f"{result['fastest']:>9,.0f} {result['peak_mb']:>8,.0f}"
+            f"{name:<12} {rate['median']:>12,.0f} {rate['low']:>9,.0f} {rate['high']:>9,.0f} "
+            f"{peak:>8,.0f}"
         )
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+    bench.written(options, **found)
 
 
 if __name__ == "__main__":

@@ -13,16 +13,13 @@ the same, with it the released way moves its "frozen" rows.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
-from pathlib import Path
 
+import bench
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from showtell.metrics.report import current_commit
 from showtell.models.vocabulary import NewTokens, grown
 
 GOAL = 0.01
@@ -116,13 +113,11 @@ def trained(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = bench.parser(__doc__, runs=20)
     parser.add_argument("--rows", type=int, default=32_000, help="the LLM's own vocabulary")
     parser.add_argument("--width", type=int, default=4096)
     parser.add_argument("--vokens", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=20, help="of the small training")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    options = parser.parse_args()
+    options = bench.parsed(parser)
     found = at_full_size(options.rows, options.width, options.vokens)
     print(f"{options.rows:,} x {options.width:,}, untied, {options.vokens} new tokens, AdamW")
     print("| way | weights | gradients | optimiser |\n|---|--:|--:|--:|")
@@ -130,20 +125,13 @@ def main() -> None:
         print(f"| {name} | " + " | ".join(f"{v / 2**20:,.2f} MiB" for v in sizes.values()) + " |")
     full, own = (sizes["optimiser"] for sizes in found.values())
     print(f"optimiser state: {own / full:.4%} of the released way's (wanted: under {GOAL:.0%})")
-    small = {}
-    for decay in (0.0, DECAY):
-        small[f"decay {decay}"] = trained(options.steps, decay=decay)
-        print(
-            f"{options.steps} steps of a small table and head, decay {decay}, largest difference:"
-        )
-        for name, value in small[f"decay {decay}"].items():
-            print(f"  {name:36} {value:.0e}")
-    if options.json:
-        passport = {"commit": current_commit(), "torch": torch.__version__}
-        sizes = {"rows": options.rows, "width": options.width, "vokens": options.vokens}
-        result = {**passport, **sizes, "bytes": found, "share": own / full, "small": small}
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        print(f"wrote {options.json}")
+    small = {f"decay {decay}": trained(options.runs, decay=decay) for decay in (0.0, DECAY)}
+    for name, differences in small.items():
+        print(f"{options.runs} steps of a small table and head, {name}, largest difference:")
+        for what, value in differences.items():
+            print(f"  {what:36} {value:.0e}")
+    sizes = {"rows": options.rows, "width": options.width, "vokens": options.vokens}
+    bench.written(options, **sizes, bytes=found, share=own / full, small=small)
 
 
 if __name__ == "__main__":
