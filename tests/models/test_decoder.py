@@ -6,10 +6,11 @@ import dataclasses
 
 import pytest
 import torch
+from PIL import Image
 
 from conftest import bridged_model, build_model, dialogues_with_photos, responder_of
-from showtell.data.photos import photo_image
-from showtell.dialogue import USER, Turn
+from showtell.data.photos import photo_image, square
+from showtell.dialogue import USER, Photo, Turn
 from showtell.errors import GenerationError
 from showtell.models.adapters import PrefixConfig, add_prefix
 from showtell.models.decoder import Decoder
@@ -131,3 +132,14 @@ def test_a_damaged_model_is_named_and_not_traced_back(tiny_end_to_end):
     model.language.model.model.norm.weight.data.fill_(torch.nan)
     with pytest.raises(GenerationError, match='"tiny" gave logits that are not numbers'):
         responder_of(model).respond((Turn(speaker=USER, elements=("hi",)),), images={}, seed=0)
+
+
+def test_a_photo_of_any_size_is_seen_at_the_side_the_encoder_was_made_for(tiny_end_to_end):
+    decoder = Decoder(tiny_end_to_end)
+    large = Image.effect_noise((210, 140), 80).convert("RGB")
+    turn = Turn(speaker=USER, elements=(Photo(id="it", origin="user"),))
+    states = [
+        decoder.read_all([(turn,)], [{"it": image}])[0].hidden_BD
+        for image in (large, square(large, 64), square(large, 32))
+    ]
+    assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])
