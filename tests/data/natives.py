@@ -23,11 +23,10 @@ def write_lines(path: Path, records: list[Any]) -> Path:
 
 
 def photochat(number: int = 0) -> dict[str, Any]:
+    said = [(f"Hi {number}", False, 0), ("", True, 1), ("Lovely é!", False, 0)]
     return {
         "dialogue": [
-            {"message": f"Hi {number}", "share_photo": False, "user_id": 0},
-            {"message": "", "share_photo": True, "user_id": 1},
-            {"message": "Lovely é!", "share_photo": False, "user_id": 0},
+            {"message": text, "share_photo": shares, "user_id": user} for text, shares, user in said
         ],
         "dialogue_id": number,
         "photo_description": "Objects in the photo: Plate",
@@ -37,28 +36,14 @@ def photochat(number: int = 0) -> dict[str, Any]:
 
 
 def dialogcc(number: int = 0, shared: Any = ("https://x/a.jpg", "https://x/b.jpg")) -> dict:
-    return {
-        "dialogue_id": f"bst:{number}",
-        "split": "train",
-        "dialogue": [
-            {
-                "utterance_idx": 0,
-                "utterance": "I walked my dog.",
-                "speaker": "A",
-                "rationale": None,
-                "shared_image": None,
-                "description": None,
-            },
-            {
-                "utterance_idx": 1,
-                "utterance": "Show me!",
-                "speaker": "B",
-                "rationale": "to see the dog",
-                "shared_image": list(shared) if isinstance(shared, tuple) else shared,
-                "description": "a dog in a park",
-            },
-        ],
-    }
+    shared = list(shared) if isinstance(shared, tuple) else shared
+    keys = ("utterance_idx", "utterance", "speaker", "rationale", "shared_image", "description")
+    rows = [
+        (0, "I walked my dog.", "A", None, None, None),
+        (1, "Show me!", "B", "to see the dog", shared, "a dog in a park"),
+    ]
+    dialogue = [dict(zip(keys, row, strict=True)) for row in rows]
+    return {"dialogue_id": f"bst:{number}", "split": "train", "dialogue": dialogue}
 
 
 def mmdialog(number: int = 0, *, negatives: bool = False) -> dict[str, Any]:
@@ -151,19 +136,12 @@ def write_all(root: Path) -> dict[str, Path]:
     files["cc3m"].parent.mkdir()
     files["cc3m"].write_text("a dog\thttps://x/1.jpg\na cat\tphotos/2.png\n")
     turn = {"speaker": "user", "elements": [{"type": "text", "text": "hé"}], "labels": {}}
-    photo = {
-        "type": "photo",
-        "id": "p",
-        "path": "photos/p.png",
-        "origin": "painted",
-        "caption": "a dog",
-        "seed": None,
-        "labels": {},
-    }
+    photo = {"type": "photo", "id": "p", "path": "photos/p.png", "origin": "painted", "seed": None}
+    photo |= {"caption": "a dog", "labels": {}}
     shared = {"speaker": "agent", "elements": [photo], "labels": {"p_share": 0.5}}
+    turns = [turn, shared]
     write_lines(
-        files["showtell"],
-        [{"id": f"d{k}", "turns": [turn, shared], "labels": {}} for k in range(2)],
+        files["showtell"], [{"id": f"d{k}", "turns": turns, "labels": {}} for k in range(2)]
     )
     return files
 
@@ -186,9 +164,8 @@ def write_fetched(root: Path) -> None:
     """Two examples of each data set, named as ``showtell data fetch`` leaves them, with photos."""
     from showtell.data.dialogcc import photo_id
 
-    write_lines(root / "photochat/train.jsonl", [photochat(0), photochat(1)])
-    write_lines(root / "photochat/test.jsonl", [photochat(2), photochat(3)])
-    for split in ("train", "test"):
+    for number, split in enumerate(("train", "test")):
+        write_lines(root / f"photochat/{split}.jsonl", [photochat(2 * number + k) for k in (0, 1)])
         write_lines(root / f"dialogcc/{split}.json", [dialogcc(0), dialogcc(1)])
         write_lines(root / f"mmdialog/{split}/conversations.json", [mmdialog(0), mmdialog(1)])
         for name in ("key0", "key1", "other0", "other1"):

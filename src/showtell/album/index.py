@@ -29,9 +29,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from showtell.data.storage import write_atomically
+from showtell.data.storage import write_atomically, writing
 from showtell.dialogue import Photo
-from showtell.errors import DataError, StorageError
+from showtell.errors import DataError
 
 FORMAT = 2
 DESCRIPTION = "album.json"
@@ -200,16 +200,13 @@ class Album:
             self.photos[-num_new:], self.embeddings_ME[-num_new:].cpu().tolist(), strict=True
         )
         lines = [json.dumps({**asdict(photo), "vector": vector}) for photo, vector in rows]
-        try:
-            with open(folder / ADDED, "a", encoding="utf-8") as file:
-                file.write("".join(f"{line}\n" for line in lines))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise StorageError(
-                f"{folder / ADDED} could not be written: {error.strerror or error}; what was added "
-                "before is kept. Free some space, and run the command again."
-            ) from error
+        with (
+            writing(folder / ADDED, kept="what was added before is kept"),
+            open(folder / ADDED, "a", encoding="utf-8") as file,
+        ):
+            file.write("".join(f"{line}\n" for line in lines))
+            file.flush()
+            os.fsync(file.fileno())
 
     @classmethod
     def load(cls, folder: str | Path) -> Album:

@@ -17,8 +17,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -29,7 +29,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
 
-from showtell.errors import FetchError, StorageError
+from showtell.data.storage import writing
+from showtell.errors import FetchError
 
 CHUNK = 1 << 16
 MAX_REDIRECTS = 5
@@ -40,6 +41,9 @@ _GONE_NAMES = ("photo_unavailable",)  # the picture that Flickr sends instead of
 _VERSION = ("ETag", "Last-Modified")
 _AGAIN = "Run the command again later: it goes on where it stopped."
 _LOOK = "Look at the owners' page."
+
+
+disk = partial(writing, kept="what arrived is kept")  # its errors are not the connection's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,15 +361,3 @@ def _too_long(transfer: _Transfer) -> FetchError:
         "file has; it was thrown away. Look at the owners' page for what is there now.",
         reason="too long",
     )
-
-
-@contextmanager
-def disk(path: Path) -> Iterator[None]:
-    """What fails inside is a StorageError, and not one of the connection."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"{path} could not be written: {error.strerror or error}; what arrived is kept. Free "
-            "some space or name another folder, and run the command again."
-        ) from error

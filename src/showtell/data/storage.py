@@ -21,6 +21,18 @@ except ImportError:  # not on this system: then one process at a time is the use
 _PART = re.compile(r"\..+\.[0-9a-f]{32}\.part")
 
 
+@contextlib.contextmanager
+def writing(path: Path, *, kept: str = "nothing that stood there was changed") -> Iterator[None]:
+    """What fails inside is a StorageError that names the path and says what is kept."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{path} could not be written: {error.strerror or error}; {kept}. Free some space or "
+            "name another folder, and run the command again."
+        ) from error
+
+
 def write_atomically(path: str | Path, data: bytes) -> Path:
     """Write ``data`` to ``path``, making its folder; what stood there stays whole on any failure.
 
@@ -29,20 +41,18 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
     path = Path(path)
     # beside its goal: os.replace is atomic only within one file system
     part = path.parent / f".{path.name[:80]}.{uuid.uuid4().hex}.part"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise StorageError(
-            f"{path} could not be written: {error.strerror or error}; "
-            "nothing that stood there was changed. Free some space or name another folder."
-        ) from error
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(part, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
     return path
 
 
@@ -99,8 +109,10 @@ def _unwritable(folder: Path, error: Exception) -> StorageError:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what a killed ``write_atomically`` left in the folder, or in those below it."""
-    for place, _, names in os.walk(folder):
+    """Remove what a killed ``write_atomically`` left in the folder, or in one two steps below."""
+    for place, below, names in os.walk(folder):
+        deep = len(Path(place).relative_to(folder).parts)
+        below[:] = [name for name in below if deep < 2 and not name.startswith(".")]
         for name in names:
             if _PART.fullmatch(name):
                 with contextlib.suppress(OSError):
@@ -117,30 +129,17 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     out = Path(out)
     part = out.parent / f".{out.name}.part"
-    try:
-        with locked(part):
-            if out.exists() and (not out.is_dir() or any(out.iterdir())):
-                raise StorageError(
-                    f"{out} is there already and not empty; name a new folder with --out"
-                )
-            try:
-                _empty(part)
-                yield part
-                if out.exists():
-                    out.rmdir()
-                part.rename(out)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
-    except OSError as error:
-        raise StorageError(
-            f"{out} could not be written: {error.strerror or error}; nothing was left behind. "
-            "Free some space or name another folder."
-        ) from error
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    with writing(out, kept="nothing was left behind"), locked(part):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise StorageError(
+                f"{out} is there already and not empty; name a new folder with --out"
+            )
+        try:
+            for left in part.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield part
+            if out.exists():
+                out.rmdir()
+            part.rename(out)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
