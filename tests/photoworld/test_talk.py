@@ -34,7 +34,7 @@ def some(split: str) -> list[Dialogue]:
 @cache
 def turns(*, of: str | None = None) -> list[tuple[Dialogue, int, Turn]]:
     found = [(d, k, t) for d in some("train") + some("test") for k, t in enumerate(d.turns)]
-    return [one for one in found if of is None or one[2].speaker == of]
+    return [one for one in found if one[2].speaker == (of or one[2].speaker)]
 
 
 def photos(*origins: str) -> list[tuple[Dialogue, Photo]]:
