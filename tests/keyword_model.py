@@ -28,6 +28,7 @@ class KeywordModel:
         }
     )
     max_turns: int = 20
+    sees: bool = True
     requests: list[dict[str, Any]] = field(default_factory=list)
 
     def respond(self, turns, *, images, seed, on_text=None, on_photo_step=None):

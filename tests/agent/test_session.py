@@ -146,6 +146,12 @@ def test_words_that_are_unknown_are_named_once():
     assert unknown_words("anything at all", []) == []
 
 
+def test_a_model_that_cannot_see_says_so():
+    session = Session(KeywordModel(sees=False))
+    session.say("Look at this", [Image.new("RGB", (8, 8))])
+    assert session.notes == ["keyword cannot see photos; tell it what is on yours"]
+
+
 def test_a_context_that_is_too_long_is_said():
     session = Session(KeywordModel(max_turns=2))
     session.say("Hi!")

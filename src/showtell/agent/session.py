@@ -149,7 +149,7 @@ class Session:
             self.turns = (*turns, *reply.turns)
             self.images = {**images, **reply.images}
             self.p_share += [*[None] * len(new), *reply.p_share]
-            self.notes = self._notes_on(text, reply.dropped_turns)
+            self.notes = self._notes_on(text, len(photos), reply.dropped_turns)
             self._num_answers += 1
             return reply
 
@@ -157,8 +157,10 @@ class Session:
         """A new conversation with the same model and album."""
         return Session(self.model, seed=seed)
 
-    def _notes_on(self, text: str, num_dropped: int) -> list[str]:
+    def _notes_on(self, text: str, num_photos: int, num_dropped: int) -> list[str]:
         notes = []
+        if num_photos and not self.model.sees:
+            notes.append(f"{self.model.name} cannot see photos; tell it what is on yours")
         if num_dropped:
             notes.append(
                 f"the conversation is longer than {self.model.name} can look back: its oldest "

@@ -81,6 +81,11 @@ class Responder:
         return self.model.card
 
     @property
+    def sees(self) -> bool:
+        """Whether it, or its captioner, looks at photos."""
+        return self.model.photo_encoder is not None or self.model.captioner is not None
+
+    @property
     def can_paint(self) -> bool:
         return self.model.painter is not None
 
