@@ -17,6 +17,7 @@ import showtell.papers
 import showtell.recipes
 from keyword_model import KeywordModel
 from showtell.cli import main
+from showtell.config import override
 from showtell.data.storage import locked
 
 
@@ -91,9 +92,10 @@ MISUSE = [
     ("chat --say=hi --photos-dir=file/x", 1, "Not a directory"),
     ("demo --out=file/x", 1, "Not a directory"),
     ("recipes --jsno", 2, "--json"),
+    ("recipes world_minni", 2, 'did you mean "world_mini"'),
     ("train", 2, "RECIPE"),
     ("train world_minni", 2, 'did you mean "world_mini"'),
-    ("train world_mini --set steps", 2, "KEY=VALUE"),
+    ("train world_mini --set steps", 2, "wanted key=value"),
     ("train world_mini --set no.such=1", 2, "no.such"),
     ("train world_mini --set stage.steps=many", 2, "many"),
     ("train world_mini --out full", 2, "--resume"),
@@ -210,6 +212,17 @@ def test_recipes_are_listed(model, capsys, monkeypatch):
     assert "a toy" in capsys.readouterr().out
     assert main(["recipes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"toy": {"summary": "a toy"}}
+
+
+@pytest.mark.parametrize("name", sorted(showtell.recipes.SUMMARIES))
+def test_a_recipe_explains_every_key_and_prints_it_as_set_takes_it(name, capsys):
+    assert main(["recipes", name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    settings, meanings = lines[::2], lines[1::2]
+    assert len(settings) > 3 and all(meaning.strip() for meaning in meanings)
+    config = showtell.recipes.config_of(name)
+    for setting in settings:
+        assert override(config, [setting]) == config, setting
 
 
 def test_evaluate_prints_the_report_names_the_folder_and_hands_on_encoders(

@@ -5,10 +5,10 @@ Heavy modules are imported inside the commands, so that ``showtell --help`` answ
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 from typer.exceptions import TyperException
@@ -18,7 +18,6 @@ from showtell.cli.album import album_app
 from showtell.cli.data import data_app
 from showtell.cli.exits import exit_code_of
 from showtell.cli.measure import evaluate, judge_app, score
-from showtell.errors import UsageError
 
 app = typer.Typer(
     name="showtell",
@@ -105,7 +104,7 @@ def demo(
     run_demo(load_model(model), seed=seed, out=out, console=console_of(sys.stdout))
 
 
-@app.command()
+@app.command(epilog="Example: showtell recipes world_mini")
 def recipes(
     name: str | None = opt.argument("RECIPE", "Explain the settings of this one.", default=None),
     json: bool = opt.JSON,
@@ -122,8 +121,17 @@ def recipes(
     opt.emit(
         json,
         {key: {"default": value, "meaning": told} for key, value, told in keys},
-        *(f"{key}={'none' if value is None else value}\n    {told}" for key, value, told in keys),
+        *(f"{key}={_as_set(value)}\n    {told}" for key, value, told in keys),
     )
+
+
+def _as_set(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    import json
+
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value) if isinstance(value, tuple | Mapping) else str(value)
 
 
 @app.command(epilog="Example: showtell train world_mini --set stage.steps=200 --out runs/trial")
@@ -137,11 +145,6 @@ def train(
     json: bool = opt.JSON,
 ) -> None:
     """Train a recipe, or go on with --resume."""
-    for override in overrides:
-        if not re.match(r"[^=\s]+=", override):
-            raise UsageError(
-                f'--set "{override}": wanted KEY=VALUE, for example --set stage.steps=200'
-            )
     opt.writable(out or Path("runs") / recipe)
     from showtell.recipes import run_recipe
 

@@ -13,7 +13,7 @@ data_app = opt.verbs("data", "Fetch data and look at it, or write the photo worl
 @data_app.command("show", epilog="Example: showtell data show world:test 3")
 def data_show(
     data: str = opt.DATA,
-    index: int = opt.argument("[INDEX]", "Which dialogue, from 0.", min=0, default=0),
+    index: int = opt.argument("INDEX", "Which dialogue, from 0.", min=0, default=0),
     model: str | None = opt.RENDERS,
     json: bool = opt.JSON,
     skip_bad: bool = opt.SKIP_BAD,

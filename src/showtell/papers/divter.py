@@ -36,7 +36,8 @@ from showtell.models.parts import (
 @dataclass(frozen=True, kw_only=True)
 class DivterConfig(BridgeConfig):
     """``drop_stock_captions``: as published, a description that PhotoChat's annotators' form wrote
-    ("The photo has your * #...") trains nothing of F."""
+    ("The photo has your * #...") trains nothing of F. ``stock_opening``: how such a one begins.
+    """
 
     drop_stock_captions: bool = True
     stock_opening: str = "The photo has your * #"

@@ -84,6 +84,11 @@ class DvtmConfig(BridgeConfig):
     LLM would say). The paper gives 1 -> 0.01 in three epochs, a digest of its second version
     1 -> 1e-4, and neither the curve. ``annealing_epochs`` None: over the epochs of the stage, which
     may be less than one of a large data set.
+
+    gumbel: whether the LLM's distribution over pieces is sampled (Eq. 5, 6), or taken as it is
+    annealing: the curve between the temperatures, "linear" or "log" (steps of equal ratio)
+    temperature_start: of the Gumbel-softmax, at the first step
+    temperature_final: at the last step of the annealing
     """
 
     vocabulary: str = "sentence"

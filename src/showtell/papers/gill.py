@@ -73,6 +73,16 @@ class GillConfig(BridgeConfig):
     here as the mean, which keeps the paper's number of parameters) or "first" (released).
     ``painter_loss`` adds ``v``, the painter's own loss on the gold photo, for a painter that is
     trained as well (none of the paper's losses).
+
+    language_width: of the LLM's states
+    photo_width: of the frozen encoder's features of a photo
+    painter_width: of what the denoiser attends to
+    painter_length: how many of these it attends to
+    album_width: of queries, and of the album's vectors
+    width: of the mapper inside
+    num_layers: of the mapper's encoder, and of its decoder
+    num_heads: of their attention
+    temperature_start: of the contrastive loss, which learns it
     """
 
     num_tokens: int = 8

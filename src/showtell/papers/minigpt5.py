@@ -99,6 +99,13 @@ class VokensConfig(BridgeConfig):
     ``negative``: what guidance leads away from, the mapped zero feature ("zero") or the painter's
     own empty caption ("empty"); without CFG is ``drop=0.0, negative="empty"``. ``snr_gamma``
     weighs L_LDM by min(SNR, gamma)/SNR (5 in the release; None: not).
+
+    num_vokens: how many a photo has
+    language_width: of the LLM's states
+    painter_width: of what the denoiser attends to
+    painter_length: how many of these it attends to
+    num_layers: of the mapper's encoder, and of its decoder
+    num_heads: of their attention
     """
 
     num_vokens: int = 8
