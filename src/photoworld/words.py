@@ -249,8 +249,8 @@ def draw_casing(rng: random.Random) -> Callable[[str], str]:
 @cache
 def world_words() -> frozenset[str]:
     """All words of dialogues and captions, in lower case, slots of templates left out."""
-    phrases = {k: v for k, v in load_table("phrases").items() if k not in ("about", "read")}
-    texts = _strings([load_table("talk"), phrases, ATTRIBUTES])
+    tables = load_table("talk") | load_table("phrases") | ATTRIBUTES
+    texts = _strings([table for name, table in tables.items() if name not in ("about", "read")])
     plain = [re.sub(r"\{[^}]*\}", " ", text.lower()) for text in texts]
     return frozenset(word for text in plain for word in re.findall(r"[^\W\d_]+", text))
 
