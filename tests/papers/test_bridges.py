@@ -91,8 +91,18 @@ def test_how_far_a_photo_loss_reaches(tokenizers, talks, rng, name, loss, llm, p
     assert moved(model.language) is moved(model.photo_encoder) is llm
     assert moved(model.painter.unet) is painter
     assert not moved(model.painter.vae)
+    if loss in ("cap", "g"):  # what is imitated stands still
+        assert not moved(model.painter.text) and moved(model.bridge.mapper)
     if model.language.new_tokens is not None:  # each of the bridge's tokens is read
         assert (model.language.new_tokens.input_nD.grad.abs().sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("name", ["pipeline", "divter"])
+def test_to_a_bridge_of_strings_a_photo_is_its_caption(tokenizers, talks, name):
+    model = bridged_model(tokenizers, name)
+    spans, conditioning = conditioned(model, collated(model, talks))
+    assert conditioning.captions == spans.captions
+    assert torch.equal(conditioning.cond_NSC, model.painter.encode_text(spans.captions))
 
 
 def test_a_frozen_llm_lets_the_gradient_through(tokenizers, talks, rng):

@@ -23,18 +23,6 @@ def parts():
     return Divter(DivterConfig(), tokenizer=tokenizer), spans, painter
 
 
-def test_only_words_pass_so_the_photo_loss_trains_f_and_not_the_llm():
-    bridge, spans, painter = parts()
-    conditioning = bridge(spans, painter, generator=dice())
-    tower = painter.text
-    assert torch.equal(conditioning.cond_NSC, tower(tower.tokenize(spans.captions).ids_NS))
-    targets = PhotoTargets(pixels_N3HW=torch.zeros(3, 3, 2, 2), captions=spans.captions)
-    losses = bridge.losses(spans, conditioning, targets, painter, generator=dice())
-    assert list(losses) == ["v"]
-    losses["v"].backward()
-    assert spans.logits_NKV.grad is None and tower.token_table_UC.grad is not None
-
-
 def test_stock_descriptions_train_nothing_of_f_as_published():
     bridge, spans, painter = parts()
     stock = "The photo has your * #Dog, Cat#"
