@@ -328,9 +328,9 @@ class PhotoFolder:
     """
 
     def __init__(self, root: Path, places: Sequence[str] = ("",)) -> None:
-        self.root = root
+        self.root, self._real = root, os.path.realpath(root)
         self.places = [place for place in places if (root / place).is_dir()]
-        self._plain: set[str] = {""}  # folders below root that are known to be no links
+        self._plain: set[str] = set()  # folders that are known to be no links below root
 
     def find(self, name: str, where: str, *, endings: Sequence[str] = ("",)) -> str | None:
         """The path of the photo, or None if it is not there; the first of the endings that is.
@@ -352,11 +352,8 @@ class PhotoFolder:
         return None
 
     def _file(self, name: str, where: str) -> str | None:
+        path = os.path.join(self.root, name)
         try:
-            folder, slash, _ = name.rpartition("/")
-            if slash and folder not in self._plain and not self._check_folders(folder, where):
-                return None
-            path = os.path.join(self.root, name)
             mode = os.lstat(path).st_mode
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -365,26 +362,18 @@ class PhotoFolder:
             raise PhotoError(
                 f'{where}: the photo "{name[:80]!r}" cannot be looked up ({reason}). {SKIP}'
             ) from error
+        folder = os.path.dirname(name)
+        if folder not in self._plain:
+            if os.path.realpath(os.path.dirname(path)) != os.path.join(self._real, folder).rstrip(
+                "/"
+            ):
+                raise self._link(folder, where)
+            self._plain.add(folder)
         if stat.S_ISLNK(mode):
             raise self._link(name, where)
         if not stat.S_ISREG(mode):
             raise PhotoError(f'{where}: "{name[:80]}" is no file, wanted a photo. {SKIP}')
         return path
-
-    def _check_folders(self, folder: str, where: str) -> bool:
-        """Whether the folder is there; PhotoError if any of its parents below root is a link."""
-        path = ""
-        for part in folder.split("/"):
-            path = f"{path}/{part}" if path else part
-            if path in self._plain:
-                continue
-            mode = os.lstat(os.path.join(self.root, path)).st_mode
-            if stat.S_ISLNK(mode):
-                raise self._link(path, where)
-            if not stat.S_ISDIR(mode):
-                return False
-            self._plain.add(path)
-        return True
 
     def _link(self, name: str, where: str) -> PhotoError:
         return PhotoError(

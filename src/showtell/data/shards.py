@@ -27,13 +27,15 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, Literal
 
 from PIL import Image
+from pydantic import Field, ValidationError
 
 from showtell.data.export import dialogue_as_dict, photo_elements
 from showtell.data.jsonl import OnSkip
 from showtell.data.photos import file_bytes, photo_from_bytes, photo_image
+from showtell.data.readers import Fields
 from showtell.data.showtell_jsonl import dialogue_of
 from showtell.data.storage import new_folder
 from showtell.dialogue import Dialogue, Photo
@@ -186,17 +188,17 @@ class Shards(Sequence[Dialogue]):
         """Raises DataError if it is no such folder, or a shard is not as long as it was written."""
         self.folder = Path(folder)
         self.about = _index(self.folder)
-        self.shards: list[dict[str, Any]] = self.about["shards"]
+        self.shards = self.about.shards
         for shard in self.shards:
-            path = self.folder / shard["file"]
+            path = self.folder / shard.file
             size = path.stat().st_size if path.is_file() else None
-            if size != shard["bytes"]:
+            if size != shard.bytes:
                 met = "is not there" if size is None else f"has {size:,} bytes"
                 raise DataError(
-                    f"{path} {met}, wanted {shard['bytes']:,} bytes by {INDEX_NAME}. Pack the data "
+                    f"{path} {met}, wanted {shard.bytes:,} bytes by {INDEX_NAME}. Pack the data "
                     "again, or copy the shard anew."
                 )
-        self.ends = list(itertools.accumulate(len(shard["offsets"]) for shard in self.shards))
+        self.ends = list(itertools.accumulate(len(shard.offsets) for shard in self.shards))
 
     def __len__(self) -> int:
         return self.ends[-1]
@@ -204,7 +206,7 @@ class Shards(Sequence[Dialogue]):
     def __getitem__(self, number: int) -> Dialogue:  # type: ignore[override]
         """The dialogue with that number, 0 to ``len() - 1``."""
         shard, inside = self._place(number)
-        name, key = shard["file"], f"{number:09}"
+        name, key = shard.file, f"{number:09}"
         try:
             value = json.loads(self._file(shard, inside, f"{key}.json").decode("ascii"))
         except _DAMAGE as error:
@@ -238,17 +240,17 @@ class Shards(Sequence[Dialogue]):
         """The numbers of each shard's examples."""
         return [range(start, end) for start, end in itertools.pairwise((0, *self.ends))]
 
-    def _place(self, number: int) -> tuple[dict[str, Any], int]:
+    def _place(self, number: int) -> tuple[_Shard, int]:
         if not 0 <= number < len(self):
             raise IndexError(f"{self.folder} has {len(self):,} examples, there is no {number}")
         place = bisect.bisect_right(self.ends, number)
         shard = self.shards[place]
-        return shard, number - (self.ends[place] - len(shard["offsets"]))
+        return shard, number - (self.ends[place] - len(shard.offsets))
 
-    def _file(self, shard: dict[str, Any], inside: int, name: str) -> bytes:
+    def _file(self, shard: _Shard, inside: int, name: str) -> bytes:
         """One of the files that stand together from the example's offset on."""
-        with open(self.folder / shard["file"], "rb") as file:
-            file.seek(shard["offsets"][inside])
+        with open(self.folder / shard.file, "rb") as file:
+            file.seek(shard.offsets[inside])
             key = name.partition(".")[0]
             while (header := _header(file)).name.partition(".")[0] == key:
                 if header.name == name:
@@ -256,9 +258,9 @@ class Shards(Sequence[Dialogue]):
                 file.seek(header.size + -header.size % _BLOCK, io.SEEK_CUR)
         raise KeyError(f"{name} is not in it")
 
-    def _damaged(self, shard: dict[str, Any], inside: int, error: Exception) -> DataError:
+    def _damaged(self, shard: _Shard, inside: int, error: Exception) -> DataError:
         return DataError(
-            f"{shard['file']}, example {inside}: the shard is damaged ({type(error).__name__}: "
+            f"{shard.file}, example {inside}: the shard is damaged ({type(error).__name__}: "
             f"{error}); wanted what {INDEX_NAME} tells of. Pack the data again."
         )
 
@@ -301,7 +303,7 @@ def _opened(folder: Path) -> Shards:
     return Shards(folder)
 
 
-def _index(folder: Path) -> dict[str, Any]:
+def _index(folder: Path) -> _Index:
     path = folder / INDEX_NAME
     wanted = 'Wanted a folder that "showtell data pack" wrote.'
     try:
@@ -310,20 +312,20 @@ def _index(folder: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read ({error.strerror}). {wanted}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON ({error}). {wanted}") from error
-    known = isinstance(index, dict) and all(index.get(k) == v for k, v in INDEX_FORMAT.items())
-    shards = index.get("shards") if known else None
-    if not isinstance(shards, list) or not shards or not all(map(_well_formed, shards)):
-        raise DataError(f"{path} is no index of shards of version 1. {wanted}")
-    return index
+    try:
+        return _Index.model_validate(index)
+    except ValidationError as error:
+        raise DataError(f"{path} is no index of shards of version 1. {wanted}") from error
 
 
-def _well_formed(shard: Any) -> bool:
-    return (
-        isinstance(shard, dict)
-        and isinstance(shard.get("file"), str)
-        and "/" not in shard["file"]
-        and isinstance(shard.get("bytes"), int)
-        and isinstance(shard.get("offsets"), list)
-        and bool(shard["offsets"])
-        and all(isinstance(n, int) and 0 <= n < shard["bytes"] for n in shard["offsets"])
-    )
+class _Shard(Fields):
+    file: Annotated[str, Field(pattern=r"^[^/]+$")]
+    bytes: int
+    offsets: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
+class _Index(Fields):
+    format: Literal["showtell-shards"]
+    version: Literal[1]
+    source: str = ""
+    shards: Annotated[list[_Shard], Field(min_length=1)]

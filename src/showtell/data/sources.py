@@ -104,7 +104,7 @@ class DataSource(Sequence[Dialogue]):
         """The kind of data; of shards, that which they were packed from."""
         if self.shards is None:
             return self.kind
-        return str(self.shards.about.get("source", "")).partition(":")[0]
+        return self.shards.about.source.partition(":")[0]
 
     @property
     def symmetric(self) -> bool:
