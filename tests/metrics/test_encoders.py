@@ -63,6 +63,8 @@ def test_pooling_is_what_the_folder_says_and_ignores_padding(sentence_folder):
     for row, text in zip(together, TEXTS, strict=True):
         torch.testing.assert_close(row, hidden(encoder, text).mean(0), atol=1e-5, rtol=1e-4)
     assert "mean pooling" in encoder.id and encoder.truncated == 0
+    encoder(["a " * 10, "a " * 11, "a " * 90])  # two marks beside the words: 12 tokens fit
+    assert encoder.truncated == 2
     for settings, take in (
         ({"pooling_mode_cls_token": True}, lambda h: h[0]),
         ({"pooling_mode": "max"}, lambda h: h.amax(0)),
@@ -74,29 +76,23 @@ def test_pooling_is_what_the_folder_says_and_ignores_padding(sentence_folder):
     pool(sentence_folder, pooling_mode_mean_tokens=True)
 
 
-def test_texts_longer_than_the_model_reads_are_counted(sentence_folder):
-    encoder = load_sentence_encoder(sentence_folder)
-    encoder(["a " * 10, "a " * 11, "a " * 90])  # two marks beside the words: 12 tokens fit
-    assert encoder.truncated == 2
-
-
 def test_a_folder_that_is_no_sentence_encoder_says_what_is_missing(sentence_folder, tmp_path):
     with pytest.raises(CheckpointError, match=r"model\.safetensors.*--sentence-encoder FOLDER"):
         load_sentence_encoder(tmp_path)
-    pool(sentence_folder, pooling_mode_mean_tokens=True, pooling_mode_max_tokens=True)
-    with pytest.raises(CheckpointError, match="one of mean, cls, max"):
-        load_sentence_encoder(sentence_folder)
-    (sentence_folder / "1_Pooling" / "config.json").unlink()
-    with pytest.raises(CheckpointError, match="1_Pooling/config.json"):
-        load_sentence_encoder(sentence_folder)
-    pool(sentence_folder, pooling_mode_mean_tokens=True)
-    modules = sentence_folder / "modules.json"
-    modules.write_text(json.dumps([{"type": "sentence_transformers.models.Dense"}]))
-    with pytest.raises(CheckpointError, match="dense layer"):
-        load_sentence_encoder(sentence_folder)
-    modules.write_text("{")
-    with pytest.raises(CheckpointError, match="broken JSON"):
-        load_sentence_encoder(sentence_folder)
+    modules, pooling = (sentence_folder / n for n in ("modules.json", "1_Pooling/config.json"))
+    mean = pooling.read_text()
+    both = json.dumps({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True})
+    dense = json.dumps([{"type": "sentence_transformers.models.Dense"}])
+    for file, text, says in (
+        (pooling, both, "one of mean, cls, max"),
+        (pooling, None, "1_Pooling/config.json"),
+        (modules, dense, "dense layer"),
+        (modules, "{", "broken JSON"),
+    ):
+        pooling.write_text(mean)
+        file.unlink(missing_ok=True) if text is None else file.write_text(text)
+        with pytest.raises(CheckpointError, match=says):
+            load_sentence_encoder(sentence_folder)
     modules.unlink()
 
 
@@ -142,14 +138,18 @@ def test_clip_gives_what_the_whole_model_gives_and_not_its_neighbours(clip_folde
     torch.testing.assert_close(clip.texts(TEXTS)[1], clip.texts(TEXTS[1:2])[0])
 
 
-def test_clip_reads_files_and_counts_texts_that_it_cuts(clip_folder, tmp_path):
-    clip = load_clip(clip_folder)
-    Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
-    torch.testing.assert_close(
-        clip.photos([tmp_path / "red.png"]), clip.photos([Image.new("RGB", (40, 40), "red")])
-    )
+def test_clip_reads_files_counts_texts_that_it_cuts_and_says_which_one_is_wanted(
+    clip_folder, tmp_path
+):
+    clip, red = load_clip(clip_folder), Image.new("RGB", (40, 40), "red")
+    red.save(tmp_path / "red.png")
+    torch.testing.assert_close(clip.photos([tmp_path / "red.png"]), clip.photos([red]))
     clip.texts(["a " * 6, "a " * 7])
     assert clip.truncated == 1
+    with pytest.raises(CheckpointError, match=r"openai/clip-vit-base-patch32.*--clip FOLDER"):
+        load_clip(tmp_path, wanted="openai/clip-vit-base-patch32")
+    pixels = pixels_of(Image.new("RGB", (2, 1), (255, 0, 51)))
+    assert pixels[:, 0, 0].tolist() == pytest.approx([1, 0, 0.2])
 
 
 def test_a_score_with_encoders_from_folders_prints_their_digests(
@@ -172,16 +172,6 @@ def test_a_score_with_encoders_from_folders_prints_their_digests(
     assert model_digest(clip_folder) in report.encoders["clip"]
     assert model_digest(sentence_folder) in report.encoders["sentences"]
     assert "mean pooling, 12 tokens" in report.to_markdown()
-
-
-def test_a_folder_that_is_no_clip_names_the_one_that_is_wanted(tmp_path):
-    with pytest.raises(CheckpointError, match=r"openai/clip-vit-base-patch32.*--clip FOLDER"):
-        load_clip(tmp_path, wanted="openai/clip-vit-base-patch32")
-
-
-def test_a_photo_is_pixels_of_its_colours_first():
-    pixels = pixels_of(Image.new("RGB", (2, 1), (255, 0, 51)))
-    assert pixels[:, 0, 0].tolist() == pytest.approx([1, 0, 0.2])
 
 
 def test_a_thin_photo_is_cut_before_it_is_enlarged(clip_folder):

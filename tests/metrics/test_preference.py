@@ -29,8 +29,11 @@ def values_of(votes):
 def test_win_tie_and_loss_are_shares_of_all_votes():
     values = values_of(votes_of("ww", "wt", "ll", "wt"))
     assert [values[c].value for c in CHOICES] == [4 / 8, 2 / 8, 2 / 8]
-    assert values["preferred"].value == 4 / 6
-    assert values["preferred"].n == 6
+    assert values["preferred"].value == 4 / 6 and values["preferred"].n == 6
+    one = values_of(votes_of("w"))  # settles nothing
+    assert one["preferred"].low < 0.5 and one["kappa"].value is None
+    few = values_of(votes_of("ww", "lt", "w-"))  # one vote counts, and not for agreement
+    assert few["win"].n == 5 and few["kappa"].n == few["agreement"].n == 2
 
 
 def test_votes_on_one_item_count_as_one_in_the_interval():
@@ -43,12 +46,6 @@ def test_votes_on_one_item_count_as_one_in_the_interval():
         assert (many[choice].low, many[choice].high) == (one[choice].low, one[choice].high)
     together = values_of(votes_of("w", "w", "l", "t", groups="aabb"))
     assert together["win"].low < one["win"].low
-
-
-def test_one_vote_settles_nothing():
-    values = values_of(votes_of("w"))
-    assert values["preferred"].low < 0.5
-    assert values["kappa"].value is None
 
 
 def test_exchanging_the_systems_exchanges_win_and_loss_and_nothing_else():
@@ -99,9 +96,3 @@ def test_where_kappa_is_not_defined_it_is_absent_with_a_reason():
     assert same.value is None and same.n == 0 and "the same" in same.note
     alone = values_of(votes_of("w-", "-l"))
     assert alone["kappa"].value is None and "two raters" in alone["agreement"].note
-
-
-def test_items_with_one_vote_count_for_shares_and_not_for_agreement():
-    values = values_of(votes_of("ww", "lt", "w-"))
-    assert values["win"].n == 5
-    assert values["kappa"].n == values["agreement"].n == 2

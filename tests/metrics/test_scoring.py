@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scored_files import MEAN_COLOUR, Clip, all_encoders, write_files
 
 import showtell.metrics
 from showtell.cli import main
 from showtell.errors import ConfigError, DataError, PhotoError
 from showtell.metrics import photo_rows
-from showtell.metrics.photo_rows import SetFeatures, _pixels, _reduced
+from showtell.metrics.photo_rows import _pixels, _reduced
 from showtell.metrics.protocols import PROTOCOLS, VERSIONS
 from showtell.metrics.rows import Encoders
 from showtell.metrics.scoring import score
@@ -25,42 +24,9 @@ from showtell.metrics.text import text_scores
 NUM = 24
 
 
-class Clip:
-    """Embeds a text by its letters and a photo by its mean colour."""
-
-    id = "letters and colours"
-    truncated = 2
-
-    def texts(self, texts):
-        return torch.tensor([[len(t), t.count("a") + 1.0, t.count(" ")] for t in texts])
-
-    def photos(self, photos):
-        return torch.tensor(np.array([np.asarray(Image.open(p)).mean((0, 1)) for p in photos]))
-
-
-MEAN_COLOUR = SetFeatures(encode=lambda x: x.mean((2, 3)), num_features=3, id="mean colour")
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("score")
-    rng, random_words = np.random.default_rng(0), random.Random(0)
-    words = ["the", "a", "cat", "dog", "sat", "runs", "here", "now", ".", "look"]
-    said, wanted = [], []
-    for k in range(NUM):
-        for side in ("said", "wanted"):
-            pixels = rng.integers(0, 255, (70 + k % 2, 80, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{side}{k}.png")
-        text = [" ".join(random_words.choices(words, k=8)) for _ in range(2)]
-        both = {"id": k, "dialogue": f"d{k // 3}"}
-        said.append(both | {"text": text[0], "photos": [f"said{k}.png"]})
-        wanted.append(both | {"text": text[1], "photos": [f"wanted{k}.png"]})
-        said[-1] |= {"p_share": k / NUM, "rank": 1 + k % 7, "nll": 9.0, "tokens": 5}
-        said[-1]["decision"], wanted[-1]["decision"] = "gen", "gen" if k % 3 else "ret"
-        wanted[-1]["share"] = k % 4 == 0
-    for name, rows in (("said", said), ("wanted", wanted)):
-        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    return folder
+    return write_files(tmp_path_factory.mktemp("score"), NUM)
 
 
 def scored(files, protocol, **settings):
@@ -69,15 +35,7 @@ def scored(files, protocol, **settings):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_protocol_measures_its_rows_and_says_what_it_lacks(files, protocol):
-    clip = Clip()
-    report = scored(
-        files,
-        protocol,
-        encoders=Encoders(
-            clip=clip, relevance_clip=clip, sentence_encoder=clip.texts, features=MEAN_COLOUR
-        ),
-        out=files / protocol,
-    )
+    report = scored(files, protocol, encoders=all_encoders(), out=files / protocol)
     chosen = PROTOCOLS[protocol]
     rows = {f"text.{protocol}.{name}" for name in chosen.text}
     rows |= {f"photo.{protocol}.{name}" for name in chosen.photo}
@@ -118,7 +76,7 @@ def test_numbers_are_those_of_the_functions(files):
     pairs = [clip.photos([files / f"{s}{k}.png" for k in range(NUM)]) for s in ("said", "wanted")]
     cosine = torch.nn.functional.cosine_similarity(*pairs).mean().item()
     assert report.metrics["photo.standard.clip_i"].value == pytest.approx(cosine)
-    assert "2 texts were longer than the CLIP encoder reads" in report.to_markdown()
+    assert f"{NUM} texts were longer than the CLIP encoder reads" in report.to_markdown()
 
 
 def test_predictions_that_are_the_references_are_perfect(files):
@@ -269,9 +227,6 @@ def test_protocols_are_versioned_and_defined_on_the_page(request):
     assert "`relevance.<protocol>.f1`" in page
 
 
-# ------------------------------------------------------------------------------- the command line
-
-
 def test_the_verb_prints_the_report(files, capsys):
     arguments = ["score", str(files / "said.jsonl"), str(files / "wanted.jsonl")]
     assert main([*arguments, "--protocol", "psdg", "--metric", "bleu1", "--json"]) == 0
@@ -284,9 +239,6 @@ def test_the_verb_prints_the_report(files, capsys):
     assert 'did you mean "psdg"' in capsys.readouterr().err
     assert main([*arguments[:2], "none.jsonl"]) == 1
     assert "none.jsonl is not there" in capsys.readouterr().err
-
-
-# -------------------------------------------------------------------------------- the public names
 
 
 def test_public_names_are_sorted_and_there():
