@@ -105,8 +105,8 @@ def test_a_step_holds_one_folder():
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_a_paper_imports_no_other_paper(path):
     module = module_of(path)
-    if not module.startswith("showtell.papers."):
-        return
+    if not module.startswith("showtell.papers.") or module == "showtell.papers.forms":
+        return  # the forms are of several papers
     for name, _ in imports_of(path):
         theirs = known(name) or ""
         if theirs.startswith("showtell.papers."):

@@ -27,7 +27,8 @@ ENCODERS=(
 if [ "${1:-}" = --dry ]; then
     DRY=${2:?"--dry wants a folder with data/ and models/"}
     DATA=$DRY/data RUNS=$DRY/runs LIMIT=1
-    SMALL=(stage.steps=1 stage.batch_size=2 stage.warmup=1 stage.evaluate_every=none held_out=0)
+    SMALL=(stage.steps=1 stage.batch_size=2 stage.warmup=1 stage.evaluate_every=none)
+    SMALL+=(calibration_dialogues=0)
     SMALL_PARTS=(qformer_layers=1 num_photo_tokens=2 num_steps=2)
     SMALL_MAPPER=(bridge.width=16 bridge.num_layers=1 bridge.num_heads=2)
     ENCODERS=()

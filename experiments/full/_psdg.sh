@@ -36,12 +36,14 @@ psdg_codes() {
     local SMALL=() ranker=$MODELS/clip-vit-base-patch32
     if [ -n "$DRY" ]; then
         ranker=none
-        SMALL=(num_photos=1 num_dev=1 num_codes=16 code_width=4 width=32 layers=1)
+        SMALL=(num_photos=1 num_held=1 num_codes=16 code_width=4)
+        SMALL+=(translator_width=32 translator_layers=1)
         SMALL+=(vq.steps=1 vq.batch_size=1 translator.steps=1 translator.batch_size=1)
     fi
     if [ ! -e "$RUNS/psdg_codes/model/code_painter.json" ]; then
-        train psdg_codes photo_codes "base=$RUNS/psdg_seeing" "ranker=$ranker" \
-            "data=cc3m:$DATA/cc3m/GCC-training.tsv" num_codes=16384 width=1024 layers=24 \
+        train psdg_codes photo_codes "start=$RUNS/psdg_seeing" "ranker=$ranker" \
+            "photos=cc3m:$DATA/cc3m/GCC-training.tsv" num_codes=16384 \
+            translator_width=1024 translator_layers=24 \
             vq.steps=20000 translator.steps=100000 translator.learning_rate=3e-4 \
             translator.warmup=2000
     fi

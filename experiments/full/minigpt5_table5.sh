@@ -7,5 +7,5 @@
 alignment minigpt5_uas
 if [ ! -d "$DATA/mmdialog/train" ]; then fetch mmdialog; fi
 train minigpt5_mmdialog vokens_learning "base=$RUNS/minigpt5_uas" \
-    "data=mmdialog:$DATA/mmdialog/train" form=dialogue
+    "data=mmdialog:$DATA/mmdialog/train" stage.form=dialogue
 measure minigpt5_mmdialog "mmdialog:$DATA/mmdialog/test" --protocol minigpt5 --protocol mmdialog

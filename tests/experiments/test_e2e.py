@@ -227,9 +227,15 @@ def test_a_caption_sends_back_one_number_a_sentence_and_one_a_word(tokenizers):
 
 def test_watching_changes_nothing_and_finds_the_gradient_of_the_photo_loss_alone(base, tmp_path):
     # whole dialogues, all of them in a batch: there is always a photo to make
-    settings = [f"base={base}", *runner.TINY, "stage.steps=2", "stage.batch_size=8", "excerpts=0"]
+    settings = [
+        f"base={base}",
+        *runner.TINY,
+        "stage.steps=2",
+        "stage.batch_size=8",
+        "stage.excerpts=0",
+    ]
     config = override(RECIPES["world_mini"].config, settings)
-    plain = RECIPES["world_mini"].run(config, out=tmp_path / "plain", resume=False)
+    plain = config.train(name="mini", out=tmp_path / "plain", resume=False)
     seen = watched_run("world_mini", overrides=settings, out=tmp_path / "seen", resume=True)
     weights = [path.relative_to(plain) for path in plain.rglob("*.safetensors")]
     assert len(weights) > 3

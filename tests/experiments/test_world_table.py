@@ -55,7 +55,7 @@ def test_one_command_writes_the_table_though_it_was_stopped_twice(
     )
     # within the first training, when its stage is done; then within an evaluation
     for place in (
-        "showtell.recipes.world_dialogue.share_threshold",
+        "showtell.recipes.experiment._calibrate",
         "showtell.evaluation.world_answers.add_photos",
     ):
         stop_once(monkeypatch, place)

@@ -168,6 +168,19 @@ def test_a_gill_that_paints_decides_and_keeps_its_head_when_saved_again(run, tmp
     assert same == p_retrieve
 
 
+def test_each_stage_reads_its_own_data_in_its_own_form(pipeline_base, tmp_path):
+    read: list[set[str]] = []
+
+    def watch(task):
+        read.append({turn.speaker + "/" + task.dialogue(n).id.split("-")[0]
+                     for n in range(6) for turn in task.dialogue(n).turns})  # fmt: skip
+        return task
+
+    settings = [f"base={pipeline_base}", *WORLD, *VOKENS, "alignment.steps=0", "stage.steps=0"]
+    train("world_vokens", tmp_path, *settings, watch=watch)
+    assert read == [{"user/align", "agent/align"}, {"user/world", "agent/world"}]
+
+
 def test_one_alignment_serves_several_runs_of_multimodal_learning(pipeline_base, tmp_path):
     base = f"base={pipeline_base}"
     whole = train("world_vokens", tmp_path / "whole", base, *WORLD, *VOKENS)

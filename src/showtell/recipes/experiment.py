@@ -178,8 +178,8 @@ def run(
     if experiment.adapter != "none":
         require_peft()  # now, and not after the first stage
     runner = Run(out=out, resume=resume, seed=experiment.seed)
-    source = _opened(experiment, experiment.data, out=out)
-    model = start(experiment, name=name, licence=f"trained on {source.name}: {source.licence}")
+    own_data = _opened(experiment, experiment.data, out=out)
+    model = start(experiment, name=name, licence=f"trained on {own_data.name}: {own_data.licence}")
     painter, passport = model.painter, {}
     last = form_named(experiment.stages[-1].form, seed=experiment.seed)
     held = _first(experiment.dev, experiment.calibration_dialogues, form=last)
@@ -188,8 +188,7 @@ def run(
             stage = _adapted(stage, experiment, model)
         stage = _of_layers(stage, experiment.cross_attention_layers)
         model.painter = painter if stage.paint else None
-        if stage.data is not None:
-            source = _opened(experiment, stage.data, out=out)
+        source = own_data if stage.data is None else _opened(experiment, stage.data, out=out)
         task, passport, own = task_of(model, experiment, stage, source)
         held = held if experiment.dev else own
         task.validate_with = partial(
@@ -306,7 +305,7 @@ def _first(data: str | None, count: int, *, form: Form = as_dialogue) -> list[Di
         return []
     source = open_data(data)
     made = [form(source[number]) for number in range(min(count, len(source)))]
-    return [examples[number % len(examples)] for number, examples in enumerate(made)]
+    return [each[number % len(each)] for number, each in enumerate(made) if each]
 
 
 def task_of(

@@ -76,9 +76,10 @@ class Parts:
         if self.painter is not None:
             painter = LatentDiffusionPainter.from_pretrained(_folder(self.painter, "painter"))
         photo_encoder = None if self.vision is None else _photo_encoder(self, language.width)
+        decoding = Decoding(num_steps=self.num_steps, guidance=self.guidance)
         settings = RendererConfig(
             num_photo_tokens=self.num_photo_tokens,
-            max_tokens=min(self.max_tokens, _context_of(language)),
+            max_tokens=_most_tokens(self, language, decoding),
             perceive="caption" if photo_encoder is None else "pixels",
         )
         model = PhotoDialogueModel(
@@ -89,7 +90,7 @@ class Parts:
             renderer=Renderer(language.tokenizer, settings),
             name=name,
             card={"licence": "that of the parts it is made of"},
-            decoding=Decoding(num_steps=self.num_steps, guidance=self.guidance),
+            decoding=decoding,
         )
         save_model(model, out / "model", recipe={"name": name, "config": to_plain(self)})
         return out / "model"
@@ -180,5 +181,9 @@ def _folder(text: str, key: str) -> Path:
     return folder
 
 
-def _context_of(language: LanguageModel) -> int:
-    return int(getattr(language.model.config, "max_position_embeddings", 1024))
+def _most_tokens(config: Parts, language: LanguageModel, decoding: Decoding) -> int:
+    """How many tokens of a dialogue are read: behind them an answer must have places as well, its
+    photo among them."""
+    context = int(getattr(language.model.config, "max_position_embeddings", 1024))
+    answer = decoding.max_turns * (decoding.max_new_tokens + 3) + config.num_photo_tokens
+    return min(config.max_tokens, max(context - answer, context // 2))

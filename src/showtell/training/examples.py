@@ -78,7 +78,8 @@ class Needs:
 @dataclass(kw_only=True)
 class Examples(Sequence[Dialogue]):
     """``len()`` examples, each by its number: the ``part``-th of a dialogue's form; without
-    ``part`` one of them, each in its turn as the numbers go on.
+    ``part`` one of them, each in its turn as the numbers go on, or of the next dialogue that has
+    any.
 
     ``blocks`` are the runs of numbers that lie in one shard; None for other data. ``counts`` says
     what was read, kept and left out, and why.
@@ -95,8 +96,12 @@ class Examples(Sequence[Dialogue]):
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         number, part = self.places[index]
-        made = self.form(self.dialogue_of(number))
-        return made[index % len(made) if part is None else part]
+        if part is not None:
+            return self.form(self.dialogue_of(number))[part]
+        for place in (*range(index, len(self)), *range(index)):
+            if made := self.form(self.dialogue_of(self.places[place][0])):
+                return made[index % len(made)]
+        raise DataError("these data have no example of this form; choose another form or data")
 
 
 def read_examples(
