@@ -1,5 +1,5 @@
-"""One path from tiny to large: a base put together from hub folders trains on every kind of data, is
-measured on it, and talks."""
+"""One path from tiny to large: a base put together from hub folders trains on every kind of data,
+is measured on it, and talks."""
 
 from __future__ import annotations
 
