@@ -16,7 +16,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -29,7 +29,7 @@ from showtell.data.storage import locked
 from showtell.errors import DataError, FetchError, PhotoError
 
 MANIFEST = "fetched.jsonl"
-GIVE_UP = 50  # photos in a row that no server answered for: then it is the network, not the photos
+AT_ONCE = 50  # if no server answered for so many photos it is the network, not the photos
 MAX_NAME = 200  # bytes; disks take 255, and a part has a longer name than its file
 _KEPT_ERRORS = 5
 
@@ -141,7 +141,7 @@ def fetch(
             run.all_files((*source.files, *archives), pool)
             source.finish(folder)
             if photos and source.photos:
-                run.all_photos(source.photos(folder), pool, limit=limit, window=4 * parallel)
+                run.all_photos(source.photos(folder), pool, limit=limit)
         except BaseException:
             downloader.stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -217,28 +217,17 @@ class _Run:
                 unpack(self.folder / file.path, self.folder, file.unpack)
 
     def all_photos(
-        self,
-        photos: Iterable[RemoteFile],
-        pool: ThreadPoolExecutor,
-        *,
-        limit: int | None,
-        window: int,
+        self, photos: Iterable[RemoteFile], pool: ThreadPoolExecutor, *, limit: int | None
     ) -> None:
         self.phase, self.done, self.total = "photos", 0, limit
-        pending: set[Future[str]] = set()
         failed_in_a_row = 0
         coming = islice(_distinct(photos), limit)
-        while True:
-            pending |= {pool.submit(self.one_photo, p) for p in islice(coming, window // 2)}
-            if not pending:
-                return
-            until = FIRST_COMPLETED if len(pending) >= window // 2 else ALL_COMPLETED
-            finished, pending = wait(pending, return_when=until)
-            for future in finished:
-                failed_in_a_row = failed_in_a_row + 1 if future.result() == "failed" else 0
-            self.done += len(finished)
-            self.told(self.phase, self.done, self.total, self.result.num_bytes)
-            if failed_in_a_row >= GIVE_UP:
+        while some := list(islice(coming, AT_ONCE)):
+            for what in pool.map(self.one_photo, some):
+                failed_in_a_row = failed_in_a_row + 1 if what == "failed" else 0
+                self.done += 1
+                self.told(self.phase, self.done, self.total, self.result.num_bytes)
+            if failed_in_a_row >= AT_ONCE:
                 raise FetchError(
                     f"the last {failed_in_a_row} photos could not be fetched; the first failure: "
                     f"{self.result.first_errors[0]} Check the connection and run the command "

@@ -12,9 +12,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations, islice, pairwise
+from itertools import islice, pairwise
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageStat
 
 from showtell.data.audit.counts import NEEDS, PUBLISHED, Need, count, published_counts
@@ -211,7 +212,6 @@ _FINDINGS: dict[str, tuple[str, str]] = {
 # ------------------------------------------------------------------------------------------ photos
 
 NEAR = 4  # bits of 64 in which the hashes of near-duplicates may differ
-BITS = 64
 _FLAT = 4.0  # standard deviation of grey levels below which a hash says nothing
 
 
@@ -291,20 +291,9 @@ class PhotoFiles:
 
 
 def near_pairs(hashes: list[int]) -> Iterator[tuple[int, int, int]]:
-    """(index, index, distance) of all pairs of hashes that differ in at most NEAR bits.
-
-    Two words of 64 bits that differ in at most four agree wholly in one of five pieces, so that
-    only those which share a piece need be compared.
-    """
-    seen: set[tuple[int, int]] = set()
-    edges = [round(k * BITS / (NEAR + 1)) for k in range(NEAR + 2)]
-    for start, stop in pairwise(edges):
-        buckets: dict[int, list[int]] = {}
-        for index, value in enumerate(hashes):
-            buckets.setdefault(value >> start & (1 << stop - start) - 1, []).append(index)
-        for bucket in buckets.values():
-            for a, b in combinations(bucket, 2):
-                distance = (hashes[a] ^ hashes[b]).bit_count()
-                if distance <= NEAR and (a, b) not in seen:
-                    seen.add((a, b))
-                    yield a, b, distance
+    """(index, index, distance) of all pairs of hashes that differ in at most NEAR bits."""
+    hashes_N = np.array(hashes, dtype=np.uint64)
+    for a in range(len(hashes_N)):
+        distances = np.bitwise_count(hashes_N[a + 1 :] ^ hashes_N[a])
+        for b in np.flatnonzero(distances <= NEAR).tolist():
+            yield a, a + 1 + b, int(distances[b])
