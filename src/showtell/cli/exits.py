@@ -52,12 +52,13 @@ def exit_code_of(action: Callable[[], int | None]) -> int:
         _say(f"error: {error}")
         return error.exit_code
     except Exception as error:
-        known = as_storage_error(error)
-        if known is None:
+        remedy, where = _remedy(error), getattr(error, "filename", None)
+        if remedy is None:
             raise
         _silence_stdout()
-        _say(f"error: {known}")
-        return known.exit_code
+        what = error.strerror if isinstance(error, OSError) else str(error)
+        _say(f"error: {what}{f' ({where})' if where else ''}: {remedy}")
+        return StorageError.exit_code
     finally:
         if in_main:
             signal.signal(signal.SIGINT, before)
@@ -74,17 +75,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def as_storage_error(error: Exception) -> StorageError | None:
-    """The same in words a user can act upon, or None for an error that is our own fault."""
-    # Writers in other languages (safetensors) report a full disk as an error of their own.
-    if not isinstance(error, OSError) and os.strerror(errno.ENOSPC) in str(error):
-        return StorageError(f"{error}: {_REMEDIES[errno.ENOSPC]}")
-    remedy = _REMEDIES.get(error.errno or 0) if isinstance(error, OSError) else None
-    if remedy is None:
-        return None
-    assert isinstance(error, OSError)
-    where = f" ({error.filename})" if error.filename else ""
-    return StorageError(f"{error.strerror}{where}: {remedy}")
+def _remedy(error: Exception) -> str | None:
+    """What a user can do about it, or None for an error that is our own fault."""
+    if isinstance(error, OSError):
+        return _REMEDIES.get(error.errno or 0)
+    # writers in other languages (safetensors) report a full disk as an error of their own
+    return _REMEDIES[errno.ENOSPC] if os.strerror(errno.ENOSPC) in str(error) else None
 
 
 def _say(line: str) -> None:

@@ -86,7 +86,6 @@ DATA_HELP = (
     "world:test, world:novel, world:dev, world:train or world:100000-100999; photochat:, "
     "dialogcc:, mmdialog:, vist:, visdial:, cc3m:, folder: or showtell:PATH; shards:DIR"
 )
-REPORT_HELP = "Where report.json and report.md are written."
 
 JSON = switch("json", "Print JSON on stdout, nothing else.")
 SEED = option(0, "seed", "N", "All chance comes from it.", min=0)
