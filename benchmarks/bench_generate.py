@@ -27,6 +27,7 @@ from photoworld.scenes import DEV_SEEDS
 from photoworld.talk import world_dialogue
 from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, Turn
+from showtell.evaluation.answer import write_texts
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
@@ -53,7 +54,7 @@ def one_by_one(
     decoder: Decoder, contexts: list[tuple[Turn, ...]], images: list[Images]
 ) -> list[str]:
     pairs = zip(contexts, images, strict=True)
-    return [decoder.texts_after([context], [own], [0])[0] for context, own in pairs]
+    return [write_texts(decoder, [context], seed=0, images=[own])[0] for context, own in pairs]
 
 
 def announced(
@@ -100,14 +101,14 @@ def main() -> None:
     contexts, images = world_contexts(options.rows)
     contexts = Responder(decoder).describe_all(contexts, images)
     alone = one_by_one(decoder, contexts, images)
-    together = decoder.texts_after(contexts, images, [0] * len(contexts))
+    together = write_texts(decoder, contexts, seed=0, images=images)
     chances_B, photos = announced(decoder, contexts, images)
     singly = [announced(decoder, [c], [i]) for c, i in zip(contexts, images, strict=True)]
     tokens = sum(len(model.renderer.words(text)) + 1 for text in alone)
     took = bench.in_turn(
         {
             "one by one": lambda: one_by_one(decoder, contexts, images),
-            "at once": lambda: decoder.texts_after(contexts, images, [0] * len(contexts)),
+            "at once": lambda: write_texts(decoder, contexts, seed=0, images=images),
             "reading, one by one": lambda: [
                 decoder.read_all([c], [i]) for c, i in zip(contexts, images, strict=True)
             ],

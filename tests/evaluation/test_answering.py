@@ -16,7 +16,7 @@ from showtell.data.sources import open_data
 from showtell.dialogue import USER, Photo, Turn
 from showtell.errors import ConfigError, DataError
 from showtell.evaluation import evaluate
-from showtell.evaluation.answer import BATCH, answer_dialogues
+from showtell.evaluation.answer import BATCH, answer_dialogues, write_texts
 from showtell.metrics import score
 from showtell.metrics.blind_page import export_page
 from showtell.metrics.rows import Encoders
@@ -70,7 +70,7 @@ def test_texts_are_those_of_answering_alone_and_many_are_written_at_once(
     for b, k in (answer.place for answer in said):
         context = dialogues[b].turns[:k]
         decoder = responder_of(model, temperature=0.0).decoder
-        alone += decoder.texts_after([context], [seen_images(model, context)], [0])
+        alone += write_texts(decoder, [context], seed=0)
     assert found.texts("text") == alone
     assert len(set(alone)) > 1
 

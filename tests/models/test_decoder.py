@@ -12,6 +12,7 @@ from conftest import bridged_model, build_model, dialogues_with_photos, responde
 from showtell.data.photos import photo_image, square
 from showtell.dialogue import USER, Photo, Turn
 from showtell.errors import GenerationError
+from showtell.evaluation.answer import write_texts
 from showtell.models.adapters import PrefixConfig, add_prefix
 from showtell.models.decoder import Decoder
 
@@ -38,8 +39,11 @@ def model(request, tokenizers):
 def test_texts_of_a_batch_are_those_of_one_by_one(model, temperature):
     decoder = responder_of(model, temperature=temperature).decoder
     contexts, images = contexts_and_images()
-    together = decoder.texts_after(contexts, images, range(6))
-    alone = [decoder.texts_after(contexts[n : n + 1], images[n : n + 1], [n]) for n in range(6)]
+    together = write_texts(decoder, contexts, seed=0, images=images)
+    alone = [
+        write_texts(decoder, contexts[n : n + 1], seed=n, images=images[n : n + 1])
+        for n in range(6)
+    ]
     assert together == [text for (text,) in alone]
     assert len(set(together)) > 1 or temperature == 0
 

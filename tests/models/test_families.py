@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from conftest import build_model, collated, dialogues_with_photos, responder_of
 from showtell.dialogue import USER, Turn
 from showtell.errors import ConfigError
+from showtell.evaluation.answer import write_texts
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import share_chances
@@ -96,8 +97,8 @@ def test_a_row_of_a_padded_batch_is_as_alone_whatever_the_family(tokenizers, fam
         torch.testing.assert_close(
             writing.logits_BV[number], alone.logits_BV[0], rtol=1e-4, atol=1e-4
         )
-    together = decoder.texts_after(contexts, [{}] * 3, [0] * 3)
-    assert together == [decoder.texts_after([c], [{}], [0])[0] for c in contexts]
+    together = write_texts(decoder, contexts, seed=0)
+    assert together == [write_texts(decoder, [context], seed=0)[0] for context in contexts]
 
 
 @pytest.mark.parametrize("family", ["llama", "windowed", "alibi", "alibi_by_place"])

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models.language import LanguageModel
-from showtell.models.vocabulary import FILE, NewTokens, first_rows, part_twins
+from showtell.models.vocabulary import FILE, NewTokens, first_rows
 
 TOKENS = ("[IMG1]", "[IMG2]", "[IMG3]")
 
@@ -218,18 +218,3 @@ def test_rows_of_another_tokenizer_are_a_clear_error(language, tmp_path):
     other.save(tmp_path)
     with pytest.raises(CheckpointError, match="other ids in its tokenizer"):
         LanguageModel.from_pretrained(tmp_path)
-
-
-def test_words_that_have_grown_alike_are_parted_and_the_others_stay():
-    table = torch.nn.Embedding(6, 16)
-    with torch.no_grad():
-        table.weight.copy_(torch.randn(6, 16, generator=torch.Generator().manual_seed(0)))
-        table.weight[4] = table.weight[1] * 1.01
-    before = table.weight.detach().clone()
-    assert part_twins(table, noise=0.7, seed=0) == 2
-    moved = (table.weight != before).any(-1)
-    assert moved.tolist() == [False, True, False, False, True, False]
-    shift_2D = (table.weight - before)[moved]
-    lengths = before[moved].norm(dim=-1)
-    torch.testing.assert_close(shift_2D.norm(dim=-1), 0.7 * lengths)
-    assert torch.cosine_similarity(*table.weight[moved], dim=0) < 0.9

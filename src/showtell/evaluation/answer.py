@@ -55,10 +55,7 @@ def opened(
 ) -> Writing:
     """The contexts read, and the next turn begun by the agent, or by these ``speakers``."""
     writing, _ = decoder.read_all(contexts, images)
-    by = speakers or [AGENT] * len(contexts)
-    for speaker in dict.fromkeys(by):
-        theirs_B = decoder.language.column([one == speaker for one in by]).bool()
-        decoder.push(writing, [decoder.renderer.roles[speaker]], theirs_B)
+    decoder.open_turn(writing, speakers=speakers)
     return writing
 
 

@@ -35,7 +35,6 @@ from showtell.models.vq_painter import VqPainter
 from showtell.prompt import Renderer, RendererConfig
 
 FORMAT = 1
-DECISION = "decision.safetensors"
 SHIPPED = Path(__file__).parent.parent / "shipped"
 FOLDER = "perceptron"  # the papers' word for the photo encoder, kept in checkpoints
 BRIDGE = "bridge.safetensors"  # absent where a bridge has nothing to learn

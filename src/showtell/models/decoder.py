@@ -16,7 +16,7 @@ from torch import Tensor
 
 from showtell.batch import to_pixels
 from showtell.data.photos import square
-from showtell.dialogue import AGENT, Photo, Speaker, Turn
+from showtell.dialogue import AGENT, Photo, Turn
 from showtell.errors import GenerationError
 from showtell.models.cross_attention import AttendedPhotos, seen_on
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel, share_logit
@@ -100,7 +100,7 @@ class Decoder:
         writing: Writing,
         rows_B: Tensor | None = None,
         *,
-        speakers: Sequence[Speaker] | None = None,
+        speakers: Sequence[str] | None = None,
     ) -> None:
         """It is the agent's turn, or that of each row's speaker; the next logits say [IMG] or a
         word."""
@@ -181,21 +181,6 @@ class Decoder:
         return encoder(torch.stack([to_pixels(each) for each in squares]))
 
     # ---------------------------------------------------------------------------------- writing
-
-    def texts_after(
-        self,
-        contexts: Sequence[Sequence[Turn]],
-        images: Sequence[Images],
-        seeds: Sequence[int],
-        *,
-        speakers: Sequence[Speaker] | None = None,
-    ) -> list[str]:
-        """The next text turn in each dialogue, of the agent or of its own speaker, whether or not
-        a photo would rather be shared; each by its own seed."""
-        writing, _ = self.read_all(contexts, images)
-        self.open_turn(writing, speakers=speakers)
-        dice = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return self.write_texts(writing, generators=dice)
 
     @torch.no_grad()
     def write_texts(

@@ -170,27 +170,3 @@ def _plain(table: nn.Module, head: nn.Module | None, *, first_id: int) -> tuple[
             "these are parts of two models; give the tokenizer that the model was trained with"
         )
     return weight_VD, weight_VD is said_VD
-
-
-@torch.no_grad()
-def part_twins(table: nn.Embedding, *, noise: float, seed: int, above: float = 0.85) -> int:
-    """Part the rows of an embedding that have grown alike; how many there were.
-
-    Words that always stand in the same places ("under a table", "under a bridge") get near-equal
-    rows where input and output share one table, and of equal rows no gradient can tell which was
-    read or should be said. A row whose nearest other row has a cosine above ``above`` gets a
-    random direction of ``noise`` times its own length added.
-    """
-    rows_VD = table.weight
-    unit_VD = F.normalize(rows_VD.float(), dim=-1)
-    near_V = torch.cat(
-        [
-            ((part @ unit_VD.T).topk(2).values[:, 1] > above)  # the first is the row itself
-            for part in unit_VD.split(1024)
-        ]
-    )
-    random_VD = torch.randn(rows_VD.shape, generator=torch.Generator().manual_seed(seed))
-    random_VD = random_VD.to(rows_VD.device)
-    shift_VD = F.normalize(random_VD, dim=-1) * rows_VD.norm(dim=-1, keepdim=True) * noise
-    rows_VD[near_V] += shift_VD[near_V].to(rows_VD.dtype)
-    return int(near_V.sum())

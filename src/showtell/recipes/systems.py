@@ -12,6 +12,8 @@ from showtell.papers import (
     PipelineConfig,
     VokensConfig,
 )
+from showtell.papers.divter import RATES, WEIGHTS
+from showtell.papers.e2e import PAPER
 from showtell.papers.gill import FROZEN, gill_stage
 from showtell.papers.minigpt5 import MLS, UAS
 from showtell.recipes.experiment import Experiment
@@ -33,34 +35,19 @@ DIALOGUES = Experiment(
         ),
     )
 )
-# 2408.08650, section 3.1: all losses of the paper and no other
-_PAPER = replace(
-    DIALOGUES.stages[0],
-    name="end_to_end",
-    steps=25_000,  # eighty passes over PhotoChat, which patience cuts short
-    warmup=1000,
-    clip=None,
-    weights={"t": 1.0, "v": 1.0, "moment": 0.0, "caption": 0.0},  # alpha is the weight of v
-    evaluate_every=320,
-    patience=4,
-    patience_metrics=("-perplexity",),
-)
-END_TO_END = replace(DIALOGUES, bridge=DvtmConfig(), stages=(_PAPER,))
+END_TO_END = replace(DIALOGUES, bridge=DvtmConfig(), stages=(PAPER,))
 PIPELINE = replace(
     END_TO_END,
     bridge=PipelineConfig(),
     photo_encoder="caption",
-    stages=(replace(_PAPER, name="pipeline"),),
+    stages=(replace(PAPER, name="pipeline"),),
 )
-_DIVTER = {"painter": 0.0, "painter.translator": 1.0, "captioner": 0.0}  # L = L_G + lambda L_F
 DIVTER = replace(
     PIPELINE,
     bridge=DivterConfig(),
     codes="runs/photo_codes/model",
     stages=(
-        replace(
-            _PAPER, name="divter", learning_rates=_DIVTER, weights={**_PAPER.weights, "v": 0.2}
-        ),
+        replace(PAPER, name="divter", learning_rates=RATES, weights={**PAPER.weights, **WEIGHTS}),
     ),
 )
 # what sees photos learns from captions, and nothing else moves: for a base of ``parts``
@@ -154,7 +141,7 @@ WORLD_PAPER = replace(  # 2408.08650, section 3.1, on the world instead of Photo
     bridge=DvtmConfig(),
     stages=(
         replace(
-            _PAPER,
+            PAPER,
             name="paper",
             steps=80 * _EPOCH,  # as released: the paper gives no limit, patience ends it
             evaluate_every=_EPOCH,
@@ -272,7 +259,7 @@ WORLD_DIVTER = replace(
     bridge=DivterConfig(),
     codes="runs/world_codes/model",
     stages=(
-        replace(_MINI, name="divter", learning_rates=_DIVTER, weights={**_MINI.weights, "v": 0.2}),
+        replace(_MINI, name="divter", learning_rates=RATES, weights={**_MINI.weights, **WEIGHTS}),
     ),
 )
 
