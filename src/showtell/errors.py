@@ -17,8 +17,10 @@ A message has three parts: what was met, what was wanted, what to do.
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
 from collections.abc import Iterable
+from types import ModuleType
 
 
 class ShowtellError(Exception):
@@ -103,3 +105,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if close:
         return f'; did you mean "{close[0]}"?'
     return f"; choose from {', '.join(known)}" if known else ""
+
+
+def import_extra(module: str, *, what: str, extra: str = "eval") -> ModuleType:
+    """A module of an optional package; MissingDependency names what needs it and its extra."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingDependency(
+            f"{what} needs {package}, which is not installed. Install it: "
+            f"python -m pip install 'showtell[{extra}]'"
+        ) from error

@@ -10,15 +10,16 @@ from safetensors.torch import save_file
 from showtell.errors import CheckpointError, DataError
 from showtell.metrics.inception import (
     FILE,
+    LPIPS_FILE,
     Inception,
+    Lpips,
     _max_pool,
     _mean_pool,
     load_inception,
+    load_lpips,
     resize_antialiased,
     resize_tensorflow1,
 )
-from showtell.metrics.perceptual import FILE as LPIPS_FILE
-from showtell.metrics.perceptual import Lpips, load_lpips
 
 
 @pytest.fixture(scope="module")

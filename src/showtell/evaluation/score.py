@@ -21,9 +21,8 @@ from showtell.metrics.intervals import Value
 from showtell.metrics.moment import moment_values
 from showtell.metrics.photo_rows import put_photos, put_relevance
 from showtell.metrics.protocols import Protocol, protocol_named
-from showtell.metrics.rows import Encoders, Rows
+from showtell.metrics.rows import Encoders, Rows, put_texts
 from showtell.metrics.text import perplexity_value
-from showtell.metrics.text_rows import put_texts
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.runtime import Progress, quiet
 

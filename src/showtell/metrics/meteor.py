@@ -13,12 +13,11 @@ other function and the other name in every report: ``meteor_exact_stem``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from showtell.errors import DataError
-from showtell.metrics.rouge import needs
+from showtell.errors import DataError, import_extra
 from showtell.metrics.text import References
 
 # nltk's own word_tokenize without its sentence splitter, which would need a file (punkt_tab)
@@ -43,8 +42,7 @@ def open_wordnet(folder: str | Path | None = None) -> Any:
 
     Raises DataError, which says which files are wanted and where to put them.
     """
-    _nltk()
-    import nltk
+    nltk = import_extra("nltk", what="METEOR")
     from nltk.corpus.reader.wordnet import WordNetCorpusReader
     from nltk.corpus.util import LazyCorpusLoader
 
@@ -108,7 +106,7 @@ def _meteor(hypotheses: Sequence[str], references: References, wordnet: Any) -> 
         raise DataError(
             f"{len(hypotheses)} hypotheses and {len(references)} references; wanted as many of each"
         )
-    score = _nltk()
+    score = import_extra("nltk.translate.meteor_score", what="METEOR").meteor_score
     from nltk.tokenize import word_tokenize
 
     def words(text: str) -> list[str]:
@@ -124,11 +122,3 @@ def _meteor(hypotheses: Sequence[str], references: References, wordnet: Any) -> 
         )
         for hypothesis, row in zip(hypotheses, references, strict=True)
     ]
-
-
-def _nltk() -> Callable[..., float]:
-    try:
-        from nltk.translate.meteor_score import meteor_score
-    except ImportError as error:
-        raise needs("nltk", "METEOR") from error
-    return meteor_score

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from showtell.dialogue import Turn
-from showtell.errors import DataError
+from showtell.errors import DataError, import_extra
 from showtell.metrics.intervals import Value, grouped, percentiles, resample_counts
-from showtell.metrics.rouge import needs
 
 BINS = 15
 
@@ -272,15 +271,15 @@ def tfidf_moment_scores(
     The classes are balanced in training, so the scores rank and need a threshold of their own;
     they are not calibrated.
     """
-    try:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise needs("scikit-learn", "the lexical baseline") from error
-    vectorizer = TfidfVectorizer(
+    what = "the lexical baseline (scikit-learn)"
+    words = import_extra("sklearn.feature_extraction.text", what=what)
+    linear = import_extra("sklearn.linear_model", what=what)
+    vectorizer = words.TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r"\S+"
     )
     # liblinear is deterministic here: its primal solver draws no random numbers
-    model = LogisticRegression(C=0.5, class_weight="balanced", solver="liblinear", max_iter=1000)
+    model = linear.LogisticRegression(
+        C=0.5, class_weight="balanced", solver="liblinear", max_iter=1000
+    )
     model.fit(vectorizer.fit_transform(train_texts), np.asarray(train_labels))
     return model.predict_proba(vectorizer.transform(texts))[:, 1]

@@ -22,16 +22,17 @@ from showtell.metrics.answers import Record
 from showtell.metrics.encoders import CLIP_FILES, EXTREME, pixels_of
 from showtell.metrics.inception import FILE as INCEPTION_FILE
 from showtell.metrics.inception import (
+    LPIPS_FILE,
+    LPIPS_SIDE,
     NUM_CLASSES,
     NUM_FEATURES,
     Inception,
     load_inception,
+    load_lpips,
     resize_antialiased,
     resize_tensorflow1,
 )
 from showtell.metrics.intervals import Value
-from showtell.metrics.perceptual import FILE as LPIPS_FILE
-from showtell.metrics.perceptual import SIDE, load_lpips
 from showtell.metrics.photos import InceptionScore, PhotoSets, merged_across_ranks
 from showtell.metrics.protocols import Protocol
 from showtell.metrics.relevance import (
@@ -163,7 +164,7 @@ def put_relevance(rows: Rows) -> None:
 
 def _squeezed(photos: Sequence[Path]) -> Tensor:
     """N3HW, squeezed to the side that GILL's script gives to LPIPS."""
-    size = (SIDE, SIDE)
+    size = (LPIPS_SIDE, LPIPS_SIDE)
     parts = [
         torch.nn.functional.interpolate(
             pixels_of(load_photo(photo))[None], size, mode="bilinear", antialias=True

@@ -17,10 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from showtell.errors import DataError
+from showtell.errors import DataError, import_extra
 from showtell.metrics.distances import gaussian_distance, kid_interval, line_at_zero
 from showtell.metrics.intervals import Z
-from showtell.metrics.rouge import needs
 from showtell.runtime import processes, told_by
 
 KEPT = 10_000
@@ -145,15 +144,12 @@ class PhotoSets:
         self._needs_two()
         real, painted = self.sample(real=True), self.sample(real=False)
         size = min(KID_SUBSET_SIZE, len(real), len(painted))
-        try:
-            from torchmetrics.image.kid import KernelInceptionDistance
-        except ImportError as error:
-            raise needs("torchmetrics", "KID") from error
+        kid = import_extra("torchmetrics.image.kid", what="KID")
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             # it warns that it keeps all features: they are at most KEPT here
             warnings.simplefilter("ignore")
             torch.manual_seed(self.seed)
-            metric = KernelInceptionDistance(
+            metric = kid.KernelInceptionDistance(
                 feature=_Same(self.num_features),
                 subsets=KID_SUBSETS,
                 subset_size=size,
@@ -337,12 +333,9 @@ class _Same(nn.Module):
 
 
 def _frechet_metric(num_features: int) -> Any:
-    try:
-        from torchmetrics.image.fid import FrechetInceptionDistance
-    except ImportError as error:
-        raise needs("torchmetrics", "FID") from error
+    fid = import_extra("torchmetrics.image.fid", what="FID")
     # ranks are put together by merged_across_ranks, once, and not again at compute
-    metric = FrechetInceptionDistance(
+    metric = fid.FrechetInceptionDistance(
         feature=_Same(num_features), normalize=True, sync_on_compute=False
     )
     metric.orig_dtype = torch.float64  # else unset on a rank that saw no photo of its own

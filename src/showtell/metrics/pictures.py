@@ -11,8 +11,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from showtell.data.storage import write_atomically
-from showtell.errors import DataError
-from showtell.metrics.rouge import needs
+from showtell.errors import DataError, import_extra
 
 _PALE = (246, 247, 249)
 # colours that stay apart for most kinds of colour vision (Okabe and Ito)
@@ -106,11 +105,10 @@ def loss_curves(
         )
     columns = min(len(panels), 2 if len(panels) <= 6 else 3)
     rows = math.ceil(len(panels) / columns)
-    try:
-        from matplotlib.figure import Figure  # without pyplot's global state and windows
-    except ImportError as error:
-        raise needs("matplotlib", "a chart") from error
-    figure = Figure(figsize=(4.8 * columns, 2.9 * rows + 0.4), layout="constrained")
+    # without pyplot's global state and windows
+    figure = import_extra("matplotlib.figure", what="a chart").Figure(
+        figsize=(4.8 * columns, 2.9 * rows + 0.4), layout="constrained"
+    )
     axes = figure.subplots(rows, columns, squeeze=False)
     figure.suptitle(title)
     for (name, series), axis in zip(panels.items(), axes.flat, strict=False):

@@ -30,8 +30,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from showtell.errors import DataError
-from showtell.metrics.rouge import needs, rouge_l_f1, rouge_package_l
+from showtell.errors import DataError, import_extra
+from showtell.metrics.rouge import rouge_l_f1, rouge_package_l
 
 Answer = Sequence[Any]
 TextEncoder = Callable[[Sequence[str]], Tensor]  # N texts -> NE
@@ -71,10 +71,7 @@ def sentence_bleu(hypothesis: Sequence[str], reference: Sequence[str], order: in
 
     Of two strings it is BLEU on characters: so MiniGPT-5's script calls it.
     """
-    try:
-        from nltk.translate.bleu_score import sentence_bleu as score
-    except ImportError as error:
-        raise needs("nltk", "sentence BLEU") from error
+    score = import_extra("nltk.translate.bleu_score", what="sentence BLEU").sentence_bleu
     if not hypothesis or not reference:
         return 0.0
     with warnings.catch_warnings():

@@ -8,15 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from showtell.errors import MissingDependency
-
-
-def needs(package: str, what: str) -> MissingDependency:
-    """The error for a package of the eval extra that is not installed."""
-    return MissingDependency(
-        f"{what} needs {package}, which is not installed. Install it: "
-        "python -m pip install 'showtell[eval]'"
-    )
+from showtell.errors import import_extra
 
 
 def _rows(one: Sequence[str], other: Sequence[str]) -> Iterator[int]:
@@ -94,11 +86,7 @@ def _sentences(text: str) -> list[list[str]]:
 
 
 def _rouge_words(text: str) -> list[str]:
-    try:
-        from rouge_score.tokenize import tokenize
-    except ImportError as error:
-        raise needs("rouge-score", "the protocol standard") from error
-    return tokenize(text, None)
+    return import_extra("rouge_score.tokenize", what="the protocol standard").tokenize(text, None)
 
 
 def rouge_score_l(hypothesis: str, references: Sequence[str]) -> float:

@@ -19,8 +19,7 @@ from showtell.metrics.answers import Matched, Source, match
 from showtell.metrics.photo_rows import put_photos, put_relevance
 from showtell.metrics.protocols import Protocol, protocol_named
 from showtell.metrics.report import Report, digest
-from showtell.metrics.rows import Encoders, Rows
-from showtell.metrics.text_rows import put_decisions, put_texts
+from showtell.metrics.rows import Encoders, Rows, put_decisions, put_texts
 from showtell.runtime import Progress, processes, quiet
 
 

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from showtell.errors import DataError
+from showtell.errors import DataError, import_extra
 from showtell.metrics.intervals import (
     Value,
     bootstrap,
@@ -41,7 +41,7 @@ from showtell.metrics.intervals import (
     percentiles,
     resample_counts,
 )
-from showtell.metrics.rouge import needs, rouge_l_f1, rouge_score_l, without_a_word
+from showtell.metrics.rouge import rouge_l_f1, rouge_score_l, without_a_word
 
 References = Sequence[str] | Sequence[Sequence[str]]  # of each text one, or several
 
@@ -114,11 +114,7 @@ def without_description(text: str) -> str:
 
 
 def _sacrebleu(**settings: Any) -> Any:
-    try:
-        from sacrebleu.metrics.bleu import BLEU
-    except ImportError as error:
-        raise needs("sacrebleu", "the protocol standard") from error
-    return BLEU(**settings)
+    return import_extra("sacrebleu.metrics.bleu", what="the protocol standard").BLEU(**settings)
 
 
 def _standard_counts(hypotheses: Sequence[str], references: References) -> np.ndarray:
