@@ -33,7 +33,7 @@ from PIL import Image
 from pydantic import Field, ValidationError
 
 from showtell.data.export import dialogue_as_dict, photo_elements
-from showtell.data.jsonl import OnSkip
+from showtell.data.jsonl import OnSkip, opened
 from showtell.data.photos import file_bytes, photo_from_bytes, photo_image
 from showtell.data.readers import Fields
 from showtell.data.showtell_jsonl import dialogue_of
@@ -307,15 +307,12 @@ def _index(folder: Path) -> _Index:
     path = folder / INDEX_NAME
     wanted = 'Wanted a folder that "showtell data pack" wrote.'
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}). {wanted}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON ({error}). {wanted}") from error
-    try:
-        return _Index.model_validate(index)
+        with opened(path, wanted=wanted) as file:
+            return _Index.model_validate(json.load(file))
     except ValidationError as error:
         raise DataError(f"{path} is no index of shards of version 1. {wanted}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON ({error}). {wanted}") from error
 
 
 class _Shard(Fields):
