@@ -3,7 +3,7 @@ a Responder (``respond.py``) walks the same line word by word."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -227,7 +227,7 @@ class PhotoDialogueModel(nn.Module):
             captions=batch.captions,
         )
 
-    def spoken_spans(self, captions: list[str]) -> PhotoSpans:
+    def spoken_spans(self, captions: Sequence[str]) -> PhotoSpans:
         """Spans for captions that have been said: one-hot logits, for the bridge's one path.
 
         A bridge with its own tokens gets what the LLM says when it is told the caption and shares

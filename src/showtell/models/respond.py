@@ -214,11 +214,10 @@ class Responder:
         """What it sees in each of the photos, in words."""
         said: list[str] = []
         for start in range(0, len(photos), CAPTIONS_AT_ONCE):
-            part = photos[start : start + CAPTIONS_AT_ONCE]
-            theirs = images[start : start + CAPTIONS_AT_ONCE]
+            part = slice(start, start + CAPTIONS_AT_ONCE)
             writing, _ = self.decoder.read_all(
-                [(Turn(speaker=USER, elements=(photo,)),) for photo in part],
-                [{photo.id: image} for photo, image in zip(part, theirs, strict=True)],
+                [(Turn(speaker=USER, elements=(photo,)),) for photo in photos[part]],
+                [{p.id: image} for p, image in zip(photos[part], images[part], strict=True)],
             )
             self.decoder.open_turn(writing)
             said += self.decoder.write_captions(writing)
@@ -231,8 +230,7 @@ class Responder:
         self, captions: Sequence[str], *, seeds: Sequence[int], on_step: ToldStep | None = None
     ) -> Tensor:
         """Captions -> (N, 3, H, W). Each photo has its own seed, so batches do not matter."""
-        spans = self.model.spoken_spans(list(captions))
-        return self.paint_spans(spans, seeds=seeds, on_step=on_step)
+        return self.paint_spans(self.model.spoken_spans(captions), seeds=seeds, on_step=on_step)
 
     @torch.no_grad()
     def paint_spans(
@@ -246,8 +244,8 @@ class Responder:
             raise GenerationError(
                 f'"{self.name}" has no painter; it can only describe a photo; use a model with one'
             )
-        generator = torch.Generator().manual_seed(seeds[0])
-        return self.model.bridge(spans, self.model.painter, generator=generator)
+        dice = torch.Generator().manual_seed(seeds[0])
+        return self.model.bridge(spans, self.model.painter, generator=dice)
 
     def _paint(
         self, conditioning: Conditioning, *, seeds: Sequence[int], on_step: ToldStep | None
@@ -280,9 +278,8 @@ class Responder:
             for row, caption in zip(sharing, spans.captions, strict=True)
         ]
         images: list[Image.Image | None] = [None] * len(sharing)
-        conditioning = None
-        if self.model.painter is not None:
-            conditioning = self._conditioning(spans, [row.seed for row in sharing])
+        seeds = [row.seed for row in sharing]
+        conditioning = self._conditioning(spans, seeds) if self.can_paint else None
         for n, found in enumerate(self._found(spans, conditioning, [row.shown for row in sharing])):
             if found is not None:
                 photos[n], images[n] = found
@@ -290,7 +287,7 @@ class Responder:
         if conditioning is not None and to_paint:
             painted = self._paint(
                 _rows(conditioning, to_paint),
-                seeds=[sharing[n].seed for n in to_paint],
+                seeds=[seeds[n] for n in to_paint],
                 on_step=on_step,
             )
             for n, pixels_3HW in zip(to_paint, painted, strict=True):
