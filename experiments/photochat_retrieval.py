@@ -5,64 +5,138 @@
 
 where the folder holds dev.jsonl, and MODEL is runs/photochat_retrieval/model. Training and table
 take seconds each.
+
+The dialogue up to the share ranks the descriptions of the split's distinct photos (dev: 1,000), of
+which it wants its own. An equal score counts as before the wanted one, so of two photos with one
+description neither comes first: the best possible R@1 is ``ceiling``'s.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from showtell.album.text_search import DescriptionRanker
-from showtell.data.photochat import read_photochat
-from showtell.evaluation.photochat_retrieval import PREFIX, evaluate_retrieval
-from showtell.metrics.report import Report, digest, model_digest
+import numpy as np
+from photochat_moments import PhotoChat, parser
+
+from showtell.album.text_search import (
+    Candidates,
+    DescriptionRanker,
+    bm25_scores,
+    candidates_of,
+    words_of,
+)
+from showtell.dialogue import Dialogue
+from showtell.errors import MissingDependency
+from showtell.metrics.intervals import Value, mean_value, percentiles, resample_counts
+from showtell.metrics.report import model_digest
+from showtell.metrics.retrieval import ranks, retrieval_values
+
+BASELINE = "bm25"
+PREFIX = "retrieval"
+
+
+def evaluate_retrieval(
+    ranker: DescriptionRanker, dialogues: Sequence[Dialogue], *, seed: int
+) -> dict[str, Value]:
+    """R@1/5/10 and MRR of ranker and baselines, and the ranker less BM25, query by query."""
+    asked = candidates_of(dialogues)
+    parts_3QC = ranker.parts(asked.queries, asked.descriptions)
+    scores = {
+        "tfidf": tfidf_scores(asked),
+        "bm25_all_terms": _bm25(asked, terms_once=False),
+        BASELINE: _bm25(asked, terms_once=True),
+        "encoder": parts_3QC[0],
+        "ranker": ranker.scores(asked.queries, asked.descriptions),
+    }
+    found = {name: ranks(scores_QC, asked.gold_Q) for name, scores_QC in scores.items()}
+    values: dict[str, Value] = {}
+    for name, ranks_Q in found.items():
+        values |= retrieval_values(
+            ranks_Q, seed=seed, prefix=f"{PREFIX}.{name}", protocol="photochat"
+        )
+    for k in (1, 5, 10):
+        gained_Q = (found["ranker"] <= k).astype(float) - (found[BASELINE] <= k)
+        values[f"{PREFIX}.gain.r{k}"] = _gain(gained_Q, seed=seed)
+    values[f"{PREFIX}.gain.mrr"] = _gain(1 / found["ranker"] - 1 / found[BASELINE], seed=seed)
+    times = Counter(asked.descriptions)
+    alone_Q = [float(times[asked.descriptions[gold]] == 1) for gold in asked.gold_Q]
+    values[f"{PREFIX}.ceiling.r1"] = mean_value(
+        alone_Q, seed=seed, protocol="photochat", note="photos whose description is no other's"
+    )
+    return values
+
+
+def _gain(gained_Q: np.ndarray, *, seed: int) -> Value:
+    # not mean_value, which would take differences of 0 and 1 alone for a proportion
+    draws = resample_counts(len(gained_Q), seed=seed)
+    low, high = percentiles(counts @ gained_Q / len(gained_Q) for counts in draws)
+    return Value(
+        value=float(gained_Q.mean()),
+        low=low,
+        high=high,
+        n=len(gained_Q),
+        protocol="photochat",
+        note=f"ranker less {BASELINE}, paired",
+    )
+
+
+def _bm25(asked: Candidates, *, terms_once: bool) -> np.ndarray:
+    return bm25_scores(
+        [words_of(query.text) for query in asked.queries],
+        [words_of(text) for text in asked.descriptions],
+        terms_once=terms_once,
+    )
+
+
+def tfidf_scores(asked: Candidates) -> np.ndarray:
+    """(Q, C): cosines of scikit-learn's TF-IDF, idf from the candidates; the words of BM25.
+
+    Raises MissingDependency.
+    """
+    try:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+    except ImportError as error:
+        raise MissingDependency(
+            "the TF-IDF baseline needs scikit-learn, which is not installed. Install it: "
+            "python -m pip install 'showtell[eval]'"
+        ) from error
+    vectorizer = TfidfVectorizer(analyzer=words_of)
+    candidates_CV = vectorizer.fit_transform(asked.descriptions)
+    queries_QV = vectorizer.transform([query.text for query in asked.queries])
+    return (queries_QV @ candidates_CV.T).toarray()
+
 
 ROWS = ("tfidf", "bm25_all_terms", "bm25", "encoder", "ranker", "gain")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, help="holds dev.jsonl of PhotoChat")
-    parser.add_argument("model", type=Path, help="what photochat_retrieval has trained")
-    parser.add_argument("--out", type=Path, help="write report.json and report.md here")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    options = parser.parse_args()
-    began = time.monotonic()
-
-    ranker = DescriptionRanker.load(options.model)
-    dev = list(read_photochat(options.folder / "dev.jsonl"))
-    values = evaluate_retrieval(ranker, dev, seed=options.seed)
-
-    print(f"{len(dev):,} dialogues; in brackets 95% intervals")
+    options = parser(__doc__)
+    options.add_argument("model", type=Path, help="what photochat_retrieval has trained")
+    chat = PhotoChat(options.parse_args())
+    ranker = DescriptionRanker.load(chat.options.model)
+    values = evaluate_retrieval(ranker, chat.dev, seed=chat.options.seed)
+    print(f"{len(chat.dev):,} dialogues; in brackets 95% intervals")
     print(f"{'':<16}" + "".join(f"{name:^24}" for name in ("R@1", "R@5", "R@10", "MRR")))
     for row in ROWS:
         cells = [values[f"{PREFIX}.{row}.{name}"] for name in ("r1", "r5", "r10", "mrr")]
         print(f"{row:<16}" + "".join(f"{v.printed:>7} [{v.interval}]".center(24) for v in cells))
     alone = values[f"{PREFIX}.ceiling.r1"]
     print(f"photos whose description is no other's: {alone.printed}")
-
-    if options.out:
-        report = Report(
-            metrics=values,
-            recipe="photochat_retrieval",
-            checkpoint=str(options.model),
-            model_digest=model_digest(options.model),
-            data="photochat:dev",
-            data_digest=digest([options.folder / "dev.jsonl"]),
-            seeds=(options.seed,),
-            seconds=time.monotonic() - began,
-            command="python experiments/photochat_retrieval.py PHOTOCHAT_FOLDER MODEL",
-            counts={"dialogues": len(dev), "photos": len({d.photos[0].id for d in dev})},
-            notes=(
-                "bm25: k1 1.2, b 0.75, idf of the candidates, each word of the dialogue once; "
-                "bm25_all_terms: as often as it was said",
-                "ranker: a learnt combination of the encoder and BM25 of words and of pieces of "
-                f"words, weights {ranker.mixture}",
-            ),
-        )
-        for path in report.write(options.out):
-            print(f"wrote {path}")
+    chat.report(
+        "photochat_retrieval",
+        values,
+        ("dev.jsonl",),
+        checkpoint=str(chat.options.model),
+        model_digest=model_digest(chat.options.model),
+        notes=(
+            "bm25: k1 1.2, b 0.75, idf of the candidates, each word of the dialogue once; "
+            "bm25_all_terms: as often as it was said",
+            "ranker: a learnt combination of the encoder and BM25 of words and of pieces of "
+            f"words, weights {ranker.mixture}",
+        ),
+    )
 
 
 if __name__ == "__main__":

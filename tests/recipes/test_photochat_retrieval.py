@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from photochat_retrieval import evaluate_retrieval
 
 from showtell.album.text_search import (
     Bags,
@@ -21,7 +22,6 @@ from showtell.album.text_search import (
 )
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import CheckpointError, ConfigError, DataError
-from showtell.evaluation.photochat_retrieval import evaluate_retrieval
 from showtell.metrics.retrieval import ranks
 from showtell.recipes import run_recipe
 from showtell.recipes.photochat_retrieval import DescriptionTask, mixed
