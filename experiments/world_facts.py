@@ -12,149 +12,119 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from photoworld import load_table
-from photoworld.scenes import ATTRIBUTES, LOOKS, Scene, split_of
-from photoworld.talk import world_dialogue
+from photoworld.scenes import ATTRIBUTES, LOOKS, Scene
 from photoworld.words import named_attributes, templates_of
+from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Turn
+from showtell.metrics.moment import at_threshold, best_threshold
 
-
-@dataclass(frozen=True, kw_only=True)
-class Position:
-    """One start of an agent's turn: what is printed before it, p*, and whether a photo came."""
-
-    context: tuple[Turn, ...]
-    p_share: float
-    shared: bool
+STARTS = {"train": 0, "dev": 200_000, "test": 100_000}
+NOUNS, VERBS = "photos?|pics?|pictures?", "send|show|share|see|snap"
+KEYWORDS = {
+    "photo words": r"\b(photo|pic|picture)s?\b",
+    "photo or verb": rf"\b({NOUNS}|{VERBS})\b",
+    "verb": rf"\b({VERBS})\b",
+    "photo or verb, no negation": (
+        rf"^(?!.*\b(don't|no|not|never|without|need)\b).*\b({NOUNS}|{VERBS})\b"
+    ),
+    "photo, verb or yes": rf"\b({NOUNS}|{VERBS}|yes|yeah|yep|please|first|second)\b",
+}
+Position = tuple[tuple[Turn, ...], float, bool]  # what is said before, p*, whether a photo came
 
 
 def positions(dialogues: Sequence[Dialogue]) -> list[Position]:
+    """Every start of an agent's turn but the first."""
     return [
-        Position(context=d.turns[:k], p_share=t.labels["p_share"], shared=bool(t.photos))
+        (d.turns[:k], t.labels["p_share"], bool(t.photos))
         for d in dialogues
         for k, t in enumerate(d.turns)
         if k > 0 and t.speaker == AGENT
     ]
 
 
-def f1(truth: np.ndarray, flagged: np.ndarray) -> float:
-    hits = float((truth & flagged).sum())
-    return 2 * hits / max(1.0, float(truth.sum() + flagged.sum()))
+def window(context: Sequence[Turn], turns: int | None, *, mark: bool) -> str:
+    """The words of the last turns; a photo is a word; with ``mark`` each knows its speaker."""
+    said = []
+    for turn in context if turns is None else context[-turns:]:
+        words = re.findall(r"[\w']+", f"{turn.text} {'phototurn' * len(turn.photos)}".lower())
+        said.append(" ".join(f"{turn.speaker}_{word}" if mark else word for word in words))
+    return " . ".join(said)
 
 
-def best_threshold(truth: np.ndarray, score: np.ndarray) -> float:
-    """The threshold with the best F1 (flagged: score at least the threshold)."""
-    order = np.argsort(-score, kind="stable")
-    hits = np.cumsum(truth[order])
-    values = 2 * hits / (np.arange(1, len(score) + 1) + truth.sum())
-    last_of_ties = np.append(score[order][1:] != score[order][:-1], True)
-    return float(score[order][np.argmax(np.where(last_of_ties, values, -1))])
+def shared(found: Sequence[Position]) -> list[bool]:
+    return [photo for _, _, photo in found]
 
 
-def words_of(turn: Turn, *, mark: bool) -> str:
-    """The words of a turn; a photo is a word; with ``mark`` each word knows its speaker."""
-    text = f"{turn.text} {'phototurn' * len(turn.photos)}"
-    words = re.findall(r"[\w']+", text.lower())
-    return " ".join(f"{turn.speaker}_{w}" for w in words) if mark else " ".join(words)
-
-
-def window(position: Position, turns: int | None, *, mark: bool) -> str:
-    context = position.context if turns is None else position.context[-turns:]
-    return " . ".join(words_of(turn, mark=mark) for turn in context)
-
-
-KEYWORDS: dict[str, str] = {
-    "photo words": r"\b(photo|pic|picture)s?\b",
-    "photo or verb": r"\b(photos?|pics?|pictures?|send|show|share|see|snap)\b",
-    "verb": r"\b(send|show|share|see|snap)\b",
-    "photo or verb, no negation": (
-        r"^(?!.*\b(don't|no|not|never|without|need)\b)"
-        r".*\b(photos?|pics?|pictures?|send|show|share|see|snap)\b"
-    ),
-    "photo, verb or yes": (
-        r"\b(photos?|pics?|pictures?|send|show|share|see|snap|yes|yeah|yep|please|first|second)\b"
-    ),
-}
-
-
-def keyword_f1(test: list[Position]) -> dict[str, float]:
+def keyword_f1(test: Sequence[Position]) -> dict[str, float]:
     """Each rule on the last user turn, and on the last three turns."""
-    truth = np.array([p.shared for p in test])
     rows = {}
     for name, pattern in KEYWORDS.items():
         rule = re.compile(pattern)
-        last = []
-        for p in test:
-            said = [t.text.lower() for t in p.context if t.speaker == USER]
-            last.append(bool(said and rule.search(said[-1])))
-        rows[f"{name}, last user turn"] = f1(truth, np.array(last))
-        recent = [bool(rule.search(window(p, 3, mark=False))) for p in test]
-        rows[f"{name}, last 3 turns"] = f1(truth, np.array(recent))
+        users = [[t.text.lower() for t in c if t.speaker == USER] for c, _, _ in test]
+        flags = {
+            "last user turn": [bool(said and rule.search(said[-1])) for said in users],
+            "last 3 turns": [bool(rule.search(window(c, 3, mark=False))) for c, _, _ in test],
+        }
+        for where, flagged in flags.items():
+            rows[f"{name}, {where}"] = at_threshold(shared(test), flagged, 0.5).f1
     return rows
 
 
 def lexical_f1(
-    fit: list[Position],
-    dev: list[Position],
-    test: list[Position],
-    features: Callable[[Position], str],
+    sets: Sequence[Sequence[Position]],
+    features: Callable[[Sequence[Turn]], str],
     *,
     with_position: bool,
     strength: float,
 ) -> float:
     """TF-IDF of uni- and bigrams + logistic regression, its threshold taken from dev."""
+    from scipy.sparse import csr_matrix, hstack
+
     vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r"\S+")
-    x = vectors.fit_transform([features(p) for p in fit])
+    vectors.fit([features(context) for context, _, _ in sets[0]])
 
-    def more(rows: object, where: list[Position]) -> object:
+    def rows(found: Sequence[Position]) -> Any:
+        words = vectors.transform([features(context) for context, _, _ in found])
         if not with_position:
-            return rows
-        from scipy.sparse import csr_matrix, hstack
+            return words
+        index = np.array([min(len(context), 13) for context, _, _ in found])
+        return hstack([words, csr_matrix(np.eye(14)[index])]).tocsr()
 
-        index = np.array([min(len(p.context), 13) for p in where])
-        return hstack([rows, csr_matrix(np.eye(14)[index])]).tocsr()
-
-    model = LogisticRegression(max_iter=300, C=strength)
-    model.fit(more(x, fit), [p.shared for p in fit])
-    scores = [
-        model.predict_proba(more(vectors.transform([features(p) for p in where]), where))[:, 1]
-        for where in (dev, test)
-    ]
-    threshold = best_threshold(np.array([p.shared for p in dev]), scores[0])
-    return f1(np.array([p.shared for p in test]), scores[1] >= threshold)
+    model = LogisticRegression(max_iter=300, C=strength).fit(rows(sets[0]), shared(sets[0]))
+    dev, test = (model.predict_proba(rows(found))[:, 1] for found in sets[1:])
+    threshold = best_threshold(shared(sets[1]), dev).threshold
+    return at_threshold(shared(sets[2]), test, threshold).f1
 
 
-def moment(fit: list[Position], dev: list[Position], test: list[Position], *, quick: bool) -> dict:
-    truth = np.array([p.shared for p in test])
-    threshold = best_threshold(
-        np.array([p.shared for p in dev]), np.array([p.p_share for p in dev])
-    )
-    best = f1(truth, np.array([p.p_share for p in test]) >= threshold)
-    rows = dict(keyword_f1(test))
+def moment(sets: Sequence[Sequence[Position]], *, quick: bool) -> dict[str, Any]:
+    _, dev, test = sets
+    threshold = best_threshold(shared(dev), [p for _, p, _ in dev]).threshold
+    best = at_threshold(shared(test), [p for _, p, _ in test], threshold).f1
+    rows = keyword_f1(test)
     windows = {"last turn": 1, "last 2 turns": 2, "last 3 turns": 3, "whole context": None}
-    for name, turns in windows.items():
-        for mark in (False, True):
-            for with_position in (False,) if quick else (False, True):
-                for strength in (1.0,) if quick else (1.0, 10.0):
-                    label = f"tfidf {name}{', speakers' * mark}{', position' * with_position}"
-                    rows[f"{label}, C={strength:g}"] = lexical_f1(
-                        fit,
-                        dev,
-                        test,
-                        lambda p, turns=turns, mark=mark: window(p, turns, mark=mark),
-                        with_position=with_position,
-                        strength=strength,
-                    )
+    places, strengths = ((False,), (1.0,)) if quick else ((False, True), (1.0, 10.0))
+    for (name, turns), mark, place, strength in product(
+        windows.items(), (False, True), places, strengths
+    ):
+        label = f"tfidf {name}{', speakers' * mark}{', position' * place}, C={strength:g}"
+        rows[label] = lexical_f1(
+            sets,
+            lambda context, turns=turns, mark=mark: window(context, turns, mark=mark),
+            with_position=place,
+            strength=strength,
+        )
     best_rule = max(rows, key=rows.__getitem__)
     return {
         "positions": len(test),
-        "shares": int(truth.sum()),
+        "shares": sum(shared(test)),
         "f1_bayes": best,
         "threshold": threshold,
         "baselines": rows,
@@ -163,67 +133,63 @@ def moment(fit: list[Position], dev: list[Position], test: list[Position], *, qu
     }
 
 
-def variety(dialogues: Sequence[Dialogue]) -> dict:
+def variety(dialogues: Sequence[Dialogue]) -> dict[str, Any]:
     said = [t.text for d in dialogues for t in d.turns if t.speaker == AGENT and not t.photos]
     trigrams: Counter[tuple[str, ...]] = Counter()
-    vocabulary: Counter[str] = Counter()
     for text in said:
         words = re.findall(r"[\w']+", text.lower())
         trigrams.update(zip(words, words[1:], words[2:], strict=False))
-    for d in dialogues:
-        for t in d.turns:
-            vocabulary.update(re.findall(r"[\w']+", t.text.lower()))
+    turns = [turn for dialogue in dialogues for turn in dialogue.turns]
     return {
         "agent_turns": len(said),
         "repeated": 1 - len(set(said)) / len(said),
         "distinct_3": len(trigrams) / trigrams.total(),
-        "words_per_agent_turn": statistics.mean(len(t.split()) for t in said),
-        "vocabulary": len(vocabulary),
-        "unseen_turns": statistics.mean(t.labels["unseen"] for d in dialogues for t in d.turns),
+        "words_per_agent_turn": statistics.mean(len(text.split()) for text in said),
+        "vocabulary": len({w for t in turns for w in re.findall(r"[\w']+", t.text.lower())}),
+        "unseen_turns": statistics.mean(turn.labels["unseen"] for turn in turns),
     }
 
 
-def counts(dialogues: Sequence[Dialogue]) -> dict:
+def counts(dialogues: Sequence[Dialogue]) -> dict[str, Any]:
     turns = [len(d.turns) for d in dialogues]
     photos = [len(d.photos) for d in dialogues]
-    shared = [p for d in dialogues for p in d.photos if p.origin != "user"]
-    sent = [p for d in dialogues for p in d.photos if p.origin == "user"]
-    both = shared + sent
-    unnamed = [p for p in both if p.labels["scene"]["subject"] not in LOOKS]
-    standing = [p for p in both if p.labels["scene"]["relation"] != "alone"]
-    stated = {}
-    for name in ATTRIBUTES:
-        among = {"colour": unnamed, "relation": standing, "anchor": standing}.get(name, both)
-        stated[name] = statistics.mean(name in p.labels["stated"] for p in among)
+    both = [photo for d in dialogues for photo in d.photos]
+    ours = [photo for photo in both if photo.origin != "user"]
+    among = {name: both for name in ATTRIBUTES}
+    among["colour"] = [p for p in both if p.labels["scene"]["subject"] not in LOOKS]
+    among["relation"] = [p for p in both if p.labels["scene"]["relation"] != "alone"]
+    among["anchor"] = among["relation"]
+
+    def with_photo(*, by_user: bool) -> float:
+        return statistics.mean(
+            any((p.origin == "user") == by_user for p in d.photos) for d in dialogues
+        )
+
     return {
         "turns": {"min": min(turns), "mean": statistics.mean(turns), "max": max(turns)},
         "photos": {str(n): photos.count(n) / len(photos) for n in range(max(photos) + 1)},
         "photo_turns": sum(photos) / sum(turns),
-        "with_agent_photo": statistics.mean(
-            any(p.origin != "user" for p in d.photos) for d in dialogues
-        ),
-        "with_user_photo": statistics.mean(
-            any(p.origin == "user" for p in d.photos) for d in dialogues
-        ),
-        "determined": statistics.mean(len(p.labels["determined"]) for p in shared),
-        "caption_states": stated,
+        "with_agent_photo": with_photo(by_user=False),
+        "with_user_photo": with_photo(by_user=True),
+        "determined": statistics.mean(len(p.labels["determined"]) for p in ours),
+        "caption_states": {
+            name: statistics.mean(name in p.labels["stated"] for p in some)
+            for name, some in among.items()
+        },
     }
 
 
-def comments(dialogues: Sequence[Dialogue]) -> dict:
+def comments(dialogues: Sequence[Dialogue]) -> dict[str, Any]:
     """Words about photos: how many, how much they name, whether the reader agrees."""
     named, left_out, wrong = [], [], 0
     for d in dialogues:
         photos = {p.id: p for p in d.photos}
-        for t in d.turns:
-            if t.speaker != AGENT or "named" not in t.labels:
-                continue
-            photo = photos[t.labels["about"]]
-            named.append(len(t.labels["named"]))
-            left_out.append(bool(set(t.labels["named"]) - set(photo.labels["stated"])))
-            scene = Scene.from_dict(photo.labels["scene"])
-            read = named_attributes(t.text)
-            wrong += read != {n: {v} for n, v in t.labels["named"].items()} or any(
+        for t in (t for t in d.turns if t.speaker == AGENT and "named" in t.labels):
+            photo, told = photos[t.labels["about"]], t.labels["named"]
+            named.append(len(told))
+            left_out.append(bool(set(told) - set(photo.labels["stated"])))
+            scene, read = Scene.from_dict(photo.labels["scene"]), named_attributes(t.text)
+            wrong += read != {n: {v} for n, v in told.items()} or any(
                 values != {getattr(scene, name)} for name, values in read.items()
             )
     return {
@@ -239,38 +205,25 @@ def main() -> None:
     parser.add_argument("--fit", type=int, default=2000, help="train dialogues for the baselines")
     parser.add_argument("--limit", type=int, default=1000, help="dialogues of dev and of test")
     parser.add_argument("--offset", type=int, default=0, help="first seed within each split")
-    parser.add_argument("--examples", type=int, default=0, help="dialogues to print")
     parser.add_argument("--quick", action="store_true", help="fewer baselines")
     parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    starts = {"train": 0, "dev": 200_000, "test": 100_000}
-    sizes = {"train": args.fit, "dev": args.limit, "test": args.limit}
+    options = parser.parse_args()
     sets = {}
-    for name, start in starts.items():
-        seeds = range(start + args.offset, start + args.offset + sizes[name])
-        assert {split_of(seed) for seed in seeds} == {name}
-        sets[name] = list(map(world_dialogue, seeds))
-    found = {name: positions(dialogues) for name, dialogues in sets.items()}
+    for name, start in STARTS.items():
+        first = start + options.offset
+        size = options.fit if name == "train" else options.limit
+        sets[name] = list(open_data(f"world:{first}-{first + size - 1}"))
     templates = [one for act in load_table("talk")["acts"] for one in templates_of(act)]
     report = {
         "templates": {"all": len(templates), "kept_for_test": sum(t.kept for t in templates)},
-        "moment": moment(found["train"], found["dev"], found["test"], quick=args.quick),
-        **{
-            name: {
-                **counts(some := sets[name][: args.limit]),
-                **variety(some),
-                **comments(some),
-            }
-            for name in ("train", "test")
-        },
+        "moment": moment(
+            [positions(dialogues) for dialogues in sets.values()], quick=options.quick
+        ),
     }
-    for dialogue in sets["test"][: args.examples]:
-        print(f"--- {dialogue.id}")
-        for turn in dialogue.turns:
-            shown = "".join(f"[photo: {p.caption}]" for p in turn.photos) or turn.text
-            p_share = turn.labels.get("p_share")
-            print(f"{turn.speaker:>5} {'' if p_share is None else f'{p_share:.2f}':4} {shown}")
-    print(json.dumps(report, indent=None if args.json else 2))
+    for name in ("train", "test"):
+        some = sets[name][: options.limit]
+        report[name] = {**counts(some), **variety(some), **comments(some)}
+    print(json.dumps(report, indent=None if options.json else 2))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import VQModel
 from PIL import Image
+from real_photos import paint_photos, retrieval_both_ways, write_captions
 from safetensors.torch import load_file
 from transformers import CLIPModel
 
@@ -20,7 +21,6 @@ from recipes.conftest import CLIP, CODES, RANKER, train
 from showtell.data.sources import open_data
 from showtell.dialogue import USER, Turn
 from showtell.errors import CheckpointError, ConfigError, DataError
-from showtell.evaluation.photos import paint_photos, retrieval_both_ways, write_captions
 from showtell.metrics.encoders import load_clip
 from showtell.models.decoder import Decoder
 from showtell.models.painter import LatentDiffusionPainter
@@ -348,7 +348,7 @@ def test_a_contrastive_encoder_and_a_captioner_that_starts_from_it(real, tmp_pat
     seen = dict(model.photo_encoder.vision.named_parameters())
     learnt = load_clip(clip).model.vision_model
     assert all(value.equal(seen[name]) for name, value in learnt.named_parameters())
-    said = write_captions(model, dev[:2], side=64, told=lambda done, total: None)
+    said = write_captions(model, dev[:2], side=64)
     assert len(said) == 2
 
 
