@@ -59,13 +59,15 @@ class Answer:
 
 @dataclass(kw_only=True)
 class Answers:
-    """All that a model said; ``folder`` holds its photos. ``facts``: seeds, threshold and such."""
+    """All that a model said; ``folder`` holds its photos. ``facts``: seeds, threshold and such.
+    ``made``: photos just made, by kind, before they were rounded to bytes."""
 
     dialogues: Sequence[Dialogue]
     folder: Path
     found: list[Answer] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    made: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
     copied: set[Path] = field(default_factory=set)  # photos of contexts
 
     def add(self, kind: str, place: Place, said: Fields, wanted: Fields | None = None) -> None:

@@ -72,7 +72,7 @@ def measure_world(
     values |= seeing_report(answers, seed=seed)
     values |= reply_report(answers, seed=seed)
     sheet: Sheet = ([], [])
-    if (painted := answers.pixels("painted")) is not None:
+    if (painted := answers.made.get("painted")) is not None:
         values |= photo_report(model, answers, painted, oracle=oracle, encoder=encoder, seed=seed)
         sheet = _sheet(answers, painted)
     counts = {"dialogues": len(dialogues), "photos": sum(len(d.photos) for d in dialogues)}
@@ -221,9 +221,9 @@ def photo_report(
     """What is seen in photos painted from the gold captions and from the model's own, and in the
     true ones, as they are and after the VAE and back."""
     photos = photos_at(answers.dialogues, photo_places(answers.dialogues))
-    own_N3HW, real_N3HW = answers.pixels("photo"), drawn(photos)
+    own_N3HW, real_N3HW = answers.made["photo"], drawn(photos)
     rebuilt_N3HW = through_vae(model, real_N3HW)
-    assert own_N3HW is not None and rebuilt_N3HW is not None
+    assert rebuilt_N3HW is not None
 
     def seen(
         pixels: Tensor,
@@ -318,8 +318,7 @@ def _macro(
 
 def _sheet(answers: Answers, painted_N3HW: Tensor) -> Sheet:
     """The first photos from gold captions, each beside the model's own."""
-    own_N3HW = answers.pixels("photo")
-    assert own_N3HW is not None
+    own_N3HW = answers.made["photo"]
     images, captions = [], []
     for number, answer in enumerate(answers.of("photo")[:24]):
         b, k = answer.place
@@ -350,7 +349,7 @@ def dev_measures(model: PhotoDialogueModel, *, count: int, seed: int = 0) -> dic
     dialogues = list(islice(open_data("world:dev"), count))
     with working_folder(None) as folder:
         answers = world_answers(model, dialogues, folder=folder, seed=seed)
-        own_N3HW = answers.pixels("photo")
+        own_N3HW = answers.made.get("photo")
     measured = {"bleu2": reply_report(answers, seed=seed)["text.psdg.bleu2"].value}
     if own_N3HW is not None and len(own_N3HW) > 1:
         measured["fid"] = frechet_distance(

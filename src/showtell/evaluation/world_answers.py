@@ -137,7 +137,10 @@ def world_answers(
         for number, (place, pixels) in enumerate(zip(places, painted_N3HW, strict=True)):
             image = answers.keep_photo(to_image(pixels), "painted", f"{number:06}")
             answers.add("painted", place, {"elements": [image]})
+        answers.made["painted"] = painted_N3HW
     own = add_photos(answers, responder, read, places, seed=seed, told=told)
+    if own.pixels_N3HW is not None:
+        answers.made["photo"] = own.pixels_N3HW
     if own.query_NE is not None:
         gold_N3HW = drawn(photos_at(dialogues, places))
         keys_NE = torch.cat([model.bridge.photo_keys(part) for part in gold_N3HW.split(64)])
