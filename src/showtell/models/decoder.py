@@ -275,7 +275,7 @@ class Decoder:
         """
         rows_B = writing.all_rows_B if rows_B is None else rows_B
         stops = {stop, *(self.language.end_ids if stop == self.renderer.end else ())}
-        banned = list(self.renderer.special - stops)
+        banned, stops_S = list(self.renderer.special - stops), self.language.column(list(stops))
         tokenizer = self.language.tokenizer
         decode, pad_id, known = tokenizer.decode, tokenizer.pad_token_id, len(tokenizer)
         ids: list[list[int]] = [[] for _ in generators]
@@ -296,7 +296,7 @@ class Decoder:
                 top_p=top_p,
                 generators=[generators[number] for number in numbers],
             )
-            going_B = going_B & ~torch.isin(chosen_B, self.language.column(list(stops)))
+            going_B = going_B & ~torch.isin(chosen_B, stops_S)
             if not bool(going_B.any()):
                 break
             if 2 * int(going_B.sum()) <= len(numbers):
