@@ -164,7 +164,7 @@ def _record(value: Any, where: str, folder: Path | None) -> Record:
     where = f"{where} (id {id[:40] if id.isprintable() else repr(id[:40])})"
     for key in value:
         if key not in FIELDS:  # a misspelt one would be lost without a word
-            known = did_you_mean(str(key), FIELDS)
+            known = did_you_mean(str(key), FIELDS).removesuffix("?")
             raise DataError(f"{where}: an unknown field {_shown(key)}{known}. {SKIP}")
     alternatives: tuple[str, ...] = ()
     if "elements" in value:
