@@ -150,7 +150,7 @@ class PhotoSets:
             warnings.simplefilter("ignore")
             torch.manual_seed(self.seed)
             metric = kid.KernelInceptionDistance(
-                feature=_Same(self.num_features),
+                feature=_same(self.num_features),
                 subsets=KID_SUBSETS,
                 subset_size=size,
                 sync_on_compute=False,  # ranks are put together before, and only once
@@ -321,22 +321,18 @@ def merged_across_ranks(metric: Any) -> Any:
     return whole
 
 
-class _Same(nn.Module):
+def _same(num_features: int) -> nn.Module:
     """Features as torchmetrics wants them: a module that says how many there are."""
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-        self.num_features = num_features
-
-    def forward(self, features_NE: Tensor) -> Tensor:
-        return features_NE
+    same = nn.Identity()
+    same.num_features = num_features  # type: ignore[assignment]
+    return same
 
 
 def _frechet_metric(num_features: int) -> Any:
     fid = import_extra("torchmetrics.image.fid", what="FID")
     # ranks are put together by merged_across_ranks, once, and not again at compute
     metric = fid.FrechetInceptionDistance(
-        feature=_Same(num_features), normalize=True, sync_on_compute=False
+        feature=_same(num_features), normalize=True, sync_on_compute=False
     )
     metric.orig_dtype = torch.float64  # else unset on a rank that saw no photo of its own
     return metric
