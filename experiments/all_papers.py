@@ -59,81 +59,59 @@ class Experiment:
 
 
 TABLE6 = "minigpt5_table6"
-EXPERIMENTS = (
-    Experiment(
-        name=TABLE6,
-        steps=600,
-        writes=(TABLE6, "minigpt5_guidance"),
-        uses=(CLIP,),
-        in_full=2000,
-    ),
-    Experiment(name="gradient_matters", steps=100, writes=("gradient_matters",), limit=200),
-    Experiment(name="e2e_table2", steps=400, writes=("e2e_table2",)),
-    Experiment(
-        name="e2e_robustness",
-        steps=None,
-        writes=("e2e_robustness",),
-        after=("e2e_table2",),
-        options=(
-            "{runs}/e2e_table2/end-to-end-seed-0",
-            "{runs}/e2e_table2/pipeline-seed-0",
+_AFTER_SIX = {"uses": (CLIP, ALIGNED), "runs": STORIES}
+EXPERIMENTS = tuple(
+    Experiment(name=name, steps=steps, writes=writes or (name,), **more)
+    for name, steps, writes, more in (
+        (TABLE6, 600, (TABLE6, "minigpt5_guidance"), {"uses": (CLIP,), "in_full": 2000}),
+        ("gradient_matters", 100, (), {"limit": 200}),
+        ("e2e_table2", 400, (), {}),
+        (
+            "e2e_robustness",
+            None,
+            (),
+            {
+                "after": ("e2e_table2",),
+                "options": (
+                    "{runs}/e2e_table2/end-to-end-seed-0",
+                    "{runs}/e2e_table2/pipeline-seed-0",
+                ),
+            },
         ),
-    ),
-    Experiment(
-        name="minigpt5_table1",
-        steps=300,
-        writes=("minigpt5_table1",),
-        uses=(CLIP, ALIGNED),
-        after=(TABLE6,),
-        runs=STORIES,
-        limit=200,
-        in_full=2000,
-    ),
-    Experiment(
-        name="minigpt5_tables23",
-        steps=300,
-        writes=("minigpt5_table2", "minigpt5_table3"),
-        uses=(CLIP, ALIGNED),
-        after=("minigpt5_table1",),
-        runs=STORIES,
-        limit=60,
-    ),
-    Experiment(
-        name="minigpt5_table4",
-        steps=300,
-        writes=("minigpt5_table4",),
-        uses=(CLIP, ALIGNED),
-        after=("minigpt5_tables23",),
-        runs=STORIES,
-        limit=60,
-    ),
-    Experiment(name="minigpt5_table5", steps=None, writes=("minigpt5_table5",), runs=None),
-    Experiment(
-        name="gill_checks",
-        steps=450,
-        writes=("gill_checks", "gill_tokens"),
-        uses=(CLIP,),
-        runs=GILL,
-    ),
-    Experiment(
-        name="gill_context",
-        steps=450,
-        writes=("gill_stories", "gill_rounds"),
-        uses=(CLIP,),
-        after=("gill_checks",),
-        runs=GILL,
-        limit=100,
-    ),
-    Experiment(
-        name="long_worlds",
-        steps=450,
-        writes=("long_worlds",),
-        uses=(ALIGNED,),
-        after=(TABLE6, "gill_checks"),
-        runs=GILL,
-        limit=200,
-    ),
-    Experiment(name="e2e_sensitivity", steps=100, writes=("e2e_sensitivity",), limit=200),
+        (
+            "minigpt5_table1",
+            300,
+            (),
+            {**_AFTER_SIX, "after": (TABLE6,), "limit": 200, "in_full": 2000},
+        ),
+        (
+            "minigpt5_tables23",
+            300,
+            ("minigpt5_table2", "minigpt5_table3"),
+            {**_AFTER_SIX, "after": ("minigpt5_table1",), "limit": 60},
+        ),
+        (
+            "minigpt5_table4",
+            300,
+            (),
+            {**_AFTER_SIX, "after": ("minigpt5_tables23",), "limit": 60},
+        ),
+        ("minigpt5_table5", None, (), {"runs": None}),
+        ("gill_checks", 450, ("gill_checks", "gill_tokens"), {"uses": (CLIP,), "runs": GILL}),
+        (
+            "gill_context",
+            450,
+            ("gill_stories", "gill_rounds"),
+            {"uses": (CLIP,), "after": ("gill_checks",), "runs": GILL, "limit": 100},
+        ),
+        (
+            "long_worlds",
+            450,
+            (),
+            {"uses": (ALIGNED,), "after": (TABLE6, "gill_checks"), "runs": GILL, "limit": 200},
+        ),
+        ("e2e_sensitivity", 100, (), {"limit": 200}),
+    )
 )
 
 

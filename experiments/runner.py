@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -78,11 +79,12 @@ CLIP_NOTES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of a table: a recipe, and the settings that make it this row."""
+    """A row of a table: a recipe, the settings that make it this row, and jobs it waits for."""
 
     name: str
     settings: tuple[str, ...] = ()
     recipe: str = "world_mini"
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,7 +338,9 @@ def write_sheet(
 ) -> None:
     """Print the table and write NAME.md, NAME.json and NAME.png to ``out`` with its passport."""
     passport = {
-        "command": f"`python experiments/{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}`",
+        "command": without_folders(
+            f"`python experiments/{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}`"
+        ),
         "N": ", ".join(
             f"{column.head} {found[0].n:,}"
             for column in columns
@@ -350,6 +354,11 @@ def write_sheet(
     }
     print(write(dict(table), columns, out=out, name=name, passport=passport, **page))
     print(f"Wrote {out / name}.md, .json and .png")
+
+
+def without_folders(text: str) -> str:
+    """Absolute paths cut to their last two parts: a page names no machine."""
+    return re.sub(r"/(?:[^/\s]+/)+([^/\s]+/[^/\s]+)", r"\1", text)
 
 
 # -------------------------------------------------------------------------- what a system makes

@@ -22,8 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +39,7 @@ from jobs import (
     tell,
     training,
 )
+from runner import Row, without_folders, write_sheet
 from safetensors import safe_open
 
 from showtell.batch import to_image
@@ -50,15 +49,13 @@ from showtell.data.photos import load_photo, save_photo
 from showtell.data.sources import open_data
 from showtell.errors import ConfigError, UsageError, did_you_mean
 from showtell.evaluation.answered import ANSWERS, Answers
-from showtell.evaluation.compare import Table, floors, table_of
+from showtell.evaluation.compare import COLUMNS, floors, table_of
 from showtell.evaluation.score_runs import Gold, Readers, Run, run_of
-from showtell.evaluation.table_page import write
 from showtell.evaluation.world_answers import text_places, through_vae, world_answers
 from showtell.metrics.encoders import load_clip
-from showtell.metrics.intervals import RESAMPLES
 from showtell.metrics.meteor import open_wordnet
 from showtell.metrics.pictures import contact_sheet
-from showtell.metrics.report import current_commit, installed_versions, model_digest
+from showtell.metrics.report import model_digest
 from showtell.models.checkpoint import model_folder
 from showtell.models.respond import open_album
 from showtell.papers import load_model
@@ -68,55 +65,33 @@ from showtell.recipes.registry import RECIPES
 # ------------------------------------------------------------------------------- what is compared
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A system: its recipe, the settings that make it this row, and the jobs it waits for.
-
-    In settings stand values of ``Size`` ({before}, {batch}, {warmup}, {album}) and the models of
-    the jobs that it needs: {codes}, and {alignment} of the same seed.
-    """
-
-    name: str
-    recipe: str
-    settings: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-
-
+# In settings stand values of ``Size`` ({before}, {batch}, {warmup}, {album}) and the models of the
+# jobs that a row needs: {codes}, and {alignment} of the same seed.
 PIPELINE, ALIGNMENT = "pipeline", "alignment"
 _SEEING = ("seeing.steps={before}", "seeing.batch_size={batch}", "seeing.warmup={warmup}")
 _ALIGNED = ("base={alignment}", "alignment.steps=0")
-ROWS: tuple[Row, ...] = (
-    Row(name="end-to-end v1", recipe="world_mini"),
-    Row(name="end-to-end v2", recipe="world_v2", settings=_SEEING),
-    Row(name="vokens, LoRA", recipe="world_vokens", settings=_ALIGNED, needs=(ALIGNMENT,)),
-    Row(
-        name="vokens, prefix",
-        recipe="world_vokens_prefix",
-        settings=_ALIGNED,
-        needs=(ALIGNMENT,),
-    ),
-    Row(
-        name="vokens, LoRA, described",
-        recipe="world_vokens",
-        settings=(*_ALIGNED, *ABLATIONS["described"]),
-        needs=(ALIGNMENT,),
-    ),
-    Row(name="GILL", recipe="world_gill", settings=("album_photos=0",)),
-    Row(name=PIPELINE, recipe="world_pipeline"),
-    Row(
-        name="Divter",
-        recipe="world_divter",
-        settings=("codes={codes}", "pretrained=true"),
-        needs=("codes",),
-    ),
-    Row(
-        name="Divter, translator untrained",
-        recipe="world_divter",
-        settings=("codes={codes}", "pretrained=false"),
-        needs=("codes",),
-    ),
-    Row(name="text only", recipe="world_text"),
-    Row(name="retrieval only", recipe="world_retrieval", settings=("album_photos={album}",)),
+_DESCRIBED = (*_ALIGNED, *ABLATIONS["described"])
+_FIRST, _CODES = (ALIGNMENT,), ("codes",)
+ROWS = tuple(
+    Row(name=name, recipe=recipe, settings=settings, needs=needs)
+    for name, recipe, settings, needs in (
+        ("end-to-end v1", "world_mini", (), ()),
+        ("end-to-end v2", "world_v2", _SEEING, ()),
+        ("vokens, LoRA", "world_vokens", _ALIGNED, _FIRST),
+        ("vokens, prefix", "world_vokens_prefix", _ALIGNED, _FIRST),
+        ("vokens, LoRA, described", "world_vokens", _DESCRIBED, _FIRST),
+        ("GILL", "world_gill", ("album_photos=0",), ()),
+        (PIPELINE, "world_pipeline", (), ()),
+        ("Divter", "world_divter", ("codes={codes}", "pretrained=true"), _CODES),
+        (
+            "Divter, translator untrained",
+            "world_divter",
+            ("codes={codes}", "pretrained=false"),
+            _CODES,
+        ),
+        ("text only", "world_text", (), ()),
+        ("retrieval only", "world_retrieval", ("album_photos={album}",), ()),
+    )
 )
 
 
@@ -349,7 +324,7 @@ def table(
     out: Path,
     wordnet: str | None,
     notes: Sequence[str],
-) -> Table:
+) -> None:
     """Score what was said, compare, and write all files to ``out``."""
     readers = Readers(
         clip=load_clip(runs / "contrastive" / "model"),
@@ -379,35 +354,29 @@ def table(
     compared = {row.name: compared[row.name] for row in rows}
     compared |= floors(through_vae(load_model(base), gold.pixels_N3HW), gold)
     texts = len(text_places(dialogues, seed=0, most=size.replies))
-    passport = {
-        "command": without_folders(
-            f"`python experiments/world_table.py {shlex.join(sys.argv[1:])}`"
-        ),
-        "base": f"{Path(base).name}, digest {model_digest(model_folder(base))}",
-        "data": f"{size.data}: {len(dialogues):,} dialogues, {num:,} of the agent's "
-        f"photos, {len(gold.seen):,} comments, {texts:,} replies",
-        "seeds": f"training {', '.join(map(str, size.seeds))}; evaluation 0",
-        "steps": f"{size.steps:,} of {size.batch} dialogues; before them, {size.aligned:,} of "
-        f"alignment (vokens, once for all their rows) and {size.before:,} of seeing (v2)",
-        "bootstrap": f"{RESAMPLES:,} draws of dialogues",
-        "time": f"{sum(seconds_spent(runs)) / 60:.0f} min in {len(seconds_spent(runs))} sessions: "
-        "of all that ran in its folder",
-        "device": devices_of(runs, systems, seed=size.seeds[0]),
-        "commit": current_commit() or "not a git checkout",
-        "versions": ", ".join(f"{k} {v}" for k, v in installed_versions().items()),
-        "settings": json.dumps(asdict(size)),
-    }
-    write(
+    spent = seconds_spent(runs)
+    write_sheet(
         compared,
-        out=out,
+        COLUMNS,
         name="world",
         title="The photo world: all systems from one base",
         against=PIPELINE,
         notes=[*NOTES, *notes],
-        passport=passport,
+        out=out,
+        about={
+            "base": f"{Path(base).name}, digest {model_digest(model_folder(base))}",
+            "data": f"{size.data}: {len(dialogues):,} dialogues, {num:,} of the agent's "
+            f"photos, {len(gold.seen):,} comments, {texts:,} replies",
+            "seeds": f"training {', '.join(map(str, size.seeds))}; evaluation 0",
+            "steps": f"{size.steps:,} of {size.batch} dialogues; before them, {size.aligned:,} of "
+            f"alignment (vokens, once for all their rows) and {size.before:,} of seeing (v2)",
+            "time": f"{sum(spent) / 60:.0f} min in {len(spent)} sessions: of all that ran in its "
+            "folder",
+            "device": devices_of(runs, systems, seed=size.seeds[0]),
+            "settings": json.dumps(asdict(size)),
+        },
     )
     examples(said, gold, out / "examples.png", count=8)
-    return compared
 
 
 def examples(said: Mapping[str, Answers], gold: Gold, path: Path, *, count: int) -> None:
@@ -434,11 +403,6 @@ def devices_of(runs: Path, rows: Iterable[str], *, seed: int) -> str:
     if len(found) == 1:
         return next(iter(found))
     return ". ".join(f"{device}: {'; '.join(names)}" for device, names in found.items())
-
-
-def without_folders(text: str) -> str:
-    """Absolute paths cut to their last two parts: a page names no machine."""
-    return re.sub(r"/(?:[^/\s]+/)+([^/\s]+/[^/\s]+)", r"\1", text)
 
 
 NOTES = (
@@ -520,7 +484,6 @@ def compare(options: argparse.Namespace) -> int:
     )
     for name, reason in runner.failed.items():
         tell(f"not run: {name}: {reason}")
-    print(f"Wrote {options.out}/world.md, world.json, world.png and examples.png")
     return 1 if runner.failed else 0
 
 

@@ -25,7 +25,6 @@ from showtell.evaluation.world_answers import (
     photo_places,
     photos_at,
     seeing_places,
-    text_places,
 )
 from showtell.metrics.encoders import ClipEncoder
 from showtell.metrics.meteor import meteor, meteor_exact_stem
@@ -76,17 +75,13 @@ class Gold:
         dialogues: Sequence[Dialogue],
         readers: Readers,
         *,
-        seed: int = 0,
-        most_texts: int = 400,
         tasks_each: int = 1,
     ) -> None:
         self.dialogues, self.readers = dialogues, readers
-        self.seed, self.most_texts = seed, most_texts
         self.places = photo_places(dialogues)
         self.photos = photos_at(dialogues, self.places)
         self.drawn_as = [b // tasks_each for b, _ in self.places]
         self.seen = seeing_places(dialogues)
-        self.num_texts = len(text_places(dialogues, seed=seed, most=most_texts))
 
     @cached_property
     def pixels_N3HW(self) -> Tensor:
