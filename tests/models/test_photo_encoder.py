@@ -17,6 +17,7 @@ from transformers import (
 
 from showtell.errors import CheckpointError
 from showtell.models.photo_encoder import (
+    CENTRE,
     CLIP_MEAN,
     CLIP_STD,
     PHOTO_ENCODERS,
@@ -24,6 +25,7 @@ from showtell.models.photo_encoder import (
     LinearPhotoEncoder,
     QFormerPhotoEncoder,
     load_photo_encoder,
+    pixel_statistics,
 )
 
 SIZES = {
@@ -50,7 +52,7 @@ def linear(vision=None, **settings) -> LinearPhotoEncoder:
     return LinearPhotoEncoder(vision=vision, num_tokens=4, language_width=6, **settings)
 
 
-def qformer() -> QFormerPhotoEncoder:
+def qformer(**settings) -> QFormerPhotoEncoder:
     config = Blip2QFormerConfig(
         hidden_size=16,
         num_hidden_layers=1,
@@ -61,7 +63,11 @@ def qformer() -> QFormerPhotoEncoder:
         vocab_size=1,
     )
     return QFormerPhotoEncoder(
-        vision=vit(), qformer=Blip2QFormerModel(config), num_tokens=4, language_width=6
+        vision=vit(),
+        qformer=Blip2QFormerModel(config),
+        num_tokens=4,
+        language_width=6,
+        **settings,
     )
 
 
@@ -157,6 +163,25 @@ def test_a_folder_gives_the_same_photo_encoder_back(tmp_path, kind):
     torch.testing.assert_close(again.features(pixels), photo_encoder.features(pixels))
     half = load_photo_encoder(tmp_path, dtype=torch.bfloat16)
     assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
+
+
+def test_a_vision_encoders_own_pixel_statistics_are_used_and_kept(tmp_path):
+    assert pixel_statistics(tmp_path, clip=False) == {"mean": CENTRE, "std": CENTRE}
+    assert pixel_statistics(tmp_path, clip=True) == {"mean": CLIP_MEAN, "std": CLIP_STD}
+    own = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(own))
+    found = pixel_statistics(tmp_path, clip=False)
+    assert found == {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    photo_encoder, pixels = qformer(**found).eval(), photos()
+    photo_encoder.save_pretrained(tmp_path / "model")
+    again = load_photo_encoder(tmp_path / "model").eval()
+    torch.testing.assert_close(again(pixels), photo_encoder(pixels))
+    mean, std = (torch.tensor(each)[:, None, None] for each in found.values())
+    want = photo_encoder.vision(pixel_values=(pixels - mean) / std).last_hidden_state[:, 0]
+    torch.testing.assert_close(again.features(pixels), want.detach())
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5]}))
+    with pytest.raises(CheckpointError, match="wanted image_mean and image_std"):
+        pixel_statistics(tmp_path, clip=False)
 
 
 def test_a_broken_folder_says_what_is_missing(tmp_path):

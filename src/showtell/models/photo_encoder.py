@@ -220,6 +220,22 @@ PHOTO_ENCODERS: dict[str, type[AnyPhotoEncoder]] = {
 }
 
 
+def pixel_statistics(folder: Path, *, clip: bool) -> dict[str, tuple[float, ...]]:
+    """``mean`` and ``std`` of the pixels that a vision encoder of the hub was trained with, as its
+    preprocessor_config.json says, else CLIP's or a ViT's usual ones. Raises CheckpointError."""
+    path = folder / "preprocessor_config.json"
+    if not path.is_file():
+        return {"mean": CLIP_MEAN, "std": CLIP_STD} if clip else {"mean": CENTRE, "std": CENTRE}
+    with reading("the pixel statistics", folder, wanted=f"image_mean and image_std in {path.name}"):
+        said = json.loads(path.read_text())
+        if not said.get("do_normalize", True):
+            return {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+        found = {key: tuple(map(float, said[f"image_{key}"])) for key in ("mean", "std")}
+        if [len(values) for values in found.values()] != [3, 3] or min(found["std"]) <= 0:
+            raise ValueError(f"{found}")
+        return found
+
+
 def load_photo_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> AnyPhotoEncoder:
     """Whatever photo encoder a folder holds. Raises CheckpointError.
 

@@ -24,12 +24,10 @@ from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
 from showtell.models.language import LanguageModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.photo_encoder import (
-    CENTRE,
-    CLIP_MEAN,
-    CLIP_STD,
     AnyPhotoEncoder,
     LinearPhotoEncoder,
     QFormerPhotoEncoder,
+    pixel_statistics,
 )
 from showtell.papers import Pipeline, PipelineConfig
 from showtell.prompt import Renderer, RendererConfig
@@ -114,8 +112,7 @@ def _photo_encoder(config: Parts, width: int) -> AnyPhotoEncoder:
             vision=_read(CLIPVisionModel, folder) if clip else _vit(folder),
             num_tokens=config.num_photo_tokens,
             language_width=width,
-            mean=CLIP_MEAN if clip else CENTRE,
-            std=CLIP_STD if clip else CENTRE,
+            **pixel_statistics(folder, clip=clip),
         )
     if kind != "vit":
         raise ConfigError(
@@ -144,6 +141,7 @@ def _photo_encoder(config: Parts, width: int) -> AnyPhotoEncoder:
         qformer=qformer,
         num_tokens=config.num_photo_tokens,
         language_width=width,
+        **pixel_statistics(folder, clip=False),
     )
 
 
