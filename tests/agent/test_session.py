@@ -193,9 +193,10 @@ def test_keeping_again_replaces_and_leaves_nothing_behind(tmp_path):
     session.say("Send me a photo please")
     assert session.save(folder) == folder
     assert len(Session.open(KeywordModel(), folder).turns) == len(session.turns)
+    (folder / "photos" / "mine.png").write_bytes(b"not of the conversation")
     Session(KeywordModel()).save(folder)
     assert Session.open(KeywordModel(), folder).turns == ()
-    assert {path.name for path in folder.rglob("*")} == {"dialogues.jsonl", "photos"}
+    assert {path.name for path in folder.rglob("*")} == {"dialogues.jsonl", "photos", "mine.png"}
 
 
 def test_what_is_kept_is_data_and_another_model_is_named(tmp_path):

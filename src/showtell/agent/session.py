@@ -217,7 +217,7 @@ class Session:
             dialogue = Dialogue(id="session", turns=turns, labels=labels)
             line = json.dumps(dialogue_as_dict(dialogue), ensure_ascii=False) + "\n"
             write_atomically(folder / FILE_NAME, line.encode())
-            for path in folder.glob("photos/*.png"):  # of the conversation that stood here
+            for path in folder.glob(f"photos/{'[0-9a-f]' * 16}.png"):  # of what stood here
                 if f"photos/{path.name}" not in kept.values():
                     path.unlink()
         return folder
