@@ -48,9 +48,9 @@ from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Conditioning
 from showtell.models.respond import Responder
 from showtell.papers import load_model
+from showtell.papers.forms import readable
 from showtell.papers.minigpt5 import alignment_dialogue
 from showtell.recipes import run_recipe
-from showtell.recipes.experiment import readable
 from showtell.recipes.registry import RECIPES
 from showtell.runtime import device_label
 

@@ -234,7 +234,8 @@ class StepBar:
 
     def __init__(self, name: str, *, done: int, total: int, batch: int, quiet: bool) -> None:
         self.name, self.first, self.total, self.batch = name, done, total, batch
-        self.quiet, self.bar = quiet, None
+        self.quiet = quiet
+        self.bar: Any = None
         self.began = self.spoke = time.monotonic()
 
     def __enter__(self) -> StepBar:
@@ -243,7 +244,7 @@ class StepBar:
 
             columns = ("{task.description}", progress.BarColumn(), progress.MofNCompleteColumn())
             times = (progress.TimeElapsedColumn(), progress.TimeRemainingColumn())
-            self.bar: Any = progress.Progress(*columns, *times, "{task.fields[note]}")
+            self.bar = progress.Progress(*columns, *times, "{task.fields[note]}")
             self.bar.start()
             self.task = self.bar.add_task(
                 self.name, total=self.total, completed=self.first, note=""

@@ -35,8 +35,8 @@ from showtell.metrics.blind_page import export_page
 from showtell.metrics.intervals import Value
 from showtell.models.checkpoint import save_model
 from showtell.models.parts import painter_sizes
+from showtell.papers.forms import readable
 from showtell.papers.minigpt5 import SYSTEM
-from showtell.recipes.experiment import readable
 
 STORIES = [world_story(seed) for seed in TEST_SEEDS[:12]]
 

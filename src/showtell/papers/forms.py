@@ -22,11 +22,13 @@ One form is for training and measuring alike; nothing is drawn by chance at a vi
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
 from showtell.errors import ConfigError, DataError, did_you_mean
+from showtell.models.parts import TextTower, painter_sizes
 from showtell.papers.minigpt5 import (
     Step,
     alignment_dialogue,
@@ -152,6 +154,18 @@ def newest_first(steps: Sequence[Step], *, earlier: bool) -> str:
     first, since its text tower drops what is too long at the end."""
     texts = [step.text for step in steps[::-1]]
     return ". ".join(texts if earlier else texts[:1])
+
+
+def readable(text: str, tower: TextTower) -> str:
+    """What a painter's text tower reads of a text: all of it, if there is room, else the words that
+    its tokenizer has whole. The small one's was counted on captions, so that every other word falls
+    to letters and takes the room of five that say what to paint."""
+    _, room = painter_sizes(tower)
+    if len(tower.tokenizer(text, verbose=False)["input_ids"]) <= room:
+        return text
+    words = re.findall(r"\w+", text)
+    pieces = tower.tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
+    return " ".join(word for word, ids in zip(words, pieces, strict=True) if len(ids) == 1) or text
 
 
 def _dialogue(name: str, read: Sequence[Element], made: Element) -> Dialogue:

@@ -11,7 +11,6 @@ the model's (``training/examples.Needs``). What is left out is counted, by reaso
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,9 +36,9 @@ from showtell.models.adapters import (
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import described, read_gold
-from showtell.models.parts import BridgeConfig, TextTower, painter_sizes
+from showtell.models.parts import BridgeConfig
 from showtell.papers import load_model
-from showtell.papers.forms import Form, as_dialogue, form_named, swap_speakers
+from showtell.papers.forms import Form, as_dialogue, form_named, readable, swap_speakers
 from showtell.prompt import Renderer
 from showtell.recipes.assemble import (
     adapted,
@@ -180,9 +179,10 @@ def run(
     runner = Run(out=out, resume=resume, seed=experiment.seed)
     own_data = _opened(experiment, experiment.data, out=out)
     model = start(experiment, name=name, licence=f"trained on {own_data.name}: {own_data.licence}")
-    painter, passport = model.painter, {}
-    last = form_named(experiment.stages[-1].form, seed=experiment.seed)
-    held = _first(experiment.dev, experiment.calibration_dialogues, form=last)
+    painter = model.painter
+    passport: dict[str, Any] = {}
+    form = form_named(experiment.stage.form, seed=experiment.seed)
+    held = _first(experiment.dev, experiment.calibration_dialogues, form=form)
     for number, stage in enumerate(experiment.stages):
         if stage.steps and number == len(experiment.stages) - 1:
             stage = _adapted(stage, experiment, model)
@@ -252,8 +252,8 @@ def start(experiment: Experiment, *, name: str, licence: str = "") -> PhotoDialo
         model.painter = painter
     model.name = name
     model.card = dict(experiment.card) or {"licence": licence}
-    if isinstance(unet := getattr(model.painter, "unet", None), torch.nn.Module):
-        unet.to(memory_format=torch.channels_last)
+    if model.painter is not None and model.painter.denoises:
+        model.painter.unet.to(memory_format=torch.channels_last)  # type: ignore[attr-defined]
     model = model.to(the_device())  # its new parts too
     if experiment.start_captions and model is not before:  # else its bridge is a trained one
         shown = _first(experiment.photos, experiment.start_captions)
@@ -312,7 +312,7 @@ def task_of(
     model: PhotoDialogueModel, experiment: Experiment, stage: Stage, source: DataSource
 ) -> tuple[DialogueTask, dict[str, Any], list[Dialogue]]:
     """The task of a stage, what its data hold, and the dialogues held out of them."""
-    read = str
+    read: Callable[[str], str] = str
     if model.painter is not None and model.painter.denoises:
         read = partial(readable, tower=model.painter.text)
     form = form_named(stage.form, seed=experiment.seed, read=read)
@@ -351,18 +351,6 @@ def task_of(
         prefetch_with=loader.prefetch,
     )
     return task, _passport(source, examples.counts), held
-
-
-def readable(text: str, tower: TextTower) -> str:
-    """What a painter's text tower reads of a text: all of it, if there is room, else the words that
-    its tokenizer has whole. The small one's was counted on captions, so that every other word falls
-    to letters and takes the room of five that say what to paint."""
-    _, room = painter_sizes(tower)
-    if len(tower.tokenizer(text, verbose=False)["input_ids"]) <= room:
-        return text
-    words = re.findall(r"\w+", text)
-    pieces = tower.tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
-    return " ".join(word for word, ids in zip(words, pieces, strict=True) if len(ids) == 1) or text
 
 
 def _passport(source: DataSource, counts: Mapping[str, int]) -> dict[str, Any]:

@@ -87,10 +87,10 @@ class OnDemand(Sequence[Photo]):
     """The first photos of data that are made when they are asked for."""
 
     source: DataSource
-    count: int
+    most: int
 
     def __len__(self) -> int:
-        return min(self.count, len(self.source))
+        return min(self.most, len(self.source))
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         if isinstance(index, slice):

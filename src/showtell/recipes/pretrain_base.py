@@ -72,8 +72,8 @@ class Work:
         source = open_data(self.config.photos)
         count, held_out = self.config.num_photos, self.config.num_held
         if self.config.held is not None:
-            held = OnDemand(open_data(self.config.held), held_out)
-            return OnDemand(source, count or len(source)), held, {}
+            shown = OnDemand(open_data(self.config.held), held_out)
+            return OnDemand(source, count or len(source)), shown, {}
         photos, held = choose_photos(source, num_photos=count, held_out=held_out)
         about = {"name": source.name, "digest": source.digest(), "licence": source.licence}
         return photos, held, {**about, "photos": len(photos), "held_out": len(held)}
@@ -218,7 +218,7 @@ class Work:
 
     # ---------------------------------------------------------------------------------- seeing
 
-    def vision(self) -> nn.Module:
+    def vision(self) -> Any:
         """The photo encoder's ViT on labels of photos, as others' are on labelled ones."""
         if self.start is not None and (self.start / "perceptron").is_dir():
             known = load_photo_encoder(self.start / "perceptron").vision

@@ -8,13 +8,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
-from transformers import CLIPModel, CLIPTokenizer, ViTModel
+from transformers import CLIPModel, CLIPTokenizer
 
 from showtell.dialogue import Photo
 from showtell.errors import ConfigError, DataError
@@ -123,18 +124,18 @@ class Labelled(nn.Module):
 
     def __init__(
         self,
-        encoder: ViTModel | QFormerPhotoEncoder,
+        encoder: Any,  # a ViT of transformers, or a QFormerPhotoEncoder
         options: Mapping[str, Sequence[str]],
         *,
         at_cls: bool = False,
     ) -> None:
         super().__init__()
-        self.name = "photo_encoder" if isinstance(encoder, QFormerPhotoEncoder) else "vision"
+        at_tokens = isinstance(encoder, QFormerPhotoEncoder)
+        self.name = "photo_encoder" if at_tokens else "vision"
         self.add_module(self.name, encoder)
         self.at_cls = at_cls
         self.options = options
-        vision = self.name == "vision"
-        width = encoder.config.hidden_size if vision else encoder.language_width
+        width = encoder.language_width if at_tokens else int(encoder.config.hidden_size)
         heads = {name: nn.Linear(width, len(values)) for name, values in options.items()}
         self.heads = nn.ModuleDict(heads)
 

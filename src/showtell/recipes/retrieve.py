@@ -77,7 +77,7 @@ def fewest_misses(wanted: Sequence[Photo], album: Sequence[Photo]) -> np.ndarray
 
     Raises DataError for an album that is empty, or whose photos' labels do not say what they show.
     """
-    scenes = [photo.labels.get("scene") for photo in album]
+    scenes = [photo.labels.get("scene") or {} for photo in album]
     if not scenes or not all(scenes):
         raise DataError(
             f"{len(album)} photos of the album do not all say what they show; wanted photos with "

@@ -263,12 +263,16 @@ WORLD_DIVTER = replace(
     ),
 )
 
-_STORIES = {"data": "world:stories:train", "dev": "world:stories:dev"}
+_ON_STORIES = replace(WORLD, data="world:stories:train", dev="world:stories:dev")
 _STORY = replace(WORLD_VOKENS.stages[-1], form="story", excerpts=0.0)
-WORLD_STORIES = replace(WORLD_VOKENS, **_STORIES, stages=(WORLD_VOKENS.stages[0], _STORY))
+WORLD_STORIES = replace(
+    _ON_STORIES,
+    bridge=WORLD_VOKENS.bridge,
+    adapter=WORLD_VOKENS.adapter,
+    stages=(WORLD_VOKENS.stages[0], _STORY),
+)
 WORLD_STORIES_TEXT = replace(
-    WORLD,
-    **_STORIES,
+    _ON_STORIES,
     bridge=PipelineConfig(),
     adapter="lora",
     painter="none",
@@ -277,8 +281,7 @@ WORLD_STORIES_TEXT = replace(
     ),
 )
 WORLD_STORIES_PAINTER = replace(
-    WORLD,
-    **_STORIES,
+    _ON_STORIES,
     bridge=PipelineConfig(),
     stages=(
         replace(

@@ -173,7 +173,7 @@ def run_stage(
             task.advance(step / epoch_steps, of=stage.steps / epoch_steps)
             # for dropout, which knows no generator of its own
             torch.manual_seed((stage.seed * 1_000_003 + step) * world + rank)
-            rate = stage.rate(step) * (plateau.get_last_lr()[0] if plateau else 1)
+            rate = stage.rate(step) * (float(plateau.get_last_lr()[0]) if plateau else 1.0)
             losses = _step(stage, task, indices, rate, optimizer, moving, generator, step)
             step += 1
             if ema:
@@ -222,8 +222,8 @@ def run_stage(
     if stage.patience_metrics and (out / BEST).exists():
         kept = load_file(out / BEST)
     with torch.no_grad():
-        for name, value in kept.items():
-            moving[name].copy_(value)
+        for name, weight in kept.items():
+            moving[name].copy_(weight)
     task.module.eval()
     return history
 
