@@ -21,7 +21,7 @@ import bench
 import torch
 from torch import Tensor, nn
 
-from showtell.metrics.photos import InceptionScore, PhotoSets, merged_across_ranks
+from showtell.metrics.fid import InceptionScore, PhotoSets, merged_across_ranks
 from showtell.runtime import processes, share_of
 
 BATCH, CLASSES = 256, 64

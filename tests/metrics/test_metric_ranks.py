@@ -12,7 +12,7 @@ import torch
 from scored_files import all_encoders, write_files
 
 import showtell.__main__
-from showtell.metrics.photos import InceptionScore, PhotoSets, merged_across_ranks
+from showtell.metrics.fid import InceptionScore, PhotoSets, merged_across_ranks
 from showtell.metrics.scoring import score
 from showtell.runtime import dealt, gathered, processes, share_of, told_by
 

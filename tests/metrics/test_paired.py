@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from showtell.errors import DataError
+from showtell.metrics.fid import PhotoSets
 from showtell.metrics.moment import at_threshold, average_precision
 from showtell.metrics.paired import FEW, KINDS, Scores, difference, run_value, scores
-from showtell.metrics.photos import PhotoSets
 from showtell.metrics.text import psdg_counts, text_scores
 
 SAID = ["a red dog at the beach", "the cat", "look at that", "a blue duck in the park now"]

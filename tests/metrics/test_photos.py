@@ -10,7 +10,7 @@ import torch
 
 from showtell.errors import DataError
 from showtell.metrics.distances import gaussian_distance
-from showtell.metrics.photos import InceptionScore, PhotoSets, frechet_distance, merged_across_ranks
+from showtell.metrics.fid import InceptionScore, PhotoSets, frechet_distance, merged_across_ranks
 
 WIDTH = 6
 

@@ -35,9 +35,9 @@ from showtell.evaluation.world_answers import (
     through_vae,
     world_answers,
 )
+from showtell.metrics.fid import frechet_distance
 from showtell.metrics.intervals import Value, mean_value
 from showtell.metrics.moment import best_threshold, keyword_score
-from showtell.metrics.photos import frechet_distance
 from showtell.metrics.text import distinct_n, text_values
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.runtime import Progress, quiet

@@ -27,9 +27,9 @@ from showtell.evaluation.world_answers import (
     seeing_places,
 )
 from showtell.metrics.encoders import ClipEncoder
+from showtell.metrics.fid import InceptionScore, frechet_distance
 from showtell.metrics.meteor import meteor, meteor_exact_stem
 from showtell.metrics.paired import Scores, scores
-from showtell.metrics.photos import InceptionScore, frechet_distance
 from showtell.metrics.relevance import cosines, mmdialog_relevance
 from showtell.metrics.rouge import rouge_l_f1
 from showtell.metrics.text import psdg_counts

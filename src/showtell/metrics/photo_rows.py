@@ -20,6 +20,7 @@ from showtell.data.world import load_oracle
 from showtell.errors import ConfigError, did_you_mean
 from showtell.metrics.answers import Record
 from showtell.metrics.encoders import CLIP_FILES, EXTREME, pixels_of
+from showtell.metrics.fid import InceptionScore, PhotoSets, merged_across_ranks
 from showtell.metrics.inception import FILE as INCEPTION_FILE
 from showtell.metrics.inception import (
     LPIPS_FILE,
@@ -33,7 +34,6 @@ from showtell.metrics.inception import (
     resize_tensorflow1,
 )
 from showtell.metrics.intervals import Value
-from showtell.metrics.photos import InceptionScore, PhotoSets, merged_across_ranks
 from showtell.metrics.protocols import Protocol
 from showtell.metrics.relevance import (
     Relevance,
