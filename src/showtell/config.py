@@ -27,9 +27,7 @@ def to_plain(config: Any) -> Any:
         return {"class": type(config).__name__, **fields}
     if isinstance(config, Mapping):
         return {str(key): to_plain(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
-        return [to_plain(value) for value in config]
-    return config
+    return [to_plain(value) for value in config] if isinstance(config, list | tuple) else config
 
 
 def from_plain(kind: type[Config], values: Mapping[str, Any]) -> Config:
@@ -61,12 +59,12 @@ def override(config: Config, settings: Sequence[str]) -> Config:
     or a value of another type.
     """
     for setting in settings:
-        path, equals, text = setting.partition("=")
+        path, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
             raise ConfigError(
                 f'"{setting}" is not a setting; wanted key=value, as in stage.steps=100'
             )
-        config = _set(config, path.strip().split("."), text.strip(), path.strip())
+        config = _set(config, path.split("."), text, path)
     return config
 
 
@@ -74,15 +72,12 @@ def described(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """(key, value, meaning) of every value in a configuration, as ``override`` names it."""
     meanings = _meanings(type(config))
     for field in dataclasses.fields(config):
-        value, key = getattr(config, field.name), prefix + field.name
-        parts = _named(value)
-        if parts:
-            for name, part in parts.items():
-                yield from described(part, f"{prefix}{name}.")
-        elif _is_part(value):
-            yield from described(value, f"{key}.")
-        else:
-            yield key, value, meanings.get(field.name, "")
+        value = getattr(config, field.name)
+        parts = _named(value) or ({field.name: value} if _is_part(value) else {})
+        for name, part in parts.items():
+            yield from described(part, f"{prefix}{name}.")
+        if not parts:
+            yield prefix + field.name, value, meanings.get(field.name, "")
 
 
 def _meanings(kind: type) -> dict[str, str]:
@@ -136,10 +131,11 @@ def _set(config: Any, keys: list[str], text: str, path: str) -> Any:
 
 def _value(text: str, hint: Any, path: str) -> Any:
     """Text as the hinted type; ``none`` where None is allowed."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if type(None) in options and text.lower() in ("none", "null"):
-        return None
-    kinds = [option for option in options if option is not type(None)]
+    kinds = [*(typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,))]
+    if type(None) in kinds:
+        if text.lower() in ("none", "null"):
+            return None
+        kinds.remove(type(None))
     for kind in kinds:
         origin = typing.get_origin(kind) or kind
         try:
@@ -150,10 +146,8 @@ def _value(text: str, hint: Any, path: str) -> Any:
                 raise ConfigError(f'"{path}={text}": no such value{did_you_mean(text, choices)}')
             if origin is bool:
                 return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-            if origin in (int, float):
+            if origin in (int, float, str):
                 return origin(text)
-            if origin is str:
-                return text
             if origin is tuple:
                 return tuple(json.loads(text))
             if origin in (dict, Mapping, typing.get_origin(Mapping[str, float])):

@@ -164,7 +164,7 @@ def gathered(value: T) -> list[T]:
     _, count = processes()
     if count == 1:
         return [value]
-    found: list[T] = [value] * count
+    found = [value] * count
     dist.all_gather_object(found, value)
     return found
 
@@ -190,9 +190,9 @@ def dealt(items: Sequence[T], measure: Callable[[Sequence[T]], Sequence[R]], chu
 
 def mean_of_ranks(values: Mapping[str, float]) -> dict[str, float]:
     """The mean over ranks of each named number; one that a rank does not name counts 0 there."""
-    of_ranks = gathered(dict(values))
-    names = dict.fromkeys(name for one in of_ranks for name in one)
-    return {name: sum(one.get(name, 0.0) for one in of_ranks) / len(of_ranks) for name in names}
+    every = gathered(dict(values))
+    names = dict.fromkeys(name for one in every for name in one)
+    return {name: sum(one.get(name, 0.0) for one in every) / len(every) for name in names}
 
 
 def take_from_first(parameters: Iterable[nn.Parameter]) -> None:
@@ -232,11 +232,12 @@ def terminal_progress(what: str, done: int, total: int) -> None:
 class StepBar:
     """A progress bar in a terminal, a line a minute elsewhere; ``batch`` examples are a step."""
 
+    bar: Any = None
+
     def __init__(self, name: str, *, done: int, total: int, batch: int, quiet: bool) -> None:
         self.name, self.first, self.total, self.batch = name, done, total, batch
-        self.quiet = quiet
-        self.bar: Any = None
-        self.began = self.spoke = time.monotonic()
+        self.quiet, self.began = quiet, time.monotonic()
+        self.spoke = self.began
 
     def __enter__(self) -> StepBar:
         if not self.quiet and sys.stderr.isatty():
@@ -260,8 +261,8 @@ class StepBar:
             self.bar.update(self.task, completed=step, note=note)
         elif not self.quiet and now - self.spoke > 60:
             self.spoke = now
-            left = f"{(self.total - step) / max(rate, 1e-9) / 60:.0f} min left"
-            print(f"{self.name} {step}/{self.total} {note} {left}", file=sys.stderr, flush=True)
+            note += f" {(self.total - step) / max(rate, 1e-9) / 60:.0f} min left"
+            print(f"{self.name} {step}/{self.total} {note}", file=sys.stderr, flush=True)
 
     def __exit__(self, *error: object) -> None:
         if self.bar:

@@ -50,13 +50,16 @@ WANTED = "world:test, world:novel, world:dev, world:train, world:A-B, world:stor
 def captioned_photo(seed: int, *, novel: bool = False) -> Dialogue:
     """The photo of a seed and its caption, with a second one that states everything.
 
-    Labels of the photo: ``scene``, ``stated`` (by its caption), ``full_caption``.
+    Labels of the photo: ``scene``, ``stated`` (by its caption), ``full_caption``, and ``captions``,
+    eight in all, for what learns from more than one.
     """
     scene = sample_scene(random.Random(f"photo-{seed}-{novel}"), novel=novel)
     caption, stated = write_caption(scene, random.Random(seed))
     full, _ = write_caption(scene, random.Random(seed), always=ATTRIBUTES)
     name = f"photo-{seed}{'-novel' if novel else ''}"
+    others = [write_caption(scene, random.Random(f"{seed}-{k}"))[0] for k in range(6)]
     labels = {"scene": scene.as_dict(), "stated": list(stated), "full_caption": full}
+    labels["captions"] = [caption, full, *others]
     photo = Photo(id=name, caption=caption, labels=labels)
     return Dialogue(
         id=name,

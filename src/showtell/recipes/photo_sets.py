@@ -54,8 +54,7 @@ class PhotoSet:
 
 def captions_of(photo: Photo) -> Sequence[str]:
     """All captions that a photo has."""
-    full = photo.labels.get("full_caption")
-    return photo.labels.get("captions") or ([photo.caption, full] if full else [photo.caption])
+    return photo.labels.get("captions") or [photo.caption]
 
 
 def pixels_tensor(pixels_NHW3: np.ndarray) -> Tensor:
