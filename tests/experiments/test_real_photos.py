@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from real_photos import caption_values, nearest, painted_values, two_way_ranks
 
 from showtell.dialogue import Photo
 from showtell.errors import DataError
-from real_photos import caption_values, nearest, painted_values, two_way_ranks
 
 
 def test_a_photo_counts_at_its_first_caption_and_every_caption_for_itself():
