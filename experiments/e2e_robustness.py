@@ -35,6 +35,7 @@ from showtell.evaluation.compare import Cell, Column
 from showtell.evaluation.measures import shipped_reader
 from showtell.evaluation.world_answers import paint_captions, photo_places, photos_at
 from showtell.metrics.paired import Scores, difference, run_value, scores
+from showtell.metrics.pictures import save_picture
 from showtell.metrics.report import model_digest
 from showtell.models.checkpoint import model_folder
 from showtell.models.decoder import Decoder
@@ -164,7 +165,6 @@ def systems_notes(found: Right, photos: Sequence[Photo], *, seed: int) -> list[s
 
 def curve(table: Mapping[str, Mapping[str, Cell]], names: Sequence[str], path: Path) -> None:
     """Accuracy over the number of wrong words, a line with intervals for each checkpoint."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6))
@@ -185,7 +185,7 @@ def curve(table: Mapping[str, Mapping[str, Cell]], names: Sequence[str], path: P
     figure.axes[0].set_ylabel("right")
     figure.axes[0].legend(fontsize=8)
     figure.tight_layout()
-    FigureCanvasAgg(figure).print_png(path)
+    save_picture(figure, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

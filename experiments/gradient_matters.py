@@ -40,6 +40,7 @@ from showtell.config import override
 from showtell.dialogue import Dialogue
 from showtell.evaluation.compare import Column, columns_of
 from showtell.metrics.paired import Scores
+from showtell.metrics.pictures import save_picture
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.parts import PhotoSpans
 from showtell.papers import Dvtm, DvtmConfig, load_model
@@ -261,7 +262,6 @@ def rows_of(bench: Bench) -> Rows:
 def curves(bench: Bench, path: Path) -> None:
     """The norm at the logits over training: a panel for each caption and noise, a line for each
     granularity, the first seed's."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels: dict[str, list[Row]] = {}
@@ -283,7 +283,7 @@ def curves(bench: Bench, path: Path) -> None:
         axes.set_xlabel(f"step of training seed {bench.seeds[0]}")
     figure.axes[0].set_ylabel("norm of dL_v at the logits")
     figure.tight_layout()
-    FigureCanvasAgg(figure).print_png(path)
+    save_picture(figure, path)
 
 
 SHEET = Sheet(

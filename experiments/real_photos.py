@@ -37,7 +37,7 @@ from showtell.errors import DataError
 from showtell.metrics.cider import cider_d
 from showtell.metrics.encoders import ClipEncoder, load_clip
 from showtell.metrics.intervals import Value, mean_value
-from showtell.metrics.pictures import contact_sheet
+from showtell.metrics.pictures import contact_sheet, save_picture
 from showtell.metrics.report import Report, digest, model_digest
 from showtell.metrics.retrieval import ranks, retrieval_values
 from showtell.metrics.text import text_values
@@ -260,7 +260,7 @@ def _show(
         images.append(square(load_photo(near.path or ""), IMAGE_SIZE))
         below += [_caption(photo), "painted from it", f"nearest: {near.caption}"]
     sheet = contact_sheet(images, below, columns=6, title="dev photo, painted, nearest trained on")
-    sheet.save(options.out / "painted.png")
+    save_picture(sheet, options.out / "painted.png")
     print(f"wrote {options.out / 'painted.png'}")
 
 

@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from showtell.metrics.pictures import save_picture
 from showtell.models.checkpoint import SHIPPED, read_description, save_model
 from showtell.papers import load_model
 from showtell.training.loop import parameter_count
@@ -93,8 +94,7 @@ def card(name: str, *, runs: Sequence[Path], reports: Sequence[Path], note: str)
                 cells = (f"{value['value']:.3f}", interval, f"{value['n']:,}", about)
                 yield f"| `{measure}` | {' | '.join(cells)} |"
         if (place / "contact_sheet.png").exists():
-            sheet = Image.open(place / "contact_sheet.png").quantize(256)
-            sheet.save(folder / "contact_sheet.png", optimize=True)
+            save_picture(Image.open(place / "contact_sheet.png"), folder / "contact_sheet.png")
             yield "\n![unpicked photos](contact_sheet.png)"
 
 

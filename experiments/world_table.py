@@ -45,7 +45,7 @@ from safetensors import safe_open
 from showtell.batch import to_image
 from showtell.cli import main as showtell
 from showtell.config import override
-from showtell.data.photos import load_photo, save_photo
+from showtell.data.photos import load_photo
 from showtell.data.sources import open_data
 from showtell.errors import ConfigError, UsageError, did_you_mean
 from showtell.evaluation.answered import ANSWERS, Answers
@@ -54,7 +54,7 @@ from showtell.evaluation.score_runs import Gold, Readers, Run, run_of
 from showtell.evaluation.world_answers import text_places, through_vae, world_answers
 from showtell.metrics.encoders import load_clip
 from showtell.metrics.meteor import open_wordnet
-from showtell.metrics.pictures import contact_sheet
+from showtell.metrics.pictures import contact_sheet, save_picture
 from showtell.metrics.report import model_digest
 from showtell.models.checkpoint import model_folder
 from showtell.models.respond import open_album
@@ -391,7 +391,7 @@ def examples(said: Mapping[str, Answers], gold: Gold, path: Path, *, count: int)
             captions.append(f"{name}\n{answers[number].said['caption'] or '(no words)'}")
     if images:
         title = f"the first {min(count, len(gold.photos))} photos of the data, unpicked"
-        save_photo(contact_sheet(images, captions, columns=1 + len(shown), title=title), path)
+        save_picture(contact_sheet(images, captions, columns=1 + len(shown), title=title), path)
 
 
 def devices_of(runs: Path, rows: Iterable[str], *, seed: int) -> str:

@@ -188,6 +188,7 @@ def test_no_cell_is_empty_without_a_reason_and_none_is_a_zero_for_nothing(spoken
     assert table["silent"]["photo.clip_i"].value is None
     assert "2,000" in table["pipeline"]["photo.fid"].reason
     page = to_markdown(table, title="t", against="pipeline", notes=["n"], passport={"a": "b"})
+    assert page.splitlines()[2].startswith("For researchers")
     assert "Differences" not in page  # there are none, so there is no head for them
     perplexity = table["silent"]["text.word_perplexity"]
     tested = Difference(value=0.5, low=0.25, high=0.75, p=0.01, detectable=0.3, n=9)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from showtell.data.photos import load_photo
 from showtell.errors import DataError
-from showtell.metrics.pictures import contact_sheet, loss_curves
+from showtell.metrics.pictures import MOST_BYTES, contact_sheet, loss_curves, save_picture
 
 
 def colours(image):
@@ -70,3 +71,19 @@ def test_a_history_without_numbers_is_refused(tmp_path):
     with pytest.raises(DataError, match="no numbers to draw"):
         loss_curves([{"step": 1, "loss": float("nan")}], tmp_path / "curves.png")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("values", "side", "mode"), [(2, 900, "RGB"), (256, 500, "P"), (1 << 24, 900, None)]
+)
+def test_a_picture_too_large_gets_fewer_colours_and_only_then_fewer_pixels(
+    tmp_path, values, side, mode
+):
+    noise = np.random.default_rng(0).integers(values, size=(side, side), dtype=np.uint32)
+    image = Image.fromarray(np.stack([noise, noise >> 8, noise >> 16], -1).astype(np.uint8))
+    path = save_picture(image, tmp_path / "noise.png")
+    assert path.stat().st_size <= MOST_BYTES
+    with Image.open(path) as written:
+        assert written.width < side if mode is None else written.mode == mode
+        if mode is not None:
+            assert np.array_equal(np.asarray(written.convert("RGB")), np.asarray(image))

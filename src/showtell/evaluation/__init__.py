@@ -9,7 +9,6 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from showtell.data.photos import save_photo
 from showtell.data.sources import DataSource, open_data
 from showtell.dialogue import Dialogue
 from showtell.errors import DataError, UsageError
@@ -17,7 +16,7 @@ from showtell.evaluation.answered import working_folder
 from showtell.evaluation.reported import reported_rows
 from showtell.evaluation.score import PROTOCOLS, Measured, measure_dialogues
 from showtell.evaluation.substitutes import missing_photos as policy_of
-from showtell.metrics.pictures import contact_sheet
+from showtell.metrics.pictures import contact_sheet, save_picture
 from showtell.metrics.report import Report, Reported, model_digest
 from showtell.metrics.rows import Encoders
 from showtell.models.checkpoint import model_folder, read_description
@@ -119,7 +118,8 @@ def _measure(
         found, sheet = measure_world(model, dialogues, folder=folder, seed=seed, told=told)
         if sheet[0]:
             title = f"{model.name} on {source.name}"
-            save_photo(contact_sheet(*sheet, columns=6, title=title), folder / "contact_sheet.png")
+            sheet_of_photos = contact_sheet(*sheet, columns=6, title=title)
+            save_picture(sheet_of_photos, folder / "contact_sheet.png")
         return found, (), hashlib.sha256(repr(dialogues).encode()).hexdigest()[:16]
     if source.kind == "photochat" and not (protocols or form):
         from showtell.evaluation.measures_photochat import PHOTOCHAT, measure_photochat

@@ -8,16 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from showtell.data.photos import save_photo
 from showtell.data.storage import write_atomically
-from showtell.errors import DataError, MissingDependency
+from showtell.errors import DataError, import_extra
 from showtell.evaluation.compare import COLUMNS, NO_SYSTEM, NOT_RUN, Cell, Column, Table
 from showtell.metrics.intervals import Value
 from showtell.metrics.paired import Difference
+from showtell.metrics.pictures import save_picture
 
+FOR_WHOM = """\
+For researchers who want every figure of this experiment with its interval and its command. A
+script writes this page; what its figures say about a paper's claims is said on that paper's page
+(docs/papers).
+"""
 HEAD = """\
 Better is higher where the arrow points up (↑), lower where down (↓). In brackets stands the 95%
 interval of a bootstrap over dialogues; it tells nothing of other training seeds. A star marks a
@@ -41,7 +43,7 @@ def to_markdown(
 ) -> str:
     """All groups of measures, then the differences to ``against``, then where it came from.
     ``head`` says what a cell and its interval are."""
-    lines = [f"# {title}", "", head.format(against=against)]
+    lines = [f"# {title}", "", FOR_WHOM, head.format(against=against)]
     lines += [*_absent(table, columns[0]), ""]
     groups = _groups(table, columns)
     for group, members in groups.items():
@@ -208,14 +210,6 @@ def _cell_of_json(
 
 def chart(table: Table, path: Path, *, columns: Sequence[Column] = COLUMNS) -> Path:
     """A panel for each measure with intervals: a dot and its 95% for every system."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependency(
-            "the chart needs matplotlib, which is not installed. "
-            "Install it: python -m pip install 'showtell[eval]'"
-        ) from error
     panels = [
         column
         for column in columns
@@ -223,7 +217,9 @@ def chart(table: Table, path: Path, *, columns: Sequence[Column] = COLUMNS) -> P
     ]
     across = max(1, min(4, len(panels)))
     down = max(1, -(-len(panels) // across))  # with too few dialogues there is no interval
-    figure = Figure(figsize=(3.4 * across, 0.6 + (0.55 + 0.22 * len(table)) * down))
+    figure = import_extra("matplotlib.figure", what="a chart").Figure(
+        figsize=(3.4 * across, 0.6 + (0.55 + 0.22 * len(table)) * down)
+    )
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
     names = list(table)
     for axes, column in zip(grid.flat, panels, strict=False):
@@ -241,9 +237,7 @@ def chart(table: Table, path: Path, *, columns: Sequence[Column] = COLUMNS) -> P
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     figure.tight_layout()
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return save_photo(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"), path)
+    return save_picture(figure, path)
 
 
 def write(

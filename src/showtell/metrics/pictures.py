@@ -1,4 +1,4 @@
-"""Pictures for reports and trainings: contact sheet, loss curves."""
+"""Pictures for reports and trainings: contact sheet, loss curves; and how they are written."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from showtell.data.storage import write_atomically
 from showtell.errors import DataError, import_extra
 
+MOST_BYTES = 300_000  # of a picture of results: many lie in one repository
 _PALE = (246, 247, 249)
 # colours that stay apart for most kinds of colour vision (Okabe and Ito)
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
@@ -126,9 +127,7 @@ def loss_curves(
         axis.set(title=name, xlabel="step")
     for axis in axes.flat[len(panels) :]:
         axis.remove()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return write_atomically(path, buffer.getvalue())
+    return save_picture(figure, path)
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
@@ -139,3 +138,23 @@ def _smooth(values: Sequence[float]) -> list[float]:
     reaches = [min(k, len(values) - 1 - k, max(2, len(values) // 40)) for k in range(len(values))]
     parts = (values[k - reach : k + reach + 1] for k, reach in enumerate(reaches))
     return [math.fsum(part) / len(part) for part in parts]
+
+
+def save_picture(picture: Any, path: str | Path) -> Path:
+    """Write an image, or a figure of matplotlib, as PNG of at most ``MOST_BYTES``.
+
+    One that is larger gets a palette of 256 colours, then of 64; then it is reduced.
+    """
+    if not isinstance(picture, Image.Image):
+        drawn = io.BytesIO()
+        picture.savefig(drawn, format="png")
+        picture = Image.open(drawn)
+    picture = picture.convert("RGB")
+    while True:
+        for colours in (0, 256, 64):
+            file = io.BytesIO()
+            shown = picture.quantize(colours) if colours else picture
+            shown.save(file, format="PNG", optimize=True)
+            if file.tell() <= MOST_BYTES:
+                return write_atomically(path, file.getvalue())
+        picture = ImageOps.scale(picture, 3 / 4)

@@ -140,6 +140,8 @@ class Report:
     def to_markdown(self) -> str:
         lines = [f"# {self.recipe or 'report'} on {self.data}", ""]
         lines += [
+            "For people who want every measured figure with its interval and where it came from.",
+            "",
             "Better is higher where the arrow points up (↑), lower where down (↓). The interval "
             "holds 95%: Wilson's for proportions, else a bootstrap.",
             "",
