@@ -18,6 +18,7 @@ Which parts are trained, the stages say by their names:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -118,17 +119,18 @@ class Pretraining:
 # ---------------------------------------------------------------------------------------- stages
 
 _TELLING = {"t": 1.0, "moment": 0.2, "caption": 0.5}
-_VAE = Stage(
+_cosine = partial(Stage, decay="cosine", betas=(0.9, 0.98))
+_VAE = _cosine(
     name="vae",
     steps=4500,
     batch_size=32,
     learning_rate=2e-3,
     warmup=100,
-    decay="cosine",
     weight_decay=0.0,
     weights={"pixels": 1.0, "colour": 2.0, "edges": 0.5, "kl": 1e-3},
     ema=0.995,
     evaluate_every=500,
+    betas=(0.9, 0.999),
 )
 _VAE_WHOLE = replace(  # the first one sees squares of half the side, this one whole photos
     _VAE,
@@ -140,40 +142,35 @@ _VAE_WHOLE = replace(  # the first one sees squares of half the side, this one w
     ema=0.98,
     evaluate_every=100,
 )
-_PAINTER = Stage(
+_PAINTER = _cosine(
     name="painter",
     steps=6000,
     batch_size=64,
     learning_rate=6e-4,
     learning_rates={"vae": 0.0},
     warmup=300,
-    decay="cosine",
     betas=(0.9, 0.99),
     weights={"v": 1.0},
     ema=0.999,
 )
-_VISION = Stage(
+_VISION = _cosine(
     name="vision",
     steps=1600,
     batch_size=128,
     learning_rate=1.5e-3,
     warmup=150,
-    decay="cosine",
-    betas=(0.9, 0.98),
     weight_decay=0.05,
     weights={"labels": 1.0},
     ema=0.995,
     evaluate_every=400,
 )
-_PHOTO_ENCODER = Stage(
+_PHOTO_ENCODER = _cosine(
     name="photo_encoder",
     steps=1500,
     batch_size=48,
     learning_rate=1.2e-3,
     learning_rates={"photo_encoder.vision": 0.25},
     warmup=100,
-    decay="cosine",
-    betas=(0.9, 0.98),
     weights=_TELLING,
     excerpts=0.6,
 )
@@ -186,14 +183,12 @@ WORLD_BASE = Pretraining(
         _VAE,
         _VAE_WHOLE,
         _PAINTER,
-        Stage(
+        _cosine(
             name="language",
             steps=3000,
             batch_size=32,
             learning_rate=2e-3,
             warmup=200,
-            decay="cosine",
-            betas=(0.9, 0.98),
             weights=_TELLING,
             ema=0.998,
             excerpts=0.6,
@@ -212,14 +207,12 @@ WORLD_BASE = Pretraining(
         _PHOTO_ENCODER,
     ),
 )
-_CONTRASTIVE = Stage(
+_CONTRASTIVE = _cosine(
     name="contrastive",
     steps=1500,
     batch_size=128,
     learning_rate=1e-3,
     warmup=100,
-    decay="cosine",
-    betas=(0.9, 0.98),
     weight_decay=0.05,
     weights={"contrastive": 1.0},
     ema=0.99,
@@ -229,29 +222,25 @@ WORLD_CONTRASTIVE = Pretraining(
     num_photos=30_000, held="world:photos:dev", num_held=512, stages=(_CONTRASTIVE,)
 )
 _CODES = (
-    Stage(
+    _cosine(
         name="vq",
         steps=1500,
         batch_size=64,
         learning_rate=2e-3,
         warmup=50,
-        decay="cosine",
-        betas=(0.9, 0.98),
         weight_decay=0.0,
         weights={"latents": 1.0, "codes": 1.0},
         ema=0.99,
         autocast=False,
         evaluate_every=500,
     ),
-    Stage(
+    _cosine(
         name="translator",
         steps=2000,
         batch_size=32,
         learning_rate=1e-3,
         learning_rates={"": 0.0, "translator": 1.0},
         warmup=100,
-        decay="cosine",
-        betas=(0.9, 0.98),
         weights={"v": 1.0},
         ema=0.995,
         evaluate_every=500,

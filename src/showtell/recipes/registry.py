@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from showtell.recipes.parts import Parts
+from showtell.recipes.hub_parts import Parts
 from showtell.recipes.photochat_retrieval import PhotochatRetrieval
 from showtell.recipes.photochat_small import PhotochatSmall
 from showtell.recipes.pretrain import (

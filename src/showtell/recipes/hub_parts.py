@@ -12,15 +12,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import Blip2QFormerConfig, Blip2QFormerModel, CLIPVisionModel, ViTModel
 
 from showtell.config import to_plain
-from showtell.errors import CheckpointError, ConfigError
+from showtell.errors import ConfigError
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
+from showtell.models.folders import from_transformers, reading
 from showtell.models.language import LanguageModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.photo_encoder import (
@@ -149,24 +150,14 @@ def _vit(folder: Path) -> ViTModel:
     return _read(ViTModel, folder, add_pooling_layer=False)
 
 
-def _read(kind, folder: Path, **settings):  # type: ignore[no-untyped-def]
-    try:
-        return kind.from_pretrained(folder, use_safetensors=True, local_files_only=True, **settings)
-    except Exception as error:  # the library raises many kinds for a broken file
-        raise CheckpointError(
-            f'"{folder}" cannot be read as {kind.__name__} ({type(error).__name__}: {error}); '
-            "wanted config.json and safetensors of one; copy it again"
-        ) from error
+def _read(kind: Any, folder: Path, **settings: Any) -> Any:
+    with reading(kind.__name__, folder, wanted="config.json and safetensors of one"):
+        return from_transformers(kind, folder, dtype=torch.float32, **settings)
 
 
 def _kind(folder: Path) -> str:
-    try:
+    with reading("model_type", folder, wanted="a folder of transformers, with a config.json"):
         return str(json.loads((folder / "config.json").read_text())["model_type"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f'"{folder}" has no config.json that names its model_type ({type(error).__name__}); '
-            "wanted a folder of transformers"
-        ) from error
 
 
 def _folder(text: str, key: str) -> Path:
