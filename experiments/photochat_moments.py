@@ -14,10 +14,10 @@ import numpy as np
 
 from showtell.data.photochat import (
     MomentPosition,
+    counts_of,
     moment_positions,
     read_photochat,
     split_held_out,
-    summarise,
 )
 from showtell.dialogue import Dialogue
 from showtell.metrics.intervals import Value
@@ -104,7 +104,7 @@ class PhotoChat:
     ) -> None:
         """With --out, the values and their passport."""
         if self.options.out:
-            summary = summarise(self.dev)
+            found = counts_of(self.dev)
             report = Report(
                 metrics=values,
                 recipe=name,
@@ -114,10 +114,10 @@ class PhotoChat:
                 seconds=time.monotonic() - self.began,
                 command=f"python experiments/{name}.py PHOTOCHAT_FOLDER ...",
                 counts={
-                    "dialogues": summary.dialogues,
-                    "positions": summary.positions,
-                    "photos": summary.distinct_photos,
-                    "missing photos": summary.missing_photos,
+                    "dialogues": found["dialogues"],
+                    "positions": found["positions"],
+                    "photos": len({p.id for dialogue in self.dev for p in dialogue.photos}),
+                    "missing photos": found["missing photos"],
                 },
                 **more,
             )

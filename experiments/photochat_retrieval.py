@@ -20,18 +20,18 @@ from pathlib import Path
 import numpy as np
 from photochat_moments import PhotoChat, parser
 
-from showtell.album.text_search import (
+from showtell.dialogue import Dialogue
+from showtell.errors import MissingDependency
+from showtell.metrics.intervals import Value, mean_value, percentiles, resample_counts
+from showtell.metrics.report import model_digest
+from showtell.metrics.retrieval import ranks, retrieval_values
+from showtell.recipes.description_ranker import (
     Candidates,
     DescriptionRanker,
     bm25_scores,
     candidates_of,
     words_of,
 )
-from showtell.dialogue import Dialogue
-from showtell.errors import MissingDependency
-from showtell.metrics.intervals import Value, mean_value, percentiles, resample_counts
-from showtell.metrics.report import model_digest
-from showtell.metrics.retrieval import ranks, retrieval_values
 
 BASELINE = "bm25"
 PREFIX = "retrieval"

@@ -22,8 +22,8 @@ from showtell.data.fetch import (
     photo_file,
     place_of,
 )
-from showtell.data.fetch_sources import SOURCES, default_folder, source_of
-from showtell.data.sources import open_data, open_splits
+from showtell.data.fetch_sources import SOURCES, source_of
+from showtell.data.sources import default_folder, open_data, open_splits
 from showtell.errors import DataError, FetchError, StorageError, UsageError
 
 from .web import redirect, serving, status, whole

@@ -39,7 +39,7 @@ def write(path: Path, value: object) -> Path:
 def test_mmdialog_keeps_the_order_of_texts_and_photos_and_finds_the_pixels(tmp_path):
     natives.write_lines(tmp_path / "train/conversations.json", [natives.mmdialog(3)])
     natives.write_photo(tmp_path / "train/key3.jpg")
-    (dialogue,) = read_mmdialog(tmp_path / "train")
+    (dialogue,) = open_data(f"mmdialog:{tmp_path}/train")
     assert [turn.speaker for turn in dialogue.turns] == [USER, AGENT, USER]
     kinds = [[type(e) for e in turn.elements] for turn in dialogue.turns]
     assert kinds == [[str, Photo], [Photo, str], [str]]
@@ -52,7 +52,7 @@ def test_mmdialog_keeps_the_order_of_texts_and_photos_and_finds_the_pixels(tmp_p
 def test_both_released_names_of_mmdialog_are_read_with_their_negatives(tmp_path, name):
     record = natives.mmdialog(negatives=True)
     path = natives.write_lines(tmp_path / "test" / name, [record])
-    (dialogue,) = read_mmdialog(tmp_path / "test")
+    (dialogue,) = open_data(f"mmdialog:{tmp_path}/test")
     assert dialogue.labels["negative_photos"] == tuple(record["negative_candidate_media_keys"])
     assert len(dialogue.labels["negative_texts"]) == 999
     assert list(read_mmdialog(path)) == [dialogue]
@@ -61,8 +61,12 @@ def test_both_released_names_of_mmdialog_are_read_with_their_negatives(tmp_path,
 def test_mmdialog_with_both_names_in_a_folder_asks_which(tmp_path):
     for name in ("conversations.json", "test_conversations.txt"):
         natives.write_lines(tmp_path / name, [natives.mmdialog()])
-    with pytest.raises(DataError, match="Name the file itself"):
-        list(read_mmdialog(tmp_path))
+    with pytest.raises(UsageError, match="wanted one of them"):
+        open_data(f"mmdialog:{tmp_path}")
+    (tmp_path / "conversations.json").rename(tmp_path / "valid_conversations.txt")
+    (tmp_path / "test_conversations.txt").rename(tmp_path / "val_conversations.txt")
+    with pytest.raises(DataError, match="a split is one file.*Name the file itself"):
+        open_data(f"mmdialog:{tmp_path}")
 
 
 @pytest.mark.parametrize("as_lines", [False, True])
@@ -218,7 +222,7 @@ def test_a_folder_is_read_with_all_its_captions_and_labels(tmp_path):
         tmp_path / "captions.jsonl", [natives.folder_record(0), {"file": "b.png", "captions": []}]
     )
     natives.write_photo(tmp_path / "images/0.png")
-    first, second = read_folder(tmp_path)
+    first, second = open_data(f"folder:{tmp_path}")
     (photo,) = first.photos
     assert photo.path == str(tmp_path / "images/0.png") and photo.labels["subject"] == "thing"
     assert photo.labels["captions"] == ("A red thing .", "Something red")
@@ -296,7 +300,7 @@ def test_symbolic_links_are_refused_whether_file_or_folder(tmp_path):
     # the folder that the user names may itself be a link
     (tmp_path / "way").symlink_to(outside.parent)
     natives.write_lines(outside.parent / "captions.jsonl", [{"file": "a.png", "text": "x"}])
-    (dialogue,) = read_folder(tmp_path / "way")
+    (dialogue,) = open_data(f"folder:{tmp_path}/way")
     assert dialogue.photos[0].path is not None
 
 
@@ -361,12 +365,11 @@ def test_a_pipe_or_a_device_in_the_place_of_a_file_is_refused_at_once(tmp_path, 
 def test_what_no_label_can_hold_and_misspelt_fields_are_refused(tmp_path, field, says):
     captions = "" if "captoins" in field else ', "captions": ["a"]'
     good = natives.folder_record()
-    natives.write_lines(
-        tmp_path / "captions.jsonl", [good, f'{{"file": "b.png", {field}{captions}}}']
-    )
+    lines = [good, f'{{"file": "b.png", {field}{captions}}}']
+    path = natives.write_lines(tmp_path / "captions.jsonl", lines)
     with pytest.raises(DataError, match=f"line 2.*{says}"):
-        list(read_folder(tmp_path))
-    assert len(list(read_folder(tmp_path, skip_bad=True))) == 1
+        list(read_folder(path))
+    assert len(list(read_folder(path, skip_bad=True))) == 1
 
 
 def test_half_a_surrogate_in_an_array_is_one_bad_record(tmp_path):

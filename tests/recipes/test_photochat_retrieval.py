@@ -10,7 +10,11 @@ import pytest
 import torch
 from photochat_retrieval import evaluate_retrieval
 
-from showtell.album.text_search import (
+from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
+from showtell.errors import CheckpointError, ConfigError, DataError
+from showtell.metrics.retrieval import ranks
+from showtell.recipes import run_recipe
+from showtell.recipes.description_ranker import (
     Bags,
     DescriptionEncoder,
     DescriptionRanker,
@@ -20,10 +24,6 @@ from showtell.album.text_search import (
     vocabulary_of,
     words_of,
 )
-from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
-from showtell.errors import CheckpointError, ConfigError, DataError
-from showtell.metrics.retrieval import ranks
-from showtell.recipes import run_recipe
 from showtell.recipes.photochat_retrieval import DescriptionTask, mixed
 
 # what is said never holds the word of the description: only learning finds it

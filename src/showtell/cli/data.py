@@ -165,7 +165,8 @@ def data_fetch(
 ) -> None:
     """Download a data set from its owners' addresses; run it again to go on where it stopped."""
     from showtell.data.fetch import fetch
-    from showtell.data.fetch_sources import default_folder, source_of
+    from showtell.data.fetch_sources import source_of
+    from showtell.data.sources import default_folder
 
     source = source_of(name)
     folder = out or default_folder(name)

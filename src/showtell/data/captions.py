@@ -18,7 +18,6 @@ photo's file name, which may come once; other fields of a record become labels o
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic import AliasChoices, ConfigDict, Field
@@ -31,7 +30,6 @@ from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import DataError
 
 CC3M_LICENCE = "see its owners' page; photos: addresses on the web, each under its own licence"
-FOLDER_FILES = ("captions.jsonl", "metadata.jsonl")
 _TABLE = "Wanted: lines of CAPTION<TAB>PHOTO, a path or an address (CC3M, GILL, MiniGPT-5)."
 _LINES = 'Wanted: one JSON a line, {"file": "images/a.jpg", "captions": ["..."]}.'
 _HEADS = {"caption", "title", "text"}
@@ -64,18 +62,6 @@ def _row(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
         found = folder.find(name, where)
     photo = Photo(id=name, caption=caption, path=found, labels=labels)
     return _pair(photo, name=number, labels={"licence": CC3M_LICENCE})
-
-
-def _file_of_folder(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    found = [path / name for name in FOLDER_FILES if (path / name).is_file()]
-    if not found:
-        raise DataError(
-            f"{path} is a folder without {' or '.join(FOLDER_FILES)}. {_LINES} "
-            "Write one, or name the file itself."
-        )
-    return found[:1]
 
 
 class _Captioned(Fields):
@@ -130,6 +116,7 @@ read_folder = Reader(
     wanted=_LINES,
     parse=parse_json_lines,
     build=_photo,
-    files_of=_file_of_folder,
     places=("",),
+    files=("captions.jsonl", "metadata.jsonl"),
+    parts=False,
 )

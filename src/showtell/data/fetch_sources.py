@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -31,11 +30,6 @@ def source_of(name: str) -> FetchSource:
     if name not in SOURCES:
         raise UsageError(f'there is no data set "{name}" to fetch{did_you_mean(name, SOURCES)}')
     return SOURCES[name]
-
-
-def default_folder(name: str) -> Path:
-    """NAME in the folder $SHOWTELL_DATA, where the readers look for it; else in ``data``."""
-    return Path(os.environ.get("SHOWTELL_DATA") or "data") / name
 
 
 # ----------------------------------------------------------------------------------- PhotoChat

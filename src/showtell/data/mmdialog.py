@@ -17,7 +17,6 @@ the last two in valid and test only. What becomes of it:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -33,6 +32,7 @@ _FORMAT = (
     "Wanted: MMDialog, one JSON a line "
     '({"conversation_id": ..., "conversation": [{"turn": [{"__TEXT__": ...}]}]}).'
 )
+_FILES = ("conversations.json", "*_conversations.txt")
 _Part = Annotated[dict[Literal["__TEXT__", "__MEDIA__"], str], Field(min_length=1, max_length=1)]
 
 
@@ -45,20 +45,6 @@ class _Record(Fields):
     conversation: Annotated[list[_Turn], Field(min_length=1)]
     negative_candidate_media_keys: list[str] | None = None
     negative_candidate_texts: list[str] | None = None
-
-
-def _files_of(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    found = [path / "conversations.json", *sorted(path.glob("*_conversations.txt"))]
-    found = [file for file in found if file.is_file()]
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "neither"
-        raise DataError(
-            f"{path} holds {names}; wanted conversations.json or one *_conversations.txt. "
-            "Name the file itself."
-        )
-    return found
 
 
 def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
@@ -97,12 +83,8 @@ read_mmdialog = Reader(
     licence=LICENCE,
     wanted=_FORMAT,
     build=_dialogue,
-    files_of=_files_of,
     places=("", "images"),
-    files=tuple(
-        f"{folder}{name}"
-        for name in ("conversations.json", "*_conversations.txt")
-        for folder in ("", "*/")
-    ),
+    files=(*_FILES, *(f"*/{name}" for name in _FILES)),
+    parts=False,
     symmetric=True,
 )

@@ -13,16 +13,15 @@ What becomes of it:
 - The share turn is ``Turn(speaker=..., elements=(Photo(...),))``; its caption is the raw
   ``photo_description`` ("Objects in the photo: Plate, Salad").
 - Pixels are looked for in ``images`` beside the file, as ID.jpg or ID.png. Without that folder
-  ``Photo.path`` is None, and ``PhotoChatSummary`` counts the photo as missing. Nothing is put in
+  ``Photo.path`` is None, and ``counts_of`` counts the photo as missing. Nothing is put in
   its place.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -39,15 +38,6 @@ _FORMAT = (
     "Wanted: PhotoChat, either JSON lines or one JSON array of dialogues "
     '({"dialogue": [...], "dialogue_id": ..., "photo_description": ..., "photo_url": ...}).'
 )
-
-
-def _files_of(path: Path) -> list[Path]:
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-    if not files:
-        raise DataError(
-            f"{path} is a folder without any *.json file. {_FORMAT} Name the file itself."
-        )
-    return files
 
 
 class _Turn(Fields):
@@ -110,7 +100,6 @@ read_photochat = Reader(
     licence=LICENCE,
     wanted=_FORMAT,
     build=_dialogue,
-    files_of=_files_of,
     files=("*.json", "train.jsonl", "dev.jsonl", "test.jsonl"),
     symmetric=True,
 )
@@ -119,35 +108,18 @@ read_photochat = Reader(
 # ------------------------------------------------------------------ counts, moments, held-out
 
 
-@dataclass(frozen=True, kw_only=True)
-class PhotoChatSummary:
-    """What was read, and what of it is not there."""
-
-    dialogues: int
-    turns: int
-    photos: int
-    distinct_photos: int
-    missing_photos: int
-    skipped: int
-    positions: int
-    positive_positions: int
-
-
-def summarise(dialogues: Iterable[Dialogue], *, skipped: int = 0) -> PhotoChatSummary:
-    """Counts over the dialogues; ``skipped`` is how many records the reader left out."""
-    dialogues = list(dialogues)
+def counts_of(dialogues: Sequence[Dialogue]) -> dict[str, int]:
+    """What is there, and how many photos and positions of the share-moment protocol."""
     photos = [photo for dialogue in dialogues for photo in dialogue.photos]
     positions = [position for dialogue in dialogues for position in moment_positions(dialogue)]
-    return PhotoChatSummary(
-        dialogues=len(dialogues),
-        turns=sum(len(dialogue.turns) for dialogue in dialogues),
-        photos=len(photos),
-        distinct_photos=len({photo.id for photo in photos}),
-        missing_photos=sum(photo.path is None for photo in photos),
-        skipped=skipped,
-        positions=len(positions),
-        positive_positions=sum(position.shares for position in positions),
-    )
+    return {
+        "dialogues": len(dialogues),
+        "turns": sum(len(dialogue.turns) for dialogue in dialogues),
+        "photos": len(photos),
+        "missing photos": sum(photo.path is None for photo in photos),
+        "positions": len(positions),
+        "positive positions": sum(position.shares for position in positions),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,12 @@ whatever is wrong with it is one PhotoError. What comes out is upright RGB witho
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageFile, ImageOps
@@ -38,9 +39,9 @@ def load_photo(path: str | Path) -> Image.Image:
 
     Raises PhotoError for a file that is missing, empty, larger than 50 MB, no photo, truncated,
     animated, over 16,000 px on a side or over 50 megapixels. Colour profiles are dropped: pixels
-    are read as sRGB.
+    are read as sRGB. A path inside a shard ("DIR/shard-000000.tar/000000012.0.jpg") is read, too.
     """
-    return photo_from_bytes(file_bytes(Path(path)), name=str(path))
+    return photo_from_bytes(photo_bytes(str(path)), name=str(path))
 
 
 def kind_of_file(path: str | Path) -> str:
@@ -56,19 +57,24 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 _HEIC = (b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1", b"avif")
 
 
-def file_bytes(path: Path) -> bytes:
+def photo_bytes(path: str) -> bytes:
     """The bytes of a file that may be a photo. Raises PhotoError for one that cannot be."""
+    from showtell.data.shards import is_packed, packed_bytes
+
+    file = Path(path)
     try:
-        if path.is_dir():
+        if is_packed(path):
+            return packed_bytes(file)
+        if file.is_dir():
             raise PhotoError(f"{path} is a folder, wanted a photo. Name a file inside it.")
-        if path.exists() and not path.is_file():
+        if file.exists() and not file.is_file():
             raise PhotoError(f"{path} is a device or a pipe, wanted a photo. Save it as a file.")
-        _check_size(path.stat().st_size, path)
-        return path.read_bytes()
+        _check_size(file.stat().st_size, file)
+        return file.read_bytes()
     except FileNotFoundError as error:
         raise PhotoError(f"{path} is not there, wanted a photo. Check the name.") from error
     except (OSError, ValueError) as error:  # no permission; a NUL in the name
-        raise PhotoError(f"{path!s:.200} cannot be read ({_reason(error)}). Check it.") from error
+        raise PhotoError(f"{path:.200} cannot be read ({_reason(error)}). Check it.") from error
 
 
 def _check_size(num_bytes: int, name: str | Path) -> None:
@@ -84,16 +90,27 @@ def photo_from_bytes(data: bytes, *, name: str) -> Image.Image:
     """The same for a photo in memory, which errors call ``name``."""
     path = Path(name)
     _check_size(len(data), path)
+    with _damage(path), _open(io.BytesIO(_without_texts(data)), path) as image:
+        return _clean(image, path)
+
+
+def photo_from_image(image: Image.Image, *, name: str) -> Image.Image:
+    """The same for an image that Pillow has opened or made."""
+    if not all(image.size):
+        raise PhotoError(f"{name} has no pixels, wanted an image of at least 1 x 1 px.")
+    with _damage(Path(name)):
+        return _clean(image, Path(name))
+
+
+@contextlib.contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Whatever fails inside is a PhotoError."""
     try:
         with warnings.catch_warnings():
             # what a decoder warns of (a truncated tag, an odd palette) is not for the terminal;
             # where pixels are lost it raises as well
             warnings.simplefilter("ignore")
-            with _open(io.BytesIO(_without_texts(data)), path) as image:
-                _check_header(image, path)
-                clear = _clear_sample(image)
-                image.load()
-                return _rgb(_upright(image), path, clear)
+            yield
     except PhotoError:
         raise
     except MemoryError as error:
@@ -106,23 +123,6 @@ def photo_from_bytes(data: bytes, *, name: str) -> Image.Image:
         raise PhotoError(
             f"{path}: the photo is damaged or cut short ({_reason(error)}); wanted a whole "
             f"{FORMAT_NAMES} file. Get the file again, or open it in a viewer and save it anew."
-        ) from error
-
-
-def photo_from_image(image: Image.Image, *, name: str) -> Image.Image:
-    """The same for an image that Pillow has opened or made."""
-    path = Path(name)
-    if not all(image.size):
-        raise PhotoError(f"{name} has no pixels, wanted an image of at least 1 x 1 px.")
-    try:
-        _check_header(image, path)
-        return _rgb(_upright(image), path, None)
-    except PhotoError:
-        raise
-    except Exception as error:  # a file that Pillow opened before, and that is broken
-        raise PhotoError(
-            f"{name}: its pixels cannot be read ({_reason(error)}); wanted an image that can be "
-            "converted to RGB."
         ) from error
 
 
@@ -166,17 +166,14 @@ def _check_header(image: Image.Image, path: Path) -> None:
         )
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF orientation says; an EXIF block that cannot be read says nothing."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        # the pixels are whole, and metadata is dropped in any case
-        return image
-
-
-def _rgb(image: Image.Image, path: Path, clear: _Sample) -> Image.Image:
+def _clean(image: Image.Image, path: Path) -> Image.Image:
     """A new 8-bit RGB image: new, so that no metadata comes along in ``image.info``."""
+    _check_header(image, path)
+    clear = _clear_sample(image)
+    # an EXIF block that cannot be read says nothing: the pixels are whole without it
+    image.load()
+    with contextlib.suppress(Exception):
+        image = ImageOps.exif_transpose(image)
     mask = None
     if clear is not None:
         import numpy as np
@@ -199,17 +196,23 @@ def _rgb(image: Image.Image, path: Path, clear: _Sample) -> Image.Image:
     return clean
 
 
-def _clear_sample(image: ImageFile.ImageFile) -> _Sample:
+def _clear_sample(image: Image.Image) -> tuple[int, ...] | None:
     """The grey or colour of a PNG that is transparent (tRNS), as its pixels will have it, or None.
 
     Call it before the pixels are loaded. Pillow gives the sample as the file has it, but spreads
     pixels of fewer bits over 0 to 255, and keeps the upper eight bits of deep colours.
     """
     sample = image.info.get("transparency")
-    if image.format != "PNG" or image.mode == "P" or not isinstance(sample, int | tuple):
+    tiles = getattr(image, "tile", ())  # none where they are loaded
+    if (
+        image.format != "PNG"
+        or not tiles
+        or image.mode == "P"
+        or not isinstance(sample, int | tuple)
+    ):
         return None
-    layout = image.tile[0].args
-    depth = _DEPTHS.get(layout if isinstance(layout, str) else layout[0], 8)  # type: ignore[index]
+    layout = tiles[0].args
+    depth = _DEPTHS.get(layout if isinstance(layout, str) else layout[0], 8)
     most = (1 << depth) - 1
     values = sample if isinstance(sample, tuple) else (sample,)
     if image.mode == "RGB":
@@ -219,7 +222,6 @@ def _clear_sample(image: ImageFile.ImageFile) -> _Sample:
     return tuple(value & most for value in values)
 
 
-_Sample = tuple[int, ...] | None
 _DEPTHS = {"1": 1, "L;2": 2, "L;4": 4, "I;16B": 16, "RGB;16B": 16}
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
@@ -265,20 +267,18 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.LANCZOS, box=box)
 
 
-def data_uri(image: Image.Image, *, side: int = 512) -> str:
-    """The pixels as an address inside a page: enlarged to 256 pixels and as PNG where they are few,
-    else as JPEG of at most ``side`` pixels a side."""
-    buffer = io.BytesIO()
-    kind = "png" if max(image.size) <= SHOWN_SIDE else "jpeg"
-    if kind == "png":
-        scale = SHOWN_SIDE / max(image.size)
+def data_uri(image: Image.Image, *, side: int = 512, enlarged: bool = True) -> str:
+    """The pixels as an address inside a page: a JPEG of at most ``side`` pixels a side; where they
+    are few and may be ``enlarged``, a PNG of 256 pixels."""
+    image, kind = image.convert("RGB"), "jpeg"
+    if enlarged and max(image.size) <= SHOWN_SIDE:
+        kind, scale = "png", SHOWN_SIDE / max(image.size)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        image = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-        image.save(buffer, format="PNG", optimize=True)
+        image = image.resize(size, Image.Resampling.LANCZOS)
     else:
-        image = image.convert("RGB")
         image.thumbnail((side, side))
-        image.save(buffer, format="JPEG", quality=92)
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind.upper(), quality=92, optimize=kind == "png")
     return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -312,9 +312,7 @@ def photo_image(photo: Photo) -> Image.Image:
                 "leave such dialogues out with --missing-photos=skip."
             )
         return draw_photo(photo)
-    from showtell.data.shards import is_packed, packed_photo
-
-    return packed_photo(Path(photo.path)) if is_packed(photo.path) else load_photo(photo.path)
+    return load_photo(photo.path)
 
 
 # ------------------------------------------------------------------------------ photos in a folder

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeVar
@@ -37,10 +37,9 @@ class Reader:
 
     ``parse`` takes a file apart into records, ``build`` makes a dialogue of a record's value. Both
     report with DataError: what ``parse`` yields and ``build`` raises concerns one record and may be
-    skipped, what ``parse`` raises concerns the rest of the file and may not. ``files_of`` gives the
-    files of a path that is one split. Photos are looked up beside the file, in ``places``, where
-    {split} stands for the first part of its name. ``files`` are the glob patterns of its files in a
-    folder of several splits; without any, ``files_of`` alone knows what to do with a folder.
+    skipped, what ``parse`` raises concerns the rest of the file and may not. ``files`` are the glob
+    patterns of its files in a folder; ``parts``: a split may have several. Photos are looked up
+    beside the file, in ``places``, where {split} stands for the first part of its name.
     ``symmetric``: neither speaker is the agent, so that both are trained and measured.
     """
 
@@ -49,24 +48,21 @@ class Reader:
     wanted: str
     build: Callable[[Any, str, PhotoFolder], Dialogue]
     parse: Callable[[BinaryIO, str], Parsed] = parse_json_records
-    files_of: Callable[[Path], Iterable[Path]] = lambda path: (path,)
     places: tuple[str, ...] = ("images",)
     files: tuple[str, ...] = ()
+    parts: bool = True
     symmetric: bool = False
 
     def __call__(
         self, path: str | Path, *, skip_bad: bool = False, on_skip: OnSkip | None = None
     ) -> Iterator[Dialogue]:
-        """The dialogues of a file, or of a folder that holds one split, in bounded memory.
+        """The dialogues of a file, in bounded memory.
 
         A bad record raises DataError, which names file and record; with ``skip_bad`` it is handed
         to ``on_skip`` instead and the rest goes on. A dialogue whose id was there already is bad; a
         file of which nothing is left is an error all the same.
         """
-        for file in self.files_of(Path(path)):
-            yield from self._file(file, skip_bad=skip_bad, on_skip=on_skip)
-
-    def _file(self, path: Path, *, skip_bad: bool, on_skip: OnSkip | None) -> Iterator[Dialogue]:
+        path = Path(path)
         split = path.name.partition(".")[0]
         folder = PhotoFolder(path.parent, [place.format(split=split) for place in self.places])
         name = short_name(path)
@@ -100,14 +96,26 @@ class Reader:
         if not ids:
             raise DataError(f"{name} is empty. {self.wanted}")
 
-    def splits(self, folder: Path) -> dict[str, tuple[Path, ...]]:
-        """The files of each split in the folder; "" is the split of a name that tells none."""
+    def splits(self, folder: Path) -> dict[str, list[Path]]:
+        """The files of each split in the folder; "" is the split of a name that tells none.
+
+        Raises DataError where there are none, or too many.
+        """
         found: dict[str, list[Path]] = {}
         for pattern in self.files:
             for file in sorted(folder.glob(pattern)):
                 if "_dense_" not in file.name and file.is_file():
                     found.setdefault(split_of_name(str(file.relative_to(folder))), []).append(file)
-        return {split: tuple(files) for split, files in sorted(found.items())}
+        met = "" if found else f"no file of {self.title}"
+        for files in found.values():
+            if len(files) > 1 and not self.parts:
+                met = f"{' and '.join(file.name for file in files)}, and a split is one file"
+        if met:
+            wanted = " or ".join(self.files)
+            raise DataError(
+                f"the folder {folder} holds {met}; wanted {wanted}. Name the file itself."
+            )
+        return dict(sorted(found.items()))
 
 
 # ----------------------------------------------------------------------------------- JSON -> fields

@@ -29,12 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
-from PIL import Image
 from pydantic import Field, ValidationError
 
 from showtell.data.export import dialogue_as_dict, photo_elements
 from showtell.data.jsonl import OnSkip, opened
-from showtell.data.photos import file_bytes, photo_from_bytes, photo_image
+from showtell.data.photos import photo_bytes, photo_from_bytes, photo_image
 from showtell.data.readers import Fields
 from showtell.data.showtell_jsonl import dialogue_of
 from showtell.data.storage import new_folder
@@ -167,10 +166,9 @@ def _pixels(photo: Photo) -> tuple[str, bytes] | None:
         buffer = io.BytesIO()
         photo_image(photo).save(buffer, format="PNG")
         return ".png", buffer.getvalue()
-    path = Path(photo.path)
-    data = packed_bytes(path) if is_packed(photo.path) else file_bytes(path)
-    photo_from_bytes(data, name=str(path))
-    ending = path.suffix.lower()
+    data = photo_bytes(photo.path)
+    photo_from_bytes(data, name=photo.path)
+    ending = Path(photo.path).suffix.lower()
     return (ending if ending in _ENDINGS else ".jpg"), data
 
 
@@ -181,7 +179,7 @@ class Shards(Sequence[Dialogue]):
     """A folder that ``pack`` wrote: dialogues by their number, without the bytes of their photos.
 
     The ``path`` of a packed photo is that of its shard and its name in it,
-    "DIR/shard-000000.tar/000000012.0.jpg"; ``packed_photo`` reads it.
+    "DIR/shard-000000.tar/000000012.0.jpg"; ``load_photo`` reads it.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -211,8 +209,8 @@ class Shards(Sequence[Dialogue]):
             value = json.loads(self._file(shard, inside, f"{key}.json").decode("ascii"))
         except _DAMAGE as error:
             raise self._damaged(shard, inside, error) from error
-        photos = _PackedPhotos(f"{self.folder / name}/{key}")
-        return dialogue_of(value, f"{name}, example {inside}", photos)
+        start = f"{self.folder / name}/{key}"
+        return dialogue_of(value, f"{name}, example {inside}", lambda path, _: f"{start}.{path}")
 
     def read(self, *, skip_bad: bool = False, on_skip: OnSkip | None = None) -> Iterator[Dialogue]:
         """All dialogues, in the order in which they were packed."""
@@ -269,16 +267,6 @@ def _header(file: BinaryIO) -> tarfile.TarInfo:
     return tarfile.TarInfo.frombuf(file.read(_BLOCK), "ascii", "strict")
 
 
-@dataclass(frozen=True)
-class _PackedPhotos:
-    """What ``dialogue_of`` asks for the paths of an example's photos."""
-
-    start: str
-
-    def find(self, name: str, where: str) -> str:
-        return f"{self.start}.{name}"
-
-
 def is_packed(path: str) -> bool:
     """Whether the path is that of a photo inside a shard."""
     shard = Path(path).parent
@@ -291,11 +279,6 @@ def packed_bytes(path: Path) -> bytes:
     if not number.isdecimal():
         raise PhotoError(f"{path} names no photo of a shard; wanted SHARD.tar/NUMBER.PLACE.jpg.")
     return _opened(path.parent.parent).photo(int(number), path.name)
-
-
-def packed_photo(path: Path) -> Image.Image:
-    """The photo at a path inside a shard. Raises DataError and PhotoError."""
-    return photo_from_bytes(packed_bytes(path), name=str(path))
 
 
 @functools.lru_cache(maxsize=4)

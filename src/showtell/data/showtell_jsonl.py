@@ -6,7 +6,8 @@ the path None. docs/showtell.schema.json says what a line is, and this reader ta
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Protocol
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -19,12 +20,6 @@ _FORMAT = (
     'Wanted: showtell\'s JSONL, one dialogue a line ({"id": ..., "turns": [...], "labels": {}}); '
     "see docs/showtell.schema.json."
 )
-
-
-class Photos(Protocol):
-    """Where the photos of a dialogue are looked up (``PhotoFolder``)."""
-
-    def find(self, name: str, where: str) -> str | None: ...
 
 
 class _Exact(Fields):
@@ -63,8 +58,8 @@ class _Dialogue(_Exact):
     labels: dict[str, Any]
 
 
-def dialogue_of(value: Any, where: str, folder: Photos) -> Dialogue:
-    """The dialogue of a JSON value."""
+def dialogue_of(value: Any, where: str, find: Callable[[str, str], str | None]) -> Dialogue:
+    """The dialogue of a JSON value; ``find`` gives the path of a photo (``PhotoFolder.find``)."""
     record = checked(_Dialogue, value, where, wanted=_FORMAT)
     where = f"{where} (dialogue {record.id[:40]})"
 
@@ -74,7 +69,7 @@ def dialogue_of(value: Any, where: str, folder: Photos) -> Dialogue:
         return Photo(
             id=read.id,
             caption=read.caption,
-            path=None if read.path is None else folder.find(read.path, where),
+            path=None if read.path is None else find(read.path, where),
             origin=read.origin,
             seed=read.seed,
             labels=read.labels,
@@ -99,7 +94,7 @@ read_showtell = Reader(
     licence="as the dialogues state",
     wanted=_FORMAT,
     parse=parse_json_lines,
-    build=dialogue_of,
-    files_of=lambda path: (path / FILE_NAME if path.is_dir() else path,),
+    build=lambda value, where, folder: dialogue_of(value, where, folder.find),
     places=("",),
+    files=(FILE_NAME,),
 )

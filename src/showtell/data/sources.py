@@ -22,7 +22,7 @@ from showtell.data.missing import MissingCounts, MissingPhotos, Paint
 from showtell.data.mmdialog import read_mmdialog
 from showtell.data.photochat import read_photochat
 from showtell.data.readers import Reader, split_of_name
-from showtell.data.shards import Shards
+from showtell.data.shards import INDEX_NAME, Shards
 from showtell.data.showtell_jsonl import read_showtell
 from showtell.data.visdial import read_visdial
 from showtell.data.vist import read_vist
@@ -80,7 +80,7 @@ class DataSource(Sequence[Dialogue]):
     skip_bad: bool = False
     world: WorldData | None = None
     shards: Shards | None = None
-    files: tuple[Path, ...] = ()
+    files: Sequence[Path] = ()
     split: str = ""
     skipped: Skipped = field(default_factory=Skipped)
     missing: MissingPhotos | None = None
@@ -114,17 +114,13 @@ class DataSource(Sequence[Dialogue]):
     def digest(self) -> str:
         """The SHA-256 of all files, 16 digits; "" for the photo world, which has none.
 
-        Of a folder those of the records in it: an index of shards holds the shards' own.
+        Of shards that of their index, which holds the shards' own.
         """
-        if not self.files:
-            return ""
         total = hashlib.sha256()
         for path in self.files:
-            records = [path] if path.is_file() else sorted(path.glob("*.json*"))
-            for record in records:
-                with open(record, "rb") as file:
-                    total.update(hashlib.file_digest(file, "sha256").digest())
-        return total.hexdigest()[:16]
+            with open(path, "rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+        return total.hexdigest()[:16] if self.files else ""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -208,28 +204,26 @@ def open_splits(name: str, *, skip_bad: bool = False) -> dict[str, DataSource]:
         return {rest: DataSource(name=name, kind=kind, world=world)}
     if kind in FORMATS and rest:
         path = _path(kind, rest)
-        splits: dict[str, tuple[Path, ...]] = {"": (path,)}
-        if path.is_dir() and FORMATS[kind].files:
+        splits = {split_of_name(path.name): [path]}
+        if path.is_dir():
             splits = FORMATS[kind].splits(path)
-            if not splits:
-                raise DataError(
-                    f"the folder {path} holds no file of {FORMATS[kind].title}; wanted "
-                    f"{' or '.join(FORMATS[kind].files)}. Name the file itself, {kind}:PATH."
-                )
-        elif path.is_file():
-            splits = {split_of_name(path.name): (path,)}
         return {
             split: DataSource(name=name, kind=kind, files=files, split=split, skip_bad=skip_bad)
             for split, files in splits.items()
         }
     if kind == "shards" and rest:
         shards = Shards(Path(rest).expanduser())
-        files = (shards.folder,)
+        files = [shards.folder / INDEX_NAME]
         return {"": DataSource(name=name, kind=kind, shards=shards, files=files, skip_bad=skip_bad)}
     if kind in ("world", "shards") or kind in FORMATS:
         raise UsageError(f'the data name "{name}" says no more than its kind; wanted {_FORMS}')
     hint = did_you_mean(kind, ("world", "shards", *FORMATS)) if colon else f"; wanted {_FORMS}"
     raise UsageError(f'unknown data "{name}"{hint}')
+
+
+def default_folder(name: str) -> Path:
+    """NAME in the folder $SHOWTELL_DATA, else in ``data``: where data that were fetched lie."""
+    return Path(os.environ.get("SHOWTELL_DATA") or "data") / name
 
 
 def _path(kind: str, text: str) -> Path:
@@ -242,8 +236,7 @@ def _path(kind: str, text: str) -> Path:
             f"{kind}:{text[:80]!r} is no path that can be looked up; check it"
         ) from error
     if kind == "photochat" and re.fullmatch(r"[a-z_]+", text):
-        folder = Path(os.environ.get("SHOWTELL_DATA") or "data") / "photochat"
-        path = folder / f"{text}.jsonl"
+        path = default_folder(kind) / f"{text}.jsonl"
         if path.exists():
             return path
         raise DataError(

@@ -24,10 +24,10 @@ from torch import Tensor
 from showtell.data.photochat import (
     HELD_OUT,
     MomentPosition,
+    counts_of,
     moment_positions,
     read_photochat,
     split_held_out,
-    summarise,
 )
 from showtell.dialogue import Dialogue, Photo
 from showtell.errors import MissingDependency
@@ -88,16 +88,7 @@ def measure_photochat(
     add_descriptions(answers, model, told=told)
     values |= description_report(answers, seed=seed)
     answers.write()
-    summary = summarise(dialogues)
-    counts = {
-        "dialogues": summary.dialogues,
-        "turns": summary.turns,
-        "photos": summary.photos,
-        "missing photos": summary.missing_photos,
-        "positions": summary.positions,
-        "positive positions": summary.positive_positions,
-        "replies": len(answers.of("text")),
-    }
+    counts = {**counts_of(dialogues), "replies": len(answers.of("text"))}
     return Measured(values=values, counts=counts)
 
 

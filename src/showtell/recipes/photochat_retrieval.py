@@ -1,7 +1,7 @@
 """photochat_retrieval: the dialogue up to the share finds the photo's description (PhotoChat).
 
 A learnt combination of BM25 (words, and pieces of words) and a dual encoder of words that is
-trained from scratch (``album/descriptions.py``). The held-out training dialogues stop the
+trained from scratch (``recipes/description_ranker.py``). The held-out training dialogues stop the
 encoder and set the weights of the three scores; dev has no part in it.
 """
 
@@ -16,7 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from showtell.album.text_search import (
+from showtell.config import to_plain
+from showtell.dialogue import Dialogue
+from showtell.metrics.retrieval import mean_reciprocal_rank, ranks
+from showtell.recipes.description_ranker import (
     Bags,
     Candidates,
     DescriptionEncoder,
@@ -27,9 +30,6 @@ from showtell.album.text_search import (
     vocabulary_of,
     words_of,
 )
-from showtell.config import to_plain
-from showtell.dialogue import Dialogue
-from showtell.metrics.retrieval import mean_reciprocal_rank, ranks
 from showtell.recipes.photochat_small import training_dialogues
 from showtell.recipes.runs import Run
 from showtell.training.stage import Stage

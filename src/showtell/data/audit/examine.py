@@ -23,7 +23,7 @@ from showtell.data.audit.findings import EXAMPLES, Audit, Drop, Finding, SplitRe
 from showtell.data.photos import photo_image
 from showtell.data.sources import DataSource, open_splits
 from showtell.dialogue import Dialogue, Photo
-from showtell.errors import DataError, MissingDependency, PhotoError, UsageError
+from showtell.errors import DataError, PhotoError, UsageError, import_extra
 
 FEW = 3  # turns with words; below, dialogues are the same only if their photos are, too
 _MOJIBAKE = re.compile(
@@ -66,7 +66,11 @@ def examine(
         photos_looked_at=photos,
         findings=tuple(Finding(key, *words) for key, words in _FINDINGS.items()),
     )
-    reading = _Reading(audit, files=PhotoFiles(perceptual_hash()) if photos else None, needs=needs)
+    files = None
+    if photos:
+        what = '"showtell data doctor" (but for --no-photos)'
+        files = PhotoFiles(import_extra("imagehash", what=what, extra="data").phash)
+    reading = _Reading(audit, files=files, needs=needs)
     for name, source in sources.items():
         source.skip_bad = True
         number = 0
@@ -213,19 +217,6 @@ _FINDINGS: dict[str, tuple[str, str]] = {
 
 NEAR = 4  # bits of 64 in which the hashes of near-duplicates may differ
 _FLAT = 4.0  # standard deviation of grey levels below which a hash says nothing
-
-
-def perceptual_hash() -> Any:
-    """``imagehash.phash``; MissingDependency if the library is not installed."""
-    try:
-        import imagehash
-    except ImportError as error:
-        raise MissingDependency(
-            "near-duplicate photos are found with the package imagehash, which is not installed; "
-            'wanted it for "showtell data doctor". Install it: pip install "showtell[data]", or '
-            "pass --no-photos to leave the photos out."
-        ) from error
-    return imagehash.phash
 
 
 @dataclass(frozen=True, kw_only=True)

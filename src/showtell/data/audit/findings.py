@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from showtell.data.audit.counts import COLUMNS
-from showtell.data.photos import load_photo
+from showtell.data.photos import data_uri, load_photo
 from showtell.data.storage import write_atomically
 from showtell.errors import PhotoError, printable
 
@@ -239,11 +237,5 @@ def _thumbnail(path: str) -> str:
         image = load_photo(path)
     except PhotoError:
         return f"<span>{escape(path)} (cannot be read)</span>"
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=80)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<img src="data:image/jpeg;base64,{data}" alt="{escape(path)}" title="{escape(path)}" '
-        f'width="{image.width}" height="{image.height}">'
-    )
+    uri = data_uri(image, side=THUMBNAIL, enlarged=False)
+    return f'<img src="{uri}" alt="{escape(path)}" title="{escape(path)}">'

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from showtell.album.text_search import bm25_scores, pieces_of, words_of
+from showtell.recipes.description_ranker import bm25_scores, pieces_of, words_of
 
 CANDIDATES = [["cake", "plate"], ["dog"], ["cake", "cake", "dog", "tree", "sky"]]
 
