@@ -35,7 +35,6 @@ from showtell.evaluation.compare import Cell, Column
 from showtell.evaluation.measures import shipped_reader
 from showtell.evaluation.world_answers import paint_captions, photo_places, photos_at
 from showtell.metrics.paired import Scores, difference, run_value, scores
-from showtell.metrics.pictures import save_picture
 from showtell.metrics.report import model_digest
 from showtell.models.checkpoint import model_folder
 from showtell.models.decoder import Decoder
@@ -163,31 +162,6 @@ def systems_notes(found: Right, photos: Sequence[Photo], *, seed: int) -> list[s
     return notes
 
 
-def curve(table: Mapping[str, Mapping[str, Cell]], names: Sequence[str], path: Path) -> None:
-    """Accuracy over the number of wrong words, a line with intervals for each checkpoint."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6))
-    for axes, column in zip(figure.subplots(1, 2, sharey=True), COLUMNS, strict=True):
-        for shift, name in enumerate(names):
-            values = [(n, table[row_name(name, n)][column.name].value) for n in WORDS]
-            points = [(n, v) for n, v in values if v is not None and v.value is not None]
-            spread = [
-                [v.value - v.low if v.low is not None else 0 for _, v in points],  # type: ignore[operator]
-                [v.high - v.value if v.high is not None else 0 for _, v in points],  # type: ignore[operator]
-            ]
-            x, y = [n + 0.04 * shift for n, _ in points], [v.value for _, v in points]
-            axes.errorbar(x, y, spread, marker="o", capsize=3, label=name)  # type: ignore[arg-type]
-        axes.set_title(column.head, fontsize=10)
-        axes.set_xticks(list(WORDS))
-        axes.set_xlabel("words of the caption corrupted")
-        axes.grid(color="#e5e8ed")
-    figure.axes[0].set_ylabel("right")
-    figure.axes[0].legend(fontsize=8)
-    figure.tight_layout()
-    save_picture(figure, path)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoints", nargs="+", metavar="[NAME=]MODEL")
@@ -223,7 +197,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "seed": str(options.seed),
         },
         out=options.runs if options.tiny else options.out,
-        picture=partial(curve, table, list(checkpoints)),
     )
     return 0
 

@@ -21,7 +21,7 @@ import numpy as np
 from photochat_moments import PhotoChat, parser
 
 from showtell.dialogue import Dialogue
-from showtell.errors import MissingDependency
+from showtell.errors import import_extra
 from showtell.metrics.intervals import Value, mean_value, percentiles, resample_counts
 from showtell.metrics.report import model_digest
 from showtell.metrics.retrieval import ranks, retrieval_values
@@ -95,14 +95,8 @@ def tfidf_scores(asked: Candidates) -> np.ndarray:
 
     Raises MissingDependency.
     """
-    try:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-    except ImportError as error:
-        raise MissingDependency(
-            "the TF-IDF baseline needs scikit-learn, which is not installed. Install it: "
-            "python -m pip install 'showtell[eval]'"
-        ) from error
-    vectorizer = TfidfVectorizer(analyzer=words_of)
+    words = import_extra("sklearn.feature_extraction.text", what="the TF-IDF baseline")
+    vectorizer = words.TfidfVectorizer(analyzer=words_of)
     candidates_CV = vectorizer.fit_transform(asked.descriptions)
     queries_QV = vectorizer.transform([query.text for query in asked.queries])
     return (queries_QV @ candidates_CV.T).toarray()
