@@ -118,6 +118,32 @@ def test_a_table_is_trained_measured_written_and_not_trained_again(
         e2e_table2.main([*command, "--set", "stage.clip=2"])
 
 
+@pytest.mark.parametrize(
+    ("script", "row", "column"),
+    [
+        (e2e_sensitivity, e2e_sensitivity.DEFAULT, "diversity.distance"),
+        (gradient_matters, "sentence, gold", "gradient.numbers"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_tiny_run_has_measures_of_its_own(script, row, column, base, tmp_path, capsys):
+    words = ["--tiny", "--base", str(base), "--runs", str(tmp_path), "--only", row]
+    assert script.main(words) == 0
+    rows = json.loads((tmp_path / f"{script.NAME}.json").read_text())["rows"]
+    assert rows[row][column]["value"]["value"] > 0
+    assert rows[row]["photo.attribute_accuracy_in_dialogue"]["value"]["n"] > 0
+    capsys.readouterr()
+
+
+def test_a_tiny_run_counts_wrong_words_for_each_checkpoint(base, tmp_path, capsys):
+    words = [f"a={base}", f"b={base}", "--tiny", "--photos", "3", "--runs", str(tmp_path)]
+    assert e2e_robustness.main(words) == 0
+    rows = json.loads((tmp_path / "e2e_robustness.json").read_text())["rows"]
+    assert len(rows) == 10
+    assert rows["a, 2 wrong"][e2e_robustness.STATED] == rows["b, 2 wrong"][e2e_robustness.STATED]
+    assert "paired by photo" in capsys.readouterr().out
+
+
 # ------------------------------------------------------------------------------------ photo_encoder
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 from pathlib import Path
 
 import all_papers as papers
@@ -83,3 +84,11 @@ def test_tables_come_to_the_docs_when_all_their_files_are_there(tmp_path):
         "gill_stories.md",
         "gill_stories.png",
     ]
+
+
+def test_scripts_that_pages_name_are_there():
+    root = Path(__file__).parents[2]
+    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    pattern = re.compile(r"\b(?:experiments|benchmarks)/[\w/]+\.(?:py|sh)\b")
+    named = {path for page in pages for path in pattern.findall(page.read_text(encoding="utf-8"))}
+    assert len(named) > 20 and not [path for path in sorted(named) if not (root / path).is_file()]
