@@ -7,8 +7,8 @@ measurements may read; no model ever sees them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 USER: Final = "user"
@@ -64,6 +64,18 @@ class Dialogue:
     @property
     def photos(self) -> tuple[Photo, ...]:
         return tuple(p for t in self.turns for p in t.photos)
+
+
+def with_photos(dialogue: Dialogue, photos: Iterable[Photo]) -> Dialogue:
+    """The dialogue with these photos, in order, in the place of its own."""
+    coming = iter(photos)
+    turns = tuple(
+        replace(
+            turn, elements=tuple(next(coming) if isinstance(e, Photo) else e for e in turn.elements)
+        )
+        for turn in dialogue.turns
+    )
+    return replace(dialogue, turns=turns)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from showtell.album import ingest
 from showtell.album.index import Album
-from showtell.album.ingest import add_photos, embed_with, finish, forget, photo_paths, reduced
-from showtell.data.photos import load_photo, save_photo
+from showtell.album.ingest import add_photos, embed_with, finish, forget, photo_paths
+from showtell.data.photos import load_photo, save_photo, scaled
 from showtell.data.storage import locked
 from showtell.errors import DataError, PhotoError, StorageError
 
@@ -80,9 +80,7 @@ def test_large_photos_are_reduced_in_proportion(tmp_path, monkeypatch):
     paint(tmp_path / "in/a.png", RED, size=(80, 20))
     done = add(tmp_path / "in", tmp_path / "album")
     assert load_photo(tmp_path / "album" / done.album.photos[0].path).size == (40, 10)
-    small = Image.new("RGB", (5, 3))
-    assert reduced(small, 40) is small
-    assert reduced(Image.new("RGB", (1000, 1)), 10).size == (10, 1)
+    assert scaled(Image.new("RGB", (1000, 1)), 10).size == (10, 1)
 
 
 def test_the_same_photo_in_two_places_is_one(folder, tmp_path):

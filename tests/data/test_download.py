@@ -24,7 +24,7 @@ def web():
 
 
 def get(url, path, *, manners=QUICK, max_bytes=10_000_000, **more):
-    return Downloader(manners=manners).get(url, path, max_bytes=max_bytes, **more)
+    return Downloader(manners).get(url, path, max_bytes=max_bytes, **more)
 
 
 def left(folder):
@@ -221,10 +221,10 @@ def test_a_disk_that_fails_is_not_taken_for_the_network(web, tmp_path):
 
 
 def test_a_stop_ends_a_wait_at_once(web, tmp_path):
-    stop = threading.Event()
     url = web.put("/a", status(503))
-    threading.Timer(0.1, stop.set).start()
+    downloader = Downloader(Manners(backoff_s=30))
+    threading.Timer(0.1, downloader.stop.set).start()
     began = time.monotonic()
     with pytest.raises(FetchError, match="stopped"):
-        Downloader(manners=Manners(backoff_s=30), stop=stop).get(url, tmp_path / "a", max_bytes=9)
+        downloader.get(url, tmp_path / "a", max_bytes=9)
     assert time.monotonic() - began < 5

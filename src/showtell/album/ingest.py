@@ -22,7 +22,7 @@ from torch import Tensor
 
 from showtell.album.index import DESCRIPTION, Album, AlbumPhoto, empty_album
 from showtell.batch import to_pixels
-from showtell.data.photos import FORMAT_NAMES, kind_of_file, load_photo, save_photo, square
+from showtell.data.photos import FORMAT_NAMES, kind_of_file, load_photo, save_photo, scaled, square
 from showtell.data.storage import locked
 from showtell.errors import DataError, PhotoError, StorageError
 
@@ -84,12 +84,14 @@ def add_photos(
         for number, path in enumerate(paths):
             told(number, len(paths))
             try:
-                image = reduced(load_photo(path), MAX_SIDE)
+                image = load_photo(path)
             except PhotoError as error:
                 if not skip_bad:
                     raise
                 refused.append(error)
                 continue
+            if max(image.size) > MAX_SIDE:
+                image = scaled(image, MAX_SIDE)
             name = photo_id(image)
             if name in known:
                 duplicates += 1
@@ -188,15 +190,6 @@ def photo_id(image: Image.Image) -> str:
     """A name made of the pixels: the same photo has the same one wherever it lies."""
     size = f"{image.width}x{image.height}:".encode()
     return "album-" + hashlib.sha256(size + image.tobytes()).hexdigest()[:20]
-
-
-def reduced(image: Image.Image, max_side: int) -> Image.Image:
-    """The photo with at most ``max_side`` pixels a side, in its own proportions (LANCZOS)."""
-    scale = max_side / max(image.size)
-    if scale >= 1:
-        return image
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def forget(folder: str | Path, ids: Sequence[str]) -> Album:

@@ -105,11 +105,9 @@ class _Transfer:
 class Downloader:
     """Gets files; may be used by several threads. ``stop`` ends all of them soon."""
 
-    def __init__(
-        self, *, manners: Manners | None = None, stop: threading.Event | None = None
-    ) -> None:
-        self.manners = manners or Manners()
-        self.stop = stop or threading.Event()
+    def __init__(self, manners: Manners) -> None:
+        self.manners = manners
+        self.stop = threading.Event()
         self.session = requests.Session()
         for scheme in ("http://", "https://"):  # a pool is one host's
             self.session.mount(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from showtell.data.photos import photo_image, save_photo
 from showtell.data.storage import new_folder
-from showtell.dialogue import Dialogue, Element, Photo
+from showtell.dialogue import Dialogue, Element, Photo, with_photos
 
 FILE_NAME = "dialogues.jsonl"
 
@@ -46,16 +46,6 @@ def element_as_dict(element: Element) -> dict[str, Any]:
     }
 
 
-def photo_elements(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The photos in ``dialogue_as_dict``'s record, in the order of ``Dialogue.photos``."""
-    return [
-        element
-        for turn in record["turns"]
-        for element in turn["elements"]
-        if element["type"] == "photo"
-    ]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Export:
     """What was written where."""
@@ -80,12 +70,14 @@ def export_world(
     with new_folder(out) as part, open(part / FILE_NAME, "w", encoding="utf-8") as file:
         (part / "photos").mkdir()
         for dialogue in dialogues:
-            record = dialogue_as_dict(dialogue)
-            for photo, element in zip(dialogue.photos, photo_elements(record), strict=True):
-                element["path"] = f"photos/{_file_name(photo)}"
-                save_photo(photo_image(photo), part / element["path"])
-                num_photos += 1
+            photos = []
+            for photo in dialogue.photos:
+                path = f"photos/{_file_name(photo)}"
+                save_photo(photo_image(photo), part / path)
+                photos.append(replace(photo, path=path))
+            record = dialogue_as_dict(with_photos(dialogue, photos))
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            num_photos += len(photos)
             num_dialogues += 1
             if on_dialogue:
                 on_dialogue(num_dialogues)

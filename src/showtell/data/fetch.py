@@ -19,19 +19,20 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from showtell.data.archives import Unpack, unpack
 from showtell.data.download import Downloader, Manners, disk
 from showtell.data.photos import MAX_BYTES, load_photo
-from showtell.data.storage import locked
+from showtell.data.storage import is_plain_path, locked
 from showtell.errors import DataError, FetchError, PhotoError
 
 MANIFEST = "fetched.jsonl"
 AT_ONCE = 50  # if no server answered for so many photos it is the network, not the photos
 MAX_NAME = 200  # bytes; disks take 255, and a part has a longer name than its file
 _KEPT_ERRORS = 5
+BAD_NAME = "bad name"
 
 # (what, how many are done, of how many if that is known, bytes so far)
 Told = Callable[[str, int, int | None, int], None]
@@ -133,7 +134,7 @@ def fetch(
     if source.instead:
         raise FetchError(source.instead)
     folder = Path(folder)
-    downloader = Downloader(manners=manners)
+    downloader = Downloader(manners or Manners())
     with locked(folder), ThreadPoolExecutor(max_workers=parallel) as pool:
         try:
             run = _Run(folder, downloader, Manifest(folder / MANIFEST), Fetched(path=folder), told)
@@ -239,49 +240,52 @@ class _Run:
         place = place_of(self.folder, file.path)
         if self.is_there(file, place):
             return False
-        self.get(file, file.urls[0], place, check=None)
+        self.get(file, place, check=None)
         return True
 
     def one_photo(self, photo: RemoteFile) -> str:
         """ "kept", "fetched", "gone" or "failed", counted in the result."""
-        error = FetchError(f"{photo.path}: it has no address", reason="no address", gone=True)
         try:
             place = place_of(self.folder, photo.path)
             if self.is_there(photo, place):
                 return self.counted("kept")
             if known := self.manifest.get(photo.path).get("gone"):
                 return self.counted("gone", FetchError("", reason=known))
-            for url in photo.urls:
-                try:
-                    self.get(photo, url, place, check=_check_photo)
-                    return self.counted("fetched")
-                except FetchError as failure:
-                    error = failure
-                    if not failure.gone:
-                        break
-            if error.gone:
+            self.get(photo, place, check=_check_photo)
+            return self.counted("fetched")
+        except FetchError as error:
+            if error.gone and error.reason != BAD_NAME:
                 self.manifest.add(photo.path, gone=error.reason, url=photo.urls[-1:])
-        except FetchError as failure:  # a name that is no path below the folder
-            error = failure
-        return self.counted("gone" if error.gone else "failed", error)
+            return self.counted("gone" if error.gone else "failed", error)
 
-    def get(
-        self, file: RemoteFile, url: str, place: Path, *, check: Callable[[Path], None] | None
-    ) -> None:
+    def get(self, file: RemoteFile, place: Path, *, check: Callable[[Path], None] | None) -> None:
+        """Fetch it from the first of its addresses that is not dead."""
+
         def on_bytes(count: int) -> None:
             with self.lock:
                 self.result.num_bytes += count
             self.told(self.phase, self.done, self.total, self.result.num_bytes)
 
-        arrived = self.downloader.get(
-            url,
-            place,
-            max_bytes=file.max_bytes,
-            sha256=file.sha256,
-            check=check,
-            on_bytes=on_bytes,
-        )
-        self.manifest.add(file.path, bytes=arrived.num_bytes, sha256=arrived.sha256, url=url)
+        error = FetchError(f"{file.path}: it has no address", reason="no address", gone=True)
+        for url in file.urls:
+            try:
+                arrived = self.downloader.get(
+                    url,
+                    place,
+                    max_bytes=file.max_bytes,
+                    sha256=file.sha256,
+                    check=check,
+                    on_bytes=on_bytes,
+                )
+                self.manifest.add(
+                    file.path, bytes=arrived.num_bytes, sha256=arrived.sha256, url=url
+                )
+                return
+            except FetchError as failure:
+                error = failure
+                if not failure.gone:
+                    break
+        raise error
 
     def is_there(self, file: RemoteFile, place: Path) -> bool:
         """Whether the file is there; FetchError if it is another than the one that was fetched."""
@@ -314,20 +318,18 @@ class _Run:
 
 def place_of(folder: Path, name: str) -> Path:
     """``folder``/``name``; FetchError for a name that leads out of it, or through a link."""
-    path = PurePosixPath(name)
-    plain = not path.is_absolute() and ".." not in path.parts and not {"\\", "\0"} & set(name)
-    short = all(len(part.encode(errors="replace")) <= MAX_NAME for part in path.parts)
     place = folder / name
+    short = all(len(part.encode(errors="replace")) <= MAX_NAME for part in name.split("/"))
     try:
         inside = place.parent.resolve().is_relative_to(folder.resolve())
-        if plain and short and path.parts and inside and not place.is_symlink():
+        if is_plain_path(name) and short and inside and not place.is_symlink():
             return place
     except (OSError, ValueError, RuntimeError):
         pass  # a name that no disk takes; a link to itself
     raise FetchError(
         f'the name "{name[:80]!s}" leads out of {folder} or is no plain path; it was not fetched. '
         "Look at the record that names it.",
-        reason="bad name",
+        reason=BAD_NAME,
         gone=True,
     )
 

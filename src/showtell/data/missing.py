@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from showtell.data.photos import photo_image
-from showtell.dialogue import Dialogue, Photo
+from showtell.dialogue import Dialogue, Photo, with_photos
 from showtell.errors import DataError, PhotoError, UsageError, did_you_mean
 
 Paint = Callable[[Photo, Dialogue], str]
@@ -95,26 +95,30 @@ class MissingPhotos:
         for dialogue in dialogues:
             counts.dialogues += 1
             counts.photos += len(dialogue.photos)
-            lost = {}
-            for photo in dialogue.photos:
-                if reason := self._missing(photo, counts):
-                    counts.missing += 1
-                    lost[id(photo)] = photo
-                    if self.policy == "error":
-                        raise DataError(
-                            f'dialogue {dialogue.id[:60]}: the photo "{photo.id[:80]}" {reason}. '
-                            "Get the photos, or pass --missing-photos=skip to leave such dialogues "
-                            "out, or --missing-photos=paint:MODEL for painted substitutes."
-                        )
+            reasons = [self._missing(photo, counts) for photo in dialogue.photos]
+            lost = sum(map(bool, reasons))
+            counts.missing += lost
             if not lost:
                 yield dialogue
+            elif self.policy == "error":
+                photo, reason = next(p for p in zip(dialogue.photos, reasons, strict=True) if p[1])
+                raise DataError(
+                    f'dialogue {dialogue.id[:60]}: the photo "{photo.id[:80]}" {reason}. '
+                    "Get the photos, or pass --missing-photos=skip to leave such dialogues "
+                    "out, or --missing-photos=paint:MODEL for painted substitutes."
+                )
             elif self.policy == "skip":
                 counts.dialogues_skipped += 1
             else:
                 assert paint is not None
-                painted = {key: self._painted(p, dialogue, paint) for key, p in lost.items()}
-                counts.painted += len(painted)
-                yield _with(dialogue, painted)
+                counts.painted += lost
+                yield with_photos(
+                    dialogue,
+                    [
+                        self._painted(photo, dialogue, paint) if reason else photo
+                        for photo, reason in zip(dialogue.photos, reasons, strict=True)
+                    ],
+                )
 
     def _missing(self, photo: Photo, counts: MissingCounts) -> str | None:
         """Why the photo counts as missing; None if it does not."""
@@ -140,11 +144,3 @@ class MissingPhotos:
             origin="painted",
             labels={**photo.labels, "substitute": True, "painted_by": self.model},
         )
-
-
-def _with(dialogue: Dialogue, substitutes: dict[int, Photo]) -> Dialogue:
-    turns = tuple(
-        replace(turn, elements=tuple(substitutes.get(id(e), e) for e in turn.elements))  # type: ignore[arg-type]
-        for turn in dialogue.turns
-    )
-    return replace(dialogue, turns=turns)

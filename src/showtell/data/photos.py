@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image, ImageFile, ImageOps
 
 from showtell.data.jsonl import SKIP
-from showtell.data.storage import write_atomically
+from showtell.data.storage import is_plain_path, write_atomically
 from showtell.data.world import draw_photo
 from showtell.dialogue import Photo
 from showtell.errors import PhotoError
@@ -267,14 +267,19 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.LANCZOS, box=box)
 
 
+def scaled(image: Image.Image, side: int) -> Image.Image:
+    """The photo with ``side`` pixels on its longer side, in its own proportions (LANCZOS)."""
+    scale = side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
 def data_uri(image: Image.Image, *, side: int = 512, enlarged: bool = True) -> str:
     """The pixels as an address inside a page: a JPEG of at most ``side`` pixels a side; where they
     are few and may be ``enlarged``, a PNG of 256 pixels."""
     image, kind = image.convert("RGB"), "jpeg"
     if enlarged and max(image.size) <= SHOWN_SIDE:
-        kind, scale = "png", SHOWN_SIDE / max(image.size)
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        image = image.resize(size, Image.Resampling.LANCZOS)
+        kind, image = "png", scaled(image, SHOWN_SIDE)
     else:
         image.thumbnail((side, side))
     buffer = io.BytesIO()
@@ -336,8 +341,7 @@ class PhotoFolder:
         Raises PhotoError for a name that climbs out of the folder, for a link on the way, and for
         what is not a file.
         """
-        parts = name.split("/")
-        if not name or "\\" in name or "\0" in name or ".." in parts or "" in parts or "." in parts:
+        if not is_plain_path(name):
             raise PhotoError(
                 f'{where}: the photo "{name[:80]!s}" lies outside of {self.root} or is no plain '
                 f"path; wanted a name below that folder. {SKIP}"

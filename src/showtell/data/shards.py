@@ -25,19 +25,19 @@ import itertools
 import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
 from pydantic import Field, ValidationError
 
-from showtell.data.export import dialogue_as_dict, photo_elements
+from showtell.data.export import dialogue_as_dict
 from showtell.data.jsonl import OnSkip, opened
 from showtell.data.photos import photo_bytes, photo_from_bytes, photo_image
 from showtell.data.readers import Fields
 from showtell.data.showtell_jsonl import dialogue_of
 from showtell.data.storage import new_folder
-from showtell.dialogue import Dialogue, Photo
+from showtell.dialogue import Dialogue, Photo, with_photos
 from showtell.errors import DataError, PhotoError
 
 INDEX_NAME = "index.json"
@@ -128,20 +128,19 @@ def _ended(file: BinaryIO) -> dict[str, Any]:
 
 def _members(dialogue: Dialogue, key: str) -> tuple[bytes, int, int]:
     """(the example's files as they stand in a tar, how many photos it has, how many are there)"""
-    record = dialogue_as_dict(dialogue)
     files: list[tuple[str, bytes]] = []
-    for number, (photo, element) in enumerate(
-        zip(dialogue.photos, photo_elements(record), strict=True)
-    ):
+    photos = []
+    for number, photo in enumerate(dialogue.photos):
         try:
             found = _pixels(photo)
         except PhotoError as error:
             raise PhotoError(
                 f"dialogue {dialogue.id[:60]}: {error} Or pass --missing-photos=skip."
             ) from error
-        element["path"] = found and f"{number}{found[0]}"
+        photos.append(replace(photo, path=found and f"{number}{found[0]}"))
         if found:
             files.append((f"{key}.{number}{found[0]}", found[1]))
+    record = dialogue_as_dict(with_photos(dialogue, photos))
     try:  # ASCII, since a label may hold what UTF-8 cannot
         data = json.dumps(record, allow_nan=False).encode("ascii")
     except (TypeError, ValueError) as error:
@@ -155,7 +154,7 @@ def _members(dialogue: Dialogue, key: str) -> tuple[bytes, int, int]:
         header.size = len(content)
         written += header.tobuf(format=tarfile.USTAR_FORMAT)
         written += content + b"\0" * (-len(content) % _BLOCK)
-    return bytes(written), len(dialogue.photos), len(files)
+    return bytes(written), len(photos), len(files)
 
 
 def _pixels(photo: Photo) -> tuple[str, bytes] | None:

@@ -21,6 +21,12 @@ except ImportError:  # not on this system: then one process at a time is the use
 _PART = re.compile(r"\..+\.[0-9a-f]{32}\.part")
 
 
+def is_plain_path(name: str) -> bool:
+    """Whether a name from outside is that of a file below a folder: none that climbs or begins at
+    the root."""
+    return not ({"", ".", ".."} & set(name.split("/")) or {"\\", "\0"} & set(name))
+
+
 @contextlib.contextmanager
 def writing(path: Path, *, kept: str = "nothing that stood there was changed") -> Iterator[None]:
     """What fails inside is a StorageError that names the path and says what is kept."""

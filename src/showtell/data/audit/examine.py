@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from typing import Any
@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageStat
 
-from showtell.data.audit.counts import NEEDS, PUBLISHED, Need, count, published_counts
+from showtell.data.audit.counts import NEEDS, PUBLISHED, count, published_counts
 from showtell.data.audit.findings import EXAMPLES, Audit, Drop, Finding, SplitReport
 from showtell.data.photos import photo_image
-from showtell.data.sources import DataSource, open_splits
+from showtell.data.sources import open_splits
 from showtell.dialogue import Dialogue, Photo
-from showtell.errors import DataError, PhotoError, UsageError, import_extra
+from showtell.errors import PhotoError, UsageError, import_extra
 
 FEW = 3  # turns with words; below, dialogues are the same only if their photos are, too
 _MOJIBAKE = re.compile(
@@ -34,32 +34,29 @@ Told = Callable[[str, int, int], None]
 
 
 def examine(
-    data: str | Mapping[str, DataSource],
+    data: str,
     *,
     photos: bool = True,
     limit: int | None = None,
-    needs: Mapping[str, Need] = NEEDS,
     told: Told = lambda what, done, total: None,
 ) -> Audit:
     """Read everything once and report.
 
-    ``data`` is a name of data (a folder: all its splits together) or sources by split. Broken
-    records are skipped and reported. ``photos=False`` leaves the pixels alone; ``limit`` reads the
+    ``data`` is a name of data (a folder: all its splits together). Broken records are skipped and
+    reported. ``photos=False`` leaves the pixels alone; ``limit`` reads the
     first dialogues of each split only. ``told(what, done, total)`` hears of progress.
 
     Raises UsageError and DataError if there is nothing to read, MissingDependency without imagehash
     (unless ``photos=False``).
     """
-    sources = open_splits(data, skip_bad=True) if isinstance(data, str) else dict(data)
-    if not sources:
-        raise DataError("there is no split to examine; name some data, as in photochat:FOLDER")
-    if packed := [source.name for source in sources.values() if source.kind == "shards"]:
-        raise UsageError(
-            f"{packed[0]} is packed already, and whole; wanted the files that it was packed from"
-        )
+    sources = open_splits(data, skip_bad=True)
     first = next(iter(sources.values()))
+    if first.kind == "shards":
+        raise UsageError(
+            f"{data} is packed already, and whole; wanted the files that it was packed from"
+        )
     audit = Audit(
-        data=data if isinstance(data, str) else ", ".join(source.name for source in data.values()),
+        data=data,
         kind=first.kind,
         licence=first.licence,
         source=PUBLISHED[first.kind][0] if first.kind in PUBLISHED else "",
@@ -70,9 +67,8 @@ def examine(
     if photos:
         what = '"showtell data doctor" (but for --no-photos)'
         files = PhotoFiles(import_extra("imagehash", what=what, extra="data").phash)
-    reading = _Reading(audit, files=files, needs=needs)
+    reading = _Reading(audit, files)
     for name, source in sources.items():
-        source.skip_bad = True
         number = 0
         for number, dialogue in enumerate(islice(iter(source), limit), start=1):
             reading.take(dialogue, str(dialogue.labels.get("split") or name or "all"))
@@ -89,10 +85,8 @@ def examine(
 class _Reading:
     """What must be known of the dialogues before to tell what is wrong with the next."""
 
-    def __init__(
-        self, audit: Audit, *, files: PhotoFiles | None, needs: Mapping[str, Need]
-    ) -> None:
-        self.audit, self.files, self.needs = audit, files, needs
+    def __init__(self, audit: Audit, files: PhotoFiles | None) -> None:
+        self.audit, self.files = audit, files
         self.found = {finding.key: finding for finding in audit.findings}
         self.splits: dict[str, SplitReport] = {}
         self.drops: dict[tuple[str, str], Drop] = {}
@@ -108,7 +102,7 @@ class _Reading:
             self.splits[split] = SplitReport(split, reported)
         counts = self.splits[split].counts
         counts.update(count(dialogue))
-        for name, need in self.needs.items():
+        for name, need in NEEDS.items():
             drop = self.drops.setdefault((split, name), Drop(split, name))
             for reason in need(dialogue):
                 drop.note(reason)
