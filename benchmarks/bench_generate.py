@@ -32,7 +32,8 @@ from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
 from showtell.models.respond import Responder
-from showtell.papers import Pipeline, PipelineConfig, load_model
+from showtell.papers import load_model
+from showtell.papers.pipeline import Pipeline, PipelineConfig
 from showtell.prompt import Renderer
 from showtell.runtime import the_device
 from showtell.training.loop import parameter_count

@@ -43,7 +43,8 @@ from showtell.metrics.paired import Scores
 from showtell.metrics.pictures import save_picture
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.parts import PhotoSpans
-from showtell.papers import Dvtm, DvtmConfig, load_model
+from showtell.papers import load_model
+from showtell.papers.e2e import Dvtm, DvtmConfig
 from showtell.recipes.registry import RECIPES
 from showtell.runtime import the_device
 from showtell.training.examples import square_pixels

@@ -54,7 +54,7 @@ def build_model(tokenizers, *, bridge: str):
     from showtell.models.language import LanguageModel
     from showtell.models.painter import ClipTextTower, LatentDiffusionPainter
     from showtell.models.photo_encoder import QFormerPhotoEncoder
-    from showtell.papers import BRIDGE_CONFIGS, BRIDGES
+    from showtell.papers import BRIDGES
     from showtell.prompt import Renderer, RendererConfig
     from showtell.recipes import small
 
@@ -141,7 +141,7 @@ def build_model(tokenizers, *, bridge: str):
     return PhotoDialogueModel(
         language=LanguageModel(llama, words),
         photo_encoder=photo_encoder,
-        bridge=BRIDGES[bridge](BRIDGE_CONFIGS[bridge](), tokenizer=words),
+        bridge=BRIDGES[bridge](BRIDGES[bridge].settings(), tokenizer=words),
         painter=painter,
         renderer=Renderer(words, RendererConfig(num_photo_tokens=3)),
         name="tiny",
@@ -158,14 +158,19 @@ SMALL_BRIDGES = {
 }
 
 
+def small_bridge(name: str, **choices):
+    """The settings of a bridge for the tiny model."""
+    from showtell.papers import BRIDGES
+
+    return BRIDGES[name].settings(**SMALL_BRIDGES[name] | choices)
+
+
 def bridged_model(tokenizers, name: str, **choices):
     """The tiny model with any of the bridges."""
-    from showtell.papers import BRIDGE_CONFIGS
     from showtell.recipes.assemble import with_bridge
 
     base = build_model(tokenizers, bridge="pipeline")
-    config = BRIDGE_CONFIGS[name](**SMALL_BRIDGES[name] | choices)
-    return with_bridge(base, config, seed=0).eval()
+    return with_bridge(base, small_bridge(name, **choices), seed=0).eval()
 
 
 def responder_of(model, *, album=None, **decoding):

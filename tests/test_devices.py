@@ -20,14 +20,12 @@ from showtell.models.checkpoint import save_model
 from showtell.models.decoder import Decoder
 from showtell.models.gold import read_gold, seen_images, share_chances
 from showtell.models.respond import Responder
-from showtell.papers import (
-    DivterConfig,
-    DvtmConfig,
-    GillConfig,
-    PipelineConfig,
-    VokensConfig,
-    load_model,
-)
+from showtell.papers import load_model
+from showtell.papers.divter import DivterConfig
+from showtell.papers.e2e import DvtmConfig
+from showtell.papers.gill import GillConfig
+from showtell.papers.minigpt5 import VokensConfig
+from showtell.papers.pipeline import PipelineConfig
 from showtell.prompt import Renderer
 from showtell.recipes.assemble import attending, with_bridge
 from showtell.runtime import device_label, device_named, mixed_precision, on_device, the_device

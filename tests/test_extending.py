@@ -41,9 +41,10 @@ class ToyConfig(BridgeConfig):
 class Toy(Bridge):
     """The caption's conditioning, scaled by a number that is learnt."""
 
+    settings = ToyConfig
+
     def __init__(self, config, *, tokenizer):
-        super().__init__()
-        self.config = config
+        super().__init__(config, tokenizer=tokenizer)
         self.gain = nn.Parameter(torch.tensor(config.gain))
 
     def forward(self, spans, painter, *, generator):
@@ -51,14 +52,9 @@ class Toy(Bridge):
             cond_NSC=self.gain * caption_conditioning(spans.captions, painter.text).cond_NSC
         )
 
-    def losses(self, spans, conditioning, targets, painter, *, generator):
-        pixels = targets.pixels_N3HW
-        return {"v": painter.loss(conditioning.cond_NSC, pixels, generator=generator)}
-
 
 def test_a_paper_is_a_file_and_a_line(tokenizers, tmp_path, monkeypatch):
     monkeypatch.setitem(showtell.papers.BRIDGES, "toy", Toy)
-    monkeypatch.setitem(showtell.papers.BRIDGE_CONFIGS, "toy", ToyConfig)
     model = with_bridge(build_model(tokenizers, bridge="pipeline"), ToyConfig(gain=3.0), seed=0)
     save_model(model, tmp_path / "base", recipe={"name": "toy"})
     settings = [f"base={tmp_path / 'base'}", "data=world:0-7", "calibration_dialogues=0"]
@@ -138,9 +134,5 @@ def test_a_server_is_a_session_behind_a_port(tokenizers):
 
 
 def test_every_bridge_of_the_papers_is_named_by_a_recipe():
-    used = {
-        type(recipe.config.bridge)
-        for recipe in RECIPES.values()
-        if getattr(recipe.config, "bridge", None) is not None
-    }
-    assert used == set(showtell.papers.BRIDGE_CONFIGS.values())
+    used = {type(getattr(recipe.config, "bridge", None)) for recipe in RECIPES.values()}
+    assert {bridge.settings for bridge in showtell.papers.BRIDGES.values()} <= used

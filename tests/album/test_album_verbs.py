@@ -13,7 +13,7 @@ import showtell.papers
 from conftest import build_model
 from showtell.album.index import Album, empty_album
 from showtell.cli import main
-from showtell.papers import GillConfig
+from showtell.papers.gill import GillConfig
 from showtell.recipes.assemble import with_bridge
 
 COLOURS = {"red": (250, 0, 0), "blue": (0, 0, 250)}

@@ -23,7 +23,7 @@ from showtell.evaluation.measures import (
 )
 from showtell.evaluation.world_answers import photo_places, photos_at, seeing_places
 from showtell.models.gold import read_gold
-from showtell.papers import GillConfig
+from showtell.papers.gill import GillConfig
 from showtell.prompt import Renderer
 from showtell.recipes.assemble import with_bridge
 

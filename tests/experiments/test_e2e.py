@@ -25,7 +25,7 @@ from showtell.errors import ConfigError, UsageError
 from showtell.evaluation.score_runs import Readers
 from showtell.evaluation.world_answers import photo_places, photos_at
 from showtell.models.checkpoint import save_model
-from showtell.papers import Dvtm, DvtmConfig
+from showtell.papers.e2e import Dvtm, DvtmConfig
 from showtell.prompt import IGNORED, Renderer
 from showtell.recipes.experiment import start
 from showtell.recipes.registry import RECIPES

@@ -10,7 +10,14 @@ import dataclasses
 import pytest
 import torch
 
-from conftest import SMALL_BRIDGES, build_model, collated, dialogues_with_photos, responder_of
+from conftest import (
+    SMALL_BRIDGES,
+    build_model,
+    collated,
+    dialogues_with_photos,
+    responder_of,
+    small_bridge,
+)
 from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, USER, Turn
 from showtell.errors import CheckpointError, ConfigError
@@ -18,14 +25,13 @@ from showtell.models.adapters import LoraConfig, PrefixConfig, add_lora, add_pre
 from showtell.models.checkpoint import save_model
 from showtell.models.cross_attention import attended_photos, seen_on, with_cross_attention
 from showtell.models.decoder import Decoder
-from showtell.papers import BRIDGE_CONFIGS, load_folder
+from showtell.papers import load_folder
 from showtell.recipes.assemble import attending, with_bridge
 
 
 def attending_model(tokenizers, *, bridge: str = "dvtm", gate: float = 0.5):
     base = build_model(tokenizers, bridge="pipeline")
-    config = BRIDGE_CONFIGS[bridge](**SMALL_BRIDGES[bridge])
-    model = with_bridge(attending(base, layers=(1,)), config, seed=0).eval()
+    model = with_bridge(attending(base, layers=(1,)), small_bridge(bridge), seed=0).eval()
     for name, parameter in model.language.named_parameters():
         if name.endswith("_gate"):
             parameter.data.fill_(gate)

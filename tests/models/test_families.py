@@ -17,7 +17,8 @@ from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import share_chances
 from showtell.models.language import LanguageModel
-from showtell.papers import GillConfig, Pipeline, PipelineConfig
+from showtell.papers.gill import GillConfig
+from showtell.papers.pipeline import Pipeline, PipelineConfig
 from showtell.prompt import Renderer, RendererConfig
 from showtell.recipes.assemble import with_bridge
 

@@ -13,7 +13,7 @@ from showtell.errors import CheckpointError, ConfigError
 from showtell.metrics.report import model_digest
 from showtell.models.checkpoint import load_model_folder, save_model
 from showtell.models.parts import Conditioning
-from showtell.papers import build_bridge
+from showtell.papers import read_bridge
 
 
 def test_one_hot_rows_give_what_ids_give(tiny_end_to_end):
@@ -99,7 +99,7 @@ def saved(tiny_model, tmp_path):
 
 
 def test_a_saved_model_paints_and_speaks_the_same(tiny_model, saved):
-    again = load_model_folder(saved, bridge_of=build_bridge)
+    again = load_model_folder(saved, bridge_of=read_bridge)
     assert type(again.bridge) is type(tiny_model.bridge)
     one, two = (responder_of(m).paint_captions(["a dog"], seeds=[1]) for m in (tiny_model, again))
     assert torch.equal(one, two)
@@ -134,4 +134,4 @@ def test_saving_again_replaces_whole_and_the_digest_follows_the_weights(tiny_mod
 def test_a_damaged_model_is_a_clear_error(saved, damage):
     damage(saved)
     with pytest.raises(CheckpointError, match="again|train|recipes"):
-        load_model_folder(saved, bridge_of=build_bridge)
+        load_model_folder(saved, bridge_of=read_bridge)

@@ -14,8 +14,7 @@ from showtell.dialogue import USER, Turn
 from showtell.errors import ConfigError, DataError
 from showtell.models.decoder import Decoder
 from showtell.models.respond import open_album
-from showtell.papers import GillConfig
-from showtell.papers.gill import DecisionHead
+from showtell.papers.gill import DecisionHead, GillConfig
 from showtell.recipes.assemble import with_bridge
 
 HELLO = (Turn(speaker=USER, elements=("show me a dog",)),)

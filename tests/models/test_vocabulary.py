@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models.language import LanguageModel
+from showtell.models.parts import ids_of
 from showtell.models.vocabulary import FILE, NewTokens, first_rows
 
 TOKENS = ("[IMG1]", "[IMG2]", "[IMG3]")
@@ -159,7 +160,7 @@ def test_a_saved_model_has_its_tokens_and_the_base_beside_them(language, tmp_pat
         language.new_tokens.input_nD.normal_()
     language.save_pretrained(tmp_path)
     again = LanguageModel.from_pretrained(tmp_path)
-    assert again.token_ids(TOKENS) == ids
+    assert ids_of(TOKENS, again.tokenizer) == ids
     seen = torch.tensor([[5, *ids]])
     assert torch.equal(again.embed(seen), language.embed(seen))
     hidden = torch.randn(2, 16)
@@ -186,7 +187,7 @@ def test_a_name_that_is_taken_is_refused_and_nothing_grows(language, tokens, say
 
 def test_tokens_that_are_missing_are_named(language):
     with pytest.raises(CheckpointError, match=r"has no \[IMG1\].*grow_vocabulary"):
-        language.token_ids(TOKENS[:1])
+        ids_of(TOKENS[:1], language.tokenizer)
 
 
 def test_a_table_that_is_not_plain_is_refused(tokenizers):

@@ -11,7 +11,7 @@ from photoworld.scenes import ATTRIBUTES
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, Photo
 from showtell.errors import DataError
-from showtell.papers import GillConfig
+from showtell.papers.gill import GillConfig
 from showtell.recipes.assemble import with_bridge
 from showtell.recipes.retrieve import fewest_misses, share_states
 

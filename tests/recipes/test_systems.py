@@ -27,9 +27,11 @@ from showtell.models.decoder import Decoder
 from showtell.models.photo_encoder import LinearPhotoEncoder
 from showtell.models.respond import Responder
 from showtell.models.vq_painter import VqPainter
-from showtell.papers import BRIDGE_CONFIGS, DivterConfig, GillConfig, VokensConfig, load_model
+from showtell.papers import BRIDGES, load_model
+from showtell.papers.divter import DivterConfig
 from showtell.papers.forms import form_named
-from showtell.papers.minigpt5 import ABLATIONS
+from showtell.papers.gill import GillConfig
+from showtell.papers.minigpt5 import ABLATIONS, VokensConfig
 from showtell.recipes import systems as values
 from showtell.recipes.assemble import attending, code_painter, with_bridge
 from showtell.recipes.experiment import Experiment, start
@@ -349,7 +351,7 @@ def test_codes_that_cannot_serve_are_told_before_anything_is_trained(
 
 
 @pytest.mark.parametrize("photo_encoder", ["base", "linear", "caption", "none"])
-@pytest.mark.parametrize("bridge", BRIDGE_CONFIGS)
+@pytest.mark.parametrize("bridge", BRIDGES)
 def test_any_bridge_stands_on_any_photo_encoder(pipeline_base, bridge, photo_encoder, rng):
     if bridge == "gill" and photo_encoder == "none":
         return  # it compares with what one sees
@@ -357,7 +359,7 @@ def test_any_bridge_stands_on_any_photo_encoder(pipeline_base, bridge, photo_enc
     config = replace(
         values.DIALOGUES,
         base=str(pipeline_base),
-        bridge=BRIDGE_CONFIGS[bridge](**choices),
+        bridge=BRIDGES[bridge].settings(**choices),
         photo_encoder=photo_encoder,
     )
     model = start(config, name="x")

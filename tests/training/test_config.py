@@ -9,7 +9,7 @@ import pytest
 
 from showtell.config import described, from_plain, override, to_plain
 from showtell.errors import ConfigError
-from showtell.papers import DvtmConfig
+from showtell.papers.e2e import DvtmConfig
 from showtell.recipes import SUMMARIES, describe
 from showtell.recipes.pretrain import WORLD_BASE
 from showtell.recipes.registry import RECIPES

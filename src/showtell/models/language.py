@@ -22,6 +22,7 @@ from showtell.errors import CheckpointError, ConfigError
 from showtell.models.adapters import Prefix, base_state, load_adapter, save_adapter
 from showtell.models.cross_attention import AttendedPhotos
 from showtell.models.folders import MAX_SHARD_SIZE, from_transformers, reading
+from showtell.models.parts import ids_of
 from showtell.models.vocabulary import NewTokens, grown
 from showtell.runtime import small_attention
 
@@ -119,23 +120,12 @@ class LanguageModel(nn.Module):
                 [AddedToken(token, special=True, normalized=False) for token in fresh],
                 special_tokens=True,
             )
-            if self.token_ids(self.new_tokens.tokens) != self.new_tokens.ids:
+            if ids_of(self.new_tokens.tokens, self.tokenizer) != self.new_tokens.ids:
                 raise ConfigError(
                     "this tokenizer's ids have gaps, so its new tokens do not stand after the old "
                     "ones; use a tokenizer whose ids are 0 to its size"
                 )
-        return self.token_ids(tokens)
-
-    def token_ids(self, tokens: Sequence[str]) -> list[int]:
-        """The ids of tokens that are in the vocabulary. Raises CheckpointError for others."""
-        vocabulary = self.tokenizer.get_vocab()
-        if missing := [token for token in tokens if token not in vocabulary]:
-            raise CheckpointError(
-                f"the language model's vocabulary has no {', '.join(missing)}; its bridge needs "
-                f"{', '.join(tokens)}; take a checkpoint that was trained with this bridge, or "
-                "give a base model the tokens with grow_vocabulary"
-            )
-        return [vocabulary[token] for token in tokens]
+        return ids_of(tokens, self.tokenizer)
 
     # --------------------------------------------------------------------------------- the LM
 
@@ -271,7 +261,7 @@ class LanguageModel(nn.Module):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         language = cls(model, tokenizer)
         language.new_tokens = NewTokens.load(folder)
-        if (new := language.new_tokens) is not None and language.token_ids(new.tokens) != new.ids:
+        if (new := language.new_tokens) is not None and ids_of(new.tokens, tokenizer) != new.ids:
             raise CheckpointError(
                 f'the new tokens in "{folder}" have other ids in its tokenizer; these are parts of '
                 "two models; copy the model again"

@@ -190,14 +190,22 @@ class BridgeConfig:
 class Bridge(nn.Module, ABC):
     """Photo spans -> conditioning. One paper, one file; loss weights belong to the Stage."""
 
+    settings: type[BridgeConfig]  # the class of ``config``, whose name a saved model keeps
     config: BridgeConfig
     # The tokens of this bridge that announce a photo; None: its caption between [IMG] and [/IMG].
     # The first is the decision to share; it forces the others.
-    span_tokens: tuple[str, ...] | None = None
+    span_tokens: tuple[str, ...] | None
     span_trained: tuple[int, ...] | None = None  # which of them are learnt as text; None: all
     loss_names: tuple[str, ...] = ("v",)  # of ``losses``; each is a mean over the N photos
     query_width: int | None = None  # E of ``query``, which searches an album; None: it cannot
     apart: Mapping[str, str] = {}  # weights with a file of their own: their prefix -> its name
+
+    def __init__(self, config: Any, *, tokenizer: Tokenizer) -> None:
+        """``tokenizer`` is the LLM's; raises CheckpointError if it lacks the bridge's tokens."""
+        super().__init__()
+        self.config = config
+        self.span_tokens = tuple(config.tokens) or None
+        ids_of(config.tokens, tokenizer)
 
     @abstractmethod
     def forward(
@@ -259,15 +267,16 @@ class PhotoEncoder(Protocol):
     def __call__(self, pixels_P3HW: Tensor) -> Tensor: ...
 
 
-def require_tokens(tokenizer: Tokenizer, tokens: Sequence[str], *, bridge: str) -> None:
-    """Raises CheckpointError if the LLM's vocabulary lacks a token of the named bridge."""
+def ids_of(tokens: Sequence[str], tokenizer: Tokenizer) -> list[int]:
+    """The ids of a bridge's tokens. Raises CheckpointError if the LLM's vocabulary lacks one."""
     vocabulary = tokenizer.get_vocab()
     if missing := [token for token in tokens if token not in vocabulary]:
         raise CheckpointError(
-            f"the language model's vocabulary has no {', '.join(missing)}; the {bridge} bridge "
-            f"reads {', '.join(tokens)}; take a checkpoint that was trained with it, "
-            "or give a base model the tokens with grow_vocabulary"
+            f"the language model's vocabulary has no {', '.join(missing)}; its bridge needs "
+            f"{', '.join(tokens)}; take a checkpoint that was trained with this bridge, or "
+            "give a base model the tokens with grow_vocabulary"
         )
+    return [vocabulary[token] for token in tokens]
 
 
 class EncoderDecoder(nn.Transformer):

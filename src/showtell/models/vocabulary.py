@@ -3,7 +3,6 @@
     ids = language.grow_vocabulary(("[IMG0]", "[IMG1]"), seed=0)   # ids of the tokens, in order
     language.embed(ids), language.head(hidden)                     # know them from here on
     language.new_tokens.parameters()                               # all that has to be trained
-    language.token_ids(("[IMG0]", "[IMG1]"))                       # the ids, of a model from disk
 
 The published systems resize the LLM's two matrices of V rows, keep both in the optimiser and
 multiply the gradients of the old rows by zero (MiniGPT-5, GILL). That costs V rows of weights,

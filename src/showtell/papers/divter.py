@@ -28,7 +28,6 @@ from showtell.models.parts import (
     Painter,
     PhotoSpans,
     PhotoTargets,
-    Tokenizer,
     caption_conditioning,
 )
 
@@ -46,11 +45,8 @@ class DivterConfig(BridgeConfig):
 class Divter(Bridge):
     """Photo spans -> the words of their captions in F's own table."""
 
+    settings = DivterConfig
     config: DivterConfig
-
-    def __init__(self, config: DivterConfig, *, tokenizer: Tokenizer) -> None:
-        super().__init__()
-        self.config = config
 
     def forward(
         self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator

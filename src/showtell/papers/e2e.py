@@ -442,13 +442,13 @@ class Dvtm(Bridge):
     ``tokenizer`` is the LLM's. The temperature is a buffer, so a checkpoint keeps it.
     """
 
+    settings = DvtmConfig
     config: DvtmConfig
     temperature: Tensor
     _pairs: Tensor | None
 
     def __init__(self, config: DvtmConfig, *, tokenizer: CaptionTokenizer) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, tokenizer=tokenizer)
         self.tokenizer = tokenizer
         self.register_buffer("temperature", torch.tensor(config.temperature_start))
         # what the static and soft maps make of the two vocabularies, once there is a painter;

@@ -41,7 +41,6 @@ from showtell.models.parts import (
     PhotoSpans,
     PhotoTargets,
     Tokenizer,
-    require_tokens,
     standardize,
 )
 from showtell.training.stage import Stage
@@ -286,30 +285,19 @@ class Gill(Bridge):
     ``features``: pixels (N, 3, H, W) -> the frozen vision encoder's (N, F); the photo encoder's own
     function (``see_by``), so that its weights stay in one place. ``decision``: from the state at
     [IMG1], whether retrieving beats painting; None until it is trained (``train_decision``).
-    ``tokenizer`` is the LLM's, and has the r tokens (``LanguageModel.grow_vocabulary``); raises
-    CheckpointError if it lacks them.
     """
 
+    settings = GillConfig
     config: GillConfig
+    span_trained = (0,)  # [IMG1] alone is learnt as text, and the rest follow it
     apart = {"decision.linear.": "decision.safetensors"}
 
-    def __init__(
-        self,
-        config: GillConfig,
-        *,
-        tokenizer: Tokenizer,
-        features: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        super().__init__()
-        self.config = config
-        self.features = features
+    def __init__(self, config: GillConfig, *, tokenizer: Tokenizer) -> None:
+        super().__init__(config, tokenizer=tokenizer)
+        self.features: Callable[[Tensor], Tensor] | None = None
         self.decision: DecisionHead | None = None
-        require_tokens(tokenizer, config.tokens, bridge="GILL")
-        # they announce a photo; [IMG1] alone is learnt as text, and the rest follow it
-        self.span_tokens: tuple[str, ...] | None = config.tokens
-        self.span_trained: tuple[int, ...] | None = (0,)
         self.loss_names = ("g", "r", "v") if config.painter_loss else ("g", "r")
-        self.query_width: int | None = config.album_width
+        self.query_width = config.album_width
         self.mapper = MAPPERS[config.mapper](config)
         self.query_head = nn.Linear(config.language_width, config.album_width)
         self.photo_head = nn.Linear(config.photo_width, config.album_width)
@@ -426,7 +414,7 @@ class Gill(Bridge):
         if self.features is None:
             raise ConfigError(
                 "GILL's retrieval loss compares with photos, and this bridge was given no vision "
-                "encoder; build it with features=photo_encoder.features"
+                "encoder; tell it which one by see_by(photo_encoder)"
             )
         features_NF = self.features(pixels_N3HW)
         if (found := features_NF.shape[-1]) != self.config.photo_width:

@@ -62,7 +62,6 @@ from showtell.models.parts import (
     PhotoTargets,
     TextTower,
     Tokenizer,
-    require_tokens,
     standardize,
 )
 from showtell.training.stage import Stage
@@ -197,21 +196,15 @@ class FeatureMapper(nn.Module):
 
 
 class Vokens(Bridge):
-    """Photo spans -> conditioning through the states at the vokens.
+    """Photo spans -> conditioning through the states at the vokens."""
 
-    ``tokenizer`` is the LLM's, and has the vokens (``LanguageModel.grow_vocabulary``); raises
-    CheckpointError if it lacks them.
-    """
-
+    settings = VokensConfig
     config: VokensConfig
     loss_names = ("ldm", "cap")
 
     def __init__(self, config: VokensConfig, *, tokenizer: Tokenizer) -> None:
-        super().__init__()
-        self.config = config
-        self.span_tokens: tuple[str, ...] | None = config.tokens
-        self.span_trained: tuple[int, ...] | None = SUPERVISED[config.supervised](config.num_vokens)
-        require_tokens(tokenizer, config.tokens, bridge="vokens")
+        super().__init__(config, tokenizer=tokenizer)
+        self.span_trained = SUPERVISED[config.supervised](config.num_vokens)
         self.mapper = FeatureMapper(config)
 
     def start(self, spans: PhotoSpans, cond_NSC: Tensor) -> None:
@@ -422,28 +415,18 @@ def undescribed(dialogue: Dialogue) -> Dialogue:
     return replace(dialogue, turns=tuple(turns))
 
 
-def story_dialogues(
-    name: str, story: Sequence[Step], *, seed: int, described: bool = False
-) -> list[Dialogue]:
+def story_dialogues(name: str, story: Sequence[Step], *, seed: int) -> list[Dialogue]:
     """MLS: the tasks of a story. Each step gives ``image_only``; all but the first also
     ``multimodal`` and ``text_only``, as there is nothing to go on from before it (release)."""
     dialogues = []
     for k in range(len(story)):
         kinds = ("image_only",) if k == 0 else ("image_only", "multimodal", "text_only")
-        steps = story[: k + 1]
-        dialogues += [
-            story_task(name, steps, kind, seed=seed, described=described) for kind in kinds
-        ]
+        dialogues += [story_task(name, story[: k + 1], kind, seed=seed) for kind in kinds]
     return dialogues
 
 
-def story_task(
-    name: str, story: Sequence[Step], kind: str, *, seed: int, described: bool = False
-) -> Dialogue:
-    """The last step of ``story`` as a task of the given kind, after all steps before it.
-
-    ``described``: against the paper, the photo to be made keeps its caption, for L_cap.
-    """
+def story_task(name: str, story: Sequence[Step], kind: str, *, seed: int) -> Dialogue:
+    """The last step of ``story`` as a task of the given kind, after all steps before it."""
     if kind not in TASKS:
         raise ConfigError(f'unknown task "{kind}"{did_you_mean(kind, TASKS)}')
     if not story:
@@ -456,11 +439,10 @@ def story_task(
     read.append(rng.choice(TASKS[kind]).format(text=step.text))
     if kind == "text_only":
         read.append(step.photo)
-    photo = story[-1].photo if described else step.photo
     made: dict[str, list[Element]] = {
         "text_only": [step.text],
-        "image_only": [photo],
-        "multimodal": [step.text, photo],
+        "image_only": [step.photo],
+        "multimodal": [step.text, step.photo],
     }
     return _dialogue(f"{name}-{len(story)}-{kind}", read, made[kind], task=kind)
 

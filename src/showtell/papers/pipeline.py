@@ -17,7 +17,6 @@ from showtell.models.parts import (
     Conditioning,
     Painter,
     PhotoSpans,
-    Tokenizer,
     caption_conditioning,
 )
 
@@ -28,14 +27,9 @@ class PipelineConfig(BridgeConfig):
 
 
 class Pipeline(Bridge):
-    """Photo spans -> the conditioning of their captions, and no more.
+    """Photo spans -> the conditioning of their captions, and no more."""
 
-    Built like every bridge, from its configuration and the LLM's tokenizer; words need neither.
-    """
-
-    def __init__(self, config: PipelineConfig, *, tokenizer: Tokenizer) -> None:
-        super().__init__()
-        self.config = config
+    settings = PipelineConfig
 
     def forward(
         self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator

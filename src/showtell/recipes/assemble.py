@@ -23,7 +23,7 @@ from showtell.models.photo_encoder import (
     LinearPhotoEncoder,
 )
 from showtell.models.vq_painter import VqPainter
-from showtell.papers import BRIDGE_CONFIGS, BRIDGES
+from showtell.papers import build_bridge
 from showtell.prompt import Renderer
 from showtell.training.stage import Stage
 
@@ -52,10 +52,9 @@ def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) ->
                 base.bridge.see_by(seer)
             return base
         language.grow_vocabulary(config.tokens, seed=seed)
-    kinds = {BRIDGE_CONFIGS[name]: BRIDGES[name] for name in BRIDGES}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        bridge = kinds[type(config)](config, tokenizer=language.tokenizer)  # type: ignore[call-arg]
+        bridge = build_bridge(config, language)
     renderer = {"span_tokens": bridge.span_tokens, "span_trained": bridge.span_trained}
     return rebuilt(base, renderer, bridge=bridge)
 

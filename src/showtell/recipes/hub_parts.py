@@ -30,7 +30,7 @@ from showtell.models.photo_encoder import (
     QFormerPhotoEncoder,
     pixel_statistics,
 )
-from showtell.papers import Pipeline, PipelineConfig
+from showtell.papers.pipeline import Pipeline, PipelineConfig
 from showtell.prompt import Renderer, RendererConfig
 from showtell.recipes.small import DIALOGUE_TOKENS
 

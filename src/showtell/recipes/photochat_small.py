@@ -35,7 +35,7 @@ from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
 from showtell.models.gold import exchanged, share_chances
 from showtell.models.language import LanguageModel
-from showtell.papers import Pipeline, PipelineConfig
+from showtell.papers.pipeline import Pipeline, PipelineConfig
 from showtell.prompt import IGNORED, Rendered, Renderer, RendererConfig
 from showtell.recipes import small
 from showtell.recipes.runs import Run

@@ -30,8 +30,8 @@ from showtell.models.photo_encoder import (
     QFormerPhotoEncoder,
     load_photo_encoder,
 )
-from showtell.papers import Pipeline, PipelineConfig
 from showtell.papers.forms import caption_dialogue, swap_speakers
+from showtell.papers.pipeline import Pipeline, PipelineConfig
 from showtell.prompt import Renderer, RendererConfig
 from showtell.recipes import small
 from showtell.recipes.photo_sets import (

@@ -5,17 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from showtell.papers import (
-    DivterConfig,
-    DvtmConfig,
-    GillConfig,
-    PipelineConfig,
-    VokensConfig,
-)
-from showtell.papers.divter import RATES, WEIGHTS
-from showtell.papers.e2e import PAPER
-from showtell.papers.gill import FROZEN, gill_stage
-from showtell.papers.minigpt5 import MLS, UAS
+from showtell.papers.divter import RATES, WEIGHTS, DivterConfig
+from showtell.papers.e2e import PAPER, DvtmConfig
+from showtell.papers.gill import FROZEN, GillConfig, gill_stage
+from showtell.papers.minigpt5 import MLS, UAS, VokensConfig
+from showtell.papers.pipeline import PipelineConfig
 from showtell.recipes.experiment import Experiment
 from showtell.training.stage import Stage
 
