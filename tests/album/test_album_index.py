@@ -10,7 +10,7 @@ import torch
 from showtell.album import index
 from showtell.album.index import Album, AlbumPhoto, empty_album
 from showtell.data.storage import write_atomically
-from showtell.errors import DataError, StorageError
+from showtell.errors import DataError
 
 
 def photo(name: str, **changes) -> AlbumPhoto:
@@ -24,12 +24,6 @@ def album_of(*rows: list[float], made_by: str = "tiny") -> Album:
 
 def found(hits) -> list[tuple[str, float]]:
     return [(hit.photo.id, round(hit.score, 6)) for hit in hits]
-
-
-def test_search_orders_by_cosine_whatever_the_lengths():
-    album = album_of([0.0, 5.0], [3.0, 4.0], [-2.0, 0.0])
-    (hits,) = album.search(torch.tensor([[10.0, 0.0]]), top_k=3)
-    assert found(hits) == [("b", 0.6), ("a", 0.0), ("c", -1.0)]
 
 
 def test_search_is_the_cosine_of_every_pair():
@@ -128,41 +122,34 @@ def test_queries_that_do_not_fit_are_refused():
         album.search(torch.ones(1, 2), top_k=0)
 
 
-@pytest.mark.parametrize("path", ["../secret.png", "/etc/secret.png", "photos/../../secret.png"])
-def test_a_list_cannot_name_a_file_outside_the_album(tmp_path, path):
-    album_of([1.0, 0.0]).save(tmp_path)
-    listed = json.loads((tmp_path / "album.json").read_text())
-    listed["photos"][0]["path"] = path
-    (tmp_path / "album.json").write_text(json.dumps(listed))
-    with pytest.raises(DataError, match="wanted a path inside the album"):
-        Album.load(tmp_path)
+def listed_at(path: str) -> dict:
+    return {"photos": [{"id": "a", "path": path, "caption": ""}]}
 
 
-def test_what_is_no_album_is_said_so(tmp_path):
-    with pytest.raises(DataError, match=r"is no album: it has no album.json"):
-        Album.load(tmp_path)
-    album_of([1.0, 0.0]).save(tmp_path)
-    listed = json.loads((tmp_path / "album.json").read_text())
-    for change, message in (
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
         ({"format": 9}, "of format 9, wanted 2"),
         ({"photos": [{"name": "a"}]}, "cannot be read"),
         ({"photos": []}, "0 photos came with embeddings"),
-    ):
-        (tmp_path / "album.json").write_text(json.dumps(listed | change))
-        with pytest.raises(DataError, match=message):
-            Album.load(tmp_path)
-    (tmp_path / "album.json").write_text(json.dumps(listed))
-    next(tmp_path.glob("embeddings-*")).write_bytes(b"damaged")
-    with pytest.raises(DataError, match="cannot be read.*Index the photos again"):
-        Album.load(tmp_path)
-
-
-def test_an_album_that_cannot_be_written_leaves_the_old_one(tmp_path):
-    album_of([1.0, 0.0]).save(tmp_path / "album")
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError):
-        album_of([1.0, 0.0]).save(tmp_path / "file" / "album")
-    assert len(Album.load(tmp_path / "album")) == 1
+        # a list may not show, remove or read a file that is not the album's
+        (listed_at("../secret.png"), "wanted a path inside the album"),
+        (listed_at("/etc/secret.png"), "wanted a path inside the album"),
+        (listed_at("photos/../../secret.png"), "wanted a path inside the album"),
+        ({"embeddings": "../other.safetensors"}, "cannot be read.*Index the photos again"),
+        ({"embeddings": "damaged.safetensors"}, "cannot be read"),
+    ],
+)
+def test_what_is_no_album_is_said_so(tmp_path, change, says):
+    folder = tmp_path / "album"
+    with pytest.raises(DataError, match=r"is no album: it has no album.json"):
+        Album.load(folder)
+    listed = json.loads(album_of([1.0, 0.0]).save(folder).read_text())
+    (tmp_path / "other.safetensors").write_bytes((folder / listed["embeddings"]).read_bytes())
+    (folder / "damaged.safetensors").write_bytes(b"damaged")
+    (folder / "album.json").write_text(json.dumps(listed | change))
+    with pytest.raises(DataError, match=says):
+        Album.load(folder)
 
 
 @pytest.mark.parametrize("writes", [0, 1])
@@ -187,13 +174,3 @@ def test_an_album_that_is_killed_while_it_is_written_is_the_one_before(
     second.save(tmp_path)
     assert Album.load(tmp_path).embeddings_ME.equal(second.embeddings_ME)
     assert len(list(tmp_path.glob("embeddings-*"))) == 1
-
-
-def test_a_list_that_names_vectors_of_another_folder_reads_none(tmp_path):
-    album_of([1.0, 0.0]).save(tmp_path / "other")
-    listed = json.loads((tmp_path / "other" / "album.json").read_text())
-    (tmp_path / "mine").mkdir()
-    far = {"embeddings": f"../other/{listed['embeddings']}"}
-    (tmp_path / "mine" / "album.json").write_text(json.dumps(listed | far))
-    with pytest.raises(DataError, match="cannot be read"):
-        Album.load(tmp_path / "mine")

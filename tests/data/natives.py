@@ -15,11 +15,29 @@ def write_photo(path: Path, colour: tuple[int, int, int] = (200, 30, 30), size: 
     return path
 
 
-def write_lines(path: Path, records: list[Any]) -> Path:
+def write_json(path: Path, value: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(value, indent=1), encoding="utf-8")
     return path
+
+
+def write_lines(path: Path, records: list[Any]) -> Path:
+    """JSON lines; texts and bytes stand as they are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    texts = [r if isinstance(r, str | bytes) else json.dumps(r) for r in records]
+    lines = [text if isinstance(text, bytes) else text.encode() for text in texts]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    return path
+
+
+def nodes(value: object, path: tuple = ()) -> list[tuple]:
+    """The paths of all values inside a JSON value."""
+    found = [path]
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in items:
+            found += nodes(inner, (*path, key))
+    return found
 
 
 def photochat(number: int = 0) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import re
@@ -88,13 +87,9 @@ def test_both_readings_agree_with_their_slow_definitions(plan):
 
 
 def test_utterances_that_share_a_photo_are_not_counted():
-    assert count(Dialogue(id="d", turns=turns("uaAua"))) == {
-        "dialogues": 1,
-        "utterances": 4,
-        "cutter_skipped": 4,
-        "cutter_merged": 3,
-        "images": 1,
-    }
+    found = count(Dialogue(id="d", turns=turns("uaAua")))
+    wanted = {"dialogues": 1, "utterances": 4, "images": 1}
+    assert found == wanted | {"cutter_skipped": 4, "cutter_merged": 3}
 
 
 def test_the_papers_totals_are_the_sums_of_their_splits():
@@ -161,18 +156,6 @@ def test_each_sickness_is_found_once(sick):
     assert report.licences == {"CC0": 1, "not stated": 6}
     train, test = report.splits[1], report.splits[0]
     assert (train.split, train.counts["images"], test.counts["images"]) == ("train", 2, 5)
-
-
-def test_it_never_changes_the_data(sick):
-    def digest():
-        return {
-            path.name: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
-            for path in sick.iterdir()
-        }
-
-    before = digest()
-    examine(f"folder:{sick}").write(sick.parent / "report")
-    assert digest() == before
 
 
 def test_photos_and_dialogues_shared_between_splits_are_found(tmp_path):
@@ -290,24 +273,25 @@ def test_near_pairs_are_all_pairs_within_the_distance(data):
 # ------------------------------------------------------------------------------ the report
 
 
-def test_the_page_holds_its_pictures_and_loads_and_runs_nothing(sick, tmp_path):
-    examine(f"folder:{sick}").write(tmp_path / "out")
-    page = (tmp_path / "out/doctor.html").read_text()
+def test_a_report_says_the_same_in_each_form_and_neither_loads_nor_runs_nor_changes_anything(
+    sick, tmp_path_factory
+):
+    out = tmp_path_factory.mktemp("out")
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in sick.iterdir()}
+    report = examine(f"folder:{sick}")
+    report.write(out)
+    assert before == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in sick.iterdir()}
+    page = (out / "doctor.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 4  # two groups of two photos
     assert not re.search(r"(src|href)=\"(?!data:)", page) and "url(" not in page
     assert "<script" not in page and "&lt;script&gt;" in page
     assert "default-src 'none'" in page
-
-
-def test_the_json_says_what_the_report_says(sick, tmp_path):
-    report = examine(f"folder:{sick}")
-    report.write(tmp_path / "out")
-    read = json.loads((tmp_path / "out/doctor.json").read_text())
+    read = json.loads((out / "doctor.json").read_text())
     assert read["findings"][0]["count"] == report.findings[0].count
     assert {split["split"]: split["counts"] for split in read["splits"]} == {
         split.split: split.counts for split in report.splits
     }
-    assert (tmp_path / "out/doctor.txt").read_text() == report.to_text()
+    assert (out / "doctor.txt").read_text() == report.to_text()
 
 
 def test_ids_that_come_again_are_found_between_files_and_between_splits(tmp_path):

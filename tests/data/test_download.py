@@ -145,13 +145,18 @@ def test_the_time_may_be_given_as_a_date():
     assert retry_after("soon") is None
 
 
-@pytest.mark.parametrize("code", [403, 404, 410])
-def test_what_is_gone_is_not_asked_for_twice(web, tmp_path, code):
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        *((status(code), str(code)) for code in (403, 404, 410)),
+        (redirect("/images/photo_unavailable.png"), "gone"),  # how Flickr says so
+    ],
+)
+def test_what_is_gone_is_not_asked_for_twice(web, tmp_path, answer, reason):
     with pytest.raises(FetchError) as met:
-        get(web.put("/a", status(code)), tmp_path / "a")
-    assert met.value.gone and met.value.reason == str(code)
-    assert len(web.requests) == 1
-    assert left(tmp_path) == []
+        get(web.put("/a", answer), tmp_path / "a")
+    assert met.value.gone and met.value.reason == reason
+    assert len(web.requests) == 1 and left(tmp_path) == []
 
 
 def test_redirects_are_followed_as_far_as_five(web, tmp_path):
@@ -180,13 +185,6 @@ def test_only_addresses_of_the_web_are_fetched(tmp_path, url):
     with pytest.raises(FetchError) as met:
         get(url, tmp_path / "a")
     assert met.value.reason in ("no address", "connection")
-
-
-def test_a_photo_that_flickr_took_down_is_gone(web, tmp_path):
-    url = web.put("/a", redirect("/images/photo_unavailable.png"))
-    with pytest.raises(FetchError) as met:
-        get(url, tmp_path / "a")
-    assert met.value.gone
 
 
 def refuse(path):

@@ -26,6 +26,7 @@ from showtell.data.fetch_sources import SOURCES, source_of
 from showtell.data.sources import default_folder, open_data, open_splits
 from showtell.errors import DataError, FetchError, StorageError, UsageError
 
+from . import natives
 from .web import redirect, serving, status, whole
 
 QUICK = Manners(attempts=2, timeout_s=5, backoff_s=0.01)
@@ -73,15 +74,9 @@ def test_a_second_run_verifies_and_asks_for_nothing(web, tmp_path):
     (tmp_path / "a").write_bytes(b"mine")
     with pytest.raises(FetchError, match=r"changed since.*not touched"):
         run(source, tmp_path)
-    assert (tmp_path / "a").read_bytes() == b"mine"
-
-
-def test_a_file_that_was_there_before_is_kept_as_it_is(web, tmp_path):
-    (tmp_path / "a").write_bytes(b"mine")
-    source = toy([RemoteFile(path="a", urls=(web.put("/a", whole(b"hello")),))])
-    assert run(source, tmp_path).kept == 1
-    assert (tmp_path / "a").read_bytes() == b"mine"
-    assert not web.requests
+    (tmp_path / "fetched.jsonl").unlink()  # as if they had been there before
+    assert run(source, tmp_path).kept == 2
+    assert (tmp_path / "a").read_bytes() == b"mine" and len(web.requests) == asked
 
 
 def test_one_file_that_fails_does_not_keep_the_others_from_arriving(web, tmp_path):
@@ -271,18 +266,6 @@ def local(web, source, bodies):
     return replace(source, files=tuple(moved[:count]), photo_files=tuple(moved[count:]))
 
 
-def chat(number, photo_id, url):
-    turns = [{"message": "hi", "share_photo": False, "user_id": 0}]
-    turns.append({"message": "", "share_photo": True, "user_id": 1})
-    return {
-        "dialogue": turns,
-        "dialogue_id": number,
-        "photo_description": "Objects in the photo: Dog",
-        "photo_url": url,
-        "photo_id": photo_id,
-    }
-
-
 def test_photochat_becomes_what_its_reader_reads_photos_included(web, tmp_path, monkeypatch):
     web.put("/train/00000000000000aa.jpg", whole(photo_bytes()))
     web.put("/by-address.jpg", whole(photo_bytes("blue")))
@@ -293,8 +276,8 @@ def test_photochat_becomes_what_its_reader_reads_photos_included(web, tmp_path, 
         id = "train/00000000000000aa" if number % 2 else "test/00000000000000bb"
         if file.path.endswith("train_00.json"):
             id = "../x"
-        records = [chat(number, id, f"{web.address}/by-address.jpg")]
-        bodies[file.path] = json.dumps(records).encode()
+        address = {"photo_id": id, "photo_url": f"{web.address}/by-address.jpg"}
+        bodies[file.path] = json.dumps([natives.photochat(number) | address]).encode()
     result = run(local(web, SOURCES["photochat"], bodies), tmp_path / "photochat", photos=True)
     assert (result.fetched, result.photos_fetched) == (25, 2)
     assert result.photos_gone == {"bad name": 1}
@@ -310,21 +293,9 @@ def test_photochat_becomes_what_its_reader_reads_photos_included(web, tmp_path, 
 
 def test_stories_are_unpacked_and_their_photos_found(web, tmp_path):
     url = web.put("/p.jpg", whole(photo_bytes()))
-    story = {
-        "images": [{"id": str(k), "url_o": url} for k in range(5)],
-        "annotations": [
-            [
-                {
-                    "story_id": "1",
-                    "photo_flickr_id": str(k),
-                    "text": "so .",
-                    "original_text": "So.",
-                    "worker_arranged_photo_order": k,
-                }
-            ]
-            for k in range(5)
-        ],
-    }
+    story = natives.vist(1)
+    for image in story["images"]:
+        image["url_o"] = url
     names = [f"sis/{s}.story-in-sequence.json" for s in ("train", "val", "test")]
     archive = tar_of(tmp_path / "sis", dict.fromkeys(names, json.dumps(story).encode()))
     bodies = {"SIS-with-labels.tar.gz": archive.read_bytes()}
@@ -344,8 +315,7 @@ def test_photos_of_captions_and_of_dialogcc_are_found_by_their_readers(web, tmp_
     assert [bool(p.path) for d in pairs for p in d.photos] == [True, False]
 
     other = web.put("/q.jpg", whole(photo_bytes()))
-    said = {"utterance": "hi", "speaker": "A", "shared_image": [{"image_url": url}, other]}
-    record = json.dumps([{"dialogue_id": "1", "dialogue": [said]}]).encode()
+    record = json.dumps([natives.dialogcc(1, [{"image_url": url}, other])]).encode()
     bodies = {f"{split}.json": record for split in ("train", "valid", "test")}
     result = run(local(web, SOURCES["dialogcc"], bodies), tmp_path / "dialogcc", photos=True)
     assert result.photos_fetched == 2  # all candidates, each once

@@ -76,14 +76,6 @@ def test_columns_go_by_their_names_and_windows_line_ends_do_no_harm(tmp_path):
     assert (read.prompt, read.category, read.label) == ("a cat", "Animals", "ret")
 
 
-def test_reading_is_streamed(tmp_path):
-    path = write(tmp_path / "votes.tsv", line("gen"), line("nonsense"))
-    stream = read_parti(path)
-    assert next(stream).prompt == "a dog"
-    with pytest.raises(DataError, match='votes.tsv, line 3: "nonsense" is no vote'):
-        next(stream)
-
-
 def test_gills_split_is_the_first_with_a_label_in_order(tmp_path):
     kinds = ["gen,gen,gen,gen", "same,same,same,same", "ret,ret,ret,ret"]
     lines = [line(kinds[k % 3], prompt=f"prompt {k}") for k in range(12)]
@@ -104,28 +96,26 @@ def test_near_ties_are_three_to_two_and_never_in_the_split(tmp_path):
     assert majority(prompts[2]) == "gen"
 
 
-def test_files_that_are_something_else_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (VOTES, "holds no prompt"),
+        ("caption\timage\n", "begins with 'caption"),
+        ("Prompt\tCategory\tChallenge\tNote\n", "prompts and no votes"),
+        (VOTES + "a dog\tAnimals", "line 2: 2 fields, wanted 5"),
+        (VOTES + line("gen", prompt=" "), "line 2: the prompt is empty"),
+        (VOTES + line("gen") + "\n" + line("nonsense"), 'line 3: "nonsense" is no vote'),
+        (LABEL + line("gen,ret"), "2 decisions, wanted one"),
+        (VOTES + "caf\udce9\tFood\tBasic\t\tgen", "not UTF-8"),
+    ],
+)
+def test_files_that_are_something_else_are_refused(tmp_path, text, says):
+    path = tmp_path / "votes.tsv"
     with pytest.raises(DataError, match="is not there"):
-        list(read_parti(tmp_path / "none.tsv"))
-    with pytest.raises(DataError, match="holds no prompt"):
-        list(read_parti(write(tmp_path / "empty.tsv")))
-    with pytest.raises(DataError, match="begins with 'caption"):
-        list(read_parti(write(tmp_path / "other.tsv", header="caption\timage\n")))
-    with pytest.raises(DataError, match="prompts and no votes"):
-        list(
-            read_parti(write(tmp_path / "plain.tsv", header="Prompt\tCategory\tChallenge\tNote\n"))
-        )
-    with pytest.raises(DataError, match="line 2: 2 fields, wanted 5"):
-        list(read_parti(write(tmp_path / "cut.tsv", "a dog\tAnimals")))
-    with pytest.raises(DataError, match="line 2: the prompt is empty"):
-        list(read_parti(write(tmp_path / "blank.tsv", line("gen", prompt=" "))))
-    with pytest.raises(DataError, match="2 decisions, wanted one"):
-        list(read_parti(write(tmp_path / "two.tsv", line("gen,ret"), header=LABEL)))
-    (tmp_path / "latin.tsv").write_bytes(VOTES.encode() + b"caf\xe9\tFood\tBasic\t\tgen\n")
-    with pytest.raises(DataError, match="not UTF-8"):
-        list(read_parti(tmp_path / "latin.tsv"))
-    with pytest.raises(DataError, match="cannot be read"):
-        list(read_parti(tmp_path))
+        list(read_parti(path))
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(DataError, match=says):
+        list(read_parti(path))
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the released votes are not here")

@@ -12,8 +12,10 @@ import pytest
 from showtell.data.jsonl import MAX_LINE_BYTES
 from showtell.data.photochat import counts_of, moment_positions, read_photochat, split_held_out
 from showtell.data.sources import open_data
-from showtell.dialogue import AGENT, USER
+from showtell.dialogue import AGENT, USER, Dialogue
 from showtell.errors import DataError
+
+from . import natives
 
 SHARED = Path(__file__).parents[3] / "shared/data/photochat"
 
@@ -38,22 +40,16 @@ def turn(message="hi", share_photo=False, user_id=0) -> dict:
     return {"message": message, "share_photo": share_photo, "user_id": user_id}
 
 
-def write_lines(path: Path, *records: dict | str | bytes) -> Path:
-    lines = []
-    for item in records:
-        if isinstance(item, dict):
-            item = json.dumps(item, ensure_ascii=False)
-        lines.append(item if isinstance(item, bytes) else item.encode())
-    path.write_bytes(b"\n".join(lines) + b"\n")
-    return path
-
-
 def without(item: dict, *keys: str) -> dict:
     return {k: v for k, v in item.items() if k not in keys}
 
 
+def read(folder: Path, *records: dict | str) -> list[Dialogue]:
+    return list(read_photochat(natives.write_lines(folder / "dev.jsonl", list(records))))
+
+
 def test_the_photo_is_missing_not_made_up(tmp_path):
-    (dialogue,) = read_photochat(write_lines(tmp_path / "dev.jsonl", record(7)))
+    (dialogue,) = read(tmp_path, record(7))
     assert dialogue.id == "7"
     (photo,) = dialogue.photos
     assert dialogue.turns[2].elements == (photo,)
@@ -67,14 +63,14 @@ def test_the_names_do_not_tell_who_will_share(tmp_path, sharer, exchange):
     written = record(7, sharer=sharer)
     for each in written["dialogue"]:
         each["user_id"] ^= exchange
-    (dialogue,) = read_photochat(write_lines(tmp_path / "dev.jsonl", written))
+    (dialogue,) = read(tmp_path, written)
     third = AGENT if sharer else USER
     assert [each.speaker for each in dialogue.turns] == [USER, AGENT, third, AGENT, USER]
 
 
 def test_lines_the_original_array_and_a_folder_of_arrays_give_the_same_dialogues(tmp_path):
     records = [record(k, share=1 + k % 3) for k in range(5)]
-    lines = list(read_photochat(write_lines(tmp_path / "dev.jsonl", "", *records, "  ")))
+    lines = read(tmp_path, "", *records, "  ")
     folder = tmp_path / "original"
     folder.mkdir()
     for part, some in enumerate((records[:2], records[2:])):
@@ -85,14 +81,14 @@ def test_lines_the_original_array_and_a_folder_of_arrays_give_the_same_dialogues
 
 def test_without_photo_id_the_id_comes_from_the_address_or_the_description(tmp_path):
     records = [without(record(3), "photo_id"), without(record(4), "photo_id", "photo_url")]
-    first, second = read_photochat(write_lines(tmp_path / "a.jsonl", *records))
+    first, second = read(tmp_path, *records)
     assert first.photos[0].id == "3_o" and second.photos[0].id.startswith("sha-")
 
 
 def test_words_in_the_share_turn_stand_before_the_photo(tmp_path):
     spoken = record(1)
     spoken["dialogue"][2]["message"] = "look at this"
-    (dialogue,) = read_photochat(write_lines(tmp_path / "dev.jsonl", spoken))
+    (dialogue,) = read(tmp_path, spoken)
     assert dialogue.turns[2].elements == ("look at this", dialogue.photos[0])
 
 
@@ -126,7 +122,7 @@ BAD = {
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 def test_a_bad_line_is_named_by_file_and_number_and_the_rest_can_go_on(tmp_path, bad):
-    path = write_lines(tmp_path / "dev.jsonl", record(0), bad, record(2))
+    path = natives.write_lines(tmp_path / "dev.jsonl", [record(0), bad, record(2)])
     reader = read_photochat(path)
     assert next(reader).id == "0"  # streamed: the good lines before arrive
     with pytest.raises(DataError, match=r"dev\.jsonl, line 2\b") as caught:
@@ -173,7 +169,7 @@ def test_a_file_with_nothing_to_read_is_an_error_even_when_skipping(tmp_path, da
 
 @pytest.mark.parametrize("share", [0, 1, 2, 4])
 def test_a_position_stands_before_every_turn_from_the_second_to_the_share(tmp_path, share):
-    (dialogue,) = read_photochat(write_lines(tmp_path / "dev.jsonl", record(share=share)))
+    (dialogue,) = read(tmp_path, record(share=share))
     positions = moment_positions(dialogue)
     assert [p.turn for p in positions] == list(range(1, share + 1))
     assert [p.shares for p in positions] == [k == share for k in range(1, share + 1)]
@@ -186,7 +182,7 @@ def test_a_position_stands_before_every_turn_from_the_second_to_the_share(tmp_pa
 
 def test_held_out_dialogues_share_no_photo_with_the_rest_and_the_rule_ignores_order(tmp_path):
     records = [record(k, photo_url=f"https://x/{k // 2}.jpg") for k in range(60)]
-    dialogues = list(read_photochat(write_lines(tmp_path / "train.jsonl", *records)))
+    dialogues = read(tmp_path, *records)
     rest, held = split_held_out(dialogues, count=10)
     assert (len(rest), len(held)) == (50, 10)
     addresses = [{d.photos[0].labels["photo_url"] for d in some} for some in (rest, held)]

@@ -109,17 +109,6 @@ def test_the_webdataset_library_reads_the_shards(shards):
         assert sample["1.png"] == shards.photo(number, f"{number:09}.1.png")
 
 
-def test_the_photo_world_is_packed_with_its_drawings(tmp_path):
-    source = open_data("world:0-4")
-    packed = pack(source, tmp_path / "world", source=source.name)
-    assert packed.missing_photos == 0 and packed.photos == sum(len(d.photos) for d in source)
-    shards = Shards(tmp_path / "world")
-    for number, dialogue in enumerate(source):
-        for place, photo in enumerate(dialogue.photos):
-            packed = photo_image(shards[number].photos[place])
-            assert packed.tobytes() == photo_image(photo).tobytes()
-
-
 def test_packing_leaves_nothing_behind_when_it_fails(dialogues, tmp_path):
     def interrupted():
         yield dialogues[0]
@@ -227,12 +216,6 @@ def test_a_source_applies_the_policy_each_time_it_is_read(tmp_path):
         assert source.missing_counts.dialogues_skipped == 2
     assert "2 of 3 dialogues were left out" in source.notes[0]
     assert open_data(f"mmdialog:{path}").notes == ()
-
-
-def test_photos_of_the_world_are_never_missing():
-    policy = MissingPhotos.parse("error")
-    source = open_data("world:0-9")
-    assert list(policy.apply(source, counts=MissingCounts())) == list(source)
 
 
 @pytest.mark.parametrize("text", ["", "skp", "paint", "paint:", "error:x"])
