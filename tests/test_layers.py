@@ -162,7 +162,7 @@ def test_nobody_asks_for_the_class_of_a_bridge():
                 asked = ast.unparse(node)
                 of_bridge = re.search(r"\bbridge\b", ast.unparse(node.args[0]))
                 named = set(re.findall(r"\w+", asked)) & bridges
-                assert not of_bridge and not named, f"{module_of(path)}: {asked}"
+                assert not of_bridge and not named, f"{path.name}: {asked}"
 
 
 def test_tests_find_what_they_need_without_changing_the_path():
