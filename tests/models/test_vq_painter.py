@@ -80,36 +80,36 @@ def pixels():
 
 
 def test_a_photo_by_its_codes_is_what_the_vq_model_makes_of_it(painter, pixels):
-    codes_NL = painter.codes(pixels)
+    codes_NL = painter.encode_photos(pixels)
     assert codes_NL.shape == (2, 16) and painter.side == 4
     assert int(codes_NL.min()) >= 0 and int(codes_NL.max()) < 11
     with torch.no_grad():
         whole = (painter.vq(pixels * 2 - 1).sample / 2 + 0.5).clamp(0, 1)
-    torch.testing.assert_close(painter.decode_codes(codes_NL), whole)
+    torch.testing.assert_close(painter.decode_photos(codes_NL), whole)
 
 
 @torch.no_grad()
 def test_with_a_vae_the_codes_are_of_its_latents(tokenizers):
     painter = build(tokenizers, latent_channels=2)
     pixels = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
-    codes_NL = painter.codes(pixels)
+    codes_NL = painter.encode_photos(pixels)
     assert codes_NL.shape == (2, 16) and painter.image_size == 16
     latents = encode_latents(painter.vae, pixels)
     assert torch.equal(painter.vq_codes(latents), codes_NL)
     rebuilt = decode_latents(painter.vae, painter.vq(latents).sample)
-    torch.testing.assert_close(painter.decode_codes(codes_NL), rebuilt)
+    torch.testing.assert_close(painter.decode_photos(codes_NL), rebuilt)
 
 
 @torch.no_grad()
 def test_half_precision_around_it_changes_no_code(painter, pixels):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = painter.codes(pixels)
-    assert torch.equal(half, painter.codes(pixels))
+        half = painter.encode_photos(pixels)
+    assert torch.equal(half, painter.encode_photos(pixels))
 
 
 @torch.no_grad()
 def test_a_code_is_foretold_from_the_words_and_the_codes_before_it_alone(painter, pixels):
-    cond, codes = painter.encode_text(CAPTIONS), painter.codes(pixels)
+    cond, codes = painter.encode_text(CAPTIONS), painter.encode_photos(pixels)
     logits = painter.code_logits(cond, codes)
     assert logits.shape == (2, 16, 11)
     later = codes.clone()
@@ -121,7 +121,7 @@ def test_a_code_is_foretold_from_the_words_and_the_codes_before_it_alone(painter
 
 
 def test_the_loss_is_the_mean_over_codes_of_what_they_were_held_unlikely_by(painter, pixels):
-    cond, codes = painter.encode_text(CAPTIONS), painter.codes(pixels)
+    cond, codes = painter.encode_text(CAPTIONS), painter.encode_photos(pixels)
     loss = painter.loss(cond, pixels, generator=torch.Generator())
     wanted = 0.0
     for row in range(2):  # one photo, one code at a time
@@ -152,7 +152,7 @@ def test_writing_with_a_cache_draws_what_whole_passes_would(painter):
             padded = F.pad(codes, (0, 1))
             chances = painter.code_logits(cond[row : row + 1], padded)[0, -1].softmax(-1)
             codes = torch.cat([codes, torch.multinomial(chances, 1, generator=die)[None]], 1)
-        torch.testing.assert_close(painter.decode_codes(codes)[0], painted[row])
+        torch.testing.assert_close(painter.decode_photos(codes)[0], painted[row])
 
 
 @torch.no_grad()
@@ -263,7 +263,7 @@ def test_the_translator_may_be_any_causal_language_model(tokenizers, pixels):
     ).eval()
     cond = other.encode_text(CAPTIONS)
     photos = other.paint(Conditioning(cond_NSC=cond), num_steps=1, guidance=1.0, seeds=[5, 6])
-    codes = other.codes(pixels)
+    codes = other.encode_photos(pixels)
     drawn = other._write(cond, [torch.Generator().manual_seed(s) for s in (5, 6)], 1, None)
-    torch.testing.assert_close(other.decode_codes(drawn), photos)
+    torch.testing.assert_close(other.decode_photos(drawn), photos)
     assert other.code_logits(cond, codes).shape == (2, 16, 11)

@@ -74,7 +74,7 @@ class Prefix(nn.Module):
         with warnings.catch_warnings():
             # peft asks transformers by a name that transformers is about to drop
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            wrapped = _peft().get_peft_model(language.model, settings)
+            wrapped = require_peft().get_peft_model(language.model, settings)
         self.encoder = wrapped.prompt_encoder["default"]
         self.num_tokens = int(settings.num_virtual_tokens)
         # peft's model holds the whole LLM, which is not a part of the prefix
@@ -100,7 +100,7 @@ class Prefix(nn.Module):
 def add_lora(language: LanguageModel, config: LoraConfig) -> None:
     """Put low-rank updates into the LLM, in place. Raises ConfigError for targets it lacks."""
     _refuse_second(language)
-    settings = _peft().LoraConfig(
+    settings = require_peft().LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
@@ -119,18 +119,13 @@ def add_prefix(language: LanguageModel, config: PrefixConfig) -> None:
             "this language model has cross-attention layers, whose places in the cache a prefix "
             "would take for photos; use LoRA, or a photo encoder whose tokens are read"
         )
-    settings = _peft().PrefixTuningConfig(
+    settings = require_peft().PrefixTuningConfig(
         num_virtual_tokens=config.num_tokens,
         prefix_projection=True,
         encoder_hidden_size=config.hidden,
         task_type="CAUSAL_LM",
     )
     language.prefix = Prefix(language, settings)
-
-
-def require_peft() -> None:
-    """Raises MissingDependency where peft is not installed."""
-    _peft()
 
 
 def has_lora(language: LanguageModel) -> bool:
@@ -174,7 +169,7 @@ def save_adapter(language: LanguageModel, folder: Path) -> None:
         weights = dict(language.prefix.encoder.state_dict())
     elif has_lora(language):
         settings = language.model.peft_config["default"]  # type: ignore[attr-defined]
-        state = _peft().get_peft_model_state_dict(language.model, adapter_name="default")
+        state = require_peft().get_peft_model_state_dict(language.model, adapter_name="default")
         weights = {_PREFIX + name: value for name, value in state.items()}
     else:
         return
@@ -193,7 +188,7 @@ def load_adapter(language: LanguageModel, folder: Path) -> None:
     folder = folder / FOLDER
     if not folder.is_dir():
         return
-    peft = _peft()
+    peft = require_peft()
     wanted = f"{CONFIG} and {WEIGHTS} as save_pretrained writes them"
     with reading("the adapter", folder, wanted=wanted):
         # peft looks for missing files elsewhere; ours are here or nowhere
@@ -218,7 +213,7 @@ def load_adapter(language: LanguageModel, folder: Path) -> None:
 
 def _inject(language: LanguageModel, settings: Any) -> None:
     try:
-        _peft().inject_adapter_in_model(settings, language.model)
+        require_peft().inject_adapter_in_model(settings, language.model)
     except ValueError as error:
         names = sorted(
             {
@@ -241,7 +236,8 @@ def _refuse_second(language: LanguageModel) -> None:
         )
 
 
-def _peft() -> Any:
+def require_peft() -> Any:
+    """The library. Raises MissingDependency where it is not installed."""
     try:
         import peft
     except ImportError as error:

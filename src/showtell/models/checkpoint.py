@@ -167,24 +167,20 @@ def load_model_folder(
     elif (folder / "painter").is_dir():
         painter = LatentDiffusionPainter.from_pretrained(folder / "painter", dtype=dtype)
     config = from_plain(RendererConfig, description["renderer"])
-    if photo_encoder is not None and photo_encoder.num_tokens != config.num_photo_tokens:
-        raise CheckpointError(
-            f'"{folder}": the photo encoder gives {photo_encoder.num_tokens} tokens a photo and '
-            f"the renderer wants {config.num_photo_tokens}; these are parts of two models; "
-            "copy the model again"
-        )
-    if photo_encoder is not None and photo_encoder.language_width != language.width:
-        raise CheckpointError(
-            f'"{folder}": the photo encoder gives tokens of width '
-            f"{photo_encoder.language_width} and the language model reads "
-            f"{language.width}; these are parts of two models; "
-            "copy the model again"
-        )
-    if photo_encoder is not None and photo_encoder.attended and not has_cross_attention(language):
-        raise CheckpointError(
-            f'"{folder}": the photo encoder gives photos to attend to and the language model has '
-            "no cross-attention layers; these are parts of two models; copy the model again"
-        )
+    if photo_encoder is not None:
+        count, width = photo_encoder.num_tokens, photo_encoder.language_width
+        misfit = ""
+        if count != config.num_photo_tokens:
+            misfit = f"{count} tokens a photo and the renderer wants {config.num_photo_tokens}"
+        elif width != language.width:
+            misfit = f"tokens of width {width} and the language model reads {language.width}"
+        elif photo_encoder.attended and not has_cross_attention(language):
+            misfit = "photos to attend to and the language model has no cross-attention layers"
+        if misfit:
+            raise CheckpointError(
+                f'"{folder}": the photo encoder gives {misfit}; these are parts of two models; '
+                "copy the model again"
+            )
     bridge = bridge_of(description["bridge"], language)
     if any(True for _ in bridge.parameters()):
         wanted = f"{BRIDGE} as showtell train writes it"

@@ -156,16 +156,17 @@ class Decoder:
             for b, cache in enumerate(writing.cache):
                 real_T = mask_BT[b]
                 if bool(real_T.any()):
-                    states_BTD[b, real_T] = self.language.read(embeds_BTD[b : b + 1, real_T], cache)
+                    row_1TD = embeds_BTD[b : b + 1, real_T]
+                    states_BTD[b, real_T] = self.language.hidden(row_1TD, None, cache=cache)
         else:
             padded = not bool(writing.mask_BT.all())
             positions_BT = (read_B[:, None] + mask_BT.cumsum(1) - 1).clamp_min(0)
-            states_BTD = self.language.read(
+            states_BTD = self.language.hidden(
                 embeds_BTD,
-                writing.cache,
-                mask_BT=writing.mask_BT if padded else None,
-                positions_BT=positions_BT if padded else None,
+                writing.mask_BT if padded else None,
+                positions_BT if padded else None,
                 photos=photos,
+                cache=writing.cache,
             )
         real_B = mask_BT[:, -1:]
         writing.hidden_BD = states_BTD[:, -1].where(real_B, writing.hidden_BD)

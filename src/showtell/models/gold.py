@@ -228,14 +228,8 @@ def exchanged(model: PhotoDialogueModel, row: Rendered) -> Rendered:
     """The same rendered dialogue with the names of its speakers exchanged."""
     user, agent = model.renderer.roles["user"], model.renderer.roles["agent"]
     other = {user: agent, agent: user}
-    return Rendered(
-        ids=[other.get(token, token) for token in row.ids],
-        labels=[other.get(token, token) for token in row.labels],
-        seen=row.seen,
-        spans=row.spans,
-        moments=row.moments,
-        dropped_turns=row.dropped_turns,
-    )
+    ids, labels = ([other.get(token, token) for token in each] for each in (row.ids, row.labels))
+    return replace(row, ids=ids, labels=labels)
 
 
 def _one_naming(model: PhotoDialogueModel, rows: Sequence[Rendered]) -> ShareChances:

@@ -1,4 +1,4 @@
-"""A causal LM of transformers behind a small surface: embed, run, head, step with a cache."""
+"""A causal LM of transformers behind a small surface: embed, run with a cache or without, head."""
 
 from __future__ import annotations
 
@@ -146,16 +146,20 @@ class LanguageModel(nn.Module):
         embeds_BTD: Tensor,
         mask_BT: Tensor | None,
         positions_BT: Tensor | None = None,
+        *,
         photos: AttendedPhotos | None = None,
+        cache: DynamicCache | None = None,
     ) -> Tensor:
         """h = LLM(U, r) (Eq. 1 of 2408.08650): the last hidden states, (B, T, D).
 
         A boolean mask (B, 1, T, T) says instead what each token sees; ``positions_BT`` where it
         stands, if not one after the other. ``photos``: what cross-attention layers look at.
+        ``cache``: what was read before these T (``new_cache``); it grows, and the mask is of all
+        that was read, these included.
         """
-        cache = None
+        keep = None if cache is None else True
         if self.prefix is not None:
-            cache = self.prefix.cache(len(embeds_BTD))
+            cache = self.prefix.cache(len(embeds_BTD)) if cache is None else cache
             mask_BT, positions_BT = self.prefix.extend(mask_BT, positions_BT)
         with small_attention(embeds_BTD, length=embeds_BTD.shape[1]):
             states = self.base(
@@ -163,6 +167,7 @@ class LanguageModel(nn.Module):
                 attention_mask=mask_BT,
                 position_ids=positions_BT,
                 past_key_values=cache,
+                use_cache=keep,
                 **({} if photos is None else photos.arguments(embeds_BTD)),
             )
         return states.last_hidden_state  # Eq. 1 (its o = LPL(h) is ``head``)
@@ -204,33 +209,6 @@ class LanguageModel(nn.Module):
                 "here, so that what it says would not be what it means; choose another language "
                 "model"
             )
-
-    @torch.no_grad()
-    def read(
-        self,
-        embeds_BTD: Tensor,
-        cache: DynamicCache,
-        *,
-        mask_BT: Tensor | None = None,
-        positions_BT: Tensor | None = None,
-        photos: AttendedPhotos | None = None,
-    ) -> Tensor:
-        """Read T more embeddings in each of B rows: (B, T, D). ``cache`` grows.
-
-        ``mask_BT``: the real tokens of all that was read, these included; None: all are.
-        ``positions_BT``: where these T stand, if the mask hides some.
-        """
-        if self.prefix is not None:
-            mask_BT, positions_BT = self.prefix.extend(mask_BT, positions_BT)
-        states = self.base(
-            inputs_embeds=embeds_BTD,
-            attention_mask=mask_BT,
-            position_ids=positions_BT,
-            past_key_values=cache,
-            use_cache=True,
-            **({} if photos is None else photos.arguments(embeds_BTD)),
-        )
-        return states.last_hidden_state
 
     def new_cache(self, num_rows: int = 1) -> DynamicCache:
         """What answers start from: the prefix, if there is one, and nothing read."""

@@ -99,28 +99,6 @@ class AnyPhotoEncoder(nn.Module):
         }
         write_json(folder / DESCRIPTION, description)
 
-    @classmethod
-    def from_pretrained(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> Any:
-        """Read from this machine. Raises CheckpointError."""
-        wanted = f"{cls.parts} (vision one of {', '.join(VISION)}), {FILE} and {DESCRIPTION}"
-        with reading("the photo encoder", folder, wanted=wanted):
-            path = folder / DESCRIPTION  # a Q-Former's folder had none once
-            said = json.loads(path.read_text()) if path.is_file() else {}
-            kind = json.loads((folder / "vision" / "config.json").read_text())["model_type"]
-            more = {"add_pooling_layer": False} if kind == "vit" else {}
-            vision = from_transformers(VISION[kind], folder / "vision", dtype=dtype, **more)
-            rows = load_file(folder / FILE)
-            own: dict[str, Any] = {key: tuple(said[key]) for key in ("mean", "std") if key in said}
-            if (qformer := folder / "qformer").is_dir():
-                own["qformer"] = from_transformers(Blip2QFormerModel, qformer, dtype=dtype)
-            encoder = cls(vision=vision, **own, **cls.sizes(rows, said))
-            with torch.no_grad():
-                for name, value in encoder.rows().items():
-                    value.copy_(rows.pop(name))
-            if rows:
-                raise KeyError(*rows)
-        return encoder.to(dtype)
-
     @staticmethod
     def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, Any]:
         """Number of tokens and width, as the stored rows have them."""
@@ -241,13 +219,28 @@ def load_photo_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> A
 
     A folder without perceptron.json is a Q-Former's.
     """
-    path, kind = folder / DESCRIPTION, PHOTO_ENCODERS["qformer"]
-    if path.is_file():
-        try:
-            kind = PHOTO_ENCODERS[json.loads(path.read_text())["perceptron"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f'"{path}" names no photo encoder ({type(error).__name__}: {error}); wanted '
-                f"one of {', '.join(PHOTO_ENCODERS)}; copy the model again"
-            ) from error
-    return kind.from_pretrained(folder, dtype=dtype)
+    path, said = folder / DESCRIPTION, {"perceptron": "qformer"}
+    try:
+        said = json.loads(path.read_text()) if path.is_file() else said
+        kind = PHOTO_ENCODERS[said["perceptron"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f'"{path}" names no photo encoder ({type(error).__name__}: {error}); wanted '
+            f"one of {', '.join(PHOTO_ENCODERS)}; copy the model again"
+        ) from error
+    wanted = f"{kind.parts} (vision one of {', '.join(VISION)}), {FILE} and {DESCRIPTION}"
+    with reading("the photo encoder", folder, wanted=wanted):
+        vision_kind = json.loads((folder / "vision" / "config.json").read_text())["model_type"]
+        more = {"add_pooling_layer": False} if vision_kind == "vit" else {}
+        vision = from_transformers(VISION[vision_kind], folder / "vision", dtype=dtype, **more)
+        rows = load_file(folder / FILE)
+        own: dict[str, Any] = {key: tuple(said[key]) for key in ("mean", "std") if key in said}
+        if (qformer := folder / "qformer").is_dir():
+            own["qformer"] = from_transformers(Blip2QFormerModel, qformer, dtype=dtype)
+        encoder = kind(vision=vision, **own, **kind.sizes(rows, said))
+        with torch.no_grad():
+            for name, value in encoder.rows().items():
+                value.copy_(rows.pop(name))
+        if rows:
+            raise KeyError(*rows)
+    return encoder.to(dtype)

@@ -374,11 +374,9 @@ class OpenAlbum:
         return photo, square(load_photo(photo.path), self.side)
 
 
-def open_album(
-    model: PhotoDialogueModel, folder: str | Path, *, side: int | None = None
-) -> OpenAlbum:
-    """The album in ``folder`` for a responder of this model, its photos as squares of ``side``
-    pixels (what the model sees, unless said).
+def open_album(model: PhotoDialogueModel, folder: str | Path) -> OpenAlbum:
+    """The album in ``folder`` for a responder of this model, its photos as squares of the side
+    that the model sees.
 
     An album of zero photos changes nothing for a model that paints. Raises DataError for a folder
     without an album, of another width, or without photos for a model that cannot paint;
@@ -397,4 +395,4 @@ def open_album(
             f'the album in "{folder}" has no photos and "{model.name}" cannot paint, so it has '
             "none to share; add photos to the album, or use a model with a painter"
         )
-    return OpenAlbum(album=album, folder=Path(folder), side=side or model.seen_side or SIDE)
+    return OpenAlbum(album=album, folder=Path(folder), side=model.seen_side or SIDE)

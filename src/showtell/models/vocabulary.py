@@ -131,28 +131,22 @@ def grown(
 
     Raises ConfigError for an LLM whose matrices are not a plain table and a plain product.
     """
-    weight_VD, tied = _plain(table, head, first_id=first_id if old is None else old.first_id)
-    generator = torch.Generator().manual_seed(seed)
     known = first_id if old is None else old.first_id
-    input_nD = first_rows(weight_VD[:known], len(tokens), noise=noise, generator=generator)
-    output_nD = None
-    if not tied:
-        said_VD = head.weight  # type: ignore[union-attr]
-        output_nD = first_rows(said_VD[:known], len(tokens), noise=noise, generator=generator)  # type: ignore[index]
-    if old is None:
-        return NewTokens(tokens, first_id=first_id, input_nD=input_nD, output_nD=output_nD)
-    if old.output_nD is not None and output_nD is not None:
-        output_nD = torch.cat([old.output_nD.detach(), output_nD])
+    generator = torch.Generator().manual_seed(seed)
+    rows = {
+        name: first_rows(weight_VD[:known], len(tokens), noise=noise, generator=generator)
+        for name, weight_VD in _plain(table, head, first_id=known).items()
+    }
+    if old is not None:
+        tokens = (*old.tokens, *tokens)
+        rows = {name: torch.cat([getattr(old, name).detach(), rows[name]]) for name in rows}
     return NewTokens(
-        (*old.tokens, *tokens),
-        first_id=old.first_id,
-        input_nD=torch.cat([old.input_nD.detach(), input_nD]),
-        output_nD=output_nD,
+        tokens, first_id=known, input_nD=rows["input_nD"], output_nD=rows.get("output_nD")
     )
 
 
-def _plain(table: nn.Module, head: nn.Module | None, *, first_id: int) -> tuple[Tensor, bool]:
-    """The table's weight and whether the head is the same matrix."""
+def _plain(table: nn.Module, head: nn.Module | None, *, first_id: int) -> dict[str, Tensor]:
+    """The weights that new rows stand beside: the table's, and the head's where it has its own."""
     kinds = {"input embedding": (table, nn.Embedding), "head": (head, nn.Linear)}
     for what, (module, kind) in kinds.items():
         # a subclass computes something else (a scale, say), which new rows would miss
@@ -168,4 +162,4 @@ def _plain(table: nn.Module, head: nn.Module | None, *, first_id: int) -> tuple[
             f"the tokenizer has {first_id} tokens and the language model {len(weight_VD)} rows; "
             "these are parts of two models; give the tokenizer that the model was trained with"
         )
-    return weight_VD, weight_VD is said_VD
+    return {"input_nD": weight_VD} | ({} if weight_VD is said_VD else {"output_nD": said_VD})

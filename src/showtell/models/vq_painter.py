@@ -126,7 +126,7 @@ class VqPainter(nn.Module):
         """Captions -> conditioning (N, S, C)."""
         return self.text(self.text.tokenize(captions).ids_NS)
 
-    def codes(self, pixels_N3HW: Tensor) -> Tensor:
+    def encode_photos(self, pixels_N3HW: Tensor) -> Tensor:
         """Pixels in [0, 1] -> (N, L) codes, row by row."""
         # a code in half precision would be its neighbour now and then
         with torch.no_grad(), torch.autocast(self.vq.device.type, enabled=False):
@@ -141,7 +141,7 @@ class VqPainter(nn.Module):
         indices = self.vq.quantize(self.vq.encode(inputs).latents)[2][2]
         return indices.reshape(len(inputs), -1)
 
-    def decode_codes(self, codes_NL: Tensor) -> Tensor:
+    def decode_photos(self, codes_NL: Tensor) -> Tensor:
         """(N, L) codes -> pixels in [0, 1]."""
         width = self.vq.quantize.vq_embed_dim
         shape = (len(codes_NL), self.side, self.side, width)
@@ -151,12 +151,6 @@ class VqPainter(nn.Module):
         if self.vae is not None:
             return decode_latents(self.vae, outputs)
         return (outputs.float() / 2 + 0.5).clamp(0, 1)
-
-    def encode_photos(self, pixels_N3HW: Tensor) -> Tensor:
-        return self.codes(pixels_N3HW)
-
-    def decode_photos(self, codes_NL: Tensor) -> Tensor:
-        return self.decode_codes(codes_NL)
 
     def loss(
         self,
@@ -170,7 +164,7 @@ class VqPainter(nn.Module):
 
         Nothing is drawn and there is no noise: the last two arguments are the protocol's.
         """
-        return self.codes_loss(cond_NSC, self.codes(pixels_N3HW))
+        return self.codes_loss(cond_NSC, self.encode_photos(pixels_N3HW))
 
     def codes_loss(self, cond_NSC: Tensor, codes_NL: Tensor) -> Tensor:
         """The same on codes."""
@@ -222,7 +216,7 @@ class VqPainter(nn.Module):
         for start in range(0, len(dice), size):
             rows = slice(start, start + size)
             codes = self._write(rows_RSC[rows], dice[rows], num_steps, callback)
-            photos_R3HW = self.decode_codes(codes)
+            photos_R3HW = self.decode_photos(codes)
             if samples > 1:
                 assert self.rank is not None and captions is not None
                 told = [captions[row // samples] for row in range(len(dice))[rows]]

@@ -32,6 +32,7 @@ from showtell.models.parts import TextTower, painter_sizes
 from showtell.papers.minigpt5 import (
     Step,
     alignment_dialogue,
+    asked_and_answered,
     story_dialogues,
     story_task,
     undescribed,
@@ -103,7 +104,7 @@ def swap_speakers(dialogue: Dialogue) -> Dialogue:
 def caption_dialogue(photo: Photo) -> Dialogue:
     """A photo by the user, answered by its caption: how a photo encoder learns, and captions."""
     answer = Photo(id=photo.id, caption=photo.caption)
-    return _dialogue(f"caption-{photo.id}", [photo], answer)
+    return asked_and_answered(f"caption-{photo.id}", [photo], [answer])
 
 
 def captions(dialogue: Dialogue) -> list[Dialogue]:
@@ -119,8 +120,8 @@ def caption_pairs(dialogue: Dialogue) -> list[Dialogue]:
     for number, photo in enumerate(dialogue.photos):
         if photo.caption.strip():
             name = f"{dialogue.id}-{number}"
-            found.append(_dialogue(f"{name}-caption", [photo], photo.caption))
-            found.append(_dialogue(f"{name}-photo", [photo.caption], photo))
+            found.append(asked_and_answered(f"{name}-caption", [photo], [photo.caption]))
+            found.append(asked_and_answered(f"{name}-photo", [photo.caption], [photo]))
     return found
 
 
@@ -168,11 +169,6 @@ def readable(text: str, tower: TextTower) -> str:
     return " ".join(word for word, ids in zip(words, pieces, strict=True) if len(ids) == 1) or text
 
 
-def _dialogue(name: str, read: Sequence[Element], made: Element) -> Dialogue:
-    turns = (Turn(speaker=USER, elements=tuple(read)), Turn(speaker=AGENT, elements=(made,)))
-    return Dialogue(id=name, turns=turns)
-
-
 def _alignment(dialogue: Dialogue, *, seed: int) -> list[Dialogue]:
     pairs = [(photo.caption, photo) for photo in dialogue.photos if photo.caption.strip()]
     digest = hashlib.sha256(f"{seed}\n{dialogue.id}".encode("utf-8", "surrogatepass")).digest()
@@ -202,7 +198,7 @@ def _painting(dialogue: Dialogue, *, read: Callable[[str], str]) -> list[Dialogu
         steps = story[: 1 + number % len(story)]
         caption = read(newest_first(steps, earlier=bool(number % 2)))
         photo = replace(steps[-1].photo, caption=caption)
-        found.append(_dialogue(photo.id, ["show me"], photo))
+        found.append(asked_and_answered(photo.id, ["show me"], [photo]))
     return found
 
 
@@ -212,7 +208,7 @@ def _story_end(dialogue: Dialogue, context: str) -> Dialogue:
     for step in past:
         read += [step.text] if context in ("both", "text") else []
         read += [step.photo] if context in ("both", "photos") else []
-    return _dialogue(f"{dialogue.id}-end", [*read, last.text], last.photo)
+    return asked_and_answered(f"{dialogue.id}-end", [*read, last.text], [last.photo])
 
 
 def _task_end(dialogue: Dialogue, context: str, *, seed: int) -> Dialogue:

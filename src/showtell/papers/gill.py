@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from showtell.errors import ConfigError, DataError, did_you_mean
+from showtell.errors import ConfigError, DataError
 from showtell.models.parts import (
     Bridge,
     BridgeConfig,
@@ -444,32 +444,22 @@ FROZEN = {
 }
 # t holds l_c and l_p; the house's own losses, moment and caption, are not GILL's
 WEIGHTS = {"t": 1.0, "g": 1.0, "r": 1.0, "moment": 0.0, "caption": 0.0}
-# the paper's 1,000 is remembered by readers and not verified; the release has 2,000
-WARMUP = {"paper": 1000, "release": 2000}
-
-
-def gill_stage(preset: str = "paper") -> Stage:
-    """Five epochs at 1e-3 and five at a tenth of it: the release's steps.
-
-    Raises ConfigError for an unknown preset.
-    """
-    if preset not in WARMUP:
-        raise ConfigError(f'unknown preset "{preset}"{did_you_mean(preset, WARMUP)}')
-    return Stage(
-        name="gill",
-        steps=10 * EPOCH,
-        batch_size=200,
-        accumulate=1,  # the negatives of l_r are all photos of the batch
-        learning_rate=1e-3,
-        learning_rates=FROZEN,
-        weight_decay=0.01,
-        betas=(0.9, 0.95),
-        warmup=WARMUP[preset],
-        decay="step",
-        decay_at=(5 * EPOCH,),
-        clip=1.0,
-        weights=WEIGHTS,
-    )
+# Five epochs at 1e-3 and five at a tenth of it: the release's steps.
+STAGE = Stage(
+    name="gill",
+    steps=10 * EPOCH,
+    batch_size=200,
+    accumulate=1,  # the negatives of l_r are all photos of the batch
+    learning_rate=1e-3,
+    learning_rates=FROZEN,
+    weight_decay=0.01,
+    betas=(0.9, 0.95),
+    warmup=1000,  # as readers remember the paper, not verified; the release has 2,000
+    decay="step",
+    decay_at=(5 * EPOCH,),
+    clip=1.0,
+    weights=WEIGHTS,
+)
 
 
 # Settings of a recipe that has ``bridge`` and ``stage``.

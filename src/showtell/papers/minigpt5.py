@@ -401,9 +401,9 @@ def alignment_dialogue(caption: str, photo: Photo, *, seed: int | None = None) -
         )
     made = replace(photo, caption=caption)
     if seed is None:
-        return _dialogue(f"align-{photo.id}", [caption], [made], task="alignment")
+        return asked_and_answered(f"align-{photo.id}", [caption], [made], task="alignment")
     asked = random.Random(f"{seed}-{photo.id}").choice(INSTRUCTIONS).format(caption=caption)
-    return _dialogue(f"ask-{photo.id}", [asked], [made], task="instruction")
+    return asked_and_answered(f"ask-{photo.id}", [asked], [made], task="instruction")
 
 
 def undescribed(dialogue: Dialogue) -> Dialogue:
@@ -444,7 +444,7 @@ def story_task(name: str, story: Sequence[Step], kind: str, *, seed: int) -> Dia
         "image_only": [step.photo],
         "multimodal": [step.text, step.photo],
     }
-    return _dialogue(f"{name}-{len(story)}-{kind}", read, made[kind], task=kind)
+    return asked_and_answered(f"{name}-{len(story)}-{kind}", read, made[kind], task=kind)
 
 
 def _undescribed(photo: Photo) -> Photo:
@@ -452,10 +452,10 @@ def _undescribed(photo: Photo) -> Photo:
     return replace(photo, caption="")
 
 
-def _dialogue(
-    name: str, read: Sequence[Element], made: Sequence[Element], *, task: str
+def asked_and_answered(
+    name: str, read: Sequence[Element], made: Sequence[Element], *, task: str = ""
 ) -> Dialogue:
-    # a photo is a turn of its own, as everywhere (docs/design.md)
+    """A user's turn and the agent's answers, each a turn of its own as everywhere."""
     answers = tuple(Turn(speaker=AGENT, elements=(element,)) for element in made)
     turns = (Turn(speaker=USER, elements=tuple(read)), *answers)
-    return Dialogue(id=name, turns=turns, labels={"task": task})
+    return Dialogue(id=name, turns=turns, labels={"task": task} if task else {})

@@ -274,7 +274,7 @@ class Work:
 
         if stage is None or not stage.steps:
             return make()
-        return self.run.made("qformer", QFormerPhotoEncoder.from_pretrained, make)
+        return self.run.made("qformer", load_photo_encoder, make)
 
     def _labelled(self, stage: Stage, encoder: Any, *, at_cls: bool = False) -> None:
         train, held = self.encoder_pixels

@@ -7,7 +7,7 @@ from typing import Any
 
 from showtell.papers.divter import RATES, WEIGHTS, DivterConfig
 from showtell.papers.e2e import PAPER, DvtmConfig
-from showtell.papers.gill import FROZEN, GillConfig, gill_stage
+from showtell.papers.gill import FROZEN, STAGE, GillConfig
 from showtell.papers.minigpt5 import MLS, UAS, VokensConfig
 from showtell.papers.pipeline import PipelineConfig
 from showtell.recipes.experiment import Experiment
@@ -79,13 +79,12 @@ VOKENS_LEARNING = replace(
     calibration_dialogues=0,
     stages=(_LEARNING,),
 )
-_GILL = gill_stage()
 GILL_CAPTIONS = replace(
     DIALOGUES,
     bridge=GillConfig(),
     data="cc3m:data/cc3m",
     calibration_dialogues=0,
-    stages=(replace(_GILL, form="caption_pairs"),),
+    stages=(replace(STAGE, form="caption_pairs"),),
 )
 
 # ------------------------------------------------------------------------------- the photo world
@@ -221,10 +220,10 @@ WORLD_GILL = replace(
     decision_dialogues=1000,
     stages=(
         _at_world_size(
-            _GILL,
+            STAGE,
             learning_rate=2e-3,
             # v: where bridge.painter_loss asks for it
-            weights={**_GILL.weights, "moment": _MOMENT, "v": 1.0},
+            weights={**STAGE.weights, "moment": _MOMENT, "v": 1.0},
             excerpts=0.7,
         ),
     ),
