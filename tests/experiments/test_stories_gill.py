@@ -30,7 +30,6 @@ from showtell.errors import DataError, UsageError
 from showtell.evaluation.compare import Cell
 from showtell.evaluation.score_runs import Gold, Readers, photo_scores
 from showtell.evaluation.table_page import to_json
-from showtell.metrics import paired
 from showtell.metrics.blind_page import export_page
 from showtell.metrics.intervals import Value
 from showtell.models.checkpoint import save_model
@@ -52,10 +51,7 @@ def base(tokenizers, tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
     """Intervals of fewer draws, and no picture."""
-    draws = paired.resample_counts
-    monkeypatch.setattr(
-        paired, "resample_counts", lambda num, *, seed: draws(num, seed=seed, resamples=20)
-    )
+    monkeypatch.setattr("showtell.metrics.intervals.RESAMPLES", 20)
     monkeypatch.setattr("showtell.evaluation.table_page.chart", lambda *args, **kwargs: None)
 
 

@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL.Image import Image
-
 from showtell.data.photos import data_uri, has_pixels, load_photo, photo_image
 from showtell.data.sources import open_data
 from showtell.data.storage import write_atomically
@@ -97,7 +95,10 @@ def export_page(
         dialogue = before.get(ours.id)
         try:
             shown = [photos.parts(record.elements) for record in (left, right)]
-            turns = photos.turns(dialogue) if dialogue else []
+            turns = [
+                {"speaker": turn.speaker, "parts": photos.parts(turn.elements)}
+                for turn in (dialogue.turns if dialogue else ())
+            ]
         except PhotoError as error:
             if not skip_bad:
                 raise PhotoError(f"{ours.where}: {error}") from error
@@ -169,31 +170,17 @@ class _Photos:
         self.uris: list[str] = []
         self._numbers: dict[str, int] = {}
 
-    def parts(self, elements: Iterable[str | Path]) -> list[dict[str, Any]]:
-        return [
-            {"text": element} if isinstance(element, str) else self._number(load_photo(element))
-            for element in elements
-            if element != ""
-        ]
+    def parts(self, elements: Iterable[str | Path | Photo]) -> list[dict[str, Any]]:
+        """Elements of an answer, or of a turn before it: there a photo without pixels is missing,
+        and its caption says so."""
+        return [self._part(element) for element in elements if element != ""]
 
-    def turns(self, dialogue: Dialogue) -> list[dict[str, Any]]:
-        return [
-            {
-                "speaker": turn.speaker,
-                "parts": [
-                    self._photo(element) if isinstance(element, Photo) else {"text": element}
-                    for element in turn.elements
-                    if element != ""
-                ],
-            }
-            for turn in dialogue.turns
-        ]
-
-    def _photo(self, photo: Photo) -> dict[str, Any]:
-        """A photo of the context; where its pixels are missing, its caption says so."""
-        return self._number(photo_image(photo)) if has_pixels(photo) else {"missing": photo.caption}
-
-    def _number(self, image: Image) -> dict[str, int]:
+    def _part(self, element: str | Path | Photo) -> dict[str, Any]:
+        if isinstance(element, str):
+            return {"text": element}
+        if isinstance(element, Photo) and not has_pixels(element):
+            return {"missing": element.caption}
+        image = photo_image(element) if isinstance(element, Photo) else load_photo(element)
         uri = data_uri(image, side=MAX_SIDE)
         if uri not in self._numbers:
             self._numbers[uri] = len(self.uris)

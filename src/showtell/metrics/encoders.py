@@ -20,6 +20,7 @@ from torch import Tensor
 
 from showtell.data.photos import load_photo
 from showtell.errors import CheckpointError
+from showtell.metrics.protocols import CLIP_L, MINILM
 from showtell.runtime import the_device
 
 BATCH = 32
@@ -27,11 +28,6 @@ PHOTO_BATCH = 8  # photos are opened at their full size
 EXTREME = 16  # how many times as long as broad a photo is before it is cut
 CLIP_FILES = "config.json, model.safetensors, preprocessor_config.json and the tokenizer's files"
 SENTENCE_FILES = "config.json, model.safetensors, the tokenizer's files and 1_Pooling/config.json"
-
-
-def opened(photo: str | Path | Image.Image) -> Image.Image:
-    """The photo as RGB; a path is read with the care of ``load_photo`` (PhotoError)."""
-    return photo.convert("RGB") if isinstance(photo, Image.Image) else load_photo(photo)
 
 
 def pixels_of(image: Image.Image) -> Tensor:
@@ -84,7 +80,7 @@ class SentenceEncoder(_TextReader):
         return (hidden_NTE * real_NT1).sum(1) / real_NT1.sum(1).clamp_min(1e-9)
 
 
-def load_sentence_encoder(path: str | Path) -> SentenceEncoder:
+def load_sentence_encoder(path: str | Path, *, wanted: str = MINILM) -> SentenceEncoder:
     """A sentence-transformers folder (or hub id) read by transformers alone.
 
     Its dense layers are not supported; a final Normalize does not move a cosine. Raises
@@ -96,7 +92,7 @@ def load_sentence_encoder(path: str | Path) -> SentenceEncoder:
     model, tokenizer = _loaded(
         name,
         SENTENCE_FILES,
-        "sentence-transformers/all-MiniLM-L6-v2",
+        wanted,
         "--sentence-encoder",
         lambda: AutoModel.from_pretrained(name, use_safetensors=True).to(the_device()),
         lambda: AutoTokenizer.from_pretrained(name),
@@ -163,17 +159,19 @@ class ClipEncoder(_TextReader):
         return self.encoded(texts, lambda x: self.model.get_text_features(**x).pooler_output)
 
     @torch.no_grad()
-    def photos(self, photos: Sequence[Any]) -> Tensor:
+    def photos(self, photos: Sequence[str | Path | Image.Image]) -> Tensor:
+        """NE of images, or of files, which are read with care (PhotoError)."""
         parts = []
         for start in range(0, len(photos), PHOTO_BATCH):
-            images = [self._within(opened(photo)) for photo in photos[start : start + PHOTO_BATCH]]
+            images = [self._within(photo) for photo in photos[start : start + PHOTO_BATCH]]
             pixels = self.processor(images=images, return_tensors="pt").to(self.model.device)
             parts.append(self.model.get_image_features(**pixels).pooler_output)
         return torch.cat(parts).cpu()
 
-    def _within(self, image: Image.Image) -> Image.Image:
-        """The middle of a photo of extreme shape, of which only the middle square is looked at:
-        enlarged as a whole it would take hundreds of megabytes."""
+    def _within(self, photo: str | Path | Image.Image) -> Image.Image:
+        """The photo as RGB; the middle of one of extreme shape, of which only the middle square is
+        looked at: enlarged as a whole it would take hundreds of megabytes."""
+        image = photo.convert("RGB") if isinstance(photo, Image.Image) else load_photo(photo)
         most = EXTREME * min(image.size)
         if max(image.size) <= most or not self.processor.do_center_crop:
             return image
@@ -181,7 +179,7 @@ class ClipEncoder(_TextReader):
         return image.crop((left, top, image.width - left, image.height - top))
 
 
-def load_clip(path: str | Path, *, wanted: str = "openai/clip-vit-large-patch14") -> ClipEncoder:
+def load_clip(path: str | Path, *, wanted: str = CLIP_L) -> ClipEncoder:
     """CLIP of a transformers folder or hub id; ``wanted`` is the one that the protocol names."""
     from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
@@ -224,34 +222,14 @@ def _loaded(
 
 def _json(name: str, file: str) -> Any:
     """A JSON file of a local folder or a hub id; None where there is none."""
-    if Path(name).is_dir():
-        path: Path | None = Path(name) / file
-    else:
+    path: Any = Path(name) / file
+    if not Path(name).is_dir():
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(name, file)
-        path = Path(found) if isinstance(found, str) else None
-    if path is None or not path.is_file():
+        path = try_to_load_from_cache(name, file)
+    if not isinstance(path, str | Path) or not Path(path).is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path} is broken JSON ({error}). Copy it again.") from error
-
-
-def load_weights(path: str | Path, file: str, remedy: str) -> tuple[Path, dict[str, Tensor]]:
-    """(the file, its tensors) of a safetensors file, or of a folder that holds ``file``; what is
-    wrong is a CheckpointError that ends in ``remedy``."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = Path(path)
-    path = path / file if path.is_dir() else path
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path} is no safetensors file, and pickles are not read. {remedy}")
-    try:
-        return path, load_file(path)
-    except OSError as error:
-        raise CheckpointError(f"{path} is not there or cannot be read. {remedy}") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error}). {remedy}") from error

@@ -84,6 +84,13 @@ class PhotoSets:
         """KE: all features of a small set, else the same random ``kept`` of them for any order."""
         return self._samples[real].features_KE
 
+    def _both(self) -> tuple[Tensor, Tensor]:
+        """The samples of both sets, the real one first."""
+        return self.sample(real=True), self.sample(real=False)
+
+    def _fewest(self) -> int:
+        return min(self.count(real=True), self.count(real=False))
+
     def fid(self) -> float:
         """The Fréchet distance of the two Gaussians, by torchmetrics, over all photos."""
         self._needs_two()
@@ -99,7 +106,7 @@ class PhotoSets:
         a quarter to the whole, evenly spaced in 1 / n; a line is fitted and read at 1 / n = 0.
         """
         self._needs_two()
-        real, painted = self.sample(real=True), self.sample(real=False)
+        real, painted = self._both()
         fewest = min(len(real), len(painted))
         if fewest < 8:
             raise DataError(
@@ -129,20 +136,19 @@ class PhotoSets:
     ) -> tuple[float, float]:
         """1.96 standard deviations of the measure over resampled photos of both kept sets."""
         rng = np.random.default_rng(self.seed)
-        samples = [self.sample(real=real) for real in (True, False)]
+        samples = self._both()
         found = [
             measure(*(x[torch.from_numpy(rng.integers(len(x), size=len(x)))] for x in samples))
             for _ in range(draws)
         ]
         kept = min(map(len, samples))
-        counted = min(self.count(real=True), self.count(real=False))
-        reach = Z * (float(np.std(found, ddof=1)) * (kept / counted) ** 0.5)
+        reach = Z * (float(np.std(found, ddof=1)) * (kept / self._fewest()) ** 0.5)
         return value - reach, value + reach
 
     def kid(self) -> Kid:
         """KID (Binkowski et al. 2018) by torchmetrics, of the kept photos."""
         self._needs_two()
-        real, painted = self.sample(real=True), self.sample(real=False)
+        real, painted = self._both()
         size = min(KID_SUBSET_SIZE, len(real), len(painted))
         kid = import_extra("torchmetrics.image.kid", what="KID")
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
@@ -162,16 +168,15 @@ class PhotoSets:
         return Kid(value=float(mean), spread=float(spread), low=low, high=high, subset_size=size)
 
     def _needs_two(self) -> None:
-        real, painted = self.count(real=True), self.count(real=False)
-        if min(real, painted) < 2:
+        if self._fewest() < 2:
+            real, painted = self.count(real=True), self.count(real=False)
             raise DataError(
                 f"FID of {painted} painted and {real} real photos; wanted at least two of each"
             )
 
     def warnings(self) -> list[str]:
         """What must be said beside these numbers."""
-        fewest = min(self.count(real=True), self.count(real=False))
-        said = []
+        fewest, said = self._fewest(), []
         if fewest < FEW:
             said.append(
                 f"FID of {fewest:,} photos is biased upwards (wanted {FEW:,} or more): compare it "

@@ -31,18 +31,19 @@ Lower is nearer. The weights come from two published files, which a user puts in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from showtell.errors import CheckpointError, DataError
-from showtell.metrics.encoders import load_weights
 from showtell.runtime import the_device
 
+N = TypeVar("N", bound=nn.Module)
 SIDE = 299
 NUM_FEATURES = 2048
 NUM_CLASSES = 1008
@@ -250,23 +251,7 @@ def load_inception(path: str | Path, *, resize: Callable[[Tensor], Tensor]) -> I
         f"Wanted {FILE}: the weights of {SOURCE}, converted to safetensors (the command stands in "
         "docs/metrics.md). Put it anywhere and name it: --inception FILE."
     )
-    file, state = load_weights(path, FILE, remedy)
-    network = Inception(resize)
-    wanted = network.state_dict()
-    state = {name: tensor for name, tensor in state.items() if name in wanted}
-    wrong = [
-        name
-        for name, tensor in wanted.items()
-        if not name.endswith("num_batches_tracked")
-        and (name not in state or state[name].shape != tensor.shape)
-    ]
-    if wrong:
-        raise CheckpointError(
-            f"{file}: {len(wrong)} of its tensors are missing or of another shape, the first "
-            f"{wrong[0]}. {remedy}"
-        )
-    network.load_state_dict(state, strict=False)
-    return network.eval().to(the_device())
+    return _filled(Inception(resize), path, FILE, remedy)
 
 
 # ----------------------------------------------------------------------------------------- LPIPS
@@ -337,19 +322,47 @@ def load_lpips(path: str | Path) -> Lpips:
         "lin4.model.1.weight of LPIPS v0.1 (weights/v0.1/alex.pth of "
         "https://github.com/richzhang/PerceptualSimilarity). Name it: --lpips FILE."
     )
-    file, state = load_weights(path, LPIPS_FILE, remedy)
-    network = Lpips()
-    named = {
-        name: f"lin{name.split('.')[1]}.model.1.weight" if name.startswith("weights.") else name
-        for name in network.state_dict()
-    }
-    values = {}
+    published = {f"weights.{layer}": f"lin{layer}.model.1.weight" for layer in range(5)}
+    return _filled(Lpips(), path, LPIPS_FILE, remedy, published)
+
+
+# --------------------------------------------------------------------------------------- weights
+
+
+def _filled(
+    network: N,
+    path: str | Path,
+    file: str,
+    remedy: str,
+    published: Mapping[str, str] = MappingProxyType({}),
+) -> N:
+    """The network with the weights of a safetensors file, or of a folder that holds ``file``; what
+    is wrong is a CheckpointError that ends in ``remedy``. ``published`` names tensors in the file,
+    which may have further axes of length 1."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    path = path / file if path.is_dir() else path
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path} is no safetensors file, and pickles are not read. {remedy}")
+    try:
+        state = load_file(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} is not there or cannot be read. {remedy}") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged ({error}). {remedy}") from error
+    values, wrong = {}, []
     for name, tensor in network.state_dict().items():
-        found = state.get(named[name])
-        if found is None or found.numel() != tensor.numel():
-            raise CheckpointError(
-                f"{file}: the tensor {named[name]} is missing or of another shape. {remedy}"
-            )
-        values[name] = found.reshape(tensor.shape)
-    network.load_state_dict(values)
+        found = state.get(published.get(name, name))
+        if found is not None and found.squeeze().shape == tensor.squeeze().shape:
+            values[name] = found.reshape(tensor.shape)
+        elif not name.endswith("num_batches_tracked"):  # the published files have none of these
+            wrong.append(published.get(name, name))
+    if wrong:
+        raise CheckpointError(
+            f"{path}: {len(wrong)} of its tensors are missing or of another shape, the first "
+            f"{wrong[0]}. {remedy}"
+        )
+    network.load_state_dict(values, strict=False)
     return network.eval().to(the_device())

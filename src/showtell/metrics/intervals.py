@@ -64,14 +64,12 @@ def printed(value: float | None, unit: str) -> str:
     return f"{value:,.{digits}f} {unit}".strip()
 
 
-def resample_counts(
-    num_groups: int, *, seed: int, resamples: int = RESAMPLES
-) -> Iterator[np.ndarray]:
+def resample_counts(num_groups: int, *, seed: int) -> Iterator[np.ndarray]:
     """Bootstrap draws in blocks (R, G): how often each of the G groups was drawn."""
     rng = np.random.default_rng(seed)
-    block = max(1, min(resamples, 2_000_000 // num_groups))
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
+    block = max(1, min(RESAMPLES, 2_000_000 // num_groups))
+    for start in range(0, RESAMPLES, block):
+        rows = min(block, RESAMPLES - start)
         drawn_RG = rng.integers(num_groups, size=(rows, num_groups))
         drawn_RG += np.arange(rows)[:, None] * num_groups
         counts = np.bincount(drawn_RG.ravel(), minlength=rows * num_groups)

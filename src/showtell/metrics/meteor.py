@@ -93,15 +93,6 @@ def meteor(
 
     Raises DataError where WordNet is absent, MissingDependency without nltk.
     """
-    return _meteor(hypotheses, references, open_wordnet() if wordnet is None else wordnet)
-
-
-def meteor_exact_stem(hypotheses: Sequence[str], references: References) -> list[float]:
-    """The same without synonyms: exact and stem matches only. Not to be printed as METEOR."""
-    return _meteor(hypotheses, references, NoSynonyms())
-
-
-def _meteor(hypotheses: Sequence[str], references: References, wordnet: Any) -> list[float]:
     if len(hypotheses) != len(references):
         raise DataError(
             f"{len(hypotheses)} hypotheses and {len(references)} references; wanted as many of each"
@@ -109,16 +100,18 @@ def _meteor(hypotheses: Sequence[str], references: References, wordnet: Any) -> 
     score = import_extra("nltk.translate.meteor_score", what="METEOR").meteor_score
     from nltk.tokenize import word_tokenize
 
+    wordnet = open_wordnet() if wordnet is None else wordnet
+
     def words(text: str) -> list[str]:
         return word_tokenize(text, preserve_line=True)
 
-    return [
-        float(
-            score(
-                [words(r) for r in ([row] if isinstance(row, str) else row)],
-                words(hypothesis),
-                wordnet=wordnet,
-            )
-        )
-        for hypothesis, row in zip(hypotheses, references, strict=True)
-    ]
+    scores = []
+    for hypothesis, row in zip(hypotheses, references, strict=True):
+        wanted = [words(reference) for reference in ([row] if isinstance(row, str) else row)]
+        scores.append(float(score(wanted, words(hypothesis), wordnet=wordnet)))
+    return scores
+
+
+def meteor_exact_stem(hypotheses: Sequence[str], references: References) -> list[float]:
+    """The same without synonyms: exact and stem matches only. Not to be printed as METEOR."""
+    return meteor(hypotheses, references, wordnet=NoSynonyms())

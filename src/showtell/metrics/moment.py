@@ -244,18 +244,18 @@ def plain_text(context: Sequence[Turn]) -> str:
     return " ".join(word for turn in context for word in _words(turn))
 
 
-def tagged_text(context: Sequence[Turn], *, num_tagged: int = 3, num_plain: int = 8) -> str:
+def tagged_text(context: Sequence[Turn]) -> str:
     """A text that lets a bag of words know where a word stood: the strongest lexical baseline.
 
-    The words of the last turns are tagged with their distance and with whether the last speaker
-    said them (never with *who* that is); then the last turns once more untagged, and how long
-    the dialogue is.
+    The words of the last three turns are tagged with their distance and with whether the last
+    speaker said them (never with *who* that is); then the last eight turns once more untagged, and
+    how long the dialogue is.
     """
     pieces = [f"length{min(len(context), 15)}"]
-    for distance, turn in enumerate(reversed(context[-num_tagged:])):
+    for distance, turn in enumerate(reversed(context[-3:])):
         tag = f"{distance}{'same' if turn.speaker == context[-1].speaker else 'other'}"
         pieces += [tag, *(f"{tag}_{word}" for word in _words(turn))]
-    return " ".join([*pieces, plain_text(context[-num_plain:])])
+    return " ".join([*pieces, plain_text(context[-8:])])
 
 
 def _words(turn: Turn) -> list[str]:

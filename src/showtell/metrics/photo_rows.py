@@ -19,7 +19,7 @@ from showtell.data.photos import load_photo, square
 from showtell.data.world import load_oracle
 from showtell.errors import ConfigError, did_you_mean
 from showtell.metrics.answers import Record
-from showtell.metrics.encoders import CLIP_FILES, EXTREME, pixels_of
+from showtell.metrics.encoders import CLIP_FILES, EXTREME, load_clip, pixels_of
 from showtell.metrics.fid import InceptionScore, PhotoSets, merged_across_ranks
 from showtell.metrics.inception import FILE as INCEPTION_FILE
 from showtell.metrics.inception import (
@@ -63,7 +63,7 @@ def put_photos(rows: Rows) -> None:
     if encoders.clip is None:
         rows.absent("photo", ("clip_i", "clip_t"), _clip_needs(protocol.clip))
     elif rows.wants("clip_i", "clip_t"):
-        clip = rows.clip("clip", encoders.clip, protocol.clip)
+        clip = rows.encoder("clip", encoders.clip, load_clip, protocol.clip)
         with rows.step("CLIP"):
             if rows.wants("clip_i"):
                 _clip_i(rows, clip, pairs)
@@ -140,7 +140,7 @@ def put_relevance(rows: Rows) -> None:
         option = "--clip" if same else "--relevance-clip"
         rows.absent("relevance", ["relevance"], _clip_needs(protocol.relevance_clip, option))
         return
-    clip = rows.clip("relevance", chosen, protocol.relevance_clip)
+    clip = rows.encoder("relevance", chosen, load_clip, protocol.relevance_clip)
     how = {"text_encoder": clip.texts, "photo_encoder": clip.photos}
     whole: dict[str, list[tuple[Record, Record]]] = {}
     for number, pair in enumerate(rows.pairs):

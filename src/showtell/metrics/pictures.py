@@ -27,9 +27,8 @@ def contact_sheet(
     *,
     columns: int = 6,
     title: str = "",
-    cell: int = 160,
 ) -> Image.Image:
-    """Photos in rows with their captions below, each at least 128 px a side and never cropped.
+    """Photos in rows with their captions below, each in 160 x 160 px and never cropped.
 
     A caption is wrapped to its photo's width; a line break in it is kept, and what does not fit
     into five lines ends in an ellipsis.
@@ -39,7 +38,7 @@ def contact_sheet(
             f"{len(images)} photos and {len(captions)} captions; wanted as many of each, and at "
             "least one."
         )
-    cell, gap, line = max(cell, 128), 14, 16
+    cell, gap, line = 160, 14, 16
     columns = min(columns, len(images))
     font, bold = ImageFont.load_default(_CAPTION), ImageFont.load_default(20)
     wrapped = [_wrap(caption, font, cell) for caption in captions]

@@ -134,16 +134,19 @@ def relevance(total: float, *, num_said: int, num_wanted: int) -> Relevance:
     )
 
 
-def _embed(elements: Sequence[Any], texts: TextEncoder, photos: PhotoEncoder) -> list[Tensor]:
-    """One embedding an element, texts and photos each encoded together."""
-    found: list[Tensor | None] = [None] * len(elements)
+def _likeness(pairs: Sequence[tuple[Any, Any]], texts: TextEncoder, photos: PhotoEncoder) -> float:
+    """The sum of the cosines of pairs of elements; texts and photos are each encoded together."""
+    if not pairs:
+        return 0.0
+    elements = [element for side in zip(*pairs, strict=True) for element in side]
+    rows: dict[int, Tensor] = {}
     for encoder, is_text in ((texts, True), (photos, False)):
         places = [k for k, element in enumerate(elements) if isinstance(element, str) == is_text]
         if places:
-            rows = encoder([elements[k] for k in places])
-            for k, row in zip(places, rows, strict=True):
-                found[k] = row
-    return [row for row in found if row is not None]
+            encoded = encoder([elements[k] for k in places])
+            rows |= dict(zip(places, encoded, strict=True))
+    stacked = torch.stack([rows[k] for k in range(len(elements))])
+    return math.fsum(cosines(*stacked.split(len(pairs))).tolist())
 
 
 def mmdialog_relevance(
@@ -154,11 +157,7 @@ def mmdialog_relevance(
     s_k is the cosine of the k-th element said and the k-th wanted, text or photo; P = sum s / m,
     R = sum s / n. The release prints 100 s (its logit scale); the paper's figures are without it.
     """
-    num = min(len(said), len(wanted))
-    total = 0.0
-    if num:
-        rows = _embed([*said[:num], *wanted[:num]], text_encoder, photo_encoder)
-        total = math.fsum(cosines(torch.stack(rows[:num]), torch.stack(rows[num:])).tolist())
+    total = _likeness(list(zip(said, wanted, strict=False)), text_encoder, photo_encoder)
     return relevance(total, num_said=len(said), num_wanted=len(wanted))
 
 
@@ -183,10 +182,7 @@ def minigpt5_relevance(
             num_wanted += other is not None
             if one is not None and other is not None:
                 pairs.append((one, other))
-    total = 0.0
-    if pairs:
-        rows = _embed([element for pair in pairs for element in pair], text_encoder, photo_encoder)
-        total = math.fsum(cosines(torch.stack(rows[::2]), torch.stack(rows[1::2])).tolist())
+    total = _likeness(pairs, text_encoder, photo_encoder)
     return relevance(total, num_said=num_said, num_wanted=num_wanted)
 
 

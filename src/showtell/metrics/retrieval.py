@@ -57,11 +57,10 @@ def retrieval_values(
     groups: Sequence[str] | None = None,
     prefix: str = "retrieval",
     protocol: str = "",
-    cuts: Sequence[int] = CUTS,
 ) -> dict[str, Value]:
     """``retrieval.r1``, ``r5``, ``r10`` and ``retrieval.mrr``, with intervals."""
     found = _ranks(ranks_Q)
-    rows = {f"r{k}": (found <= k).astype(np.float64) for k in cuts} | {"mrr": 1 / found}
+    rows = {f"r{k}": (found <= k).astype(np.float64) for k in CUTS} | {"mrr": 1 / found}
     return {
         f"{prefix}.{name}": mean_value(row, seed=seed, groups=groups, protocol=protocol)
         for name, row in rows.items()
@@ -90,7 +89,6 @@ def macro_f1_value(
     *,
     seed: int,
     groups_N: Sequence[Any] | np.ndarray | None = None,
-    protocol: str = "",
 ) -> Value:
     """The same with the percentile bootstrap; ``groups_N`` says what was drawn independently (the
     prompt of a vote)."""
@@ -107,7 +105,6 @@ def macro_f1_value(
         low=low,
         high=high,
         n=len(confusion_NLD),
-        protocol=protocol,
         note=f"mean over {', '.join(map(str, classes))}",
     )
 
@@ -126,29 +123,21 @@ def coin_macro_f1(
 
 
 def decision_values(
-    labels: Sequence[str],
-    decisions: Sequence[str],
-    *,
-    seed: int,
-    prefix: str = "decision",
-    protocol: str = "",
+    labels: Sequence[str], decisions: Sequence[str], *, seed: int
 ) -> dict[str, Value]:
     """``decision.macro_f1``, ``decision.accuracy`` and ``decision.macro_f1_prior``.
 
     The prior is a coin with the labels' own shares: its expected macro-F1 is the mean over classes
     of 2 r r / (r + r) = r, that is 1 / classes.
     """
-    found = macro_f1_value(labels, decisions, seed=seed, protocol=protocol)
+    found = macro_f1_value(labels, decisions, seed=seed)
     right = [float(one == other) for one, other in zip(labels, decisions, strict=True)]
+    prior, note = 1 / len(set(labels)), "a coin with the labels' shares"
     return {
-        f"{prefix}.macro_f1": found,
-        f"{prefix}.accuracy": mean_value(right, seed=seed, protocol=protocol),
-        f"{prefix}.macro_f1_prior": Value(
-            value=1 / len(set(labels)),
-            n=len(labels),
-            higher_is_better=None,
-            protocol=protocol,
-            note="a coin with the labels' shares",
+        "decision.macro_f1": found,
+        "decision.accuracy": mean_value(right, seed=seed),
+        "decision.macro_f1_prior": Value(
+            value=prior, n=len(labels), higher_is_better=None, note=note
         ),
     }
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from showtell.errors import DataError
 from showtell.metrics.answers import Record
-from showtell.metrics.encoders import SENTENCE_FILES, load_clip, load_sentence_encoder
-from showtell.metrics.intervals import Value, bootstrap, grouped, mean_value
+from showtell.metrics.encoders import SENTENCE_FILES, load_sentence_encoder
+from showtell.metrics.intervals import Value, grouped, mean_value
 from showtell.metrics.meteor import TOKENS, meteor, meteor_exact_stem, open_wordnet
 from showtell.metrics.moment import moment_values
 from showtell.metrics.protocols import Protocol
@@ -116,25 +116,20 @@ class Rows:
         """
         if not found:
             return
-        values_N, dialogues = np.array([x or 0.0 for x, _ in found]), [d for _, d in found]
-        protocol, full_name = self.protocol.name, f"{kind}.{self.protocol.name}.{name}"
-        if protocol != "minigpt5" or kind != "text":
-            self.values[full_name] = mean_value(
-                values_N,
-                seed=self.seed,
-                groups=repeated(dialogues),
-                higher_is_better=name not in LOWER,
-                protocol=protocol,
-                note=note,
-                unit="" if name in LOWER else "fraction",
-            )
-            return
-        means_G = grouped(values_N, dialogues) / grouped(np.ones(len(found)), dialogues)
-        low, high = bootstrap(lambda c: (c @ means_G) / c.sum(1), len(means_G), seed=self.seed)
-        note = "; ".join(part for part in (note, f"dialogues, of {len(found):,} turns") if part)
-        mean = float(means_G.mean())
-        self.values[full_name] = Value(
-            value=mean, low=low, high=high, n=len(means_G), protocol=protocol, note=note
+        values, dialogues = np.array([x or 0.0 for x, _ in found]), [d for _, d in found]
+        protocol, groups = self.protocol.name, repeated(dialogues)
+        if protocol == "minigpt5" and kind == "text":
+            values = grouped(values, dialogues) / grouped(np.ones(len(found)), dialogues)
+            groups = range(len(values))
+            note = "; ".join(part for part in (note, f"dialogues, of {len(found):,} turns") if part)
+        self.values[f"{kind}.{protocol}.{name}"] = mean_value(
+            values,
+            seed=self.seed,
+            groups=groups,
+            higher_is_better=name not in LOWER,
+            protocol=protocol,
+            note=note,
+            unit="" if name in LOWER else "fraction",
         )
 
     @contextmanager
@@ -143,18 +138,13 @@ class Rows:
         yield
         self.told(what, 1, 1)
 
-    def clip(self, role: str, clip: Any, wanted: str) -> Any:
-        if isinstance(clip, str | Path):
-            clip = load_clip(clip, wanted=wanted)
-        self.use(role, clip, wanted)
-        return clip
-
-    def use(self, role: str, encoder: Any, wanted: str) -> None:
-        path = getattr(encoder, "path", None)
-        name = name_of(encoder)
-        if path and Path(path).is_dir():
-            name += f" {model_digest(path)}"
-        self.used[role] = f"{name} (the protocol names {wanted})"
+    def encoder(self, role: str, encoder: Any, load: Callable[..., Any], wanted: str) -> Any:
+        """The encoder, loaded where it is named by its folder, and noted as used in this role."""
+        if isinstance(encoder, str | Path):
+            encoder = load(encoder, wanted=wanted)
+        digests = _digest_of(getattr(encoder, "path", ""))
+        self.used[role] = f"{name_of(encoder)}{digests} (the protocol names {wanted})"
+        return encoder
 
     def count_cut(self, kind: str, encoder: Any) -> None:
         if cut := sum(gathered(getattr(encoder, "truncated", 0))):
@@ -170,17 +160,21 @@ class Rows:
         return found
 
 
-def repeated(dialogues: Sequence[str]) -> Sequence[str] | None:
+def repeated(dialogues: Sequence[str]) -> Sequence[Any] | None:
     """Dialogues to resample; None where each stands alone."""
     return dialogues if len(set(dialogues)) < len(dialogues) else None
 
 
-def marked(path: str | Path | None) -> str:
+def marked(path: str | Path) -> str:
     """The name of a file or folder of weights and, where it is local, their digest."""
-    path = Path(path or "")
-    if path.is_dir():
-        return f"{path} {model_digest(path)}"
-    return f"{path} {digest([path])}" if path.is_file() else str(path)
+    return f"{Path(path)}{_digest_of(path)}"
+
+
+def _digest_of(path: str | Path) -> str:
+    """The digest of what lies there, after a space; "" where nothing does."""
+    if path and Path(path).is_dir():
+        return f" {model_digest(path)}"
+    return f" {digest([path])}" if path and Path(path).is_file() else ""
 
 
 def name_of(encoder: Any) -> str:
@@ -256,9 +250,8 @@ def _sbert(rows: Rows) -> None:
         needs = f"name a folder with {SENTENCE_FILES} by --sentence-encoder"
         rows.absent("text", ["sbert"], f"needs {rows.protocol.sentences}: {needs}")
         return
-    if isinstance(encoder, str | Path):
-        encoder = load_sentence_encoder(encoder)
-    rows.use("sentences", encoder, rows.protocol.sentences)
+    wanted = rows.protocol.sentences
+    encoder = rows.encoder("sentences", encoder, load_sentence_encoder, wanted)
 
     def text(record: Record) -> str:
         first = rows.protocol.name == "minigpt5"
