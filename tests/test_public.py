@@ -27,7 +27,9 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = showtell.nonsense
 
 
-@pytest.mark.parametrize("module", ["showtell", "showtell.cli", "showtell.agent.session"])
+@pytest.mark.parametrize(
+    "module", ["showtell", "showtell.cli", "showtell.agent.session", "showtell.metrics"]
+)
 def test_importing_it_loads_neither_torch_nor_pillow(module):
     code = f"import sys, {module}; print(sorted({{'torch', 'PIL', 'numpy'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from showtell.data import jsonl
 from showtell.errors import DataError
 from showtell.metrics import answers
 from showtell.metrics.answers import match, read_records
@@ -73,13 +71,9 @@ def test_a_record_is_text_and_photos_or_ordered_elements(tmp_path):
         ('{"id": "1", "p_share": 1.5}', "wanted a probability"),
         ('{"id": "1", "share": 1}', "wanted true or false"),
         ('{"id": "1", "rank": 0}', "wanted 1, 2, 3"),
-        ('{"id": "1", "nll": NaN, "tokens": 3}', "cannot be parsed"),
         ('{"id": "1", "decision": ""}', "wanted a word"),
         *((f'{{"id": "1", "{key}": {HUGE}}}', f'"{key}" is') for key in ("p_share", "nll")),
         *((f'{{"id": "1", "{key}": {HUGE}}}', f'"{key}" is') for key in ("rank", "tokens")),
-        (b'{"id": "1", "text": "\xe9"}', "not UTF-8"),
-        ("[" * 100_000, "cannot be parsed"),
-        ('{"id": ' + "9" * 5000 + "}", "cannot be parsed"),
         ('{"id": "1", "text": "' + "a b " * 3000 + '"}', "6,000 words; wanted at most"),
         ('{"id": "1", "elements": ["' + '", "'.join(["a b"] * 3000) + '"]}', "6,000 words"),
         ('{"id": "1", "text": "' + "a" * 9_000_000 + '"}', "9,000,000 characters; wanted"),
@@ -96,20 +90,11 @@ def test_a_bad_line_names_itself_and_may_be_skipped(tmp_path, line, says):
     assert len(skipped) == 1 and str(skipped[0]).isprintable()
 
 
-def test_a_byte_order_mark_utf_16_and_an_empty_or_absent_file_are_said(tmp_path):
-    with pytest.raises(DataError, match="line 1: a byte order mark"):
-        read(write(tmp_path / "bom.jsonl", b"\xef\xbb\xbf" + GOOD.encode()))
-    with pytest.raises(DataError, match="UTF-16"):
-        read(write(tmp_path / "wide.jsonl", GOOD.encode("utf-16")))
+def test_an_empty_file_and_one_of_another_encoding_are_said(tmp_path):
     with pytest.raises(DataError, match="is empty"):
         read(write(tmp_path / "empty.jsonl", ""))
-    with pytest.raises(DataError, match="is not there"):
-        read(tmp_path / "none.jsonl")
-    with pytest.raises(DataError, match="cannot be read"):
-        read(tmp_path)
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DataError, match="a device or a pipe"):
-        read(tmp_path / "pipe")
+    with pytest.raises(DataError, match="UTF-16"):
+        read(write(tmp_path / "wide.jsonl", GOOD.encode("utf-16")))
 
 
 def test_records_in_memory_are_checked_alike():
@@ -117,14 +102,6 @@ def test_records_in_memory_are_checked_alike():
         with pytest.raises(DataError, match="predictions, record 1") as caught:
             match([bad], [{"id": "1"}])
         assert str(caught.value).isprintable()
-
-
-def test_a_huge_line_is_stepped_over_in_bounded_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 1000)
-    path = write(tmp_path / "p.jsonl", '{"id": "0", "text": "' + "x" * 5000 + '"}', GOOD)
-    with pytest.raises(DataError, match="line 1: longer than"):
-        read(path)
-    assert [r.id for r in read(path, bad=[])] == ["1"]
 
 
 # ------------------------------------------------------------------------------------- matching

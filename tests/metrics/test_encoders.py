@@ -12,33 +12,39 @@ from showtell.errors import CheckpointError
 from showtell.metrics.encoders import load_clip, load_sentence_encoder, pixels_of
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "cat", "runs", "sleeps", "here"]
+SIZE = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+}
 
 
-@pytest.fixture(scope="module")
-def sentence_folder(tmp_path_factory):
-    """A BERT of two layers, saved as sentence-transformers saves one."""
+def tokenizer():
+    """A word a token, between two marks."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("sentences")
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=12,
-    )
-    BertModel(config).save_pretrained(folder)
     words = Tokenizer(models.WordLevel(dict(zip(WORDS, range(10), strict=True)), "[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]"
-    ).save_pretrained(folder)
+    )
+
+
+@pytest.fixture(scope="module")
+def sentence_folder(tmp_path_factory):
+    """A BERT, saved as sentence-transformers saves one."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("sentences")
+    torch.manual_seed(0)
+    config = BertConfig(**SIZE, vocab_size=len(WORDS), max_position_embeddings=12)
+    BertModel(config).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
     pool(folder, pooling_mode_mean_tokens=True, pooling_mode_cls_token=False)
     return folder
 
@@ -97,30 +103,18 @@ def test_a_folder_that_is_no_sentence_encoder_says_what_is_missing(sentence_fold
 
 
 @pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory, sentence_folder):
-    from transformers import (
-        AutoTokenizer,
-        CLIPConfig,
-        CLIPImageProcessorPil,
-        CLIPModel,
-        CLIPTextConfig,
-        CLIPVisionConfig,
-    )
+def clip_folder(tmp_path_factory):
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
     folder = tmp_path_factory.mktemp("clip")
     torch.manual_seed(0)
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = CLIPTextConfig(
-        **size, vocab_size=10, intermediate_size=16, max_position_embeddings=8, eos_token_id=3
-    )
-    vision = CLIPVisionConfig(**size, intermediate_size=16, image_size=32, patch_size=16)
-    CLIPModel(
-        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=12)
-    ).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(sentence_folder).save_pretrained(folder)
-    CLIPImageProcessorPil(
-        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
-    ).save_pretrained(folder)
+    text = {"vocab_size": len(WORDS), "max_position_embeddings": 8, "eos_token_id": 3}
+    vision = {"image_size": 32, "patch_size": 16}
+    config = CLIPConfig(text_config=SIZE | text, vision_config=SIZE | vision, projection_dim=12)
+    CLIPModel(config).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    sides = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    CLIPImageProcessorPil(**sides).save_pretrained(folder)
     return folder
 
 
@@ -190,21 +184,13 @@ def test_a_thin_photo_is_cut_before_it_is_enlarged(clip_folder):
     assert [image.size for image in seen] == [(64, 4), (4, 64), (40, 40)]
 
 
-def test_a_roberta_of_514_positions_is_cut_at_512_and_counted(tmp_path, sentence_folder):
-    from transformers import AutoTokenizer, RobertaConfig, RobertaModel
+def test_a_roberta_of_514_positions_is_cut_at_512_and_counted(tmp_path):
+    from transformers import RobertaConfig, RobertaModel
 
-    config = RobertaConfig(
-        vocab_size=10,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        intermediate_size=8,
-        max_position_embeddings=514,
-        pad_token_id=1,
-    )
+    config = RobertaConfig(**SIZE, vocab_size=10, max_position_embeddings=514, pad_token_id=1)
     RobertaModel(config).save_pretrained(tmp_path)
-    AutoTokenizer.from_pretrained(sentence_folder).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
     pool(tmp_path, pooling_mode_mean_tokens=True)
     encoder = load_sentence_encoder(tmp_path)
-    assert encoder(["a " * 510, "a " * 900]).shape == (2, 8)
+    assert encoder(["a " * 510, "a " * 900]).shape == (2, 16)
     assert encoder.truncated == 1 and "512 tokens" in encoder.id

@@ -178,18 +178,6 @@ def test_votes_are_unblinded_whatever_the_side(study):
     assert "ann: 12 of 12 pairs" in report.notes
 
 
-def test_raters_who_differ_agree_less(study):
-    rated, key = study
-    first, same = (rated(n, lambda q, r: "A" if r < "d5" else "B") for n in ("ann", "bo"))
-    other = rated("cy", lambda q, r: "A" if r in ("d1", "d7", "d9") else "tie")
-
-    def kappa(*files):
-        return score_ratings(files, key).metrics["judge.image_quality.kappa"].value
-
-    assert kappa(first, same) == pytest.approx(1)
-    assert kappa(first, other) < 0.3
-
-
 def test_unfinished_ratings_count_as_far_as_they_go(study):
     rated, key = study
     path = rated("ann")

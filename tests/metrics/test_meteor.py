@@ -5,14 +5,11 @@ from __future__ import annotations
 import gc
 
 import pytest
+from transcribed import SAID, WANTED
 
 from showtell.errors import DataError
 from showtell.metrics.meteor import meteor, meteor_exact_stem, open_wordnet
 
-SAID = ["The cat sat on the mat.", "It's raining, isn't it?", "Nice photo of the dog!"]
-SAID += ["I walked", "yes"]
-WANTED = ["A cat sat on a mat.", "It is raining here, isn't it?", "What a nice photo!"]
-WANTED += ["We were walking home", "Yes, please."]
 FROZEN = (  # nltk 3.10.4 on these five pairs
     *(0.6914285714285714, 0.755560651226783, 0.5010893246187365),
     *(0.13157894736842105, 0.13513513513513511),

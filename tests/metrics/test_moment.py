@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 
 from showtell.dialogue import Photo, Turn
-from showtell.errors import DataError, MissingDependency
+from showtell.errors import DataError
 from showtell.metrics.moment import (
     at_threshold,
     average_precision,
@@ -143,9 +141,3 @@ def test_tfidf_learns_which_words_come_before_a_share():
     assert scores[0] > 0.5 > scores[1]
     again = tfidf_moment_scores(texts, [1, 0, 1, 0] * 5, ["a picture please", "an old bed"])
     assert (scores == again).all()
-
-
-def test_without_scikit_learn_the_message_names_the_command(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.feature_extraction.text", None)
-    with pytest.raises(MissingDependency, match="pip install"):
-        tfidf_moment_scores(["a", "b"], [0, 1], ["a"])

@@ -138,33 +138,6 @@ def test_the_inception_score_of_sure_and_different_classes_is_their_number(logit
 # ------------------------------------------------------------------------------------- streaming
 
 
-def test_parts_put_together_are_the_whole_in_any_order_and_batch_size():
-    real, painted = features(130, 0), features(110, 1, shift=0.4)
-    whole = sets_of(real, painted, kept=50)
-    logits_whole = InceptionScore(WIDTH, splits=3)
-    logits_whole.update(real, first=0)
-
-    ranks = [PhotoSets(WIDTH, kept=50) for _ in range(3)]
-    scores = [InceptionScore(WIDTH, splits=3) for _ in range(3)]
-    for x, is_real in ((painted, False), (real, True)):
-        for number, start in enumerate(range(0, len(x), 17)):
-            part = x[start : start + 17]
-            ranks[number % 2].update(part, real=is_real, first=start)  # the third rank saw none
-            if is_real:
-                scores[number % 2].update(part, first=start)
-    for other, score in ((ranks[0], scores[0]), (ranks[1], scores[1])):
-        ranks[2].merge(other)
-        scores[2].merge(score)
-    merged = ranks[2]
-    assert (merged.count(real=True), merged.count(real=False)) == (130, 110)
-    for is_real in (True, False):
-        assert torch.equal(merged.sample(real=is_real), whole.sample(real=is_real))
-    assert merged.fid() == pytest.approx(whole.fid(), rel=1e-10)
-    assert merged.fid_infinity() == whole.fid_infinity()
-    assert merged.kid() == whole.kid()
-    assert scores[2].compute() == pytest.approx(logits_whole.compute(), rel=1e-12)
-
-
 def test_memory_is_bounded_by_a_sample_that_is_drawn_evenly():
     sets = PhotoSets(2, kept=30)
     for start in range(0, 3000, 100):
