@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -28,11 +27,6 @@ PHOTO_BATCH = 8  # photos are opened at their full size
 EXTREME = 16  # how many times as long as broad a photo is before it is cut
 CLIP_FILES = "config.json, model.safetensors, preprocessor_config.json and the tokenizer's files"
 SENTENCE_FILES = "config.json, model.safetensors, the tokenizer's files and 1_Pooling/config.json"
-
-
-def pixels_of(image: Image.Image) -> Tensor:
-    """RGB -> 3HW in [0, 1]."""
-    return torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1).float() / 255
 
 
 @dataclass(kw_only=True, eq=False)

@@ -1,14 +1,9 @@
 """The Inception-v3 of FID (TensorFlow's of 2015-12-05), whose features the published numbers use.
 
 No library at hand holds it without torchvision, so its layers stand here, under the names of the
-published port to PyTorch, and the weights are read from a safetensors file that a user converts:
-
-    python -c "import torch; from safetensors.torch import save_file; \
-save_file(torch.load('pt_inception-2015-12-05-6726825d.pth', weights_only=True), \
-'inception-2015-12-05.safetensors')"
-
-where the .pth is that of https://github.com/mseitzer/pytorch-fid (releases, fid_weights). It
-differs from torchvision's network in three places: averages do not count the padding, the last
+published port to PyTorch, and the weights are read from a safetensors file that a user converts
+(docs/metrics.md has the command) from that of https://github.com/mseitzer/pytorch-fid. It differs
+from torchvision's network in three places: averages do not count the padding, the last
 block takes a maximum instead of an average, and there are 1,008 classes. *Not run with the real
 weights here*: tested are names, shapes, the number of weights, and the blocks on random ones.
 

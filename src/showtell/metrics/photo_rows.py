@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from showtell.batch import to_pixels
 from showtell.data.photos import load_photo, square
 from showtell.data.world import load_oracle
 from showtell.errors import ConfigError, did_you_mean
 from showtell.metrics.answers import Record
-from showtell.metrics.encoders import CLIP_FILES, EXTREME, load_clip, pixels_of
+from showtell.metrics.encoders import CLIP_FILES, EXTREME, load_clip
 from showtell.metrics.fid import InceptionScore, PhotoSets, merged_across_ranks
 from showtell.metrics.inception import FILE as INCEPTION_FILE
 from showtell.metrics.inception import (
@@ -167,7 +168,7 @@ def _squeezed(photos: Sequence[Path]) -> Tensor:
     size = (LPIPS_SIDE, LPIPS_SIDE)
     parts = [
         torch.nn.functional.interpolate(
-            pixels_of(load_photo(photo))[None], size, mode="bilinear", antialias=True
+            to_pixels(load_photo(photo))[None], size, mode="bilinear", antialias=True
         )
         for photo in photos
     ]
@@ -289,10 +290,8 @@ def _pixels(
     mine = share_of(len(photos))
     for number in mine:
         image = load_photo(photos[number])
-        if features.side is not None:
-            pixels = pixels_of(square(image, features.side))
-        else:
-            pixels = pixels_of(_reduced(image, short_side))
+        side = features.side
+        pixels = to_pixels(_reduced(image, short_side) if side is None else square(image, side))
         if held and (
             held[0].shape != pixels.shape
             or len(held) == CHUNK
