@@ -14,7 +14,7 @@ PACKAGE = SOURCE / "showtell"
 STEPS = (
     ("errors",),
     ("dialogue", "config"),
-    ("prompt", "batch", "runtime"),
+    ("prompt", "batch", "progress", "runtime"),
     ("data",),
     ("album",),
     ("models",),

@@ -1,4 +1,4 @@
-"""What a run stands on: its device, its processes (ranks), and how it says how far it is.
+"""What a run stands on: its device and its processes (ranks).
 
     with on_device("cuda:1"):    # what --device does; without it a GPU is taken where there is one
         load_model("mini")       # and every stage of a recipe: they ask ``the_device()``
@@ -13,12 +13,10 @@ which does everything; what is sent between ranks must be called by all of them,
 from __future__ import annotations
 
 import os
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -26,13 +24,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from showtell.errors import UsageError
-
-Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
-
-
-def quiet(what: str, done: int, total: int) -> None:
-    """A Progress that tells nobody."""
-
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -217,53 +208,3 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
                 parameter.grad = torch.zeros_like(parameter)
             dist.all_reduce(parameter.grad)
             parameter.grad /= count
-
-
-# ----------------------------------------------------------------------------------- progress
-
-
-def terminal_progress(what: str, done: int, total: int) -> None:
-    """A count that is written over in a terminal, and nothing elsewhere."""
-    if sys.stderr.isatty():
-        end = "\n" if done >= total else ""
-        print(f"\r{what} {done:,}\x1b[K", end=end, file=sys.stderr, flush=True)
-
-
-class StepBar:
-    """A progress bar in a terminal, a line a minute elsewhere; ``batch`` examples are a step."""
-
-    bar: Any = None
-
-    def __init__(self, name: str, *, done: int, total: int, batch: int, quiet: bool) -> None:
-        self.name, self.first, self.total, self.batch = name, done, total, batch
-        self.quiet, self.began = quiet, time.monotonic()
-        self.spoke = self.began
-
-    def __enter__(self) -> StepBar:
-        if not self.quiet and sys.stderr.isatty():
-            from rich import progress
-
-            columns = ("{task.description}", progress.BarColumn(), progress.MofNCompleteColumn())
-            times = (progress.TimeElapsedColumn(), progress.TimeRemainingColumn())
-            self.bar = progress.Progress(*columns, *times, "{task.fields[note]}")
-            self.bar.start()
-            self.task = self.bar.add_task(
-                self.name, total=self.total, completed=self.first, note=""
-            )
-        return self
-
-    def tick(self, step: int, losses: Mapping[str, float]) -> None:
-        now = time.monotonic()
-        rate = (step - self.first) / max(1e-9, now - self.began)
-        means = " ".join(f"{key} {value:.4f}" for key, value in losses.items())
-        note = f"{rate * self.batch:.0f}/s {means}"
-        if self.bar:
-            self.bar.update(self.task, completed=step, note=note)
-        elif not self.quiet and now - self.spoke > 60:
-            self.spoke = now
-            note += f" {(self.total - step) / max(rate, 1e-9) / 60:.0f} min left"
-            print(f"{self.name} {step}/{self.total} {note}", file=sys.stderr, flush=True)
-
-    def __exit__(self, *error: object) -> None:
-        if self.bar:
-            self.bar.stop()

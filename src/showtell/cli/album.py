@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from showtell.cli import options as opt
+from showtell.progress import terminal_progress
 
 album_app = opt.verbs("album", "Photos of your own, for a model that finds them (GILL).")
 ALBUM = opt.argument("ALBUM", "The album's folder.")
@@ -40,7 +41,7 @@ def add(
         embed=embed_with(loaded.bridge.photo_keys, size=loaded.seen_side or SIDE),
         made_by=loaded.name,
         skip_bad=skip_bad,
-        told=partial(opt.progress, "photos"),
+        told=partial(terminal_progress, "photos"),
     )
     opt.emit(
         json,

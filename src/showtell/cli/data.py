@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from showtell.cli import options as opt
+from showtell.progress import terminal_progress
 
 data_app = opt.verbs("data", "Fetch data and look at it, or write the photo world to files.")
 
@@ -69,9 +70,7 @@ def data_world(
     from showtell.data.sources import open_data
 
     source = open_data(f"world:{seeds}")
-    done = export_world(
-        source, out, on_dialogue=lambda n: opt.progress("dialogues", n, len(source))
-    )
+    done = export_world(source, out, told=terminal_progress)
     opt.emit(
         json,
         {"path": str(done.path), "dialogues": done.dialogues, "photos": done.photos},
@@ -96,7 +95,7 @@ def data_doctor(
     """
     from showtell.data.audit.examine import examine
 
-    report = examine(data, photos=not no_photos, limit=limit, told=opt.progress)
+    report = examine(data, photos=not no_photos, limit=limit, told=terminal_progress)
     if out is not None:
         report.write(out)
     text = report.to_json() if json else report.to_text()
@@ -128,9 +127,9 @@ def data_pack(
         out,
         source=data,
         shard_bytes=shard_size * 1_000_000,
-        on_dialogue=lambda done: opt.progress("dialogues", done, done + 1),
+        told=terminal_progress,
     )
-    opt.progress("dialogues", packed.dialogues, packed.dialogues)
+    terminal_progress("dialogues", packed.dialogues, packed.dialogues)
     lines = list(source.notes)
     if source.skipped:
         lines.insert(0, f"{len(source.skipped):,} broken records were skipped")
@@ -178,8 +177,8 @@ def data_fetch(
         photos=photos,
         limit=limit,
         parallel=parallel,
-        told=lambda what, done, total, num_bytes: opt.progress(
-            f"{what} ({num_bytes / 1e6:,.1f} MB)", done, total or done + 1
+        told=lambda what, done, total, num_bytes: terminal_progress(
+            f"{what} ({num_bytes / 1e6:,.1f} MB)", done, total or 0
         ),
     )
     opt.emit(json, fetched.as_dict(), *fetched.lines(), f"Wrote {fetched.path}")

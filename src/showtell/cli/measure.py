@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.cli import options as opt
+from showtell.progress import terminal_progress
 
 judge_app = opt.verbs("judge", "Have people compare two systems blindly, and count their votes.")
 PROTOCOLS = "standard|psdg|minigpt5|mmdialog|gill"
@@ -56,7 +57,7 @@ def evaluate(
         protocols=protocol,
         form=form,
         encoders=Encoders(**encoders),
-        told=opt.progress,
+        told=terminal_progress,
     )
     opt.print_report(report, json=json, out=out)
 
@@ -94,7 +95,7 @@ def score(
         seed=seed,
         skip_bad=skip_bad,
         out=out,
-        told=opt.progress,
+        told=terminal_progress,
     )
     opt.print_report(report, json=json, out=out)
 

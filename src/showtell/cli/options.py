@@ -1,4 +1,4 @@
-"""What verbs share: options, the check of the place to write to, progress, and how they print."""
+"""What verbs share: options, the check of the place to write to, and how they print."""
 
 from __future__ import annotations
 
@@ -140,13 +140,6 @@ def with_encoders(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 # ------------------------------------------------------------------------------------- printing
-
-
-def progress(what: str, done: int, total: int) -> None:
-    """On one line of a terminal, written over; nothing elsewhere."""
-    if sys.stderr.isatty():
-        end = "\n" if done >= total else ""
-        print(f"\r{what} {done:,}/{total:,}\x1b[K", end=end, file=sys.stderr, flush=True)
 
 
 def say(*lines: str, file: Any = None) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from operator import length_hint
 from pathlib import Path
 from typing import Any
 
 from showtell.data.photos import photo_image, save_photo
 from showtell.data.storage import new_folder
 from showtell.dialogue import Dialogue, Element, Photo, with_photos
+from showtell.progress import Progress, quiet
 
 FILE_NAME = "dialogues.jsonl"
 
@@ -55,12 +57,7 @@ class Export:
     photos: int
 
 
-def export_world(
-    dialogues: Iterable[Dialogue],
-    out: Path,
-    *,
-    on_dialogue: Callable[[int], None] | None = None,
-) -> Export:
+def export_world(dialogues: Iterable[Dialogue], out: Path, *, told: Progress = quiet) -> Export:
     """Write ``out/dialogues.jsonl`` and ``out/photos/*.png``; ``out`` must not hold them yet.
 
     Everything is written into a folder beside ``out`` first, so an interrupted export leaves
@@ -79,8 +76,7 @@ def export_world(
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             num_photos += len(photos)
             num_dialogues += 1
-            if on_dialogue:
-                on_dialogue(num_dialogues)
+            told("dialogues", num_dialogues, length_hint(dialogues))
     return Export(path=out, dialogues=num_dialogues, photos=num_photos)
 
 

@@ -24,7 +24,7 @@ import io
 import itertools
 import json
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
@@ -39,6 +39,7 @@ from showtell.data.showtell_jsonl import dialogue_of
 from showtell.data.storage import new_folder
 from showtell.dialogue import Dialogue, Photo, with_photos
 from showtell.errors import DataError, PhotoError
+from showtell.progress import Progress, quiet
 
 INDEX_NAME = "index.json"
 INDEX_FORMAT = {"format": "showtell-shards", "version": 1}
@@ -69,7 +70,7 @@ def pack(
     *,
     source: str,
     shard_bytes: int = MAX_SHARD_BYTES,
-    on_dialogue: Callable[[int], None] | None = None,
+    told: Progress = quiet,
 ) -> Packed:
     """Write ``out/shard-*.tar`` and ``out/index.json``; ``out`` must be new or empty.
 
@@ -94,8 +95,7 @@ def pack(
                     shards.append({"file": Path(file.name).name, "offsets": []})
                 shards[-1]["offsets"].append(file.tell())
                 file.write(members)
-                if on_dialogue:
-                    on_dialogue(number)
+                told("dialogues", number, 0)
             if file is None:
                 raise DataError(
                     f"{source} gave no dialogue; wanted something to pack. Where broken records or "

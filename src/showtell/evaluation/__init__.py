@@ -23,7 +23,7 @@ from showtell.models.checkpoint import model_folder, read_description
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.papers import load_model
 from showtell.papers.forms import form_named, swap_speakers
-from showtell.runtime import Progress, quiet
+from showtell.progress import Progress, quiet
 
 __all__ = ["evaluate"]
 

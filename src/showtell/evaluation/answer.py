@@ -33,7 +33,7 @@ from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import described, read_gold, seen_images
 from showtell.models.respond import Responder
 from showtell.models.writing import Writing
-from showtell.runtime import Progress, quiet
+from showtell.progress import Progress, quiet
 
 BATCH, BATCH_ON_GPU = 16, 128  # dialogues that are answered at once
 Images = Mapping[str, Image.Image]  # of photos, by id

@@ -40,7 +40,7 @@ from showtell.metrics.intervals import Value, mean_value
 from showtell.metrics.moment import best_threshold, keyword_score
 from showtell.metrics.text import distinct_n, text_values
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.runtime import Progress, quiet
+from showtell.progress import Progress, quiet
 
 WORLD = "world"  # the protocol
 SCENE = ATTRIBUTES  # each attribute of a scene with its values

@@ -45,8 +45,8 @@ from showtell.metrics.text import distinct_n, text_values
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import share_chances
+from showtell.progress import Progress, quiet
 from showtell.prompt import Rendered, Renderer
-from showtell.runtime import Progress, quiet
 
 REPLIES, MAX_NEW_TOKENS = 1000, 40
 PHOTOCHAT = "photochat"  # the protocol

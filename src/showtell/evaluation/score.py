@@ -24,7 +24,7 @@ from showtell.metrics.protocols import Protocol, protocol_named
 from showtell.metrics.rows import Encoders, Rows, put_texts
 from showtell.metrics.text import perplexity_value
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.runtime import Progress, quiet
+from showtell.progress import Progress, quiet
 
 WHOLE = ("minigpt5", "mmdialog")  # protocols of whole answers
 PROTOCOLS = ("psdg", "standard")

@@ -33,8 +33,8 @@ from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import described, seen_images
 from showtell.models.respond import OpenAlbum, Responder
+from showtell.progress import Progress, quiet
 from showtell.prompt import Renderer
-from showtell.runtime import Progress, quiet
 
 
 def text_places(dialogues: Sequence[Dialogue], *, seed: int, most: int = 400) -> list[Place]:

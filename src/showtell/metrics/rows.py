@@ -25,7 +25,8 @@ from showtell.metrics.relevance import cosines, minigpt5_text, mmdialog_text, te
 from showtell.metrics.report import digest, model_digest
 from showtell.metrics.retrieval import decision_values, retrieval_values
 from showtell.metrics.text import CORPUS, distinct_n, perplexity_value, text_values
-from showtell.runtime import Progress, dealt, gathered, quiet
+from showtell.progress import Progress, quiet
+from showtell.runtime import dealt, gathered
 
 if TYPE_CHECKING:
     from showtell.metrics.photo_rows import SetFeatures

@@ -20,7 +20,8 @@ from showtell.metrics.photo_rows import put_photos, put_relevance
 from showtell.metrics.protocols import Protocol, protocol_named
 from showtell.metrics.report import Report, digest
 from showtell.metrics.rows import Encoders, Rows, put_decisions, put_texts
-from showtell.runtime import Progress, processes, quiet
+from showtell.progress import Progress, quiet
+from showtell.runtime import processes
 
 
 def score(

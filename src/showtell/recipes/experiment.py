@@ -39,6 +39,7 @@ from showtell.models.gold import described, read_gold
 from showtell.models.parts import BridgeConfig
 from showtell.papers import load_model
 from showtell.papers.forms import Form, as_dialogue, form_named, readable, swap_speakers
+from showtell.progress import terminal_progress
 from showtell.prompt import Renderer
 from showtell.recipes.assemble import (
     adapted,
@@ -51,7 +52,7 @@ from showtell.recipes.assemble import (
 )
 from showtell.recipes.retrieve import album_of, decision_head
 from showtell.recipes.runs import Run
-from showtell.runtime import terminal_progress, the_device
+from showtell.runtime import the_device
 from showtell.training.dialogue_task import DialogueTask
 from showtell.training.examples import Alternating, Loader, Needs, read_examples
 from showtell.training.stage import Stage

@@ -24,8 +24,8 @@ from showtell.data.sources import DataSource
 from showtell.dialogue import AGENT, Dialogue, Photo
 from showtell.errors import ConfigError, DataError, ShowtellError
 from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.progress import Progress, quiet
 from showtell.prompt import IGNORED, Renderer
-from showtell.runtime import Progress
 
 Form = Callable[[Dialogue], list[Dialogue]]
 
@@ -111,7 +111,7 @@ def read_examples(
     needs: Needs,
     limit: int | None = None,
     held_out: int = 0,
-    told: Progress = lambda what, done, total: None,
+    told: Progress = quiet,
 ) -> tuple[Examples, list[Dialogue]]:
     """(examples, dialogues held out of them) of the first ``limit`` dialogues of ``source``.
 
@@ -145,7 +145,7 @@ def read_examples(
                 else:
                     counts[f"left out: {reason}"] += 1
             if number % 500 == 0:
-                told("looking at the data", number, number + 1)
+                told("looking at the data", number, 0)
         told("looking at the data", counts["dialogues"], counts["dialogues"])
         lowest = set(sorted({digest for digest, _, _ in usable})[:held_out])
         places = [(number, part) for digest, number, part in usable if digest not in lowest]

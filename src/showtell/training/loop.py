@@ -25,8 +25,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from showtell.errors import ConfigError, GenerationError
+from showtell.progress import StepBar
 from showtell.runtime import (
-    StepBar,
     average_gradients,
     gathered,
     mean_of_ranks,

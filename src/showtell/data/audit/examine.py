@@ -24,13 +24,13 @@ from showtell.data.photos import photo_image
 from showtell.data.sources import open_splits
 from showtell.dialogue import Dialogue, Photo
 from showtell.errors import PhotoError, UsageError, import_extra
+from showtell.progress import Progress, quiet
 
 FEW = 3  # turns with words; below, dialogues are the same only if their photos are, too
 _MOJIBAKE = re.compile(
     "\ufffd|\u00c3[\u0080-\u00bf]|\u00e2\u20ac|\u00c2[\u0080-\u00bf]|\u00ef\u00bb\u00bf|[\u0080-\u009f]"
 )
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
-Told = Callable[[str, int, int], None]
 
 
 def examine(
@@ -38,7 +38,7 @@ def examine(
     *,
     photos: bool = True,
     limit: int | None = None,
-    told: Told = lambda what, done, total: None,
+    told: Progress = quiet,
 ) -> Audit:
     """Read everything once and report.
 
@@ -73,7 +73,7 @@ def examine(
         for number, dialogue in enumerate(islice(iter(source), limit), start=1):
             reading.take(dialogue, str(dialogue.labels.get("split") or name or "all"))
             if number % 500 == 0:
-                told(f"reading {name or source.kind}", number, number + 1)
+                told(f"reading {name or source.kind}", number, 0)
         told(f"reading {name or source.kind}", number, number)
         for error in source.skipped[:EXAMPLES]:
             reading.found["skipped"].note(str(error))
