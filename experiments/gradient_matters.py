@@ -44,7 +44,7 @@ from showtell.metrics.pictures import save_picture
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.parts import PhotoSpans
 from showtell.papers import load_model
-from showtell.papers.e2e import Dvtm, DvtmConfig
+from showtell.papers.e2e import Dvtm
 from showtell.recipes.registry import RECIPES
 from showtell.runtime import the_device
 from showtell.training.examples import square_pixels
@@ -206,7 +206,6 @@ def numbers_of(bench: Bench, row: Row) -> dict[str, list[int]]:
     spans = spans_of(model, bench.data())[: options.captions]
     model.double().requires_grad_(False)
     config = override(RECIPES["world_mini"].config, [*options.settings, *row.settings]).bridge
-    assert isinstance(config, DvtmConfig)
     found: dict[str, list[int]] = {}
     for suffix, temperature in (("", 1.0), ("_cold", config.temperature_final)):
         bridge = Dvtm(config, tokenizer=model.language.tokenizer)
