@@ -109,8 +109,7 @@ def one_run(model: PhotoDialogueModel, both: Batch) -> Tensor:
 
 
 def three_runs(model: PhotoDialogueModel, told: Batch, shared: Batch) -> Tensor:
-    bridge = model.bridge
-    assert isinstance(bridge, Gill)
+    bridge: Gill = model.bridge  # as build() made it
     said = model.states(told)
     text = summed_nll(model, said.hidden_BTD, told)
 

@@ -1,9 +1,9 @@
 r"""Models of real photos, trained from scratch and not shipped: retrieval, captions, painting.
 
-    showtell train photos_contrastive --set data=folder:PHOTOS
-    showtell train photos_captioner --set data=folder:PHOTOS \
-        --set vision=runs/photos_contrastive/model
-    showtell train photos_painter --set data=folder:PHOTOS
+    showtell train photos_contrastive --set photos=folder:PHOTOS
+    showtell train photos_captioner --set photos=folder:PHOTOS \
+        --set start=runs/photos_contrastive/model
+    showtell train photos_painter --set photos=folder:PHOTOS
     python experiments/real_photos.py folder:PHOTOS --out DIR [--contrastive MODEL]
         [--captioner MODEL] [--painter MODEL] [--source flickr8k]
 

@@ -1,4 +1,5 @@
-"""experiments/full: every script goes from the data to its table, on tiny parts and two examples.
+"""The shell scripts: those of full/ go from the data to their tables, on tiny parts and two
+examples; a recipe knows every setting that a script, a page or a docstring names.
 
 A stand-in for the command writes down what a script asks for; the commands are then run in this
 process, so that the libraries are loaded once.
@@ -7,7 +8,9 @@ process, so that the libraries are loaded once.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ import pytest
 from conftest import build_model
 from data import natives
 from showtell.cli import main
+from showtell.config import override
+from showtell.recipes.registry import RECIPES
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "full"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("[!_]*.sh"))
@@ -40,7 +45,7 @@ def dry(tokenizers, tmp_path_factory):
 
 def commands(script: str, dry: Path, *words: str, **environment: str) -> list[list[str]]:
     """What the script asks ``showtell`` for, in order, as if nothing had been done before."""
-    record = dry / f"{script}.record"
+    record = dry / f"{Path(script).name}.record"
     record.unlink(missing_ok=True)
     settings = {**os.environ, "SHOWTELL": str(dry / "recorder"), "RECORD": str(record)}
     subprocess.run(
@@ -83,6 +88,26 @@ def test_a_script_of_full_size_fetches_before_it_trains_and_measures_all(script,
         if command[0] == "evaluate":
             assert command[command.index("--limit") + 1] == "100000000"
             assert "--protocol" in command and "--inception" in command
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, "../mini"])
+def test_a_recipe_knows_every_setting_of_a_script(script, dry):
+    for command in commands(script, dry, MODELS=str(dry / "none"), RUNS=str(dry / "never")):
+        if command[0] == "train":
+            settings = [text for flag, text in pairwise(command) if flag == "--set"]
+            assert override(RECIPES[command[1]].config, settings)
+
+
+def test_a_recipe_knows_every_setting_that_a_page_or_a_docstring_names():
+    root = FOLDER.parents[1]
+    places = ("README.md", "docs/**/*.md", "experiments/*.py", "scripts/*", "src/showtell/**/*.py")
+    found = []
+    for path in (path for place in places for path in root.glob(place) if path.is_file()):
+        text = re.sub(r"\s*\\\n\s*|\s+", " ", path.read_text(encoding="utf-8"))
+        found += re.findall(r"showtell train (\w+)((?: --(?:set|out|seed) [^\s\"`)]+)+)", text)
+    assert len(found) > 20
+    for recipe, options in found:
+        override(RECIPES[recipe].config, re.findall(r"--set (\S+)", options))
 
 
 def test_every_script_says_that_it_was_not_run_and_what_it_would_take():
