@@ -216,7 +216,7 @@ def test_only_wanted_names_leave_an_archive_wherever_they_lay(tmp_path, make):
     members = {"../../evil/a.json": b"1", "deep/b.json": b"2", "c.exe": b"3", "/d.json": b"4"}
     archive = make(tmp_path / "archive", members)
     (tmp_path / "out").mkdir()
-    assert unpack(archive, tmp_path / "out", Unpack(members=r"[a-z]\.json", to="x")) == 3
+    unpack(archive, tmp_path / "out", Unpack(members=r"[a-z]\.json", to="x"))
     files = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     assert files == {"archive", "out/x/a.json", "out/x/b.json", "out/x/d.json"}
 

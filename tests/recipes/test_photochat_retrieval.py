@@ -56,7 +56,7 @@ def encoder(dialogues):
 def test_a_query_ends_at_the_photo_and_knows_who_shares(dialogues):
     query = photo_query(dialogues[0])
     assert query.text == "hello there I have some woof here look"
-    fields = dict(query.fielded_words())
+    fields = query.fields()
     assert fields["look"] == 1 and fields["woof"] == 3 and fields["hello"] == 4
     with pytest.raises(DataError, match="shares no photo"):
         photo_query(dataclasses.replace(dialogues[0], turns=dialogues[0].turns[:2]))
@@ -64,17 +64,16 @@ def test_a_query_ends_at_the_photo_and_knows_who_shares(dialogues):
 
 def test_an_untrained_encoder_is_lexical(encoder, dialogues):
     texts = ["dog", "cat", "car"]
-    same = Bags.of([encoder.description_ids(text) for text in texts])
-    asked = Bags.of([(encoder.description_ids(text)[0], torch.tensor([0])) for text in texts])
-    cosines = (encoder(asked, same) / encoder.log_scale.exp()).detach()
+    same = Bags.of([encoder.bag(text) for text in texts])
+    cosines = (encoder(same, same) / encoder.log_scale.exp()).detach()
     assert torch.allclose(cosines.diagonal(), torch.ones(3), atol=1e-5)
     assert cosines.masked_fill(torch.eye(3).bool(), 0).abs().max() < 0.7
 
 
 def test_the_other_texts_of_a_batch_do_not_change_a_score(encoder, dialogues):
-    queries = [encoder.query_ids(photo_query(d)) for d in dialogues[:4]]
-    captions = [encoder.description_ids(d.photos[0].caption) for d in dialogues[:4]]
-    empty = (torch.tensor([]).long(),) * 2  # no known word: no score, and no NaN
+    queries = [encoder.bag(photo_query(d)) for d in dialogues[:4]]
+    captions = [encoder.bag(d.photos[0].caption) for d in dialogues[:4]]
+    empty = encoder.bag("")  # no known word: no score, and no NaN
     together = encoder(Bags.of([empty, *queries]), Bags.of(captions))
     alone = torch.cat([encoder(Bags.of([q]), Bags.of(captions)) for q in queries])
     torch.testing.assert_close(together[1:], alone)

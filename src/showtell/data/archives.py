@@ -28,15 +28,15 @@ class Unpack:
     max_bytes: int = 20_000_000_000
 
 
-def unpack(archive: Path, folder: Path, wanted: Unpack) -> int:
-    """Take out what is wanted and not there yet; gives how many files fit.
+def unpack(archive: Path, folder: Path, wanted: Unpack) -> None:
+    """Take out what is wanted and not there yet.
 
     Raises DataError for an archive that is damaged, holds none of them or is larger than it may be.
     """
-    found, size = 0, 0
+    found, size = False, 0
     try:
         for name, stream in _members(archive, re.compile(wanted.members)):
-            found += 1
+            found = True
             goal = folder / wanted.to / name
             if goal.exists():
                 continue
@@ -70,7 +70,6 @@ def unpack(archive: Path, folder: Path, wanted: Unpack) -> int:
             f"{archive} holds no file named like {wanted.members}. The owners changed it: unpack "
             "it by hand."
         )
-    return found
 
 
 def _members(archive: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, IO[bytes]]]:

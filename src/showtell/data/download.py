@@ -10,7 +10,6 @@ knows no limit of size or connections.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -29,7 +28,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
 
-from showtell.data.storage import writing
+from showtell.data.storage import sha256_of, writing
 from showtell.errors import FetchError
 
 CHUNK = 1 << 16
@@ -135,9 +134,7 @@ class Downloader:
         with disk(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._with_patience(transfer)
-            with open(part, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-                size = file.tell()
+            found, size = sha256_of(part), part.stat().st_size
             try:
                 if sha256 and found != sha256:
                     raise FetchError(
@@ -315,10 +312,9 @@ def _moved(place: str, target: str) -> str:
         raise FetchError(f"{place}: the photo was taken down", reason="gone", gone=True)
     try:
         goal = urljoin(place, target)
-        scheme = urlsplit(goal).scheme
     except ValueError:
-        goal = scheme = ""
-    if scheme not in ("http", "https") or (place.startswith("https:") and scheme == "http"):
+        goal = ""
+    if not goal.lower().startswith("https:" if place.startswith("https:") else ("http:", "https:")):
         raise FetchError(
             f"{place}: it redirects to {target[:100]!r}, wanted an address of the web "
             f"that is no less secure. {_LOOK}",

@@ -10,7 +10,6 @@ not touched; one that was there before is kept as it is. Nothing is ever overwri
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
@@ -25,7 +24,7 @@ from typing import Any
 from showtell.data.archives import Unpack, unpack
 from showtell.data.download import Downloader, Manners, disk
 from showtell.data.photos import MAX_BYTES, load_photo
-from showtell.data.storage import is_plain_path, locked
+from showtell.data.storage import is_plain_path, locked, sha256_of
 from showtell.errors import DataError, FetchError, PhotoError
 
 MANIFEST = "fetched.jsonl"
@@ -293,8 +292,8 @@ class _Run:
             return False
         wanted = file.sha256 or self.manifest.get(file.path).get("sha256", "")
         if wanted:
-            with disk(place), open(place, "rb") as stream:
-                found = hashlib.file_digest(stream, "sha256").hexdigest()
+            with disk(place):
+                found = sha256_of(place)
             if found != wanted:
                 raise FetchError(
                     f"{place} has the SHA-256 {found[:16]}..., wanted {wanted[:16]}...: it changed "

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import bisect
 import functools
-import hashlib
 import io
 import itertools
 import json
@@ -36,7 +35,7 @@ from showtell.data.jsonl import OnSkip, opened
 from showtell.data.photos import photo_bytes, photo_from_bytes, photo_image
 from showtell.data.readers import Fields
 from showtell.data.showtell_jsonl import dialogue_of
-from showtell.data.storage import new_folder
+from showtell.data.storage import new_folder, sha256_of
 from showtell.dialogue import Dialogue, Photo, with_photos
 from showtell.errors import DataError, PhotoError
 from showtell.progress import Progress, quiet
@@ -121,9 +120,7 @@ def _ended(file: BinaryIO) -> dict[str, Any]:
     """End the shard; its size and digest."""
     file.write(b"\0" * 2 * _BLOCK)
     file.close()
-    with open(file.name, "rb") as written:
-        digest = hashlib.file_digest(written, "sha256").hexdigest()
-        return {"bytes": written.tell(), "sha256": digest}
+    return {"bytes": Path(file.name).stat().st_size, "sha256": sha256_of(file.name)}
 
 
 def _members(dialogue: Dialogue, key: str) -> tuple[bytes, int, int]:

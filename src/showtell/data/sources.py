@@ -24,6 +24,7 @@ from showtell.data.photochat import read_photochat
 from showtell.data.readers import Reader, split_of_name
 from showtell.data.shards import INDEX_NAME, Shards
 from showtell.data.showtell_jsonl import read_showtell
+from showtell.data.storage import sha256_of
 from showtell.data.visdial import read_visdial
 from showtell.data.vist import read_vist
 from showtell.data.world import WANTED, WorldData, open_world
@@ -118,8 +119,7 @@ class DataSource(Sequence[Dialogue]):
         """
         total = hashlib.sha256()
         for path in self.files:
-            with open(path, "rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
+            total.update(bytes.fromhex(sha256_of(path)))
         return total.hexdigest()[:16] if self.files else ""
 
     @property

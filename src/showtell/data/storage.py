@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -25,6 +26,12 @@ def is_plain_path(name: str) -> bool:
     """Whether a name from outside is that of a file below a folder: none that climbs or begins at
     the root."""
     return not ({"", ".", ".."} & set(name.split("/")) or {"\\", "\0"} & set(name))
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from showtell.data.storage import write_atomically
+from showtell.data.storage import sha256_of, write_atomically
 from showtell.errors import DataError
 from showtell.metrics.intervals import Value, printed
 from showtell.metrics.protocols import VERSIONS
@@ -207,8 +207,7 @@ def digest(paths: Iterable[str | Path]) -> str:
     total = hashlib.sha256()
     for path in sorted(map(Path, paths), key=lambda path: path.name):
         try:
-            with open(path, "rb") as file:
-                one = hashlib.file_digest(file, "sha256").hexdigest()
+            one = sha256_of(path)
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}. Check the path.") from error
         total.update(f"{path.name}\0{one}\n".encode())

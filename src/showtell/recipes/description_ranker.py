@@ -123,14 +123,14 @@ class PhotoQuery:
     def text(self) -> str:
         return " ".join(turn.text for turn in self.turns)
 
-    def fielded_words(self) -> list[tuple[str, int]]:
-        """Each word once, where it was said last, with its field: how far back, and by whom."""
+    def fields(self) -> dict[str, int]:
+        """The field of each word where it was said last: how far back, and by whom."""
         found: dict[str, int] = {}
         for back, turn in enumerate(reversed(self.turns)):
             own = turn.speaker == self.speaker
             for word in words_of(turn.text):
                 found.setdefault(word, 2 * min(back, DISTANCES - 1) + own)
-        return list(found.items())
+        return found
 
 
 def photo_query(dialogue: Dialogue) -> PhotoQuery:
@@ -178,14 +178,11 @@ class Bags:
     offsets: Tensor  # where each text begins
 
     @classmethod
-    def of(cls, texts: Sequence[tuple[Tensor, Tensor]]) -> Bags:
-        """From (ids, fields) of each text."""
-        sizes = torch.tensor([0, *(len(ids) for ids, _ in texts)])
-        return cls(
-            ids_W=torch.cat([ids for ids, _ in texts]),
-            fields_W=torch.cat([fields for _, fields in texts]),
-            offsets=sizes.cumsum(0)[:-1],
-        )
+    def of(cls, bags_2W: Sequence[Tensor]) -> Bags:
+        """From the ids and fields of each text."""
+        sizes = torch.tensor([0, *(bag_2W.shape[1] for bag_2W in bags_2W)])
+        ids_W, fields_W = torch.cat(tuple(bags_2W), dim=1)
+        return cls(ids_W=ids_W, fields_W=fields_W, offsets=sizes.cumsum(0)[:-1])
 
     def to(self, device: torch.device) -> Bags:
         """The same bags there."""
@@ -198,7 +195,6 @@ class DescriptionEncoder(nn.Module):
     def __init__(self, vocabulary: Sequence[str], idf_V: Tensor, *, width: int) -> None:
         super().__init__()
         self.vocabulary = tuple(vocabulary)
-        self.width = width
         self._ids = {word: v for v, word in enumerate(self.vocabulary)}
         start_VE = torch.randn(len(self.vocabulary), width) / math.sqrt(width)
         self.query_VE = nn.Parameter(start_VE.clone())
@@ -208,18 +204,11 @@ class DescriptionEncoder(nn.Module):
         self.field_weight_F = nn.Parameter(torch.zeros(2 * DISTANCES))
         self.log_scale = nn.Parameter(torch.tensor(math.log(12.0)))
 
-    def query_ids(self, query: PhotoQuery) -> tuple[Tensor, Tensor]:
-        """(ids, fields) of the words that the encoder knows."""
-        known = [(self._ids[w], f) for w, f in query.fielded_words() if w in self._ids]
-        return torch.tensor([v for v, _ in known]).long(), torch.tensor(
-            [f for _, f in known]
-        ).long()
-
-    def description_ids(self, description: str) -> tuple[Tensor, Tensor]:
-        """The same of a description, which has no fields."""
-        words = dict.fromkeys(words_of(description))
-        ids = torch.tensor([self._ids[word] for word in words if word in self._ids]).long()
-        return ids, torch.zeros_like(ids)
+    def bag(self, text: PhotoQuery | str) -> Tensor:
+        """Ids and fields, (2, W), of the words that the encoder knows; field 0 in a description."""
+        fields = dict.fromkeys(words_of(text), 0) if isinstance(text, str) else text.fields()
+        known = [(self._ids[word], field) for word, field in fields.items() if word in self._ids]
+        return torch.tensor(known).long().reshape(-1, 2).T
 
     def forward(
         self,
@@ -288,8 +277,8 @@ class DescriptionRanker:
         """The three scores, (3, Q, C), in the order of ``Mixture``."""
         with torch.no_grad():
             learnt_QC = self.encoder(
-                Bags.of([self.encoder.query_ids(query) for query in queries]),
-                Bags.of([self.encoder.description_ids(text) for text in descriptions]),
+                Bags.of([self.encoder.bag(query) for query in queries]),
+                Bags.of([self.encoder.bag(text) for text in descriptions]),
             )
         lexical = [
             bm25_scores(

@@ -116,10 +116,10 @@ class DescriptionTask(Task):
         captions = [dialogue.photos[0].caption for dialogue in dialogues]
         number = {caption: k for k, caption in enumerate(dict.fromkeys(captions))}
         self.numbers_N = torch.tensor([number[caption] for caption in captions])
-        self.queries = [module.query_ids(photo_query(dialogue)) for dialogue in dialogues]
-        self.descriptions = [module.description_ids(caption) for caption in captions]
-        self.held_queries = Bags.of([module.query_ids(query) for query in held.queries])
-        self.held_descriptions = Bags.of([module.description_ids(t) for t in held.descriptions])
+        self.queries = [module.bag(photo_query(dialogue)) for dialogue in dialogues]
+        self.descriptions = [module.bag(caption) for caption in captions]
+        self.held_queries = Bags.of([module.bag(query) for query in held.queries])
+        self.held_descriptions = Bags.of([module.bag(t) for t in held.descriptions])
         self.held_gold_Q = held.gold_Q
 
     def __len__(self) -> int:

@@ -22,6 +22,7 @@ from showtell.data.audit.counts import NEEDS, PUBLISHED, count, published_counts
 from showtell.data.audit.findings import EXAMPLES, Audit, Drop, Finding, SplitReport
 from showtell.data.photos import photo_image
 from showtell.data.sources import open_splits
+from showtell.data.storage import sha256_of
 from showtell.dialogue import Dialogue, Photo
 from showtell.errors import PhotoError, UsageError, import_extra
 from showtell.progress import Progress, quiet
@@ -243,8 +244,7 @@ class PhotoFiles:
             image = photo_image(photo)
             if not path:
                 return
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
+            digest = bytes.fromhex(sha256_of(path))
         except PhotoError as error:
             self.broken.append(str(error) if path and path in str(error) else f"{at}: {error}")
             return
