@@ -22,11 +22,18 @@ from torch import Tensor
 
 from showtell.album.index import DESCRIPTION, Album, AlbumPhoto, empty_album
 from showtell.batch import to_pixels
-from showtell.data.photos import FORMAT_NAMES, kind_of_file, load_photo, save_photo, scaled, square
+from showtell.data.photos import (
+    ENDINGS,
+    FORMAT_NAMES,
+    kind_of_file,
+    load_photo,
+    save_photo,
+    scaled,
+    square,
+)
 from showtell.data.storage import locked
 from showtell.errors import DataError, PhotoError, StorageError
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 PHOTOS = "photos"
 MAX_SIDE = 1024
 BATCH = 16

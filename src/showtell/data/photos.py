@@ -29,6 +29,7 @@ MAX_PIXELS = 50_000_000
 # A short list on purpose: Pillow also opens formats that start other programs or hold no photo.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 FORMAT_NAMES = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 # a 64-pixel photo is enlarged smoothly: browsers would show its pixels or a blur
 SHOWN_SIDE = 256
 _WHITE = (255, 255, 255)

@@ -18,6 +18,7 @@ what it reads; and knows no example by its number.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import functools
 import io
 import itertools
@@ -32,7 +33,7 @@ from pydantic import Field, ValidationError
 
 from showtell.data.export import dialogue_as_dict
 from showtell.data.jsonl import OnSkip, opened
-from showtell.data.photos import photo_bytes, photo_from_bytes, photo_image
+from showtell.data.photos import ENDINGS, photo_bytes, photo_from_bytes, photo_image
 from showtell.data.readers import Fields
 from showtell.data.showtell_jsonl import dialogue_of
 from showtell.data.storage import new_folder, sha256_of
@@ -43,9 +44,7 @@ from showtell.progress import Progress, quiet
 INDEX_NAME = "index.json"
 INDEX_FORMAT = {"format": "showtell-shards", "version": 1}
 MAX_SHARD_BYTES = 256_000_000
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _BLOCK = tarfile.BLOCKSIZE
-_DAMAGE = (OSError, tarfile.TarError, ValueError, KeyError, RecursionError)
 
 
 # ----------------------------------------------------------------------------------------- writing
@@ -165,7 +164,7 @@ def _pixels(photo: Photo) -> tuple[str, bytes] | None:
     data = photo_bytes(photo.path)
     photo_from_bytes(data, name=photo.path)
     ending = Path(photo.path).suffix.lower()
-    return (ending if ending in _ENDINGS else ".jpg"), data
+    return (ending if ending in ENDINGS else ".jpg"), data
 
 
 # ----------------------------------------------------------------------------------------- reading
@@ -199,14 +198,11 @@ class Shards(Sequence[Dialogue]):
 
     def __getitem__(self, number: int) -> Dialogue:  # type: ignore[override]
         """The dialogue with that number, 0 to ``len() - 1``."""
-        shard, inside = self._place(number)
-        name, key = shard.file, f"{number:09}"
-        try:
+        key = f"{number:09}"
+        with self._example(number) as (shard, inside):
             value = json.loads(self._file(shard, inside, f"{key}.json").decode("ascii"))
-        except _DAMAGE as error:
-            raise self._damaged(shard, inside, error) from error
-        start = f"{self.folder / name}/{key}"
-        return dialogue_of(value, f"{name}, example {inside}", lambda path, _: f"{start}.{path}")
+        start, where = f"{self.folder / shard.file}/{key}", f"{shard.file}, example {inside}"
+        return dialogue_of(value, where, lambda path, _: f"{start}.{path}")
 
     def read(self, *, skip_bad: bool = False, on_skip: OnSkip | None = None) -> Iterator[Dialogue]:
         """All dialogues, in the order in which they were packed."""
@@ -223,44 +219,42 @@ class Shards(Sequence[Dialogue]):
 
     def photo(self, number: int, name: str) -> bytes:
         """The file of a photo of an example, by its name in the shard."""
-        shard, inside = self._place(number)
-        try:
+        with self._example(number) as (shard, inside):
             return self._file(shard, inside, name)
-        except _DAMAGE as error:
-            raise self._damaged(shard, inside, error) from error
 
     @property
     def blocks(self) -> list[range]:
         """The numbers of each shard's examples."""
         return [range(start, end) for start, end in itertools.pairwise((0, *self.ends))]
 
-    def _place(self, number: int) -> tuple[_Shard, int]:
+    @contextlib.contextmanager
+    def _example(self, number: int) -> Iterator[tuple[_Shard, int]]:
+        """Its shard and its number there; what fails inside is a DataError that names them."""
         if not 0 <= number < len(self):
             raise IndexError(f"{self.folder} has {len(self):,} examples, there is no {number}")
         place = bisect.bisect_right(self.ends, number)
         shard = self.shards[place]
-        return shard, number - (self.ends[place] - len(shard.offsets))
+        inside = number - (self.ends[place] - len(shard.offsets))
+        try:
+            yield shard, inside
+        except (OSError, tarfile.TarError, ValueError, KeyError, RecursionError) as error:
+            raise DataError(
+                f"{shard.file}, example {inside}: the shard is damaged ({type(error).__name__}: "
+                f"{error}); wanted what {INDEX_NAME} tells of. Pack the data again."
+            ) from error
 
     def _file(self, shard: _Shard, inside: int, name: str) -> bytes:
         """One of the files that stand together from the example's offset on."""
         with open(self.folder / shard.file, "rb") as file:
             file.seek(shard.offsets[inside])
             key = name.partition(".")[0]
-            while (header := _header(file)).name.partition(".")[0] == key:
+            while True:
+                header = tarfile.TarInfo.frombuf(file.read(_BLOCK), "ascii", "strict")
                 if header.name == name:
                     return file.read(header.size)
+                if header.name.partition(".")[0] != key:
+                    raise KeyError(f"{name} is not in it")
                 file.seek(header.size + -header.size % _BLOCK, io.SEEK_CUR)
-        raise KeyError(f"{name} is not in it")
-
-    def _damaged(self, shard: _Shard, inside: int, error: Exception) -> DataError:
-        return DataError(
-            f"{shard.file}, example {inside}: the shard is damaged ({type(error).__name__}: "
-            f"{error}); wanted what {INDEX_NAME} tells of. Pack the data again."
-        )
-
-
-def _header(file: BinaryIO) -> tarfile.TarInfo:
-    return tarfile.TarInfo.frombuf(file.read(_BLOCK), "ascii", "strict")
 
 
 def is_packed(path: str) -> bool:
