@@ -8,6 +8,8 @@ from typing import Any
 
 from PIL import Image
 
+from showtell.data.dialogcc import photo_id
+
 
 def write_photo(path: Path, colour: tuple[int, int, int] = (200, 30, 30), size: int = 24) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,8 +168,6 @@ def write_all(root: Path) -> dict[str, Path]:
 
 def write_all_photos(root: Path) -> None:
     """The photos that the files of ``write_all`` name, but for PhotoChat's and an address."""
-    from showtell.data.dialogcc import photo_id
-
     names = [f"mm/{kind}{k}.jpg" for kind in ("key", "other") for k in range(2)]
     names += [f"mm/images/{photo_id(f'https://x/{name}.jpg')}.jpg" for name in "ab"]
     names += [f"fo/images/{k}.png" for k in range(2)]
@@ -180,8 +180,6 @@ def write_all_photos(root: Path) -> None:
 
 def write_fetched(root: Path) -> None:
     """Two examples of each data set, named as ``showtell data fetch`` leaves them, with photos."""
-    from showtell.data.dialogcc import photo_id
-
     for number, split in enumerate(("train", "test")):
         write_lines(root / f"photochat/{split}.jsonl", [photochat(2 * number + k) for k in (0, 1)])
         write_lines(root / f"dialogcc/{split}.json", [dialogcc(0), dialogcc(1)])

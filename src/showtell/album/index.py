@@ -124,8 +124,6 @@ class Album:
         query_NE = _directions(query_NE.detach().to(self.embeddings_ME), names)
         if top_k < 1:
             raise DataError(f"{top_k} photos were asked for, wanted at least 1. Ask for more.")
-        if not self.photos:
-            return [[] for _ in query_NE]
         hidden = set(without)
         hits: list[list[Hit]] = []
         for scores_M in query_NE @ self.embeddings_ME.mT:
@@ -142,8 +140,6 @@ class Album:
 
     def with_photos(self, photos: Sequence[AlbumPhoto], embeddings_ME: Tensor) -> Album:
         """The album and, after it, more photos of the same width. Raises DataError."""
-        if not self.photos:
-            return Album(photos, embeddings_ME, made_by=self.made_by)
         if embeddings_ME.shape[-1] != self.width:
             raise DataError(
                 f"embeddings of width {embeddings_ME.shape[-1]} cannot join an album of width "

@@ -58,12 +58,6 @@ class Manners:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Downloaded:
-    num_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Transfer:
     """A file on its way: where it is kept, and how large it may get."""
 
@@ -123,8 +117,9 @@ class Downloader:
         sha256: str = "",
         check: Callable[[Path], None] | None = None,
         on_bytes: Callable[[int], None] = lambda count: None,
-    ) -> Downloaded:
-        """Fetch ``url`` into ``path``, which is written only when all of it is there and fits.
+    ) -> str:
+        """Fetch ``url`` into ``path``, which is written only when all of it is there and fits; give
+        its SHA-256.
 
         ``check`` looks at the whole file and raises what it finds wrong. Raises FetchError, and
         StorageError where the disk fails; either leaves what was there before.
@@ -134,7 +129,7 @@ class Downloader:
         with disk(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._with_patience(transfer)
-            found, size = sha256_of(part), part.stat().st_size
+            found = sha256_of(part)
             try:
                 if sha256 and found != sha256:
                     raise FetchError(
@@ -150,7 +145,7 @@ class Downloader:
                 raise
             os.replace(part, path)
             transfer.note.unlink(missing_ok=True)
-        return Downloaded(num_bytes=size, sha256=found)
+        return found
 
     def _with_patience(self, transfer: _Transfer) -> None:
         failed, best = 0, 0

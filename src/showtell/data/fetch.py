@@ -268,7 +268,7 @@ class _Run:
         error = FetchError(f"{file.path}: it has no address", reason="no address", gone=True)
         for url in file.urls:
             try:
-                arrived = self.downloader.get(
+                sha256 = self.downloader.get(
                     url,
                     place,
                     max_bytes=file.max_bytes,
@@ -276,9 +276,8 @@ class _Run:
                     check=check,
                     on_bytes=on_bytes,
                 )
-                self.manifest.add(
-                    file.path, bytes=arrived.num_bytes, sha256=arrived.sha256, url=url
-                )
+                size = place.stat().st_size
+                self.manifest.add(file.path, bytes=size, sha256=sha256, url=url)
                 return
             except FetchError as failure:
                 error = failure
