@@ -173,6 +173,18 @@ def bridged_model(tokenizers, name: str, **choices):
     return with_bridge(base, small_bridge(name, **choices), seed=0).eval()
 
 
+def attending_model(tokenizers, *, bridge: str = "dvtm", gate: float = 0.5):
+    """One whose LLM attends to photos, by a layer whose gates stand open."""
+    from showtell.recipes.assemble import attending, with_bridge
+
+    base = attending(build_model(tokenizers, bridge="pipeline"), layers=(1,))
+    model = with_bridge(base, small_bridge(bridge), seed=0).eval()
+    for name, parameter in model.language.named_parameters():
+        if name.endswith("_gate"):
+            parameter.data.fill_(gate)
+    return model
+
+
 def responder_of(model, *, album=None, **decoding):
     """What answers by a model, with some of its settings changed."""
     from dataclasses import replace

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 import torch
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from families import language_of
+from transformers import LlamaForCausalLM
 
 from showtell.errors import CheckpointError, ConfigError, MissingDependency
 from showtell.models import adapters
@@ -26,21 +27,8 @@ ADAPTERS = ("lora", "prefix")
 
 @pytest.fixture
 def base(tokenizers) -> LanguageModel:
-    torch.manual_seed(0)
-    words = copy.deepcopy(tokenizers[0])
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(words),
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,  # fewer keys than heads, as large models have
-            tie_word_embeddings=False,
-            pad_token_id=words.pad_token_id,
-        )
-    )
-    return LanguageModel(model.eval(), words)
+    # fewer keys than heads, as large models have
+    return language_of(tokenizers[0], num_attention_heads=4, tie_word_embeddings=False)
 
 
 def adapted(language: LanguageModel, kind: str) -> LanguageModel:
@@ -208,9 +196,3 @@ def test_without_peft_the_command_is_named(base, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingDependency, match="pip install"):
         add_lora(base, LoraConfig())
-
-
-def test_without_an_adapter_nothing_is_before_a_dialogue(base):
-    cache = base.new_cache()
-    assert isinstance(cache, DynamicCache) and cache.get_seq_length() == 0
-    assert not adapters.has_lora(base) and base.prefix is None

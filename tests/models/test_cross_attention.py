@@ -12,30 +12,19 @@ import torch
 
 from conftest import (
     SMALL_BRIDGES,
+    attending_model,
     build_model,
     collated,
     dialogues_with_photos,
-    responder_of,
-    small_bridge,
 )
 from showtell.data.photos import photo_image
-from showtell.dialogue import AGENT, USER, Turn
+from showtell.dialogue import AGENT
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models.adapters import LoraConfig, PrefixConfig, add_lora, add_prefix
 from showtell.models.checkpoint import save_model
 from showtell.models.cross_attention import attended_photos, seen_on, with_cross_attention
 from showtell.models.decoder import Decoder
 from showtell.papers import load_folder
-from showtell.recipes.assemble import attending, with_bridge
-
-
-def attending_model(tokenizers, *, bridge: str = "dvtm", gate: float = 0.5):
-    base = build_model(tokenizers, bridge="pipeline")
-    model = with_bridge(attending(base, layers=(1,)), small_bridge(bridge), seed=0).eval()
-    for name, parameter in model.language.named_parameters():
-        if name.endswith("_gate"):
-            parameter.data.fill_(gate)
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -165,18 +154,6 @@ def test_answering_reads_with_a_cache_what_training_reads_at_once(open_model, di
     whole = dataclasses.replace(dialogue, turns=dialogue.turns[: k + 1])
     want = hidden_of(open_model, [whole])[0, -1]
     torch.testing.assert_close(writing.hidden_BD[0], want, rtol=1e-4, atol=1e-5)
-
-
-def test_answers_of_a_batch_are_those_of_one_by_one(open_model, dialogues):
-    responder = responder_of(open_model, temperature=0.0, share_threshold=0.02, max_new_tokens=8)
-    contexts = [d.turns[: n + 1] for n, d in enumerate(dialogues)]
-    contexts.append((Turn(speaker=USER, elements=("hi",)),))
-    images = [{p.id: photo_image(p) for t in c for p in t.photos} for c in contexts]
-    batch = responder.respond_all(contexts, images=images, seeds=[1, 2, 3, 4])
-    for number, reply in enumerate(batch):
-        alone = responder.respond(contexts[number], images=images[number], seed=number + 1)
-        assert alone.turns == reply.turns
-        assert alone.p_share == pytest.approx(reply.p_share, rel=1e-4)
 
 
 def test_a_checkpoint_gives_the_same_model_back(tmp_path, open_model, dialogues):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import bridged_model, build_model, dialogues_with_photos, responder_of
+from conftest import attending_model, bridged_model, dialogues_with_photos, responder_of
 from showtell.data.photos import photo_image, square
 from showtell.dialogue import USER, Photo, Turn
 from showtell.errors import GenerationError
@@ -23,12 +23,12 @@ def contexts_and_images():
     return contexts, [{p.id: photo_image(p) for t in c for p in t.photos} for c in contexts]
 
 
-@pytest.fixture(params=["dvtm", "vokens", "prefix"])
+@pytest.fixture(params=["dvtm", "vokens", "prefix", "attending"])
 def model(request, tokenizers):
-    if request.param == "vokens":
-        model = bridged_model(tokenizers, "vokens")
+    if request.param == "attending":
+        model = attending_model(tokenizers)
     else:
-        model = build_model(tokenizers, bridge="dvtm")
+        model = bridged_model(tokenizers, "vokens" if request.param == "vokens" else "dvtm")
     if request.param == "prefix":
         add_prefix(model.language, PrefixConfig(num_tokens=2, hidden=8))
     model.decoding = dataclasses.replace(model.decoding, num_steps=1, max_new_tokens=9)

@@ -10,7 +10,6 @@ from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.models import respond as answering
 from showtell.models.dialogue_model import share_logit
-from showtell.models.parts import Conditioning
 
 
 def moved(module: torch.nn.Module) -> float:
@@ -64,18 +63,6 @@ def test_painting_by_bfloat16_products_is_asked_for_and_near(tiny_model, monkeyp
     assert float((near - exact).abs().mean()) < 0.01
     monkeypatch.setattr("showtell.runtime.multiplies_bfloat16", lambda device: False)
     assert torch.equal(responder_of(tiny_model).paint_captions(captions, seeds=[3, 4]), exact)
-
-
-def test_guidance_of_one_is_the_conditional_model_alone(tiny_end_to_end):
-    painter = tiny_end_to_end.painter
-    cond = painter.encode_text(["a dog"])
-    plain = painter.paint(
-        Conditioning(cond_NSC=cond, uncond_NSC=cond * 0), num_steps=2, guidance=1.0, seeds=[1]
-    )
-    other = painter.paint(
-        Conditioning(cond_NSC=cond, uncond_NSC=cond), num_steps=2, guidance=7.0, seeds=[1]
-    )
-    torch.testing.assert_close(plain, other, atol=1e-4, rtol=0)
 
 
 def test_pixels_survive_the_way_to_an_image_and_back():

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-import transformers
+from families import FAMILIES, language_of
 from transformers import PreTrainedTokenizerFast
 
 from conftest import build_model, collated, dialogues_with_photos, responder_of
@@ -15,45 +15,14 @@ from showtell.errors import ConfigError
 from showtell.evaluation.answer import write_texts
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.models.gold import share_chances
-from showtell.models.language import LanguageModel
 from showtell.papers.gill import GillConfig
 from showtell.papers.pipeline import Pipeline, PipelineConfig
 from showtell.prompt import Renderer, RendererConfig
 from showtell.recipes.assemble import with_bridge
 
-SIZES = {
-    "vocab_size": 520,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
-}
-FAMILIES = {
-    "llama": ("Llama", {}),
-    "windowed": ("Mistral", {"sliding_window": 8}),
-    "window_in_some_layers": ("Gemma2", {"sliding_window": 8, "head_dim": 16}),
-    "scaled_after_the_head": ("Cohere", {"logit_scale": 0.0625}),
-    "divided_after_the_head": ("Granite", {"logits_scaling": 4.0}),
-    "alibi": ("Bloom", {"n_layer": 2, "n_head": 2}),
-    "alibi_by_place": ("Mpt", {"d_model": 32, "n_layers": 2, "n_heads": 2, "max_seq_len": 512}),
-    "learned_places": ("OPT", {"ffn_dim": 48, "word_embed_proj_dim": 32, "dropout": 0.1}),
-    "narrow_embedding": ("OPT", {"ffn_dim": 48, "word_embed_proj_dim": 16, "dropout": 0.1}),
-}
-
-
-def language_of(tokenizer, family: str) -> LanguageModel:
-    name, own = FAMILIES[family]
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{name}Config")(**SIZES, **own)
-    return LanguageModel(getattr(transformers, f"{name}ForCausalLM")(config), tokenizer)
-
 
 def model_of(tokenizer, family: str) -> PhotoDialogueModel:
-    language = language_of(copy.deepcopy(tokenizer), family)
+    language = language_of(tokenizer, family)
     return PhotoDialogueModel(
         language=language,
         photo_encoder=None,
@@ -66,7 +35,7 @@ def model_of(tokenizer, family: str) -> PhotoDialogueModel:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_are_those_of_the_librarys_own_forward(tokenizers, family):
-    language = language_of(tokenizers[0], family).eval()
+    language = language_of(tokenizers[0], family)
     language.check()
     ids_BT = torch.randint(500, (2, 12), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -100,32 +69,6 @@ def test_a_row_of_a_padded_batch_is_as_alone_whatever_the_family(tokenizers, fam
         )
     together = write_texts(decoder, contexts, seed=0)
     assert together == [write_texts(decoder, [context], seed=0)[0] for context in contexts]
-
-
-@pytest.mark.parametrize("family", ["llama", "windowed", "alibi", "alibi_by_place"])
-def test_p_share_without_a_named_speaker_is_as_read_one_by_one(tokenizers, family):
-    model = model_of(tokenizers[0], family)
-    dialogue = dialogues_with_photos(1)[0]
-    row = model.renderer.render(dialogue)
-    found = share_chances(model, [row, model.renderer.render_turns(dialogue.turns[:2])])
-    place = row.moments[-1]
-    user, agent = model.renderer.roles["user"], model.renderer.roles["agent"]
-
-    def chances(swap: dict[int, int]) -> float:
-        ids = [swap.get(token, token) for token in row.ids]
-
-        def last(tokens: list[int]) -> torch.Tensor:
-            with torch.no_grad():
-                embeds = model.language.embed(torch.tensor([tokens]))
-                return model.language.head(model.language.hidden(embeds, None)[0, -1])
-
-        before = ids[: place.index]
-        speaks = last(before)[[user, agent]].softmax(-1)
-        shares = [last([*before, role]).softmax(-1)[model.renderer.img] for role in (user, agent)]
-        return float(sum(p * s for p, s in zip(speaks, shares, strict=True)))
-
-    want = (chances({}) + chances({user: agent, agent: user})) / 2
-    assert found.marginal_M[len(row.moments) - 1] == pytest.approx(want, rel=1e-3)
 
 
 def with_own_tokens(tokenizer) -> PreTrainedTokenizerFast:

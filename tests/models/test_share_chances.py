@@ -1,13 +1,16 @@
+"""P(the next turn is a photo) where nobody says who speaks next, for LLMs that take any mask and
+for those that read one by one."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from families import language_of
 
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.evaluation.measures_photochat import rendered_moments
 from showtell.models.gold import exchanged, share_chances
-from showtell.models.language import LanguageModel
 from showtell.recipes import small
 from showtell.recipes.photochat_small import text_model
 
@@ -22,13 +25,11 @@ def chat(number: int, share: int, num_turns: int) -> Dialogue:
     return Dialogue(id=str(number), turns=tuple(turns))
 
 
-@pytest.fixture(scope="module")
-def model():
+@pytest.fixture(scope="module", params=["llama", "windowed", "alibi", "alibi_by_place"])
+def model(request):
     texts = [f" turn {k} of {k}, lovely weather Objects in the photo: Dog, Cake" for k in range(9)]
     tokenizer = small.train_dialogue_tokenizer(texts, vocabulary=300)
-    torch.manual_seed(0)
-    llama = small.build_language_model(tokenizer, layers=2, width=32, heads=2)
-    return text_model(LanguageModel(llama, tokenizer)).eval()
+    return text_model(language_of(tokenizer, request.param)).eval()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from torch import nn
 from conftest import SMALL_BRIDGES, bridged_model, collated, dialogues_with_photos, responder_of
 from photoworld.talk import world_dialogue
 from showtell.dialogue import AGENT, USER, Photo, Turn
-from showtell.errors import ConfigError, GenerationError
+from showtell.errors import CheckpointError, ConfigError, GenerationError
 from showtell.models.adapters import LoraConfig, PrefixConfig, add_lora, add_prefix
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
@@ -56,6 +56,9 @@ def test_every_bridge_is_built_alike_and_says_what_it_is():
     assert BRIDGES.keys() == SMALL_BRIDGES.keys()
     for build in BRIDGES.values():
         tokenizer, config = llm_tokenizer(), build.settings()
+        if config.tokens:
+            with pytest.raises(CheckpointError, match=r"no \[IMG1\], \[IMG2\].*grow_vocabulary"):
+                build(config, tokenizer=tokenizer)
         tokenizer.add_tokens(list(config.tokens))
         bridge = build(config, tokenizer=tokenizer)
         assert bridge.span_tokens == (config.tokens or None)
@@ -63,6 +66,56 @@ def test_every_bridge_is_built_alike_and_says_what_it_is():
         if bridge.query_width is None:
             with pytest.raises(ConfigError, match="makes no query"):
                 bridge.query(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "says"),
+    [
+        ("dvtm", {"vocabulary": "sentense"}, 'unknown vocabulary "sentense"; did you mean "sent'),
+        ("dvtm", {"temperature_final": 0.0}, "temperature_final is 0"),
+        (
+            "dvtm",
+            {"vocabulary": "soft", "caption_for_denoiser": "predicted"},
+            'choose another, such as "sentence"',
+        ),
+        ("vokens", {"states": "afer"}, 'did you mean "after"'),
+        ("vokens", {"supervised": "none"}, "choose from all, ends"),
+        ("vokens", {"negative": "nothing"}, "choose from empty, zero"),
+        ("vokens", {"drop": 1.5}, "a share of the photos"),
+        ("vokens", {"num_vokens": 0}, "above 0: choose for example 8"),
+        ("vokens", {"num_heads": 3}, "not a multiple of num_heads 3"),
+        ("vokens", {"snr_gamma": 0.0}, "choose 5"),
+        ("gill", {"mapper": "transfomer"}, 'unknown mapper "transfomer"; did you mean "transf'),
+        ("gill", {"generation_loss": "l1"}, 'unknown generation_loss "l1".*mse, norm'),
+        ("gill", {"num_tokens": 0}, "num_tokens is 0.*choose for example 8"),
+        ("gill", {"width": 510}, "width 510 is not a multiple of num_heads 4"),
+    ],
+)
+def test_a_wrong_choice_is_answered_with_what_there_is(name, changes, says):
+    with pytest.raises(ConfigError, match=says):
+        BRIDGES[name].settings(**changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"), [("vokens", {}), ("gill", {}), ("gill", {"mapper": "linear"})]
+)
+def test_a_started_mapper_reads_what_differs_between_states(tokenizers, name, choices):
+    """States that are nearly alike, as an LLM's at one token are, are mapped as far apart as those
+    that are not; of the queries alone it makes the mean condition."""
+    model = bridged_model(tokenizers, name, **choices)
+    mapper, spans = model.bridge.mapper, model.spoken_spans(["a dog"])
+    alike_NKD = 5.0 + 0.01 * torch.randn(64, 3, 32)
+    nothing_NKD = torch.zeros_like(alike_NKD)
+    spans = replace(spans, after_NKD=alike_NKD, embeds_NKD=nothing_NKD, captions=[""] * 64)
+    cond_NSC = torch.randn(64, 40, 16)
+    model.bridge.start(spans, cond_NSC)
+    given_NKW = mapper.mlp(alike_NKD) if name == "vokens" else mapper.project(alike_NKD)
+    spread_W, mean_W = given_NKW.std((0, 1)), given_NKW.mean((0, 1))
+    torch.testing.assert_close(spread_W, torch.ones(16), rtol=0, atol=0.01)
+    torch.testing.assert_close(mean_W, torch.zeros(16), rtol=0, atol=1e-3)
+    if not choices:
+        queries = mapper.queries_SC if name == "vokens" else mapper.out(mapper.queries_SW)
+        torch.testing.assert_close(queries, cond_NSC.mean(0))
 
 
 # ------------------------------------------------------------------------------ who moves whom

@@ -79,17 +79,6 @@ def test_a_dialogue_that_is_no_story_is_refused(files):
             form_named(wrong)
 
 
-def test_alignment_reads_every_caption_and_asks_for_every_hundredth_photo():
-    source, form = open_data("world:photos:0-599"), form_named("alignment")
-    found = [form(each) for each in source]
-    asked = [each for each in found if len(each) == 2]
-    assert 1 <= len(asked) <= 15 and all(len(each) in (1, 2) for each in found)
-    plain, instruction = asked[0]
-    (photo,), (again,) = plain.turns[1].photos, instruction.turns[1].photos
-    assert photo == again and photo.caption == plain.turns[0].text
-    assert photo.caption in instruction.turns[0].text
-
-
 def test_a_narration_is_what_writes_a_text_and_a_painting_what_its_caption_tells(story):
     told = form_named("narration")(story)
     texts = [step.text for step in steps_of(story)]

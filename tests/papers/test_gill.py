@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from showtell.errors import CheckpointError, ConfigError, DataError
+from showtell.errors import ConfigError, DataError
 from showtell.models.parts import PhotoSpans, PhotoTargets
 from showtell.models.photo_encoder import LinearPhotoEncoder
 from showtell.models.vocabulary import NewTokens
@@ -126,15 +126,6 @@ def test_the_papers_preset_is_the_default():
         if getattr(PRESETS["paper"], field) != getattr(PRESETS["release"], field)
     }
     assert differ == {"generation_loss", "query_tokens"}
-
-
-@pytest.mark.parametrize(
-    ("preset", "by_hand"), [("paper", (1 + 4 + 9 + 16) / 4), ("release", (math.sqrt(5) + 5) / 2)]
-)
-def test_generation_loss_is_a_mean_square_in_the_paper_and_a_mean_norm_as_released(preset, by_hand):
-    distance = gill.GENERATION_LOSSES[PRESETS[preset].generation_loss]
-    cond_NSC = torch.tensor([[[1.0, 2.0], [3.0, -4.0]]])
-    assert float(distance(cond_NSC, torch.zeros(1, 2, 2))) == pytest.approx(by_hand)
 
 
 @pytest.mark.parametrize("preset", ["paper", "release"])
@@ -261,43 +252,6 @@ def test_the_linear_mapper_is_linear_and_mixes_tokens(tokenizer):
     assert not torch.allclose(permuted, mapper(one))
 
 
-@pytest.mark.parametrize("name", ["transformer", "linear"])
-def test_a_started_mapper_reads_what_differs_between_states(tokenizer, name):
-    """States that are nearly alike, as an LLM's at one token are, are mapped as far apart as those
-    that are not; of the queries alone the last map makes the mean condition."""
-    bridge = bridge_of(tokenizer, mapper=name)
-    spans = replace(spans_of(count=1), captions=[""] * 64)
-    alike_NKD = 5.0 + 0.01 * torch.randn(64, 4, 6)
-    embeds_NKD = spans.embeds_NKD.expand(64, -1, -1)
-    spans = replace(spans, after_NKD=alike_NKD, embeds_NKD=0.01 * embeds_NKD)
-    cond_NSC = torch.randn(64, 8, 5)
-    bridge.start(spans, cond_NSC)
-    read_NKD = spans.after_NKD + spans.embeds_NKD
-    given_NKW = bridge.mapper.project(read_NKD)
-    torch.testing.assert_close(
-        given_NKW.std((0, 1)), torch.ones_like(given_NKW[0, 0]), rtol=0, atol=0.01
-    )
-    if name == "transformer":
-        mean_SC = bridge.mapper.out(bridge.mapper.queries_SW)
-        torch.testing.assert_close(mean_SC, cond_NSC.mean(0))
-
-
-def test_the_order_of_a_batch_does_not_change_its_losses(tokenizer, painter):
-    bridge, spans, order = bridge_of(tokenizer), spans_of(), [2, 0, 1]
-    targets = targets_of(spans)
-    turned = replace(
-        spans,
-        after_NKD=spans.after_NKD[order],
-        embeds_NKD=spans.embeds_NKD[order],
-        captions=[spans.captions[n] for n in order],
-    )
-    turned_targets = PhotoTargets(pixels_N3HW=targets.pixels_N3HW[order], captions=turned.captions)
-    want = losses_of(bridge, spans, painter, targets)
-    got = losses_of(bridge, turned, painter, turned_targets)
-    for name in want:
-        torch.testing.assert_close(got[name], want[name], rtol=1e-5, atol=0)
-
-
 def test_training_and_answering_give_the_same_conditioning(tokenizer, painter):
     bridge, spans = bridge_of(tokenizer), spans_of()
     trains = bridge.train()(spans, painter, generator=torch.Generator())
@@ -326,17 +280,6 @@ def test_the_decision_is_made_on_the_state_at_the_first_token(tokenizer, painter
 # ---------------------------------------------------------------------------------- bad input
 
 
-def test_a_wrong_choice_is_answered_with_what_there_is():
-    with pytest.raises(ConfigError, match='unknown mapper "transfomer"; did you mean "transf'):
-        GillConfig(mapper="transfomer")
-    with pytest.raises(ConfigError, match='unknown generation_loss "l1".*mse, norm'):
-        GillConfig(generation_loss="l1")
-    with pytest.raises(ConfigError, match="num_tokens is 0.*choose for example 8"):
-        GillConfig(num_tokens=0)
-    with pytest.raises(ConfigError, match="width 510 is not a multiple of num_heads 4"):
-        GillConfig(width=510)
-
-
 def test_parts_of_other_sizes_are_named(tokenizer, painter):
     rng = torch.Generator()
     with pytest.raises(ConfigError, match="width 6.*gives 7; set bridge.language_width=7"):
@@ -347,8 +290,6 @@ def test_parts_of_other_sizes_are_named(tokenizer, painter):
         losses_of(bridge_of(tokenizer, painter_width=9), spans_of(), painter)
     with pytest.raises(ConfigError, match="gives 3; set bridge.photo_width=3"):
         losses_of(bridge_of(tokenizer, photo_width=2), spans_of(), painter)
-    with pytest.raises(CheckpointError, match=r"no \[IMG1\], \[IMG2\].*grow_vocabulary"):
-        bridge_of(llm_tokenizer())
     uncaptioned = PhotoTargets(pixels_N3HW=torch.rand(3, 3, 4, 4), captions=["a dog", "", ""])
     with pytest.raises(DataError, match="2 of 3 photos have no caption"):
         losses_of(bridge_of(tokenizer), spans_of(), painter, uncaptioned)

@@ -117,7 +117,7 @@ def test_a_pair_is_read_alone_and_every_hundredth_is_also_asked_for():
         rows += form(Dialogue(id=f"d{n}", turns=(shown,)))
     counts = Counter(row.labels["task"] for row in rows)
     assert counts["alignment"] == 600 and 1 <= counts["instruction"] <= 18
-    assert rows[0].turns[0].text == "caption 0"
+    assert rows[0].turns[0].text == "caption 0" == rows[0].turns[1].photos[0].caption
     pairs = [(f"caption {n}", Photo(id=f"p{n}")) for n in range(100)]
     asked = [alignment_dialogue(*pair, seed=0) for pair in pairs]
     wordings = {row.turns[0].text.replace(row.turns[1].photos[0].caption, "") for row in asked}

@@ -337,7 +337,7 @@ def test_codes_that_cannot_serve_are_told_before_anything_is_trained(
     base = f"base={pipeline_base}"
     for name, wanted in (("world_divter", "world_codes"), ("dialogues_divter", "photo_codes")):
         with pytest.raises(ConfigError, match=f"showtell train .*{wanted}"):
-            train(name, tmp_path / name, base, "codes=nowhere", f"data=showtell:{tmp_path}")
+            train(name, tmp_path / name, base, "codes=nowhere", "data=world:0-3")
     painter = copy.deepcopy(VqPainter.from_pretrained(codes))
     painter.rank, painter.num_samples = None, 1
     painter.save_pretrained(tmp_path / "codes")
