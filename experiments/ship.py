@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--run", type=Path, action="append", default=[])
     parser.add_argument("--report", type=Path, action="append", default=[])
-    parser.add_argument("--note", default="", help="a sentence that stands first")
+    parser.add_argument("--note", default="", help="whom the model is for: it stands first")
     options = parser.parse_args()
     target = SHIPPED / options.name
     if (options.source / "showtell.json").exists():

@@ -55,6 +55,7 @@ def test_json_has_the_shape_of_the_contract_and_the_whole_passport():
 
 def test_markdown_prints_percent_only_for_fractions_and_keeps_reported_figures_apart():
     text = report().to_markdown()
+    assert text.splitlines()[2].startswith("For people who ")
     assert "| photo.attribute_accuracy ↑ | 91.2% | 90.0% – 92.0% | 4,000 | world |" in text
     assert "| photo.seconds ↓ | 1.250 s |" in text and "2 cores \\| warm" in text
     assert "| moment.f1 ↑ | – | – | 0 |" in text

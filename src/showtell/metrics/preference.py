@@ -68,8 +68,8 @@ def _share(
         return _nothing("all votes are ties")
     share, num_groups = sum(hit for hit, _ in hits) / len(hits), len({group for _, group in hits})
     low, high = wilson(share * num_groups, num_groups)
-    blank, n = _nothing(note), len(hits)
-    return replace(blank, value=share, low=low, high=high, n=n, higher_is_better=higher_is_better)
+    found = replace(_nothing(note), value=share, low=low, high=high, n=len(hits))
+    return replace(found, higher_is_better=higher_is_better)
 
 
 def fleiss_kappa(counts_IJ: np.ndarray, weights_RI: np.ndarray | None = None) -> np.ndarray:
@@ -121,8 +121,7 @@ def _agreement(votes: Sequence[Vote], *, seed: int) -> dict[str, Value]:
     )
     low, high = percentiles(draw_R[np.isfinite(draw_R)] for draw_R in draws)
     note = f"Fleiss' kappa, {len({vote.rater for vote in votes})} raters"
-    blank, n = _nothing(note), len(shared)
-    found = replace(blank, value=kappa, low=low, high=high, n=n, unit="")
+    found = replace(_nothing(note), value=kappa, low=low, high=high, n=len(shared), unit="")
     return {"agreement": agreement, "kappa": found}
 
 
