@@ -77,21 +77,13 @@ def test_dialogcc_as_an_array_and_as_lines(tmp_path, as_lines):
     assert dialogues[0].labels["split"] == "train"
 
 
-@pytest.mark.parametrize(
-    "shared",
-    [
-        "https://x/a.jpg",
-        ["https://x/a.jpg"],
-        {"image_url": "https://x/a.jpg"},
-        [{"url": "https://x/a.jpg"}, None, ""],
-    ],
-)
-def test_dialogcc_reads_each_known_form_of_a_shared_image(tmp_path, shared):
-    path = natives.write_json(tmp_path / "train.json", [natives.dialogcc(0, shared)])
-    (dialogue,) = read_dialogcc(path)
-    (photo,) = dialogue.photos
-    assert photo.labels["url"] == "https://x/a.jpg"
-    assert photo.id == photo_id("https://x/a.jpg")
+def test_dialogcc_reads_each_known_form_of_a_shared_image(tmp_path):
+    address = "https://x/a.jpg"
+    forms = [address, [address], {"image_url": address}, [{"url": address}, None, ""]]
+    records = [natives.dialogcc(number, shared) for number, shared in enumerate(forms)]
+    dialogues = list(read_dialogcc(natives.write_json(tmp_path / "train.json", records)))
+    assert [[photo.labels["url"] for photo in d.photos] for d in dialogues] == [[address]] * 4
+    assert {d.photos[0].id for d in dialogues} == {photo_id(address)}
 
 
 def test_dialogcc_chooses_one_of_the_candidates_by_the_seed_whatever_was_read_before(tmp_path):
