@@ -90,7 +90,9 @@ def test_a_bad_line_names_itself_and_may_be_skipped(tmp_path, line, says):
     assert len(skipped) == 1 and str(skipped[0]).isprintable()
 
 
-def test_an_empty_file_and_one_of_another_encoding_are_said(tmp_path):
+def test_a_folder_an_empty_file_and_one_of_another_encoding_are_said(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        read(tmp_path)
     with pytest.raises(DataError, match="is empty"):
         read(write(tmp_path / "empty.jsonl", ""))
     with pytest.raises(DataError, match="UTF-16"):
