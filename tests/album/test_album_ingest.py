@@ -203,7 +203,7 @@ def test_a_killed_add_goes_on_where_it_was_and_forgetting_leaves_no_byte(
 
     done = add(forty, album, embed=rest, told=lambda *so_far: told.append(so_far))
     assert (len(done.album), done.duplicates, len(again)) == (40, kept, 40 - kept)
-    assert told == [(number, 40) for number in range(41)]
+    assert told == [("photos", number, 40) for number in range(41)]
     reds = [load_photo(album / photo.path).getpixel((0, 0))[0] for photo in done.album.photos]
     assert reds == list(range(1, 41))
     names = [f"{photo.id}.png" for photo in done.album.photos]

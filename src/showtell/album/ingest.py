@@ -33,6 +33,7 @@ from showtell.data.photos import (
 )
 from showtell.data.storage import locked
 from showtell.errors import DataError, PhotoError, StorageError
+from showtell.progress import Progress, quiet
 
 PHOTOS = "photos"
 MAX_SIDE = 1024
@@ -40,7 +41,6 @@ BATCH = 16
 _OWN = "album-*.png"  # copies that were made here, and may be removed here
 
 Embed = Callable[[Sequence[Image.Image]], Tensor]
-Told = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def add_photos(
     width: int,
     made_by: str,
     skip_bad: bool = False,
-    told: Told = lambda done, total: None,
+    told: Progress = quiet,
 ) -> Ingested:
     """Add the photos of a folder and its subfolders, in the order of their names, to an album.
 
@@ -71,8 +71,8 @@ def add_photos(
     images -> (n, width). What was added stays in the album whenever the run is stopped, and nothing
     is embedded twice. A photo that cannot be read raises its PhotoError (with ``skip_bad`` it is
     left out and reported); a folder without a single photo is a DataError, and so is an album of
-    another model. What is a link out of the folder is not followed. ``told``: how many of how many
-    files were read.
+    another model. What is a link out of the folder is not followed. ``told`` hears how
+    many of the files were read.
     """
     folder, into = Path(folder), Path(into)
     paths, left_out = photo_paths(folder)
@@ -89,7 +89,7 @@ def add_photos(
         added = duplicates = 0
         waiting: list[tuple[AlbumPhoto, Image.Image]] = []
         for number, path in enumerate(paths):
-            told(number, len(paths))
+            told("photos", number, len(paths))
             try:
                 image = load_photo(path)
             except PhotoError as error:
@@ -117,7 +117,7 @@ def add_photos(
                 f"{refused[0]}"
             )
         album.save(into)
-    told(len(paths), len(paths))
+    told("photos", len(paths), len(paths))
     return Ingested(
         album=album,
         added=added,

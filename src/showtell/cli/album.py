@@ -27,8 +27,6 @@ def add(
     Copies are kept, without their metadata; the photos themselves are left as they are. Stopped,
     the same command goes on.
     """
-    from functools import partial
-
     from showtell.album.ingest import add_photos, embed_with
     from showtell.models.respond import SIDE
     from showtell.papers import load_model
@@ -41,7 +39,7 @@ def add(
         embed=embed_with(loaded.bridge.photo_keys, size=loaded.seen_side or SIDE),
         made_by=loaded.name,
         skip_bad=skip_bad,
-        told=partial(terminal_progress, "photos"),
+        told=terminal_progress,
     )
     opt.emit(
         json,

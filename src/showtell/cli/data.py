@@ -177,8 +177,6 @@ def data_fetch(
         photos=photos,
         limit=limit,
         parallel=parallel,
-        told=lambda what, done, total, num_bytes: terminal_progress(
-            f"{what} ({num_bytes / 1e6:,.1f} MB)", done, total or 0
-        ),
+        told=terminal_progress,
     )
     opt.emit(json, fetched.as_dict(), *fetched.lines(), f"Wrote {fetched.path}")

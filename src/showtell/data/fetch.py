@@ -26,15 +26,13 @@ from showtell.data.download import Downloader, Manners, disk
 from showtell.data.photos import MAX_BYTES, load_photo
 from showtell.data.storage import is_plain_path, locked, sha256_of
 from showtell.errors import DataError, FetchError, PhotoError
+from showtell.progress import Progress, quiet
 
 MANIFEST = "fetched.jsonl"
 AT_ONCE = 50  # if no server answered for so many photos it is the network, not the photos
 MAX_NAME = 200  # bytes; disks take 255, and a part has a longer name than its file
 _KEPT_ERRORS = 5
 BAD_NAME = "bad name"
-
-# (what, how many are done, of how many if that is known, bytes so far)
-Told = Callable[[str, int, int | None, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +120,7 @@ def fetch(
     limit: int | None = None,
     parallel: int = 4,
     manners: Manners | None = None,
-    told: Told = lambda what, done, total, num_bytes: None,
+    told: Progress = quiet,
 ) -> Fetched:
     """Fetch what is not there yet. With ``photos`` the photos as well, or the first ``limit``.
 
@@ -191,11 +189,11 @@ class _Run:
     downloader: Downloader
     manifest: Manifest
     result: Fetched
-    told: Told
+    told: Progress
     lock: threading.Lock = field(default_factory=threading.Lock)
     phase: str = "files"
     done: int = 0
-    total: int | None = None
+    total: int = 0
 
     def all_files(self, files: tuple[RemoteFile, ...], pool: ThreadPoolExecutor) -> None:
         errors = []
@@ -207,8 +205,8 @@ class _Run:
                 self.result.kept += not arrived
             except FetchError as error:
                 errors.append(error)
-            self.told(self.phase, self.done + 1, self.total, self.result.num_bytes)
             self.done += 1
+            self.tell()
         if errors:
             more = f" {len(errors) - 1} more files failed as well." if len(errors) > 1 else ""
             raise FetchError(f"{errors[0]}{more}", reason=errors[0].reason)
@@ -219,14 +217,14 @@ class _Run:
     def all_photos(
         self, photos: Iterable[RemoteFile], pool: ThreadPoolExecutor, *, limit: int | None
     ) -> None:
-        self.phase, self.done, self.total = "photos", 0, limit
+        self.phase, self.done, self.total = "photos", 0, limit or 0
         failed_in_a_row = 0
         coming = islice(_distinct(photos), limit)
         while some := list(islice(coming, AT_ONCE)):
             for what in pool.map(self.one_photo, some):
                 failed_in_a_row = failed_in_a_row + 1 if what == "failed" else 0
                 self.done += 1
-                self.told(self.phase, self.done, self.total, self.result.num_bytes)
+                self.tell()
             if failed_in_a_row >= AT_ONCE:
                 raise FetchError(
                     f"the last {failed_in_a_row} photos could not be fetched; the first failure: "
@@ -263,7 +261,7 @@ class _Run:
         def on_bytes(count: int) -> None:
             with self.lock:
                 self.result.num_bytes += count
-            self.told(self.phase, self.done, self.total, self.result.num_bytes)
+            self.tell()
 
         error = FetchError(f"{file.path}: it has no address", reason="no address", gone=True)
         for url in file.urls:
@@ -301,6 +299,10 @@ class _Run:
                     reason="checksum",
                 )
         return True
+
+    def tell(self) -> None:
+        megabytes = self.result.num_bytes / 1e6
+        self.told(f"{self.phase} ({megabytes:,.1f} MB)", self.done, self.total)
 
     def counted(self, what: str, error: FetchError | None = None) -> str:
         with self.lock:
