@@ -121,17 +121,12 @@ def _save_bridge(bridge: Bridge, folder: Path) -> None:
 def read_description(folder: Path) -> dict[str, Any]:
     """showtell.json of a model folder. Raises CheckpointError."""
     path = folder / "showtell.json"
-    if not folder.is_dir():
-        raise CheckpointError(
-            f'there is no model at "{folder}"; wanted "mini", "photochat_small" or a folder that '
-            "showtell train has written; see showtell recipes"
-        )
     try:
         description = json.loads(path.read_text())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointError(
-            f'"{folder}" is not a model: it has no showtell.json; wanted a folder that '
-            "showtell train has written"
+            f'there is no model at "{folder}": no showtell.json is there; wanted "mini", '
+            '"photochat_small" or a folder that showtell train has written; see showtell recipes'
         ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(

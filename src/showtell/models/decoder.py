@@ -177,9 +177,8 @@ class Decoder:
         """Photos of any size, squared to the side that the photo encoder was made for."""
         encoder = self.model.photo_encoder
         assert encoder is not None
-        size = (encoder.image_size, encoder.image_size)
-        squares = [each if each.size == size else square(each, size[0]) for each in shown]
-        return encoder(torch.stack([to_pixels(each) for each in squares]))
+        side = encoder.image_size
+        return encoder(torch.stack([to_pixels(square(each, side)) for each in shown]))
 
     # ---------------------------------------------------------------------------------- writing
 

@@ -207,12 +207,12 @@ def share_chances(
             _one_naming(model, [exchanged(model, row) for row in part]),
         ]
         sizes = np.cumsum([len(row.moments) for row in part])[:-1]
-        for found, name in ((marginal, "marginal_M"), (spoken, "spoken_M")):
-            mean_M = sum(getattr(naming, name) for naming in namings) / len(namings)
+        for found, both in zip((marginal, spoken), zip(*namings, strict=True), strict=False):
+            mean_M = sum(both) / len(namings)
             for index, values in zip(chosen, np.split(mean_M, sizes), strict=True):
                 found[index] = values
-        total += sum(naming.token_nll * naming.num_tokens for naming in namings) / len(namings)
-        count += namings[0].num_tokens
+        total += sum(nll for _, _, nll, _ in namings) / len(namings)
+        count += namings[0][-1]
     moments = [(index, place) for index, row in enumerate(rows) for place in row.moments]
     return ShareChances(
         marginal_M=np.concatenate(marginal),
@@ -232,8 +232,11 @@ def exchanged(model: PhotoDialogueModel, row: Rendered) -> Rendered:
     return replace(row, ids=ids, labels=labels)
 
 
-def _one_naming(model: PhotoDialogueModel, rows: Sequence[Rendered]) -> ShareChances:
-    """One naming. T tokens of dialogue are followed by J moments' other speakers."""
+def _one_naming(
+    model: PhotoDialogueModel, rows: Sequence[Rendered]
+) -> tuple[np.ndarray, np.ndarray, float, int]:
+    """One naming: marginal_M, spoken_M, the tokens' summed -log p and their number. T tokens of
+    dialogue are followed by J moments' other speakers."""
     renderer, language = model.renderer, model.language
     user, agent = renderer.roles["user"], renderer.roles["agent"]
     length = max(len(row.ids) for row in rows)
@@ -261,14 +264,9 @@ def _one_naming(model: PhotoDialogueModel, rows: Sequence[Rendered]) -> ShareCha
 
     spoken_M, unspoken_M = chance(hidden_BTD[row_M, at_M]), chance(other_MD)
     gold_M = speaks_M2.gather(1, language.column([[int(said)] for said in is_agent]))[:, 0]
-    return ShareChances(
-        marginal_M=(gold_M * spoken_M + (1 - gold_M) * unspoken_M).cpu().double().numpy(),
-        spoken_M=spoken_M.cpu().double().numpy(),
-        shared_M=np.array([place.shared for _, _, place in places], dtype=bool),
-        row_M=row_M.cpu().numpy(),
-        token_nll=float(nll),
-        num_tokens=len(rows_N),
-    )
+    marginal_M = gold_M * spoken_M + (1 - gold_M) * unspoken_M
+    marginal, spoken = (each.cpu().double().numpy() for each in (marginal_M, spoken_M))
+    return marginal, spoken, float(nll) * len(rows_N), len(rows_N)
 
 
 def _states(

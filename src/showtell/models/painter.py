@@ -41,49 +41,49 @@ from showtell.runtime import mixed_precision, small_attention
 LAYOUT = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
 
 
-def tokenized(
-    tokenizer: PreTrainedTokenizerFast, captions: Sequence[str], *, length: int, like: Tensor
-) -> PainterTokens:
-    """Captions -> padded ids with character offsets, where ``like`` is; longer ones are cut."""
-    encoded = tokenizer(
-        list(captions),
-        padding="max_length",
-        max_length=length,
-        truncation=True,
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-        return_tensors="pt",
-    )
-    return PainterTokens(
-        ids_NS=encoded["input_ids"].to(like.device),
-        content_NS=(encoded["special_tokens_mask"] == 0).to(like.device),
-        offsets_NS2=encoded["offset_mapping"].to(like.device),
-    )
+class TokenTower(nn.Module):
+    """A text tower (parts.TextTower) less what it makes of the tokens; ``length`` is S."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, length: int) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.length = length
+
+    @property
+    def token_table_UC(self) -> Tensor:
+        raise NotImplementedError
+
+    def tokenize(self, captions: Sequence[str]) -> PainterTokens:
+        """Captions -> padded ids with character offsets; longer ones are cut to S tokens."""
+        encoded = self.tokenizer(
+            list(captions),
+            padding="max_length",
+            max_length=self.length,
+            truncation=True,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            return_tensors="pt",
+        ).to(self.token_table_UC.device)
+        return PainterTokens(
+            ids_NS=encoded["input_ids"],
+            content_NS=encoded["special_tokens_mask"] == 0,
+            offsets_NS2=encoded["offset_mapping"],
+        )
 
 
-class ClipTextTower(nn.Module):
+class ClipTextTower(TokenTower):
     """A CLIP text encoder with its own vocabulary U that accepts soft tokens (see parts.TextTower).
 
     Gradients flow into ``embeds_NSC``; the ids still say where the sequence ends.
     """
 
     def __init__(self, encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast) -> None:
-        super().__init__()
+        super().__init__(tokenizer, length=int(encoder.config.max_position_embeddings))
         self.encoder = encoder
-        self.tokenizer = tokenizer
-
-    @property
-    def length(self) -> int:
-        """S, the conditioning length."""
-        return int(self.encoder.config.max_position_embeddings)
 
     @property
     def token_table_UC(self) -> Tensor:
         return self.encoder.get_input_embeddings().weight
-
-    def tokenize(self, captions: Sequence[str]) -> PainterTokens:
-        """Captions -> padded ids with character offsets; longer ones are cut to S tokens."""
-        return tokenized(self.tokenizer, captions, length=self.length, like=self.token_table_UC)
 
     def forward(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor:
         """The last hidden states, (N, S, C)."""

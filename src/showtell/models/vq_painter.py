@@ -37,15 +37,15 @@ from showtell.models.folders import (
     to_diffusers,
     write_json,
 )
-from showtell.models.painter import decode_latents, encode_latents, shrinks, tokenized
-from showtell.models.parts import Conditioning, Dice, PainterTokens
+from showtell.models.painter import TokenTower, decode_latents, encode_latents, shrinks
+from showtell.models.parts import Conditioning, Dice
 from showtell.models.ranker import ClipRanker
 
 Rank = Callable[[Tensor, Sequence[str]], Tensor]  # photos (N, 3, H, W), captions -> scores (N,)
 ROWS_AT_ONCE = 256  # photos that are written together
 
 
-class WordTable(nn.Module):
+class WordTable(TokenTower):
     """The translator's embeddings of words, as a text tower (parts.TextTower).
 
     U words come first in the translator's vocabulary, SEP is number U, then the codes.
@@ -54,18 +54,12 @@ class WordTable(nn.Module):
     def __init__(
         self, translator: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, length: int
     ) -> None:
-        super().__init__()
+        super().__init__(tokenizer, length=length)
         self._table = [translator.get_input_embeddings()]  # in a list: it is the translator's own
-        self.tokenizer = tokenizer
-        self.length = length
 
     @property
     def token_table_UC(self) -> Tensor:
         return self._table[0].weight[: len(self.tokenizer)]
-
-    def tokenize(self, captions: Sequence[str]) -> PainterTokens:
-        """Captions -> padded ids with character offsets; longer ones are cut to S tokens."""
-        return tokenized(self.tokenizer, captions, length=self.length, like=self.token_table_UC)
 
     def forward(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor:
         """The words' embeddings, (N, S, C)."""

@@ -355,7 +355,13 @@ class Gill(Bridge):
             )
         with torch.no_grad():
             target_NSC = painter.text(painter.text.tokenize(targets.captions).ids_NS)
-        self._check_painter(target_NSC)
+        own = (self.config.painter_length, self.config.painter_width)
+        if (found := tuple(target_NSC.shape[1:])) != own:
+            raise ConfigError(
+                f"this bridge makes {own[0]} rows of width {own[1]}, the painter reads {found[0]} "
+                f"of {found[1]}; set bridge.painter_length={found[0]} and "
+                f"bridge.painter_width={found[1]} and train it"
+            )
         distance = GENERATION_LOSSES[self.config.generation_loss]
         generation = distance(conditioning.cond_NSC, target_NSC)  # Eq. 3
         assert conditioning.query_NE is not None
@@ -364,8 +370,7 @@ class Gill(Bridge):
         retrieval = info_nce(conditioning.query_NE, photo_NE, scale=scale)  # Eq. 4
         losses = {"g": generation, "r": retrieval}
         if self.config.painter_loss:
-            pixels_N3HW = targets.pixels_N3HW
-            losses["v"] = painter.loss(conditioning.cond_NSC, pixels_N3HW, generator=generator)
+            losses |= super().losses(spans, conditioning, targets, painter, generator=generator)
         return losses
 
     def query(self, spans: PhotoSpans) -> Tensor:
@@ -374,7 +379,18 @@ class Gill(Bridge):
 
     def photo_keys(self, pixels_N3HW: Tensor) -> Tensor:
         """Unit vectors (N, E) from the vision encoder's features."""
-        return F.normalize(self.photo_head(self._features(pixels_N3HW)), dim=-1)
+        if self.features is None:
+            raise ConfigError(
+                "GILL's retrieval loss compares with photos, and this bridge was given no vision "
+                "encoder; tell it which one by see_by(photo_encoder)"
+            )
+        features_NF = self.features(pixels_N3HW)
+        if (found := features_NF.shape[-1]) != self.config.photo_width:
+            raise ConfigError(
+                f"this bridge reads photo features of width {self.config.photo_width}, the vision "
+                f"encoder gives {found}; set bridge.photo_width={found} and train it"
+            )
+        return F.normalize(self.photo_head(features_NF), dim=-1)
 
     def _query(self, states_NKD: Tensor) -> Tensor:
         pool = QUERY_TOKENS[self.config.query_tokens]
@@ -400,29 +416,6 @@ class Gill(Bridge):
             )
         dtype = self.log_scale.dtype
         return spans.after_NKD[:, :count].to(dtype), spans.embeds_NKD[:, :count].to(dtype)
-
-    def _check_painter(self, target_NSC: Tensor) -> None:
-        own = (self.config.painter_length, self.config.painter_width)
-        if (found := tuple(target_NSC.shape[1:])) != own:
-            raise ConfigError(
-                f"this bridge makes {own[0]} rows of width {own[1]}, the painter reads {found[0]} "
-                f"of {found[1]}; set bridge.painter_length={found[0]} and "
-                f"bridge.painter_width={found[1]} and train it"
-            )
-
-    def _features(self, pixels_N3HW: Tensor) -> Tensor:
-        if self.features is None:
-            raise ConfigError(
-                "GILL's retrieval loss compares with photos, and this bridge was given no vision "
-                "encoder; tell it which one by see_by(photo_encoder)"
-            )
-        features_NF = self.features(pixels_N3HW)
-        if (found := features_NF.shape[-1]) != self.config.photo_width:
-            raise ConfigError(
-                f"this bridge reads photo features of width {self.config.photo_width}, the vision "
-                f"encoder gives {found}; set bridge.photo_width={found} and train it"
-            )
-        return features_NF
 
 
 PRESETS: Mapping[str, GillConfig] = {
