@@ -92,9 +92,32 @@ class FakePainter:
     def __init__(self, tower: FakeTower) -> None:
         self.text = tower
 
-    def loss(self, cond_NSC: Tensor, pixels_N3HW: Tensor, *, generator: torch.Generator) -> Tensor:
+    def loss(
+        self,
+        cond_NSC: Tensor,
+        pixels_N3HW: Tensor,
+        *,
+        generator: torch.Generator,
+        snr_gamma: float | None = None,
+    ) -> Tensor:
         noise_NSC = torch.randn(cond_NSC.shape, generator=generator, dtype=cond_NSC.dtype)
         return ((cond_NSC - noise_NSC - pixels_N3HW.mean()) ** 2).mean()
+
+
+def state_spans(
+    after_NKD: Tensor, captions: Sequence[str], *, before_NKD: Tensor, embeds_NKD: Tensor
+) -> PhotoSpans:
+    """Spans of tokens that are a bridge's own, of which the states alone matter."""
+    shape = after_NKD.shape[:2]
+    return PhotoSpans(
+        ids_NK=torch.zeros(shape, dtype=torch.long),
+        mask_NK=torch.ones(shape, dtype=torch.bool),
+        embeds_NKD=embeds_NKD,
+        before_NKD=before_NKD,
+        after_NKD=after_NKD,
+        logits_NKV=torch.zeros(*shape, 9),
+        captions=captions,
+    )
 
 
 def make_spans(

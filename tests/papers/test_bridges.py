@@ -17,7 +17,7 @@ from showtell.models.adapters import LoraConfig, PrefixConfig, add_lora, add_pre
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import seen_images
-from showtell.papers import BRIDGES
+from showtell.papers import BRIDGES, e2e, gill, minigpt5
 from showtell.prompt import IGNORED, Renderer, RendererConfig
 
 from .fakes import llm_tokenizer
@@ -94,6 +94,22 @@ def test_every_bridge_is_built_alike_and_says_what_it_is():
 def test_a_wrong_choice_is_answered_with_what_there_is(name, changes, says):
     with pytest.raises(ConfigError, match=says):
         BRIDGES[name].settings(**changes)
+
+
+@pytest.mark.parametrize(
+    ("paper", "released"),
+    [
+        (e2e, {"gumbel", "temperature_final", "pooling", "caption_for_denoiser"}),
+        (minigpt5, {"states", "supervised", "snr_gamma"}),
+        (gill, {"generation_loss", "query_tokens"}),
+    ],
+)
+def test_the_paper_is_the_default_and_the_release_a_preset(paper, released):
+    ours, theirs = paper.PRESETS["paper"], paper.PRESETS["release"]
+    assert ours == type(ours)()
+    assert {key for key, value in vars(ours).items() if getattr(theirs, key) != value} == released
+    if ours.tokens:
+        assert ours.tokens == tuple(f"[IMG{n}]" for n in range(1, 9))
 
 
 @pytest.mark.parametrize(

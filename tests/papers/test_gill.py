@@ -19,7 +19,7 @@ from showtell.models.vocabulary import NewTokens
 from showtell.papers import gill
 from showtell.papers.gill import PRESETS, Gill, GillConfig, info_nce
 
-from .fakes import CAPTIONS, FakePainter, FakeTower, llm_tokenizer
+from .fakes import CAPTIONS, FakePainter, FakeTower, llm_tokenizer, state_spans
 
 ROOT = Path(__file__).parents[2]
 SMALL = GillConfig(
@@ -62,19 +62,10 @@ def bridge_of(tokenizer, config: GillConfig = SMALL, **changes) -> Gill:
     return bridge
 
 
-def spans_of(count: int = 3, tokens: int = 4, width: int = 6, padding: int = 0) -> PhotoSpans:
-    shape = (count, tokens + padding, width)
-    mask_NK = (torch.arange(tokens + padding) < tokens).expand(count, -1)
-    after_NKD = torch.randn(shape, requires_grad=True)
-    return PhotoSpans(
-        ids_NK=torch.zeros(shape[:2], dtype=torch.long),
-        mask_NK=mask_NK,
-        embeds_NKD=torch.randn(shape),
-        before_NKD=torch.randn(shape),
-        after_NKD=after_NKD,
-        logits_NKV=torch.zeros(*shape[:2], 9),
-        captions=CAPTIONS[:count],
-    )
+def spans_of(count: int = 3, tokens: int = 4, width: int = 6) -> PhotoSpans:
+    after_NKD = torch.randn(count, tokens, width, requires_grad=True)
+    before_NKD, embeds_NKD = torch.randn(2, count, tokens, width)
+    return state_spans(after_NKD, CAPTIONS[:count], before_NKD=before_NKD, embeds_NKD=embeds_NKD)
 
 
 def targets_of(spans: PhotoSpans) -> PhotoTargets:
@@ -116,16 +107,6 @@ def test_parameters_at_the_sizes_of_opt_are_those_counted_from_the_release(token
 
 
 # ------------------------------------------------------------------- the discrepancies, by hand
-
-
-def test_the_papers_preset_is_the_default():
-    assert PRESETS["paper"] == GillConfig()
-    differ = {
-        field
-        for field in GillConfig.__dataclass_fields__
-        if getattr(PRESETS["paper"], field) != getattr(PRESETS["release"], field)
-    }
-    assert differ == {"generation_loss", "query_tokens"}
 
 
 @pytest.mark.parametrize("preset", ["paper", "release"])

@@ -21,7 +21,7 @@ from showtell.papers.minigpt5 import (
     VokensConfig,
 )
 
-from .fakes import FakePainter, LinearTower, llm_tokenizer
+from .fakes import FakePainter, LinearTower, llm_tokenizer, state_spans
 
 SMALL = VokensConfig(
     num_vokens=3, language_width=6, painter_width=4, painter_length=5, num_layers=1, num_heads=2
@@ -40,15 +40,10 @@ def bridge_of(config: VokensConfig = SMALL) -> Vokens:
 
 
 def spans_of(after_NKD: torch.Tensor, before_NKD: torch.Tensor | None = None) -> PhotoSpans:
-    count, num_vokens = after_NKD.shape[:2]
-    return PhotoSpans(
-        ids_NK=torch.zeros(count, num_vokens, dtype=torch.long),
-        mask_NK=torch.ones(count, num_vokens, dtype=torch.bool),
-        embeds_NKD=torch.zeros_like(after_NKD),
-        before_NKD=torch.zeros_like(after_NKD) if before_NKD is None else before_NKD,
-        after_NKD=after_NKD,
-        logits_NKV=torch.zeros(count, num_vokens, 2),
-        captions=[""] * count,
+    zeros_NKD = torch.zeros_like(after_NKD)
+    before_NKD = zeros_NKD if before_NKD is None else before_NKD
+    return state_spans(
+        after_NKD, [""] * len(after_NKD), before_NKD=before_NKD, embeds_NKD=zeros_NKD
     )
 
 
@@ -183,7 +178,7 @@ def test_guidance_is_equation_four(tiny_end_to_end):
 # ------------------------------------------------------------------------------- losses, Eq. 3, 5
 
 
-def losses_of(bridge, cond_NSC, captions, painter, *, dropped=None):
+def losses_of(bridge, cond_NSC, captions, painter, *, dropped=None, side=2):
     count = len(captions)
     conditioning = VokenConditioning(
         cond_NSC=cond_NSC,
@@ -192,55 +187,42 @@ def losses_of(bridge, cond_NSC, captions, painter, *, dropped=None):
     return bridge.losses(
         spans_of(torch.zeros(count, 3, 6)),
         conditioning,
-        PhotoTargets(pixels_N3HW=torch.zeros(count, 3, 2, 2), captions=captions),
+        PhotoTargets(pixels_N3HW=torch.zeros(count, 3, side, side), captions=captions),
         painter,
         generator=torch.Generator().manual_seed(0),
     )
 
 
-class Weighing(FakePainter):
-    """Takes the weight of L_LDM, as the painter does, and says which it was given."""
-
-    def loss(self, cond_NSC, pixels_N3HW, *, generator, snr_gamma=None):
-        self.snr_gamma = snr_gamma
-        return super().loss(cond_NSC, pixels_N3HW, generator=generator)
-
-
-@pytest.fixture
-def weighing(painter) -> Weighing:
-    return Weighing(painter.text)
-
-
-def test_caption_loss_by_hand(weighing):
+def test_caption_loss_by_hand(painter):
     """Rows 0.5 away from the captions' own: MSE 0.25; twice as far on one photo of two: 0.625."""
-    tower = weighing.text
+    tower = painter.text
     captions = ["a dog", "two dogs"]
     own = tower(tower.tokenize(captions).ids_NS)
     off = torch.tensor([0.5, 1.0])[:, None, None]
-    assert float(losses_of(bridge_of(), own + 0.5, captions, weighing)["cap"]) == pytest.approx(
+    assert float(losses_of(bridge_of(), own + 0.5, captions, painter)["cap"]) == pytest.approx(
         0.25, rel=1e-6
     )
-    assert float(losses_of(bridge_of(), own - off, captions, weighing)["cap"]) == pytest.approx(
+    assert float(losses_of(bridge_of(), own - off, captions, painter)["cap"]) == pytest.approx(
         (0.25 + 1.0) / 2, rel=1e-6
     )
 
 
-def test_where_the_condition_was_dropped_the_target_is_the_empty_caption(weighing):
-    tower = weighing.text
+def test_where_the_condition_was_dropped_the_target_is_the_empty_caption(painter):
+    tower = painter.text
     captions = ["a dog", "two dogs"]
     mixed = tower(tower.tokenize(["a dog", ""]).ids_NS)
     bridge = bridge_of()
-    dropped = losses_of(bridge, mixed + 0.5, captions, weighing, dropped=[False, True])
+    dropped = losses_of(bridge, mixed + 0.5, captions, painter, dropped=[False, True])
     assert float(dropped["cap"]) == pytest.approx(0.25, rel=1e-6)
-    kept = losses_of(bridge, mixed + 0.5, captions, weighing)
+    kept = losses_of(bridge, mixed + 0.5, captions, painter)
     assert float(kept["cap"]) != pytest.approx(0.25, rel=1e-2)
 
 
-def test_without_descriptions_there_is_no_caption_loss_and_half_of_them_is_an_error(weighing):
+def test_without_descriptions_there_is_no_caption_loss_and_half_of_them_is_an_error(painter):
     cond = torch.zeros(2, 5, 4)
-    assert set(losses_of(bridge_of(), cond, ["", ""], weighing)) == {"ldm"}
+    assert set(losses_of(bridge_of(), cond, ["", ""], painter)) == {"ldm"}
     with pytest.raises(DataError, match="1 of 2 photos .* give all or none"):
-        losses_of(bridge_of(), cond, ["a dog", ""], weighing)
+        losses_of(bridge_of(), cond, ["a dog", ""], painter)
 
 
 # ------------------------------------------------- presets: paper (default) against release
@@ -258,17 +240,8 @@ def ldm_loss(tiny, *, alpha_bar: float, config: VokensConfig) -> float:
     bridge = bridge_of(
         replace(config, num_vokens=3, language_width=6, painter_width=16, painter_length=40)
     )
-    generator = torch.Generator().manual_seed(5)
-    conditioning = VokenConditioning(
-        cond_NSC=torch.ones(2, 40, 16), dropped_N=torch.tensor([False, False])
-    )
-    targets = PhotoTargets(pixels_N3HW=torch.zeros(2, 3, 64, 64), captions=["", ""])
     with torch.no_grad():
-        return float(
-            bridge.losses(
-                spans_of(torch.zeros(2, 3, 6)), conditioning, targets, painter, generator=generator
-            )["ldm"]
-        )
+        return float(losses_of(bridge, torch.ones(2, 40, 16), ["", ""], painter, side=64)["ldm"])
 
 
 @pytest.mark.parametrize(("alpha_bar", "weight"), [(0.9, 5 / 9), (0.5, 1.0), (0.95, 5 / 19)])
@@ -297,15 +270,6 @@ def test_preset_vokens_supervised():
 
 def small(config: VokensConfig) -> VokensConfig:
     return replace(config, language_width=6, painter_width=8, painter_length=5, num_layers=1)
-
-
-def test_the_paper_is_the_default():
-    assert VokensConfig() == PRESETS["paper"]
-    changed = {
-        key for key in vars(PAPER) if getattr(PAPER, key) != getattr(PRESETS["release"], key)
-    }
-    assert changed == {"states", "supervised", "snr_gamma"}
-    assert PAPER.tokens == tuple(f"[IMG{n}]" for n in range(1, 9))
 
 
 # -------------------------------------------------------------------------------- bad input
