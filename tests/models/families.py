@@ -26,6 +26,7 @@ FAMILIES = {
     "divided_after_the_head": ("Granite", {"logits_scaling": 4.0}),
     "alibi": ("Bloom", {"n_layer": 2, "n_head": 2}),
     "alibi_by_place": ("Mpt", {"d_model": 32, "n_layers": 2, "n_heads": 2, "max_seq_len": 512}),
+    "gpt2": ("GPT2", {"bos_token_id": 0, "eos_token_id": 0}),
     "learned_places": ("OPT", {"ffn_dim": 48, "word_embed_proj_dim": 32, "dropout": 0.1}),
     "narrow_embedding": ("OPT", {"ffn_dim": 48, "word_embed_proj_dim": 16, "dropout": 0.1}),
 }
@@ -38,5 +39,5 @@ def language_of(tokenizer, family: str = "llama", **changes) -> LanguageModel:
     torch.manual_seed(0)
     settings = {"vocab_size": len(words), **SIZES, **own, **changes}
     config = getattr(transformers, f"{name}Config")(**settings)
-    model = getattr(transformers, f"{name}ForCausalLM")(config)
+    model = transformers.AutoModelForCausalLM.from_config(config)
     return LanguageModel(model.eval(), words)

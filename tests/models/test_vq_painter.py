@@ -6,15 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, VQModel
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessorPil,
-    CLIPModel,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-)
+from families import language_of
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models import vq_painter as code_painter
@@ -26,7 +19,9 @@ from showtell.models.vq_painter import VqPainter
 CAPTIONS = ["two red dogs at the beach", "a cake"]
 
 
-def build(tokenizers, *, latent_channels: int | None = None, **settings) -> VqPainter:
+def build(
+    tokenizers, *, latent_channels: int | None = None, family: str = "llama", **settings
+) -> VqPainter:
     """V on pixels, or on the latents of a VAE that has so many channels."""
     torch.manual_seed(0)
     words = tokenizers[1]
@@ -54,16 +49,9 @@ def build(tokenizers, *, latent_channels: int | None = None, **settings) -> VqPa
         norm_num_groups=4,
         mid_block_add_attention=False,
     )
-    translator = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(words) + 12,
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            initializer_range=0.5,  # so that words and codes matter before any training
-        )
-    )
+    # so spread that words and codes matter before any training
+    sizes = {"vocab_size": len(words) + 12, "hidden_size": 16, "initializer_range": 0.5}
+    translator = language_of(words, family, **sizes).model
     return VqPainter(
         translator=translator, tokenizer=words, vq=vq, vae=vae, text_length=10, **settings
     ).eval()
@@ -135,7 +123,9 @@ def test_the_loss_is_the_mean_over_codes_of_what_they_were_held_unlikely_by(pain
 
 
 @torch.no_grad()
-def test_writing_with_a_cache_draws_what_whole_passes_would(painter):
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_writing_with_a_cache_draws_what_whole_passes_would(tokenizers, family):
+    painter = build(tokenizers, family=family)
     cond = painter.encode_text(CAPTIONS)
     told = []
     painted = painter.paint(
@@ -247,23 +237,3 @@ def test_it_comes_back_from_disk_as_it_was(tokenizers, tmp_path, whole):
     (tmp_path / "vq" / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="copy or train it again"):
         VqPainter.from_pretrained(tmp_path)
-
-
-@torch.no_grad()
-def test_the_translator_may_be_any_causal_language_model(tokenizers, pixels):
-    painter = build(tokenizers)
-    size = painter.translator.config.vocab_size
-    marks = {"bos_token_id": 0, "eos_token_id": 0}
-    gpt = GPT2Config(vocab_size=size, n_embd=16, n_layer=1, n_head=2, n_positions=32, **marks)
-    other = VqPainter(
-        translator=GPT2LMHeadModel(gpt),
-        tokenizer=tokenizers[1],
-        vq=painter.vq,
-        text_length=10,
-    ).eval()
-    cond = other.encode_text(CAPTIONS)
-    photos = other.paint(Conditioning(cond_NSC=cond), num_steps=1, guidance=1.0, seeds=[5, 6])
-    codes = other.encode_photos(pixels)
-    drawn = other._write(cond, [torch.Generator().manual_seed(s) for s in (5, 6)], 1, None)
-    torch.testing.assert_close(other.decode_photos(drawn), photos)
-    assert other.code_logits(cond, codes).shape == (2, 16, 11)

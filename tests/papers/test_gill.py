@@ -1,10 +1,9 @@
-"""GILL on hand-computed values: both presets, sizes, options. The whole model: test_gill_model."""
+"""GILL on hand-computed values: both presets, sizes, options, its training as settings."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,16 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from showtell.config import override
 from showtell.errors import ConfigError, DataError
 from showtell.models.parts import PhotoSpans, PhotoTargets
 from showtell.models.photo_encoder import LinearPhotoEncoder
 from showtell.models.vocabulary import NewTokens
 from showtell.papers import gill
-from showtell.papers.gill import PRESETS, Gill, GillConfig, info_nce
+from showtell.papers.gill import ABLATIONS, PRESETS, STAGE, Gill, GillConfig, info_nce
+from showtell.recipes.systems import WORLD_GILL
 
 from .fakes import CAPTIONS, FakePainter, FakeTower, llm_tokenizer, state_spans
 
-ROOT = Path(__file__).parents[2]
 SMALL = GillConfig(
     num_tokens=4,
     language_width=6,
@@ -256,6 +256,45 @@ def test_the_decision_is_made_on_the_state_at_the_first_token(tokenizer, painter
     bridge.decision = gill.DecisionHead(bridge.config.language_width)
     chance_N = bridge(spans, painter, generator=torch.Generator()).retrieve_N
     torch.testing.assert_close(chance_N, bridge.decision.p_retrieve(spans.after_NKD[:, 0]))
+
+
+# ---------------------------------------------------------------------- stage and ablations
+
+
+def test_the_rate_warms_up_and_falls_to_a_tenth_after_five_epochs():
+    assert STAGE.rate(0) == pytest.approx(1e-6)
+    assert STAGE.rate(499) == pytest.approx(5e-4)
+    assert STAGE.rate(1000) == STAGE.rate(9_999) == pytest.approx(1e-3)
+    assert STAGE.rate(10_000) == STAGE.rate(STAGE.steps - 1) == pytest.approx(1e-4)
+    assert STAGE.steps == 20_000
+
+
+def test_what_gill_trains_moves_and_nothing_else():
+    moves = ("photo_encoder.project.weight", "language.new_tokens.input_nD", "bridge.log_scale")
+    still = ("language.model.lm_head.weight", "photo_encoder.vision.x", "painter.unet.x")
+    assert [STAGE.multiplier(name) for name in moves] == [1.0] * 3
+    assert [STAGE.multiplier(name) for name in still] == [0.0] * 3
+
+
+def test_an_ablation_changes_one_thing_of_the_bridge():
+    paper = WORLD_GILL
+    for name, settings in ABLATIONS.items():
+        changed = override(paper, settings)
+        fields = [
+            field
+            for field in paper.bridge.__dataclass_fields__
+            if getattr(changed.bridge, field) != getattr(paper.bridge, field)
+        ]
+        # of the widths one is the recipe's own
+        expected = {"paper": 0, "release": 2, f"width_{paper.bridge.width}": 0}
+        assert len(fields) == expected.get(name, 1), name
+        if name != "painter_trained":
+            assert changed.stage == paper.stage
+    assert override(paper, ABLATIONS["release"]).bridge == replace(
+        PRESETS["release"], width=paper.bridge.width, album_width=paper.bridge.album_width
+    )
+    trained = override(paper, ABLATIONS["painter_trained"]).stage
+    assert trained.multiplier("painter.unet.x") == 0.1 and trained.multiplier("painter.text.x") == 0
 
 
 # ---------------------------------------------------------------------------------- bad input
