@@ -24,12 +24,7 @@ def tokenizers():
     from photoworld.talk import world_dialogue
     from showtell.recipes import small
 
-    texts = [
-        " " + (e if isinstance(e, str) else e.caption)
-        for seed in range(60)
-        for turn in world_dialogue(seed).turns
-        for e in turn.elements
-    ]
+    texts = small.words_of(map(world_dialogue, range(60)))
     captions = [p.caption for seed in range(200) for p in world_dialogue(seed).photos]
     return (
         small.train_dialogue_tokenizer(texts, vocabulary=500),
@@ -147,6 +142,18 @@ def build_model(tokenizers, *, bridge: str):
         name="tiny",
         decoding=Decoding(num_steps=2, max_new_tokens=6),
     ).eval()
+
+
+def words_alone(texts):
+    """The text side alone, as photochat_small is, with a tokenizer learnt from these texts."""
+    from showtell.models.language import LanguageModel
+    from showtell.recipes import small
+    from showtell.recipes.photochat_small import text_model
+
+    tokenizer = small.train_dialogue_tokenizer(texts, vocabulary=300)
+    torch.manual_seed(0)
+    llama = small.build_language_model(tokenizer, layers=2, width=32, heads=2)
+    return text_model(LanguageModel(llama, tokenizer)).eval()
 
 
 SMALL_BRIDGES = {

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from conftest import words_alone
 from showtell.data.photochat import moment_positions, read_photochat
 from showtell.data.sources import open_data
 from showtell.evaluation.answer import write_texts
@@ -18,9 +19,6 @@ from showtell.evaluation.measures_photochat import (
 )
 from showtell.evaluation.reported import reported_rows
 from showtell.models.decoder import Decoder
-from showtell.models.language import LanguageModel
-from showtell.recipes import small
-from showtell.recipes.photochat_small import text_model
 
 
 def record(number: int) -> dict:
@@ -52,10 +50,7 @@ def dev_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(dev_file):
     texts = [" " + turn.text for d in read_photochat(dev_file) for turn in d.turns]
-    tokenizer = small.train_dialogue_tokenizer(texts, vocabulary=300)
-    torch.manual_seed(0)
-    llama = small.build_language_model(tokenizer, layers=2, width=32, heads=2)
-    return text_model(LanguageModel(llama, tokenizer)).eval()
+    return words_alone(texts)
 
 
 def measured(model, dev_file, folder, limit):

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from conftest import build_model
 from showtell.models.checkpoint import save_model
+from showtell.papers import load_model
 from showtell.recipes import run_recipe
 
 STAGE = ["stage.steps=2", "stage.batch_size=3", "stage.warmup=1"]
@@ -38,6 +41,27 @@ EXTRA = {
 
 def train(name: str, out: Path, *settings: str, resume: bool = False, **options) -> Path:
     return run_recipe(name, overrides=list(settings), out=out, resume=resume, **options)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found = {}
+    for file in folder.rglob("*.safetensors"):
+        part = file.parent.relative_to(folder)
+        found |= {f"{part}/{name}": value for name, value in load_file(file).items()}
+    return found
+
+
+def moved(before: Path, after: Path) -> set[str]:
+    """The weights in files of ``before`` that ``after`` has otherwise, or not."""
+    old, new = weights(before), weights(after)
+    assert old
+    return {name for name in old if name not in new or not torch.equal(old[name], new[name])}
+
+
+def learnt(before: Path, after: Path) -> set[str]:
+    """The parameters of the model ``before`` that ``after`` has otherwise."""
+    old, new = (dict(load_model(str(folder)).named_parameters()) for folder in (before, after))
+    return {name for name, value in new.items() if name in old and not value.equal(old[name])}
 
 
 @pytest.fixture(scope="session")

@@ -7,18 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import words_alone
 from showtell.data.photochat import moment_positions, read_photochat, split_held_out
 from showtell.errors import ConfigError
 from showtell.evaluation.measures_photochat import calibrated, platt, rendered_moments
-from showtell.models.language import LanguageModel
 from showtell.papers import load_model
 from showtell.prompt import IGNORED
-from showtell.recipes import small
 from showtell.recipes.photochat_small import (
     PhotochatSmall,
     PhotochatTask,
     lexical_teacher,
-    text_model,
     with_dropout,
 )
 
@@ -63,12 +61,7 @@ def config(train_file):
 @pytest.fixture
 def task(train_file, config):
     dialogues = list(read_photochat(train_file))
-    tokenizer = small.train_dialogue_tokenizer(
-        (" " + turn.text for d in dialogues for turn in d.turns), vocabulary=300
-    )
-    torch.manual_seed(0)
-    llama = small.build_language_model(tokenizer, layers=1, width=32, heads=1)
-    model = text_model(LanguageModel(llama, tokenizer))
+    model = words_alone(" " + turn.text for d in dialogues for turn in d.turns)
     rows = rendered_moments(model.renderer, dialogues)
     return PhotochatTask(model, dialogues.__getitem__, length=len(rows), rows=rows)
 

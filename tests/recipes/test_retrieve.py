@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import build_model, dialogues_with_photos
+from conftest import bridged_model, dialogues_with_photos
 from photoworld.scenes import ATTRIBUTES
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, Photo
 from showtell.errors import DataError
-from showtell.papers.gill import GillConfig
-from showtell.recipes.assemble import with_bridge
 from showtell.recipes.retrieve import fewest_misses, share_states
 
 SHOWN = open_data("world:photos:train")
@@ -56,13 +54,11 @@ def test_a_larger_album_never_misses_more_and_is_the_slow_count():
 
 
 def test_states_stand_at_the_photos_that_the_agent_shares(tokenizers):
-    base = build_model(tokenizers, bridge="pipeline")
-    small = GillConfig(num_tokens=2, num_layers=1, num_heads=2, width=16, album_width=8)
-    model = with_bridge(base, small, seed=0)
+    model = bridged_model(tokenizers, "gill")
     dialogues = dialogues_with_photos(3)
     states_NKD, photos = share_states(model, dialogues, batch_size=2)
     gold = [p for d in dialogues for t in d.turns if t.speaker == AGENT for p in t.photos]
-    assert photos == gold and states_NKD.shape == (len(gold), 2, model.language.width)
+    assert photos == gold and states_NKD.shape == (len(gold), 3, model.language.width)
     alone_NKD, _ = share_states(model, dialogues[-1:])
     torch.testing.assert_close(states_NKD[-len(alone_NKD) :], alone_NKD, rtol=1e-4, atol=1e-5)
     assert np.isfinite(states_NKD.numpy()).all()

@@ -43,21 +43,6 @@ class Toy(Task):
         return {"score": 1.0}
 
 
-def weights(module: nn.Module) -> list[torch.Tensor]:
-    return [p.detach().clone() for p in module.parameters()]
-
-
-def test_a_run_cut_in_the_middle_ends_where_an_uncut_one_does(tmp_path):
-    whole, parts = Toy(), Toy()
-    history = run_stage(STAGE, whole, out=tmp_path / "a", resume=False)
-    run_stage(STAGE, parts, out=tmp_path / "b", resume=False, stop_after=11)
-    parts = Toy()
-    again = run_stage(STAGE, parts, out=tmp_path / "b", resume=True)
-    for one, two in zip(weights(whole.module), weights(parts.module), strict=True):
-        assert torch.equal(one, two)
-    assert [r["a"] for r in history] == [r["a"] for r in again]
-
-
 class ChannelsLast(Toy):
     """The weights lie as a U-Net's do, the last axis not the fastest: a saved file is plain."""
 
@@ -70,13 +55,32 @@ class ChannelsLast(Toy):
         return {"a": (self.module(self.x[list(indices)]) ** 2).mean()}
 
 
-def test_a_cut_run_goes_on_to_the_bit_where_weights_lie_channels_last(tmp_path):
-    whole, parts, rest = ChannelsLast(), ChannelsLast(), ChannelsLast()
-    run_stage(STAGE, whole, out=tmp_path / "a", resume=False)
-    run_stage(STAGE, parts, out=tmp_path / "b", resume=False, stop_after=11)
-    run_stage(STAGE, rest, out=tmp_path / "b", resume=True)
-    for one, two in zip(weights(whole.module), weights(rest.module), strict=True):
-        assert torch.equal(one, two)
+class Dropping(Toy):
+    """Dropout draws from torch's own die, which the loop starts anew at every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+
+def weights(module: nn.Module) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def goes_on_to_the_bit(kind: type[Toy], cut: Path, whole: Path) -> None:
+    """What is resumed from ``cut`` ends as a run that was never cut."""
+    one, rest = kind(), kind()
+    history = run_stage(STAGE, one, out=whole, resume=False)
+    torch.manual_seed(99)
+    again = run_stage(STAGE, rest, out=cut, resume=True)
+    assert all(map(torch.equal, weights(one.module), weights(rest.module)))
+    assert [r["a"] for r in history] == [r["a"] for r in again]
+
+
+@pytest.mark.parametrize("kind", [Toy, ChannelsLast, Dropping])
+def test_a_run_cut_in_the_middle_ends_where_an_uncut_one_does(tmp_path, kind):
+    run_stage(STAGE, kind(), out=tmp_path / "cut", resume=False, stop_after=11)
+    goes_on_to_the_bit(kind, tmp_path / "cut", tmp_path / "whole")
 
 
 KILLED = """
@@ -105,11 +109,7 @@ def test_after_kill_minus_nine_the_run_goes_on_to_the_same_weights(tmp_path):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    whole, rest = Toy(), Toy()
-    run_stage(STAGE, whole, out=tmp_path / "whole", resume=False)
-    run_stage(STAGE, rest, out=out, resume=True)
-    for one, two in zip(weights(whole.module), weights(rest.module), strict=True):
-        assert torch.equal(one, two)
+    goes_on_to_the_bit(Toy, out, tmp_path / "whole")
 
 
 def test_the_order_of_examples_is_a_function_of_seed_and_step_and_an_epoch_holds_each_once():
@@ -333,24 +333,6 @@ def test_what_stands_still_wholly_is_in_evaluation_mode(tmp_path):
     assert not any(m.training for m in frozen.modules())
 
 
-class Dropping(Toy):
-    """Dropout draws from torch's own die, which the loop starts anew at every step."""
-
-    def __init__(self):
-        super().__init__()
-        self.module = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1))
-
-
-def test_a_cut_run_with_dropout_goes_on_to_the_bit(tmp_path):
-    whole, rest = Dropping(), Dropping()
-    run_stage(STAGE, whole, out=tmp_path / "a", resume=False)
-    run_stage(STAGE, Dropping(), out=tmp_path / "b", resume=False, stop_after=11)
-    torch.manual_seed(99)
-    run_stage(STAGE, rest, out=tmp_path / "b", resume=True)
-    for one, two in zip(weights(whole.module), weights(rest.module), strict=True):
-        assert torch.equal(one, two)
-
-
 def test_the_average_is_that_of_the_moving_weights(tmp_path):
     """avg <- avg + (1 - d) (w - avg), d = min(decay, (1 + step) / (10 + step))."""
     task, seen = Plain(), []
@@ -379,8 +361,4 @@ def test_a_signal_ends_a_step_saves_and_says_how_to_go_on(tmp_path, capsys, numb
         run_stage(STAGE, Stopped(), out=tmp_path / "b", resume=False)
     assert "stopped after step 12 of 30" in (said := capsys.readouterr().err)
     assert "--resume" in said
-    whole, rest = Toy(), Toy()
-    run_stage(STAGE, whole, out=tmp_path / "a", resume=False)
-    run_stage(STAGE, rest, out=tmp_path / "b", resume=True)
-    for one, two in zip(weights(whole.module), weights(rest.module), strict=True):
-        assert torch.equal(one, two)
+    goes_on_to_the_bit(Toy, tmp_path / "b", tmp_path / "a")

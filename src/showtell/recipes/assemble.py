@@ -16,16 +16,36 @@ from showtell.models.adapters import adapter_rates
 from showtell.models.cross_attention import with_cross_attention
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
-from showtell.models.parts import BridgeConfig, PartSizes
+from showtell.models.parts import BridgeConfig, Painter, PartSizes
 from showtell.models.photo_encoder import (
     AnyPhotoEncoder,
     CrossAttentionPhotoEncoder,
     LinearPhotoEncoder,
 )
-from showtell.models.vq_painter import VqPainter
+from showtell.models.vq_painter import VqPainter, WordTable
 from showtell.papers import build_bridge
-from showtell.prompt import Renderer
+from showtell.papers.pipeline import Pipeline, PipelineConfig
+from showtell.prompt import Renderer, RendererConfig
 from showtell.training.stage import Stage
+
+
+def words_first(
+    language: LanguageModel,
+    settings: RendererConfig,
+    *,
+    photo_encoder: AnyPhotoEncoder | None = None,
+    painter: Painter | None = None,
+    **parts: Any,
+) -> PhotoDialogueModel:
+    """A model that announces photos in words (the pipeline), as others begin."""
+    return PhotoDialogueModel(
+        language=language,
+        photo_encoder=photo_encoder,
+        bridge=Pipeline(PipelineConfig(), tokenizer=language.tokenizer),
+        painter=painter,
+        renderer=Renderer(language.tokenizer, settings),
+        **parts,
+    )
 
 
 def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) -> PhotoDialogueModel:
@@ -174,13 +194,7 @@ def code_painter(codes: str, *, pretrained: bool, num_samples: int | None, seed:
         return painter
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = AutoModelForCausalLM.from_config(painter.translator.config)
-    return VqPainter(
-        translator=fresh,
-        tokenizer=painter.text.tokenizer,
-        vq=painter.vq,
-        vae=painter.vae,
-        text_length=painter.text.length,
-        num_samples=painter.num_samples,
-        rank=painter.rank,
-    )
+        painter.translator = AutoModelForCausalLM.from_config(painter.translator.config)
+    words = painter.text
+    painter.text = WordTable(painter.translator, words.tokenizer, length=words.length)
+    return painter

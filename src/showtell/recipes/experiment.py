@@ -159,61 +159,51 @@ class Experiment:
     def train(
         self, *, name: str, out: Path, resume: bool, watch: Watch = lambda task: task
     ) -> Path:
-        """Train and write ``out/model``; see ``run``."""
-        return run(self, name=name, out=out, resume=resume, watch=watch)
+        """Train all stages from the base; write ``out/model``, and what was left out of the data.
 
-
-def run(
-    experiment: Experiment,
-    *,
-    name: str,
-    out: Path,
-    resume: bool,
-    watch: Watch = lambda task: task,
-) -> Path:
-    """Train all stages from the base and write ``out/model``, and what was left out of the data.
-
-    Raises CheckpointError for a base that is none, ConfigError, DataError.
-    """
-    if experiment.adapter != "none":
-        require_peft()  # now, and not after the first stage
-    runner = Run(out=out, resume=resume, seed=experiment.seed)
-    own_data = _opened(experiment, experiment.data, out=out)
-    model = start(experiment, name=name, licence=f"trained on {own_data.name}: {own_data.licence}")
-    painter = model.painter
-    passport: dict[str, Any] = {}
-    form = form_named(experiment.stage.form, seed=experiment.seed)
-    held = _first(experiment.dev, experiment.calibration_dialogues, form=form)
-    for number, stage in enumerate(experiment.stages):
-        if stage.steps and number == len(experiment.stages) - 1:
-            stage = _adapted(stage, experiment, model)
-        stage = _of_layers(stage, experiment.cross_attention_layers)
-        model.painter = painter if stage.paint else None
-        source = own_data if stage.data is None else _opened(experiment, stage.data, out=out)
-        task, passport, own = task_of(model, experiment, stage, source)
-        held = held if experiment.dev else own
-        task.validate_with = partial(
-            _measures,
-            held=held[: experiment.validation_dialogues],
-            wanted=stage.patience_metrics,
-            seed=experiment.seed,
-        )
-        if source.world is None:
-            write_atomically(out / "data.json", (json.dumps(passport, indent=2) + "\n").encode())
-            print(_sentence(passport), file=sys.stderr)
-        runner.train(stage, watch(task))
-    model.painter = painter if experiment.painter == "base" else None
-    if experiment.album_photos:
-        photos = [d.photos[0] for d in _first(experiment.photos, experiment.album_photos)]
-        album_of(model, photos, folder=out / "album")
-        if experiment.decision_dialogues and model.painter is not None:
-            last = open_data(experiment.data)
-            taught = [last[len(last) - k] for k in range(experiment.decision_dialogues, 0, -1)]
-            model.bridge.decision = decision_head(model, photos, taught)
-    _calibrate(model, held)
-    recipe = {"name": name, "config": to_plain(experiment), "data": passport}
-    save_model(model, out / "model", recipe=recipe)
-    return out / "model"
+        Raises CheckpointError for a base that is none, ConfigError, DataError.
+        """
+        if self.adapter != "none":
+            require_peft()  # now, and not after the first stage
+        runner = Run(out=out, resume=resume, seed=self.seed)
+        own_data = _opened(self, self.data, out=out)
+        model = start(self, name=name, licence=f"trained on {own_data.name}: {own_data.licence}")
+        painter = model.painter
+        passport: dict[str, Any] = {}
+        form = form_named(self.stage.form, seed=self.seed)
+        held = _first(self.dev, self.calibration_dialogues, form=form)
+        for number, stage in enumerate(self.stages):
+            if stage.steps and number == len(self.stages) - 1:
+                stage = _adapted(stage, self, model)
+            stage = _of_layers(stage, self.cross_attention_layers)
+            model.painter = painter if stage.paint else None
+            source = own_data if stage.data is None else _opened(self, stage.data, out=out)
+            task, passport, own = task_of(model, self, stage, source)
+            held = held if self.dev else own
+            task.validate_with = partial(
+                _measures,
+                held=held[: self.validation_dialogues],
+                wanted=stage.patience_metrics,
+                seed=self.seed,
+            )
+            if source.world is None:
+                write_atomically(
+                    out / "data.json", (json.dumps(passport, indent=2) + "\n").encode()
+                )
+                print(_sentence(passport), file=sys.stderr)
+            runner.train(stage, watch(task))
+        model.painter = painter if self.painter == "base" else None
+        if self.album_photos:
+            photos = [d.photos[0] for d in _first(self.photos, self.album_photos)]
+            album_of(model, photos, folder=out / "album")
+            if self.decision_dialogues and model.painter is not None:
+                last = open_data(self.data)
+                taught = [last[len(last) - k] for k in range(self.decision_dialogues, 0, -1)]
+                model.bridge.decision = decision_head(model, photos, taught)
+        _calibrate(model, held)
+        recipe = {"name": name, "config": to_plain(self), "data": passport}
+        save_model(model, out / "model", recipe=recipe)
+        return out / "model"
 
 
 # ---------------------------------------------------------------------------------------- parts

@@ -20,7 +20,7 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel, CLIPVisionModel,
 from showtell.config import to_plain
 from showtell.errors import ConfigError
 from showtell.models.checkpoint import save_model
-from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
+from showtell.models.dialogue_model import Decoding
 from showtell.models.folders import from_transformers, reading
 from showtell.models.language import LanguageModel
 from showtell.models.painter import LatentDiffusionPainter
@@ -30,8 +30,8 @@ from showtell.models.photo_encoder import (
     QFormerPhotoEncoder,
     pixel_statistics,
 )
-from showtell.papers.pipeline import Pipeline, PipelineConfig
-from showtell.prompt import Renderer, RendererConfig
+from showtell.prompt import RendererConfig
+from showtell.recipes.assemble import words_first
 from showtell.recipes.small import DIALOGUE_TOKENS
 
 
@@ -81,12 +81,11 @@ class Parts:
             max_tokens=_most_tokens(self, language, decoding),
             perceive="caption" if photo_encoder is None else "pixels",
         )
-        model = PhotoDialogueModel(
-            language=language,
+        model = words_first(
+            language,
+            settings,
             photo_encoder=photo_encoder,
-            bridge=Pipeline(PipelineConfig(), tokenizer=language.tokenizer),
             painter=painter,
-            renderer=Renderer(language.tokenizer, settings),
             name=name,
             card={"licence": "that of the parts it is made of"},
             decoding=decoding,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import os
-import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,10 +39,6 @@ class PhotoSet:
 
     def __len__(self) -> int:
         return len(self.photos)
-
-    def caption(self, index: int, rng: random.Random) -> str:
-        """One of the photo's captions."""
-        return rng.choice(captions_of(self.photos[index]))
 
     def seen(self, indices: Sequence[int], *, side: int) -> Tensor:
         """Whole photos as an encoder sees them: float (N, 3, side, side) in [0, 1]."""

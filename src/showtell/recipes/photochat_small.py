@@ -35,9 +35,9 @@ from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
 from showtell.models.gold import exchanged, share_chances
 from showtell.models.language import LanguageModel
-from showtell.papers.pipeline import Pipeline, PipelineConfig
-from showtell.prompt import IGNORED, Rendered, Renderer, RendererConfig
+from showtell.prompt import IGNORED, Rendered, RendererConfig
 from showtell.recipes import small
+from showtell.recipes.assemble import words_first
 from showtell.recipes.runs import Run
 from showtell.training.dialogue_task import DialogueTask, words_dropped
 from showtell.training.stage import Stage
@@ -137,10 +137,7 @@ class PhotochatSmall:
 
     def language(self, dialogues: Sequence[Dialogue]) -> LanguageModel:
         """Tokenizer and untrained LM of the configured size."""
-        elements = (e for d in dialogues for turn in d.turns for e in turn.elements)
-        tokenizer = small.train_dialogue_tokenizer(
-            " " + (e if isinstance(e, str) else e.caption) for e in elements
-        )
+        tokenizer = small.train_dialogue_tokenizer(small.words_of(dialogues))
         model = small.build_language_model(
             tokenizer,
             layers=self.layers,
@@ -165,16 +162,8 @@ def training_dialogues(photochat: str, *, held_out: int) -> tuple[list[Dialogue]
 def text_model(language: LanguageModel, *, name: str = "photochat_small") -> PhotoDialogueModel:
     """The text side alone: no photo encoder, no painter; photos are read and told in words."""
     settings = RendererConfig(perceive="caption", speakers=("user", "agent"), max_tokens=1024)
-    return PhotoDialogueModel(
-        language=language,
-        photo_encoder=None,
-        bridge=Pipeline(PipelineConfig(), tokenizer=language.tokenizer),
-        painter=None,
-        renderer=Renderer(language.tokenizer, settings),
-        name=name,
-        card=CARD,
-        decoding=Decoding(temperature=0.7, top_p=0.9),
-    )
+    decoding = Decoding(temperature=0.7, top_p=0.9)
+    return words_first(language, settings, name=name, card=CARD, decoding=decoding)
 
 
 def with_dropout(language: LanguageModel, rate: float) -> None:

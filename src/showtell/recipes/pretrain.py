@@ -251,8 +251,6 @@ WORLD_CODES = Pretraining(
     held="world:photos:dev",
     num_held=512,
     start="runs/world_base/model",
-    translator_width=192,
-    translator_layers=4,
     stages=(replace(_CONTRASTIVE, steps=500), *_CODES),
 )
 PHOTO_CODES = replace(

@@ -23,6 +23,7 @@ from showtell.dialogue import Dialogue, Photo
 from showtell.errors import CheckpointError
 from showtell.models.checkpoint import model_folder, save_model
 from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.folders import from_diffusers
 from showtell.models.language import LanguageModel
 from showtell.models.painter import ClipTextTower, LatentDiffusionPainter
 from showtell.models.photo_encoder import (
@@ -31,9 +32,9 @@ from showtell.models.photo_encoder import (
     load_photo_encoder,
 )
 from showtell.papers.forms import caption_dialogue, swap_speakers
-from showtell.papers.pipeline import Pipeline, PipelineConfig
-from showtell.prompt import Renderer, RendererConfig
+from showtell.prompt import RendererConfig
 from showtell.recipes import small
+from showtell.recipes.assemble import words_first
 from showtell.recipes.photo_sets import (
     OnDemand,
     PhotoSet,
@@ -101,6 +102,11 @@ class Work:
         for number in range(min(_SCANNED, len(photos))):
             yield from captions_of(photos[number])
 
+    def caption(self, index: int, rng: random.Random) -> str:
+        """One of the captions of a photo, or of a mirror image, which follow the photos."""
+        photos = self.photos[0]
+        return rng.choice(captions_of(photos[index % len(photos)]))
+
     # --------------------------------------------------------------------------------- painter
 
     def only_painter(self) -> Path:
@@ -128,18 +134,12 @@ class Work:
                 unet=small.build_unet(),
                 scheduler=small.build_scheduler(),
             )
-        read = partial(AutoencoderKL.from_pretrained, use_safetensors=True, low_cpu_mem_usage=False)
+        read = partial(from_diffusers, AutoencoderKL, dtype=torch.float32)
         painter.vae = self.run.made("vae", read, partial(self._vae, painter.vae))
         painter.vae.to(the_device(), memory_format=torch.channels_last).requires_grad_(False)
         painter.unet.to(memory_format=torch.channels_last)
-        photos, stage = self.photos[0], self.stages["painter"]
-        told = PhotoSet(photos=photos, pixels=np.empty(0))
-        task = PainterTask(
-            painter,
-            self.latents(painter, photos),
-            lambda index, rng: told.caption(index % len(photos), rng),
-        )
-        self.run.train(_frozen(stage, "vae"), task)
+        latents = self.latents(painter, self.photos[0])
+        self.run.train(self.stages["painter"], PainterTask(painter, latents, self.caption))
         return painter
 
     def _vae(self, vae: AutoencoderKL) -> AutoencoderKL:
@@ -191,17 +191,17 @@ class Work:
             words = (" " + caption for caption in self.captions())
             return small.train_dialogue_tokenizer(words, vocabulary=self.config.vocabulary)
         return small.train_dialogue_tokenizer(
-            " " + (element if isinstance(element, str) else element.caption)
-            for source, count in zip(sources, counts, strict=True)
-            for number in range(min(6000, count))
-            for turn in source[number].turns
-            for element in turn.elements
+            small.words_of(
+                source[number]
+                for source, count in zip(sources, counts, strict=True)
+                for number in range(min(6000, count))
+            )
         )
 
     def _talking(self, language: LanguageModel, stage: Stage) -> LanguageModel:
         sources, counts = self.talks
         settings = RendererConfig(perceive="caption", speakers=("user", "agent"))
-        model = self._composed(language, None, settings)
+        model = words_first(language, settings)
 
         def dialogue(index: int) -> Dialogue:
             chosen = 0
@@ -293,8 +293,8 @@ class Work:
         settings = RendererConfig(
             num_photo_tokens=self.config.num_photo_tokens, own_pixels=bool(sources)
         )
-        model = self._composed(language, encoder, settings)
-        model.name = self.name
+        model = words_first(language, settings, photo_encoder=encoder, name=self.name)
+        model.renderer.has_pixels = lambda photo: "number" in photo.labels or has_pixels(photo)
         train, held = self.encoder_pixels
         stage = self.stages["photo_encoder"]
 
@@ -302,7 +302,7 @@ class Work:
             if sources and not index % 2:
                 return sources[0][index]
             number, rng = index % len(train), random.Random(int(torch.randint(2**31, ())))
-            return shown(train, number, train.caption(number, rng))
+            return shown(train, number, self.caption(number, rng))
 
         def pixels_of(photo: Photo) -> Tensor:
             if (number := photo.labels.get("number")) is None:
@@ -327,18 +327,6 @@ class Work:
         recipe = {"name": self.name, "config": to_plain(self.config)}
         save_model(model, self.folder, recipe=recipe)
         return self.folder
-
-    def _composed(
-        self, language: LanguageModel, encoder: Any, settings: RendererConfig
-    ) -> PhotoDialogueModel:
-        numbered = lambda photo: "number" in photo.labels or has_pixels(photo)  # noqa: E731
-        return PhotoDialogueModel(
-            language=language,
-            photo_encoder=encoder,
-            bridge=Pipeline(PipelineConfig(), tokenizer=language.tokenizer),
-            painter=None,
-            renderer=Renderer(language.tokenizer, settings, has_pixels=numbered),
-        )
 
     def _reported(
         self, measured: Mapping[str, float], folder: Path | None = None, **about: Any
@@ -378,7 +366,3 @@ def _start_folder(start: str) -> Path:
         return model_folder(start)
     except CheckpointError as error:
         raise CheckpointError(f"start: {error}") from error
-
-
-def _frozen(stage: Stage, *prefixes: str) -> Stage:
-    return replace(stage, learning_rates={**stage.learning_rates, **dict.fromkeys(prefixes, 0.0)})

@@ -11,11 +11,11 @@ from diffusers import VQModel
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from showtell.errors import ConfigError
+from showtell.models.folders import from_diffusers
 from showtell.models.painter import LatentDiffusionPainter, shrinks
 from showtell.models.ranker import ClipRanker
 from showtell.models.vq_painter import VqPainter
 from showtell.recipes import small
-from showtell.recipes.photo_sets import PhotoSet
 from showtell.recipes.pretrain_base import Work
 from showtell.recipes.pretrain_tasks import (
     ContrastiveTask,
@@ -72,7 +72,7 @@ class CodesWork(Work):
         base.vae.to(memory_format=torch.channels_last)
         photos, held, about = self.photos
         latents, dev = self.latents(base, photos), self.latents(base, held)
-        read = partial(VQModel.from_pretrained, use_safetensors=True, low_cpu_mem_usage=False)
+        read = partial(from_diffusers, VQModel, dtype=torch.float32)
         vq = self.run.made("vq", read, partial(self._vq, latents, dev)).to(the_device())
         torch.manual_seed(config.seed)
         tokenizer: CLIPTokenizer = base.text.tokenizer
@@ -91,11 +91,10 @@ class CodesWork(Work):
             num_samples=config.num_samples if rank is not None else 1,
             rank=rank,
         )
-        told = PhotoSet(photos=photos, pixels=np.empty(0))
         task = TranslatorTask(
             painter,
             codes_of(painter, latents),
-            told.caption,
+            self.caption,
             codes_of(painter, dev),
             [photo.caption for photo in held],
         )

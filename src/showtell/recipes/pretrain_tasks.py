@@ -245,7 +245,7 @@ class ContrastiveTask(Task):
 
     def losses(self, indices: Sequence[int], *, generator: torch.Generator) -> Losses:
         rng = _rng(generator)
-        captions = [self.train.caption(index, rng) for index in indices]
+        captions = [rng.choice(captions_of(self.train.photos[index])) for index in indices]
         if self.least_crop < 1:
             whole = pixels_tensor(self.train.pixels[list(indices)])
             least = self.least_crop

@@ -7,7 +7,7 @@ config, and the result is saved and loaded as the large models are.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel, VQModel
@@ -28,6 +28,8 @@ from transformers import (
     ViTConfig,
     ViTModel,
 )
+
+from showtell.dialogue import Dialogue
 
 IMAGE_SIZE = 64
 LATENT_CHANNELS = 6
@@ -97,6 +99,13 @@ def train_dialogue_tokenizer(
         extra_special_tokens=["<|user|>", "<|agent|>", "<|photo|>", "[IMG]", "[/IMG]"],
         clean_up_tokenization_spaces=False,
     )
+
+
+def words_of(dialogues: Iterable[Dialogue]) -> Iterator[str]:
+    """What a tokenizer of dialogues learns from: their texts, and captions where photos stand."""
+    for dialogue in dialogues:
+        for turn in dialogue.turns:
+            yield from (" " + (e if isinstance(e, str) else e.caption) for e in turn.elements)
 
 
 def build_vae() -> AutoencoderKL:
