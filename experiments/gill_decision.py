@@ -23,20 +23,25 @@ dialogues, and the rules that were trained on them, put to the votes.
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from photoworld.scenes import TEST_SEEDS, TRAIN_SEEDS
 from showtell.album.index import Album
+from showtell.cli.exits import exit_code_of
 from showtell.data.parti import (
     GEN,
     RET,
@@ -57,8 +62,8 @@ from showtell.papers import load_model
 from showtell.papers.gill import DecisionTraining, train_decision
 from showtell.recipes.retrieve import shares_to_decide
 
-# (training prompts, whether to retrieve, prompts) -> P(retrieve) of the latter
-Rule = Callable[[Sequence[PartiPrompt], np.ndarray, Sequence[PartiPrompt]], np.ndarray]
+Learnt = Callable[[Any], np.ndarray]  # what is read of N prompts -> P(retrieve), (N,)
+Learner = Callable[[Any, np.ndarray], Learnt]  # the same of training prompts, and their labels
 TFIDF = (
     "TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), "
     "LogisticRegression(class_weight='balanced', max_iter=1000), threshold 0.5"
@@ -68,14 +73,28 @@ KEYS = {"TF-IDF": "tfidf"}
 REPORTED = {"GILL's head, best step": 0.544, "GILL's head, last step": 0.533, "people": 0.851}
 
 
-def tfidf(
-    train: Sequence[PartiPrompt], labels_N: np.ndarray, prompts: Sequence[PartiPrompt]
-) -> np.ndarray:
+def tfidf(texts: Sequence[str], labels_N: np.ndarray) -> Learnt:
     """Words and pairs of words, and a balanced logistic regression."""
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    model = LogisticRegression(class_weight="balanced", max_iter=1000)
-    model.fit(vectorizer.fit_transform([p.prompt for p in train]), labels_N)
-    return model.predict_proba(vectorizer.transform([p.prompt for p in prompts]))[:, 1]
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    model = make_pipeline(words, LogisticRegression(class_weight="balanced", max_iter=1000))
+    model.fit(texts, labels_N)
+    return lambda texts: model.predict_proba(texts)[:, 1]
+
+
+def regression(states_ND: torch.Tensor, labels_N: np.ndarray) -> Learnt:
+    """A balanced logistic regression on a language model's states, each coordinate on its own
+    scale."""
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(class_weight="balanced", C=0.01, max_iter=1000)
+    )
+    model.fit(states_ND.numpy(), labels_N)
+    return lambda states_ND: model.predict_proba(states_ND.numpy())[:, 1]
+
+
+def gill_head(states_ND: torch.Tensor, labels_N: np.ndarray, *, seed: int = 0) -> Learnt:
+    """GILL's head, as released, on the same states."""
+    head = train_decision(states_ND, torch.from_numpy(labels_N), DecisionTraining(seed=seed))
+    return lambda states_ND: head.p_retrieve(states_ND).detach().numpy()
 
 
 @torch.no_grad()
@@ -86,39 +105,6 @@ def prompt_state(model: PhotoDialogueModel, prompt: str) -> torch.Tensor:
     said = Turn(speaker=USER, elements=(prompt,))
     ids = [*model.renderer.render_turns((said,)).ids, model.renderer.roles[AGENT]]
     return model.language.hidden(model.language.embed(torch.tensor([ids])), None)[0, -1]
-
-
-def gill_head(states: dict[str, torch.Tensor], *, seed: int) -> Rule:
-    """GILL's head, as released, on a language model's states."""
-
-    def rule(
-        train: Sequence[PartiPrompt], labels_N: np.ndarray, prompts: Sequence[PartiPrompt]
-    ) -> np.ndarray:
-        states_ND = torch.stack([states[p.prompt] for p in train])
-        head = train_decision(states_ND, torch.from_numpy(labels_N), DecisionTraining(seed=seed))
-        with torch.no_grad():
-            return head.p_retrieve(torch.stack([states[p.prompt] for p in prompts])).numpy()
-
-    return rule
-
-
-def balanced_regression() -> Pipeline:
-    return make_pipeline(
-        StandardScaler(), LogisticRegression(class_weight="balanced", C=0.01, max_iter=1000)
-    )
-
-
-def state_regression(states: dict[str, torch.Tensor]) -> Rule:
-    """A balanced logistic regression on the same states, each coordinate on its own scale."""
-
-    def rule(
-        train: Sequence[PartiPrompt], labels_N: np.ndarray, prompts: Sequence[PartiPrompt]
-    ) -> np.ndarray:
-        model = balanced_regression()
-        model.fit(torch.stack([states[p.prompt] for p in train]).numpy(), labels_N)
-        return model.predict_proba(torch.stack([states[p.prompt] for p in prompts]).numpy())[:, 1]
-
-    return rule
 
 
 def world_shares(
@@ -134,40 +120,10 @@ def world_shares(
     )
 
 
-def world_rules(
-    model: PhotoDialogueModel, album: Album, *, seeds: range
-) -> tuple[dict[str, Callable[[torch.Tensor], np.ndarray]], float]:
-    """P(retrieve) of states, by GILL's head and by the regression, trained on the world's labels;
-    and how many of these say to retrieve."""
-    states_ND, labels_N = world_shares(model, album, seeds)
-    head = train_decision(states_ND, torch.from_numpy(labels_N), DecisionTraining(seed=0))
-    regression = balanced_regression().fit(states_ND.numpy(), labels_N)
-
-    def by_head(states_ND: torch.Tensor) -> np.ndarray:
-        with torch.no_grad():
-            return head.p_retrieve(states_ND).numpy()
-
-    rules: dict[str, Callable[[torch.Tensor], np.ndarray]] = {
-        "head of the world": by_head,
-        "state": lambda states_ND: regression.predict_proba(states_ND.numpy())[:, 1],
-    }
-    return rules, float(labels_N.mean())
-
-
 def labels_of(prompts: Sequence[PartiPrompt]) -> np.ndarray:
     """Whether people would retrieve; of a tie, what more of them would."""
     kinds = [majority(p) if p.label == SAME else p.label for p in prompts]
     return np.array([kind == RET for kind in kinds])
-
-
-def left_out(prompts: Sequence[PartiPrompt], rule: Rule) -> dict[str, np.ndarray]:
-    """P(retrieve) of each category's prompts by a rule that was trained on the other categories."""
-    found = {}
-    for category in sorted({p.category for p in prompts}):
-        rest = [p for p in prompts if p.category != category]
-        own = [p for p in prompts if p.category == category]
-        found[category] = rule(rest, labels_of(rest), own)
-    return found
 
 
 def people(prompts: Sequence[PartiPrompt], *, seed: int) -> Value:
@@ -196,31 +152,37 @@ def main() -> None:
     train, test = gill_split(prompts)
     ties = near_ties(prompts)
     labelled = [*train, *test]
-    train_labels, test_labels = labels_of(train), labels_of(test)
-    share = float(train_labels.mean())
     print(
         f"{len(prompts):,} prompts, {len(labelled)} with a label, train {len(train)}, "
-        f"test {len(test)} ({int(test_labels.sum())} to retrieve), near ties {len(ties)}"
+        f"test {len(test)} ({int(labels_of(test).sum())} to retrieve), near ties {len(ties)}"
     )
-    rules: dict[str, Rule] = {"TF-IDF": tfidf}
-    label = ""  # the model's name
+
+    def words_of(prompts: Sequence[PartiPrompt]) -> list[str]:
+        return [p.prompt for p in prompts]
+
+    def states_of(prompts: Sequence[PartiPrompt]) -> torch.Tensor:
+        return torch.stack([states[p.prompt] for p in prompts])
+
+    readers: dict[str, Callable[[Sequence[PartiPrompt]], Any]] = {"TF-IDF": words_of}
+    learners: dict[str, Learner] = {"TF-IDF": tfidf}
     if options.model != "none":
         model = load_model(options.model)
-        label = model.name
         states = {p.prompt: prompt_state(model, p.prompt) for p in prompts}
-        rules[f"{label}'s state"] = state_regression(states)
+        learners[f"{model.name}'s state"] = regression
         for seed in range(options.seeds):
-            rules[f"head {seed}"] = gill_head(states, seed=seed)
+            learners[f"head {seed}"] = functools.partial(gill_head, seed=seed)
+        readers |= {name: states_of for name in learners if name not in readers}
 
     metrics: dict[str, Value] = {}
 
     def row(name: str, key: str, found: Value, note: str = "") -> None:
-        metrics[f"decision.{key}"] = Value(
-            value=found.value, low=found.low, high=found.high, n=found.n, note=note
-        )
+        metrics[f"decision.{key}"] = replace(found, note=note)
         print(f"  {name:<52}{found.value:.3f}  {found.low:.3f} - {found.high:.3f}  N {found.n}")
 
-    def table(title: str, key: str, labels_N: np.ndarray, scored: dict[str, np.ndarray]) -> None:
+    def table(
+        title: str, key: str, labels_N: np.ndarray, scored: dict[str, np.ndarray], share: float
+    ) -> None:
+        """``share``: of the training labels, to retrieve."""
         print(f"{title}: macro-F1, 95% interval")
         always = macro_f1_value(labels_N, np.zeros_like(labels_N), seed=options.seed)
         row("always generate", f"{key}.always_generate", always)
@@ -233,43 +195,57 @@ def main() -> None:
         heads = [scores_N > 0.5 for name, scores_N in scored.items() if name.startswith("head")]
         if heads:
             values = [macro_f1(labels_N, chosen_N) for chosen_N in heads]
-            found = macro_f1_value(labels_N, heads[0], seed=options.seed)
             spread = (
                 f"mean of {len(heads)} seeds {statistics.fmean(values):.3f}, from "
                 f"{min(values):.3f} to {max(values):.3f}"
                 if len(heads) > 1
                 else ""
             )
-            row(f"{label}'s state + GILL's head, seed 0", f"{key}.head", found, spread)
+            found = macro_f1_value(labels_N, heads[0], seed=options.seed)
+            row(f"{model.name}'s state + GILL's head, seed 0", f"{key}.head", found, spread)
             if spread:
                 print(f"    {spread}")
 
-    scored = {name: rule(train, train_labels, test) for name, rule in rules.items()}
-    table("GILL's split", "split", test_labels, scored)
+    def learnt(name: str, prompts: Sequence[PartiPrompt]) -> Learnt:
+        return learners[name](readers[name](prompts), labels_of(prompts))
+
+    share = float(labels_of(train).mean())
+    rules = {name: learnt(name, train) for name in learners}
+    on_test = {name: rule(readers[name](test)) for name, rule in rules.items()}
+    table("GILL's split", "split", labels_of(test), on_test, share)
     row("people: a vote against the label it is part of", "split.people",
         people(test, seed=options.seed))  # fmt: skip
     for name, value in REPORTED.items():
         print(f"  {name:<52}{value:.3f}  reported, not measured here")
 
-    agreed = np.array([max(p.count(GEN), p.count(RET)) >= 4 for p in test])
-    for name, kept_N in (("four or five votes", agreed), ("three votes", ~agreed)):
-        kept = {rule: scores_N[kept_N] for rule, scores_N in scored.items()}
-        table(f"of these, {name}", name.replace(" ", "_"), test_labels[kept_N], kept)
+    agreed_N = np.array([max(p.count(GEN), p.count(RET)) >= 4 for p in test])
+    for name, kept_N in (("four or five votes", agreed_N), ("three votes", ~agreed_N)):
+        kept = {rule: scores_N[kept_N] for rule, scores_N in on_test.items()}
+        table(f"of these, {name}", name.replace(" ", "_"), labels_of(test)[kept_N], kept, share)
 
-    scored = {name: rule(train, train_labels, ties) for name, rule in rules.items()}
-    table("near ties, three votes to two (label: the three)", "near_ties", labels_of(ties), scored)
+    scored = {name: rule(readers[name](ties)) for name, rule in rules.items()}
+    title = "near ties, three votes to two (label: the three)"
+    table(title, "near_ties", labels_of(ties), scored, share)
 
-    once = {name: rules[name] for name in rules if not name.startswith("head") or name == "head 0"}
-    parts = {name: left_out(labelled, rule) for name, rule in once.items()}
-    order = sorted({p.category for p in labelled})
-    own = {c: labels_of([p for p in labelled if p.category == c]) for c in order}
-    joined = {name: np.concatenate([part[c] for c in order]) for name, part in parts.items()}
-    everything = np.concatenate([own[c] for c in order])
-    table("each category left out of training, all together", "left_out", everything, joined)
+    by_category: dict[str, list[PartiPrompt]] = {}
+    for prompt in sorted(labelled, key=lambda p: p.category):
+        by_category.setdefault(prompt.category, []).append(prompt)
+    parts = {
+        name: [
+            learnt(name, [p for p in labelled if p.category != category])(readers[name](own))
+            for category, own in by_category.items()
+        ]
+        for name in learners
+        if name == "head 0" or not name.startswith("head")
+    }
+    everything_N = labels_of([p for own in by_category.values() for p in own])
+    scored = {name: np.concatenate(part) for name, part in parts.items()}
+    title = "each category left out of training, all together"
+    table(title, "left_out", everything_N, scored, share)
     print("  TF-IDF by category left out (N, to retrieve, macro-F1, always generate):")
-    for category in order:
-        labels_N = own[category]
-        value = macro_f1(labels_N, parts["TF-IDF"][category] > 0.5)
+    for (category, own), scores_N in zip(by_category.items(), parts["TF-IDF"], strict=True):
+        labels_N = labels_of(own)
+        value = macro_f1(labels_N, scores_N > 0.5)
         always = macro_f1(labels_N, np.zeros_like(labels_N))
         print(
             f"    {category:<20}{len(labels_N):4}{int(labels_N.sum()):4}{value:7.3f}{always:7.3f}"
@@ -279,18 +255,29 @@ def main() -> None:
         if options.model == "none":
             parser.error("--album needs the GILL model that made it: name it with --model")
         album, count = Album.load(options.album), options.dialogues
-        learnt, share = world_rules(model, album, seeds=TRAIN_SEEDS[-count:])
-        states_ND, labels_N = world_shares(model, album, TEST_SEEDS[:count])
+        states_ND, labels_N = world_shares(model, album, TRAIN_SEEDS[-count:])
+        share = float(labels_N.mean())
         print(f"album of {len(album):,} photos, {share:.0%} of the training labels to retrieve")
-        scored = {name: rule(states_ND) for name, rule in learnt.items()}
-        table("the world's labels, test dialogues", "world", labels_N, scored)
-        for title, key, kept in (
-            ("GILL's split", "world_to_votes", test),
-            ("all labelled votes", "world_to_all_votes", labelled),
+        rules = {
+            "head of the world": gill_head(states_ND, labels_N),
+            "state": regression(states_ND, labels_N),
+        }
+        learnt_on = "trained on the world"
+        for title, key, (states_ND, labels_N) in (
+            (
+                "the world's labels, test dialogues",
+                "world",
+                world_shares(model, album, TEST_SEEDS[:count]),
+            ),
+            (f"{learnt_on}, GILL's split", "world_to_votes", (states_of(test), labels_of(test))),
+            (
+                f"{learnt_on}, all labelled votes",
+                "world_to_all_votes",
+                (states_of(labelled), labels_of(labelled)),
+            ),
         ):
-            states_ND = torch.stack([states[p.prompt] for p in kept])
-            scored = {name: rule(states_ND) for name, rule in learnt.items()}
-            table(f"trained on the world, {title}", key, labels_of(kept), scored)
+            scored = {name: rule(states_ND) for name, rule in rules.items()}
+            table(title, key, labels_N, scored, share)
 
     if options.out:
         report = Report(
@@ -315,4 +302,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code_of(main))

@@ -25,6 +25,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import runner
@@ -56,47 +57,41 @@ NONE = "none, gold"
 def _rows() -> tuple[Row, ...]:
     """Granularity x caption x noise, less what is the same: gold captions without a matrix draw no
     noise, and "soft" reads no caption."""
+    granularities = ("none", "static", "sentence", "word", "aligned", "soft")
     rows = []
-    for vocabulary in ("none", "static", "sentence", "word", "aligned", "soft"):
-        for fed in ("gold", "predicted"):
-            if vocabulary == "soft" and fed == "predicted":
-                continue
-            for gumbel in ("true", "false"):
-                if (vocabulary, fed, gumbel) == ("none", "gold", "false"):
-                    continue
-                name = vocabulary if vocabulary == "soft" else f"{vocabulary}, {fed}"
-                rows.append(
-                    Row(
-                        name=name if gumbel == "true" else f"{name}, no noise",
-                        settings=(
-                            f"bridge.vocabulary={vocabulary}",
-                            f"bridge.caption_for_denoiser={fed}",
-                            f"bridge.gumbel={gumbel}",
-                        ),
-                    )
-                )
+    for vocabulary, fed, noise in product(granularities, ("gold", "predicted"), (True, False)):
+        same = (vocabulary, fed) == ("soft", "predicted")
+        if same or (vocabulary, fed, noise) == ("none", "gold", False):
+            continue
+        name = vocabulary if vocabulary == "soft" else f"{vocabulary}, {fed}"
+        bridge = {"vocabulary": vocabulary, "caption_for_denoiser": fed, "gumbel": noise}
+        settings = tuple(f"bridge.{key}={value}".lower() for key, value in bridge.items())
+        rows.append(Row(name=name if noise else f"{name}, no noise", settings=settings))
     return tuple(rows)
 
 
 ROWS = _rows()
-_SENT, _TRAINED = "what a caption sends back", "the gradient while it is trained"
-SENT = tuple(
-    Column(name=f"gradient.{name}", head=head, group=_SENT, higher_is_better=None, unit="")
-    for name, head in (
-        ("numbers", "numbers, tau 1"),
-        ("numbers_cold", "numbers, final tau"),
-        ("rank", "rank"),
-        ("rows", "rows"),
-        ("columns", "columns"),
-    )
-)
-NORMS = tuple(
-    Column(name=f"gradient.{name}", head=head, group=_TRAINED, higher_is_better=None, unit="")
-    for name, head in (("logits", "at logits"), ("states", "at states"), ("share", "of the whole"))
+HEADS = {
+    "what a caption sends back": {
+        "numbers": "numbers, tau 1",
+        "numbers_cold": "numbers, final tau",
+        "rank": "rank",
+        "rows": "rows",
+        "columns": "columns",
+    },
+    "the gradient while it is trained": {
+        "logits": "at logits",
+        "states": "at states",
+        "share": "of the whole",
+    },
+}
+GRADIENT = tuple(
+    Column(name=f"gradient.{name}", head=head, group=group, higher_is_better=None, unit="")
+    for group, heads in HEADS.items()
+    for name, head in heads.items()
 )
 COLUMNS = (
-    *SENT,
-    *NORMS,
+    *GRADIENT,
     *columns_of(
         "text.psdg.bleu1",
         "text.psdg.bleu2",

@@ -12,6 +12,7 @@ import sys
 
 from jobs import tell
 
+from showtell.cli.exits import exit_code_of
 from showtell.data.sources import open_data
 from showtell.evaluation.measures import attribute_values, shipped_reader
 from showtell.evaluation.world_answers import drawn, paint_captions
@@ -53,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code_of(main))

@@ -12,9 +12,12 @@ their dev figures in view: read that row as a baseline at its best.
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from photochat_moments import PhotoChat, labels_of, parser, positions_of
 
+from showtell.cli.exits import exit_code_of
 from showtell.metrics.moment import TFIDF_SETTINGS, keyword_score, plain_text, tagged_text
 
 
@@ -50,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code_of(main))

@@ -13,6 +13,7 @@ description neither comes first: the best possible R@1 is ``ceiling``'s.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from photochat_moments import PhotoChat, parser
 
+from showtell.cli.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.errors import import_extra
 from showtell.metrics.intervals import Value, mean_value, percentiles, resample_counts
@@ -134,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code_of(main))

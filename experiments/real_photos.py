@@ -30,8 +30,10 @@ import torch
 from PIL import Image
 
 from showtell.batch import to_image
+from showtell.cli.exits import exit_code_of
 from showtell.data.photos import load_photo, square
 from showtell.data.sources import open_data
+from showtell.data.storage import write_atomically
 from showtell.dialogue import Photo
 from showtell.errors import DataError
 from showtell.metrics.cider import cider_d
@@ -121,9 +123,7 @@ def paint_photos(
     painter: LatentDiffusionPainter,
     captions: Sequence[str],
     *,
-    num_steps: int = 25,
-    guidance: float = 3.0,
-    seed: int = 0,
+    seed: int,
 ) -> list[Image.Image]:
     """One photo a caption, each from its own seed (``seed`` and its number)."""
     images = []
@@ -132,8 +132,8 @@ def paint_photos(
         with torch.no_grad():
             painted = painter.paint(
                 Conditioning(cond_NSC=painter.encode_text(some)),
-                num_steps=num_steps,
-                guidance=guidance,
+                num_steps=25,
+                guidance=3.0,
                 seeds=range(seed + start, seed + start + len(some)),
             )
         images += [to_image(pixels) for pixels in painted]
@@ -193,7 +193,8 @@ def main() -> None:
     options = parser.parse_args()
     began = time.monotonic()
 
-    dev = [p for p in _captioned(options.data, "dev") if _is_from(p, options.source)]
+    dev = _captioned(options.data, "dev")
+    dev = [photo for photo in dev if photo.labels.get("source") == options.source]
     if not dev:
         sys.exit(f'{options.data} has no dev photo with captions and "source": "{options.source}"')
     values: dict[str, Value] = {}
@@ -203,12 +204,11 @@ def main() -> None:
     if options.captioner:
         said = write_captions(load_model(str(options.captioner)), dev, side=IMAGE_SIZE)
         values |= caption_values(said, [p.labels["captions"] for p in dev], seed=options.seed)
-        _write(options.out / "captions.txt", "\n".join(said) + "\n")
+        write_atomically(options.out / "captions.txt", ("\n".join(said) + "\n").encode())
     if options.painter:
         painter = LatentDiffusionPainter.from_pretrained(options.painter)
-        painted = paint_photos(
-            painter, list(map(_caption, dev[: options.measured])), seed=options.seed
-        )
+        captions = [photo.labels["captions"][0] for photo in dev[: options.measured]]
+        painted = paint_photos(painter, captions, seed=options.seed)
         if clip is not None:
             values |= painted_values(clip, painted, dev[: len(painted)], seed=options.seed)
         _show(options, dev[: options.painted], painted)
@@ -233,17 +233,9 @@ def main() -> None:
         print(f"wrote {path}")
 
 
-def _is_from(photo, source: str) -> bool:
-    return photo.labels.get("source") == source
-
-
 def _captioned(data: str, split: str) -> list[Photo]:
     found = [each.photos[0] for each in open_data(data) if each.labels.get("split") == split]
     return [photo for photo in found if photo.labels["captions"]]
-
-
-def _caption(photo: Photo) -> str:
-    return photo.labels["captions"][0]
 
 
 def _show(
@@ -258,16 +250,11 @@ def _show(
         near = train.photos[number]
         images += [square(load_photo(photo.path or ""), IMAGE_SIZE), image]
         images.append(square(load_photo(near.path or ""), IMAGE_SIZE))
-        below += [_caption(photo), "painted from it", f"nearest: {near.caption}"]
+        below += [photo.labels["captions"][0], "painted from it", f"nearest: {near.caption}"]
     sheet = contact_sheet(images, below, columns=6, title="dev photo, painted, nearest trained on")
     save_picture(sheet, options.out / "painted.png")
     print(f"wrote {options.out / 'painted.png'}")
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code_of(main))

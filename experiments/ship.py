@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from showtell.cli.exits import exit_code_of
 from showtell.metrics.pictures import save_picture
 from showtell.models.checkpoint import SHIPPED, read_description, save_model
 from showtell.papers import load_model
@@ -134,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code_of(main))

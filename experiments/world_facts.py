@@ -10,6 +10,7 @@ import argparse
 import json
 import re
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -22,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from photoworld import load_table
 from photoworld.scenes import ATTRIBUTES, LOOKS, Scene
 from photoworld.words import named_attributes, templates_of
+from showtell.cli.exits import exit_code_of
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Turn
 from showtell.metrics.moment import at_threshold, best_threshold
@@ -227,4 +229,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code_of(main))
