@@ -95,6 +95,12 @@ MISUSE = [
     ("recipes world_minni", 2, 'did you mean "world_mini"'),
     ("train", 2, "RECIPE"),
     ("train world_minni", 2, 'did you mean "world_mini"'),
+    (
+        "train world_mini --seed 99999999999999999999999999",
+        2,
+        "--seed is 99999999999999999999999999",
+    ),
+    ("train world_mini --set stage.batch_size=0", 2, "batch_size is 0; wanted 1 or more"),
     ("train world_mini --set steps", 2, "wanted key=value"),
     ("train world_mini --set no.such=1", 2, "no.such"),
     ("train world_mini --set stage.steps=many", 2, "many"),

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 from showtell.errors import ConfigError, did_you_mean
 
+MOST = 1e15  # of any setting; a seed has room for it too
+
 Config = TypeVar("Config")
 LAST = "stage"  # what settings call the last of several named parts
 
@@ -78,6 +80,16 @@ def described(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
             yield from described(part, f"{prefix}{name}.")
         if not parts:
             yield prefix + field.name, value, meanings.get(field.name, "")
+
+
+def check_ranges(config: Any, owner: str, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse numbers outside their range; none passes, of several each counts, NaN is outside."""
+    for key, (low, high) in ranges.items():
+        value = getattr(config, key)
+        for number in value if isinstance(value, tuple) else () if value is None else (value,):
+            if not low <= number <= high:
+                wanted = f"{low:g} or more" if high >= MOST else f"{low:g} to {high:g}"
+                raise ConfigError(f"{owner}: {key} is {number}; wanted {wanted}")
 
 
 def _meanings(kind: type) -> dict[str, str]:

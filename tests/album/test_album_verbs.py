@@ -49,7 +49,10 @@ def test_an_album_is_added_to_listed_shared_from_and_forgotten(model, photos, tm
     assert main(add) == 1 and "broken.png" in capsys.readouterr().err
     assert main([*add[:-1], "--skip-bad"]) == 0
     said = capsys.readouterr().out
-    assert "left out: " in said and "2 photos, 0 of them new; 2 known before, 1 left out" in said
+    assert (
+        "left out: " in said
+        and "2 photos, 0 of them new; 2 there already (the same pixels), 1 left out" in said
+    )
 
     assert main(["album", "list", album, "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)["photos"]

@@ -154,7 +154,7 @@ class Album:
         if missing := gone - {photo.id for photo in self.photos}:
             raise DataError(
                 f"{', '.join(sorted(missing))} cannot be removed: the album has no such photo. "
-                f"Look up the ids in {DESCRIPTION}."
+                'Look up the ids with "showtell album list".'
             )
         kept = [m for m, photo in enumerate(self.photos) if photo.id not in gone]
         photos = [self.photos[m] for m in kept]

@@ -53,7 +53,7 @@ def add(
         },
         *(f"left out: {reason}" for reason in (*found.refused, *found.left_out)),
         f"Wrote {into}: {len(found.album):,} photos, {found.added:,} of them new; "
-        f"{found.duplicates:,} known before, "
+        f"{found.duplicates:,} there already (the same pixels), "
         f"{len(found.refused) + len(found.left_out):,} left out",
     )
 

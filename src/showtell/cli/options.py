@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from showtell.errors import StorageError, printable
+from showtell.errors import StorageError, UsageError, printable
 
 if TYPE_CHECKING:
     from showtell.data.sources import DataSource
@@ -80,6 +80,12 @@ def _choose(context: typer.Context, device: str | None) -> str | None:
     return device
 
 
+def _seeded(seed: int) -> int:
+    if seed > 10**15:
+        raise UsageError(f"--seed is {seed}; wanted at most 1,000,000,000,000,000")
+    return seed
+
+
 # -------------------------------------------------------------------------------------- options
 
 DATA_HELP = (
@@ -88,7 +94,7 @@ DATA_HELP = (
 )
 
 JSON = switch("json", "Print JSON on stdout, nothing else.")
-SEED = option(0, "seed", "N", "All chance comes from it.", min=0)
+SEED = option(0, "seed", "N", "All chance comes from it.", min=0, callback=_seeded)
 DEVICE = option(  # a verb that has it runs there
     None,
     "device",

@@ -40,7 +40,7 @@ OnSkip = Callable[[DataError], None]
 
 def short_name(path: Path) -> str:
     """``photochat/dev.jsonl``: enough to know which file, short enough to read."""
-    return "/".join(path.parts[-2:]) if len(path.parts) > 1 else str(path)
+    return "/".join(path.parts[-2:]) if len(path.parts) > 3 else str(path)
 
 
 @contextmanager

@@ -240,7 +240,8 @@ def _path(kind: str, text: str) -> Path:
         if path.exists():
             return path
         raise DataError(
-            f"photochat:{text} is not there (looked for {path}); name the file itself, "
-            "photochat:PATH.jsonl, or set SHOWTELL_DATA to the folder that holds photochat/"
+            f"photochat:{text} is not there (looked for {path}); fetch it (showtell data fetch "
+            "photochat), name the file itself, photochat:PATH.jsonl, or set SHOWTELL_DATA to the "
+            "folder that holds photochat/"
         )
     raise DataError(f"there is no file {path}; check the path after {kind}:")

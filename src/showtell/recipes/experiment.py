@@ -51,7 +51,7 @@ from showtell.recipes.assemble import (
     with_bridge,
 )
 from showtell.recipes.retrieve import album_of, decision_head
-from showtell.recipes.runs import Run
+from showtell.recipes.runs import Run, check_counts
 from showtell.runtime import the_device
 from showtell.training.dialogue_task import DialogueTask
 from showtell.training.examples import Alternating, Loader, Needs, read_examples
@@ -127,6 +127,7 @@ class Experiment:
     stages: tuple[Stage, ...]
 
     def __post_init__(self) -> None:
+        check_counts(self)
         if self.photo_tokens is not None and (
             self.photo_encoder != "linear" or self.photo_tokens < 1
         ):

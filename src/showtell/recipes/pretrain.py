@@ -25,7 +25,7 @@ from typing import Literal
 import torch
 
 from showtell.errors import ConfigError
-from showtell.recipes.runs import Run
+from showtell.recipes.runs import Run, check_counts
 from showtell.training.stage import Stage
 
 
@@ -95,6 +95,7 @@ class Pretraining:
     stages: tuple[Stage, ...]
 
     def __post_init__(self) -> None:
+        check_counts(self)
         layers, width = self.language_layers or 4, self.language_width or 256
         if layers < 1 or width < 64 or width % 64:
             raise ConfigError(

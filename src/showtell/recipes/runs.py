@@ -11,11 +11,11 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from showtell.config import described, override
+from showtell.config import MOST, check_ranges, described, override
 from showtell.data.storage import locked, write_atomically
 from showtell.errors import CheckpointError, ConfigError, MissingDependency, ShowtellError
 from showtell.metrics.pictures import loss_curves
@@ -135,3 +135,11 @@ def _begun(out: Path, config: Any, *, recipe: str, settings: Sequence[str], resu
                 f"--set {key} to go on with it, or choose another --out"
             )
     return stored
+
+
+def check_counts(recipe: Any) -> None:
+    """Refuse a recipe's counts below zero; of what is trained on there is one, or none: all."""
+    one = ("num_dialogues", "num_photos", "num_samples")
+    values = {field.name: getattr(recipe, field.name) for field in fields(recipe)}
+    counts = {name: (int(name in one), MOST) for name in values if isinstance(values[name], int)}
+    check_ranges(recipe, "the run", counts)

@@ -7,9 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from showtell.config import MOST, check_ranges
 from showtell.errors import ConfigError, did_you_mean
 
 Decay = Literal["constant", "cosine", "linear", "step", "plateau"]
+
+RANGES: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(("batch_size", "accumulate", "evaluate_every", "patience"), (1, MOST)),
+    **dict.fromkeys(("steps", "warmup", "decay_at", "decay_patience", "seed"), (0, MOST)),
+    **dict.fromkeys(("learning_rate", "weight_decay", "decay_factor", "clip"), (0, MOST)),
+    "save_minutes": (0, MOST),
+    **dict.fromkeys(("final_rate", "excerpts", "drop_words"), (0, 1)),
+    **dict.fromkeys(("betas", "ema"), (0, 0.999999)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +106,7 @@ class Stage:
                 f'stage "{self.name}": there is no decay "{self.decay}"'
                 f"{did_you_mean(self.decay, get_args(Decay))}"
             )
-        if self.accumulate is not None and self.accumulate < 1:
-            raise ConfigError(
-                f'stage "{self.name}": accumulate is {self.accumulate}; wanted 1 part or more'
-            )
+        check_ranges(self, f'stage "{self.name}"', RANGES)
         if self.decay == "plateau" and not (self.evaluate_every and self.patience_metrics):
             raise ConfigError(
                 f'stage "{self.name}": decay=plateau follows a measure; set evaluate_every and '
