@@ -44,7 +44,7 @@ class CodesWork(Work):
             text_layers=config.text_layers,
             projection=config.projection,
         )
-        task = ContrastiveTask(model, tokenizer, train, held, config.least_crop)
+        task = ContrastiveTask(model, train, held, tokenizer, config.least_crop)
         self.run.train(self.stages["contrastive"], task)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

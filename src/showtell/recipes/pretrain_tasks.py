@@ -40,16 +40,23 @@ def _mirrored(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @dataclass
-class VaeTask(Task):
-    """Photos through the VAE and back: mean absolute error, and KL to keep the latents smooth."""
+class PhotoTask(Task):
+    """What learns from photos and is measured on others."""
 
-    module: AutoencoderKL
+    module: Any
     train: PhotoSet
     held: PhotoSet
-    crop: int | None = None  # train on squares of this side: more photos a second
 
     def __len__(self) -> int:
         return len(self.train)
+
+
+@dataclass
+class VaeTask(PhotoTask):
+    """Photos through the VAE and back: mean absolute error, and KL to keep the latents smooth."""
+
+    module: AutoencoderKL
+    crop: int | None = None  # train on squares of this side: more photos a second
 
     def losses(self, indices: Sequence[int], *, generator: torch.Generator) -> Losses:
         pixels = pixels_tensor(self.train.pixels[sorted(indices)]) * 2 - 1
@@ -153,16 +160,11 @@ class Labelled(nn.Module):
 
 
 @dataclass
-class LabelTask(Task):
+class LabelTask(PhotoTask):
     """Photos to their labels: what stands in for the pretraining of a vision encoder."""
 
     module: Labelled
-    train: PhotoSet
-    held: PhotoSet
     side: int
-
-    def __len__(self) -> int:
-        return len(self.train)
 
     def losses(self, indices: Sequence[int], *, generator: torch.Generator) -> Losses:
         pixels = _mirrored(self.train.seen(indices, side=self.side), generator)
@@ -223,7 +225,7 @@ class PainterTask(Task):
 
 
 @dataclass
-class ContrastiveTask(Task):
+class ContrastiveTask(PhotoTask):
     """Photos and captions: each picks out the other among those of its batch (2103.00020).
 
     Every visit sees another crop of the photo, in another light, where ``least_crop`` is below 1,
@@ -232,12 +234,7 @@ class ContrastiveTask(Task):
 
     module: CLIPModel
     tokenizer: CLIPTokenizer
-    train: PhotoSet
-    held: PhotoSet
     least_crop: float = 1.0
-
-    def __len__(self) -> int:
-        return len(self.train)
 
     @property
     def side(self) -> int:
