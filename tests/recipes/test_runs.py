@@ -32,6 +32,12 @@ def test_a_run_is_never_overwritten(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["note"]
 
 
+def test_a_base_that_a_recipe_writes_names_the_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match='"showtell train world_base"'):
+        train("world_mini", tmp_path / "o")
+
+
 @pytest.mark.parametrize("name", ["nothing", "/no/such/folder"])
 def test_a_model_that_is_not_there_is_a_clear_error(name, tmp_path):
     with pytest.raises(CheckpointError, match="there is no model"):

@@ -122,7 +122,12 @@ def recipes(
         json,
         {key: {"default": value, "meaning": told} for key, value, told in keys},
         *(f"{key}={_as_set(value)}\n    {told}" for key, value, told in keys),
+        *(["The last stage goes by the name stage, too."] if _staged(keys) else []),
     )
+
+
+def _staged(keys: Sequence[tuple[str, Any, str]]) -> bool:
+    return any(key.endswith(".steps") for key, _, _ in keys)
 
 
 def _as_set(value: Any) -> str:

@@ -100,6 +100,12 @@ def model_folder(name_or_path: str) -> Path:
             '"showtell train" has written'
         )
     known = sorted(p.parent.name for p in SHIPPED.glob("*/showtell.json"))
+    if path.parts[:1] == ("runs",) and len(path.parts) > 1:  # what a recipe writes, unless told
+        raise CheckpointError(
+            f'there is no model "{name_or_path}"; wanted what the recipe of its name writes; train '
+            f'it first with "showtell train {path.parts[1]}", or name another: a folder, or one of '
+            f"{', '.join(known)} (of a recipe with --set base=NAME)"
+        )
     raise CheckpointError(
         f'there is no model "{name_or_path}"{did_you_mean(name_or_path, known) if known else ""}; '
         'wanted a shipped model or a folder that "showtell train" wrote; see "showtell recipes"'
