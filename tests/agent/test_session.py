@@ -219,7 +219,7 @@ def changed(folder, change):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda f: (f / "dialogues.jsonl").unlink(), "is not there"),
+        (lambda f: (f / "dialogues.jsonl").unlink(), "wanted dialogues.jsonl"),
         (lambda f: (f / "dialogues.jsonl").write_bytes(b"\x00\xff"), "dialogues.jsonl"),
         (lambda f: (f / "dialogues.jsonl").write_text("{}\n"), "dialogues.jsonl"),
         (lambda f: (f / "dialogues.jsonl").write_text(""), "empty"),

@@ -345,7 +345,7 @@ def test_a_painter_paints(real, tmp_path):
     (file,) = (tmp_path / "cache").glob("latents-*.npy")
     assert len(np.load(file)) == 2 * 8  # every photo that is not held out, and its mirror image
     painter = LatentDiffusionPainter.from_pretrained(out)
-    images = paint_photos(painter, ["a dog", "a cat"], num_steps=2)
+    images = paint_photos(painter, ["a dog", "a cat"], seed=0)
     assert [image.size for image in images] == [(64, 64)] * 2
-    alone = paint_photos(painter, ["a dog"], num_steps=2)[0]
+    alone = paint_photos(painter, ["a dog"], seed=0)[0]
     assert np.abs(np.asarray(alone, int) - np.asarray(images[0], int)).max() <= 2
