@@ -307,7 +307,11 @@ def typed(tmp_path, *keys):
     )
     os.close(inner)
     shown, keys, end = "", list(keys), time.monotonic() + 30
+    again, last = end, b""
     while time.monotonic() < end:
+        if time.monotonic() > again:  # a key is lost while the terminal changes its mode
+            os.write(outer, last)
+            again = time.monotonic() + 3
         if select.select([outer], [], [], 0.1)[0]:
             try:
                 data = os.read(outer, 65536)
@@ -315,7 +319,9 @@ def typed(tmp_path, *keys):
                 break
             shown += data.decode(errors="replace")
         if keys and shown.rstrip("\x1b[?204hl ").endswith("you:"):
-            os.write(outer, keys.pop(0))
+            last = keys.pop(0)
+            os.write(outer, last)
+            again = end if keys else time.monotonic() + 3
             shown += " "
             time.sleep(0.1)
     os.close(outer)
