@@ -285,30 +285,29 @@ def _step(
     """One step of the optimizer: a backward pass for each part of the batch."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["multiplier"]
-    precision = mixed_precision(next(task.module.parameters()).device, wanted=stage.autocast)
-    parts = task.parts(indices, count=stage.accumulate, generator=generator)
+    device = next(task.module.parameters()).device
     values: dict[str, float] = {}
-    while True:
-        with precision:
-            if (part := next(parts, None)) is None:
-                break
-        losses, shares = part
-        total: Tensor | None = None
-        for name, loss in losses.items():
-            if name not in stage.weights:
-                raise ConfigError(
-                    f'stage "{stage.name}" has no weight for the loss "{name}"; it has '
-                    f"{', '.join(stage.weights) or 'none'}; add one with --set"
-                )
-            weighted = stage.weights[name] * shares[name] * loss
-            total = weighted if total is None else total + weighted
-            values[name] = values.get(name, 0.0) + shares[name] * float(loss.detach())
-        assert total is not None
-        if not bool(torch.isfinite(total)):
-            told = ", ".join(f"{name} {float(loss.detach()):.4g}" for name, loss in losses.items())
-            raise _not_a_number(stage, step, indices, f"loss is {float(total.detach())} ({told})")
-        if total.requires_grad:  # a part may hold nothing of what moves
-            total.backward()
+    # around all parts: weights are cast to bfloat16 once a step, and not once a part
+    with mixed_precision(device, wanted=stage.autocast):
+        for losses, shares in task.parts(indices, count=stage.accumulate, generator=generator):
+            total: Tensor | None = None
+            for name, loss in losses.items():
+                if name not in stage.weights:
+                    raise ConfigError(
+                        f'stage "{stage.name}" has no weight for the loss "{name}"; it has '
+                        f"{', '.join(stage.weights) or 'none'}; add one with --set"
+                    )
+                weighted = stage.weights[name] * shares[name] * loss
+                total = weighted if total is None else total + weighted
+                values[name] = values.get(name, 0.0) + shares[name] * float(loss.detach())
+            assert total is not None
+            if not bool(torch.isfinite(total)):
+                told = ", ".join(f"{name} {float(x.detach()):.4g}" for name, x in losses.items())
+                met = f"loss is {float(total.detach())} ({told})"
+                raise _not_a_number(stage, step, indices, met)
+            if total.requires_grad:  # a part may hold nothing of what moves
+                with torch.autocast(device.type, enabled=False):
+                    total.backward()
     average_gradients(list(moving.values()))
     clip = float("inf") if stage.clip is None else stage.clip
     norm = float(nn.utils.clip_grad_norm_(moving.values(), clip))
