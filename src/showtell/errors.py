@@ -65,24 +65,13 @@ class GenerationError(ShowtellError):
 class FetchError(ShowtellError):
     """Something could not be downloaded.
 
-    ``reason`` is a word or two to count by; ``gone``: it is not there any more; ``again``: another
-    attempt may do, after ``wait_s`` seconds if the server named a time.
+    ``reason`` is a word or two to count by; ``gone``: it is not there any more.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        reason: str = "",
-        gone: bool = False,
-        again: bool = False,
-        wait_s: float | None = None,
-    ) -> None:
+    def __init__(self, message: str = "", *, reason: str = "", gone: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
         self.gone = gone
-        self.again = again
-        self.wait_s = wait_s
 
 
 class StorageError(ShowtellError):

@@ -17,7 +17,7 @@ class Web:
 
     address: str = ""
     pages: dict[str, list[Behaviour]] = field(default_factory=dict)
-    requests: list[tuple[str, str | None]] = field(default_factory=list)  # (path, Range)
+    requests: list[str] = field(default_factory=list)
     together: int = 0
     most_together: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -27,29 +27,14 @@ class Web:
         return self.address + path
 
 
-def whole(
-    body: bytes, *, etag: str = '"1"', ranges: bool = True, sent: int | None = None
-) -> Behaviour:
-    """The body, or the range that is asked for; of ``sent`` bytes only, then it hangs up."""
+def whole(body: bytes, *, sent: int | None = None) -> Behaviour:
+    """The body; of ``sent`` bytes only, then it hangs up."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
-        wanted = request.headers.get("Range")
-        start = int(wanted[6:-1]) if wanted and ranges else 0
-        if start and request.headers.get("If-Range") != etag:
-            start = 0
-        if start >= len(body) and start:
-            request.send_response(416)
-            request.send_header("Content-Range", f"bytes */{len(body)}")
-            request.send_header("Content-Length", "0")
-            request.end_headers()
-            return
-        request.send_response(206 if start else 200)
-        if start:
-            request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        request.send_header("ETag", etag)
-        request.send_header("Content-Length", str(len(body) - start))
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        request.wfile.write(body[start : sent if sent is None else start + sent])
+        request.wfile.write(body[:sent])
 
     return answer
 
@@ -74,7 +59,6 @@ def stall(until: threading.Event, before: bytes = b"") -> Behaviour:
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
-        request.send_header("ETag", '"1"')
         request.send_header("Content-Length", "1000000")
         request.end_headers()
         request.wfile.write(before)
@@ -84,9 +68,10 @@ def stall(until: threading.Event, before: bytes = b"") -> Behaviour:
     return answer
 
 
-def endless(request: BaseHTTPRequestHandler) -> None:
-    request.send_response(200)
-    request.end_headers()
+def endless(request: BaseHTTPRequestHandler, *, head: bool = True) -> None:
+    if head:
+        request.send_response(200)
+        request.end_headers()
     try:
         while True:
             request.wfile.write(b"x" * 65536)
@@ -101,7 +86,7 @@ def serving() -> Iterator[Web]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             with web.lock:
-                web.requests.append((self.path, self.headers.get("Range")))
+                web.requests.append(self.path)
                 behaviours = web.pages.get(self.path) or [status(404)]
                 behaviour = behaviours[0] if len(behaviours) == 1 else behaviours.pop(0)
                 web.together += 1

@@ -83,9 +83,6 @@ def data_doctor(
     data: str = opt.DATA,
     limit: int | None = opt.option(None, "limit", "N", "Only N dialogues a split.", min=1),
     no_photos: bool = opt.switch("no-photos", "Leave the pixels alone: names and words only."),
-    out: Path | None = opt.out(
-        None, "DIR", "Where doctor.txt, .json and .html are written.", held=True
-    ),
     json: bool = opt.JSON,
 ) -> None:
     """Say what is missing, broken, doubled or leaking in data. It changes nothing.
@@ -96,10 +93,7 @@ def data_doctor(
     from showtell.data.audit.examine import examine
 
     report = examine(data, photos=not no_photos, limit=limit, told=terminal_progress)
-    if out is not None:
-        report.write(out)
-    text = report.to_json() if json else report.to_text()
-    opt.say(text.rstrip("\n"), *([f"Wrote {out}"] if out is not None and not json else []))
+    opt.say((report.to_json() if json else report.to_text()).rstrip("\n"))
 
 
 @data_app.command("pack", epilog="Example: showtell data pack mmdialog:data/train --out shards")
@@ -157,9 +151,6 @@ def data_fetch(
     out: Path | None = opt.out(None, "DIR", "The folder (NAME in $SHOWTELL_DATA or data)."),
     photos: bool = opt.switch("photos", "The photos as well; dead links are counted."),
     limit: int | None = opt.option(None, "limit", "N", "Only the first N photos.", min=1),
-    parallel: int = opt.option(
-        4, "parallel", "N", "Downloads at a time; 4 a host at most.", min=1, max=16
-    ),
     json: bool = opt.JSON,
 ) -> None:
     """Download a data set from its owners' addresses; run it again to go on where it stopped."""
@@ -176,7 +167,6 @@ def data_fetch(
         folder,
         photos=photos,
         limit=limit,
-        parallel=parallel,
         told=terminal_progress,
     )
     opt.emit(json, fetched.as_dict(), *fetched.lines(), f"Wrote {fetched.path}")

@@ -1,54 +1,56 @@
 """``fetch``: a data set from its owners' public addresses into a folder that its reader reads.
 
-    DIR/fetched.jsonl    what arrived, {"path", "bytes", "sha256", "url"} a line, the last counts;
-                         {"path", "gone"} for a dead link, which is not asked for again
-    DIR/NAME.part        a file on its way (``data/download.py``)
+    DIR/fetched.jsonl    {"path", "gone"} a line: dead links, which are not asked for again
+    DIR/.incoming/       what is on its way; what a killed run left there the next one removes
 
-A file that arrived is compared with its line at the next run. One that differs is an error and is
-not touched; one that was there before is kept as it is. Nothing is ever overwritten.
+What is there already is kept as it is; nothing is ever overwritten.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import threading
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from showtell.data.archives import Unpack, unpack
-from showtell.data.download import Downloader, Manners, disk
-from showtell.data.photos import MAX_BYTES, load_photo
-from showtell.data.storage import is_plain_path, locked, sha256_of
-from showtell.errors import DataError, FetchError, PhotoError
+from showtell.data.archives import unpack
+from showtell.data.download import Downloader, disk
+from showtell.data.jsonl import Record, opened, parse_json_lines
+from showtell.data.photos import MAX_BYTES, PhotoFolder, load_photo
+from showtell.data.storage import locked, sha256_of
+from showtell.errors import FetchError, PhotoError
 from showtell.progress import Progress, quiet
 
-MANIFEST = "fetched.jsonl"
+GONE = "fetched.jsonl"
+INCOMING = ".incoming"
 AT_ONCE = 50  # if no server answered for so many photos it is the network, not the photos
-MAX_NAME = 200  # bytes; disks take 255, and a part has a longer name than its file
-_KEPT_ERRORS = 5
-BAD_NAME = "bad name"
+THREADS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
-    """A file below the data set's folder, and where it is had; the addresses are tried in order."""
+    """A file below the data set's folder, and where it is had; the addresses are tried in order.
+
+    ``unpack`` is a pattern: the files of an archive whose own names fit it go to the folder ``to``.
+    """
 
     path: str
     urls: tuple[str, ...]
     sha256: str = ""  # where it is known beforehand
     max_bytes: int = 2_000_000_000
-    unpack: Unpack | None = None
+    unpack: str = ""
+    to: str = ""
+    photo: bool = False
 
 
 def photo_file(path: str, *urls: str) -> RemoteFile:
     """A single photo; addresses that are empty are left out."""
-    return RemoteFile(path=path, urls=tuple(filter(None, urls)), max_bytes=MAX_BYTES)
+    return RemoteFile(path=path, urls=tuple(filter(None, urls)), max_bytes=MAX_BYTES, photo=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,51 +67,46 @@ class FetchSource:
     files: tuple[RemoteFile, ...] = ()
     finish: Callable[[Path], None] = lambda folder: None
     photo_files: tuple[RemoteFile, ...] = ()
-    photos: Callable[[Path], Iterable[RemoteFile]] | None = None
+    photos: Callable[[Path], Iterable[RemoteFile]] = lambda folder: ()
     instead: str = ""
 
 
 @dataclass(kw_only=True)
 class Fetched:
-    """What a run did. ``photos_failed`` counts by reason; a later run asks for those again."""
+    """What a run did: how many files and photos were "fetched" or "kept"; photos that are gone, and
+    those that failed and are asked for again, by reason."""
 
     path: Path
-    fetched: int = 0
-    kept: int = 0
-    photos_fetched: int = 0
-    photos_kept: int = 0
-    photos_gone: Counter[str] = field(default_factory=Counter)
-    photos_failed: Counter[str] = field(default_factory=Counter)
+    files: Counter[str] = field(default_factory=Counter)
+    photos: Counter[str] = field(default_factory=Counter)
+    gone: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
     num_bytes: int = 0
-    first_errors: list[str] = field(default_factory=list)
+    first_error: str = ""
 
     def as_dict(self) -> dict[str, Any]:
+        photos = {**self.photos, "gone": dict(self.gone), "failed": dict(self.failed)}
         return {
             "path": str(self.path),
-            "files": {"fetched": self.fetched, "kept": self.kept},
-            "photos": {
-                "fetched": self.photos_fetched,
-                "kept": self.photos_kept,
-                "gone": dict(self.photos_gone),
-                "failed": dict(self.photos_failed),
-            },
+            "files": dict(self.files),
+            "photos": photos,
             "bytes": self.num_bytes,
         }
 
     def lines(self) -> Iterator[str]:
         """The same in words."""
-        mega = self.num_bytes / 1e6
-        yield f"{self.fetched:,} files fetched, {self.kept:,} were there; {mega:,.1f} MB came"
-        if self.photos_fetched or self.photos_kept or self.photos_gone or self.photos_failed:
-            yield f"{self.photos_fetched:,} photos fetched, {self.photos_kept:,} were there"
+        for counts, what in ((self.files, "files"), (self.photos, "photos")):
+            yield f"{counts['fetched']:,} {what} fetched, {counts['kept']:,} were there"
+        yield f"{self.num_bytes / 1e6:,.1f} MB came"
         for counts, words in (
-            (self.photos_gone, "photos are gone, and not asked for again"),
-            (self.photos_failed, "photos failed; run the command again for them"),
+            (self.gone, "photos are gone, and not asked for again"),
+            (self.failed, "photos failed; run the command again for them"),
         ):
             if counts:
                 why = ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common())
                 yield f"{counts.total():,} {words} ({why})"
-        yield from (f"for example: {error}" for error in self.first_errors[:3])
+        if self.first_error:
+            yield f"for example: {self.first_error}"
 
 
 def fetch(
@@ -118,8 +115,7 @@ def fetch(
     *,
     photos: bool = False,
     limit: int | None = None,
-    parallel: int = 4,
-    manners: Manners | None = None,
+    downloader: Downloader | None = None,
     told: Progress = quiet,
 ) -> Fetched:
     """Fetch what is not there yet. With ``photos`` the photos as well, or the first ``limit``.
@@ -130,208 +126,135 @@ def fetch(
     """
     if source.instead:
         raise FetchError(source.instead)
-    folder = Path(folder)
-    downloader = Downloader(manners or Manners())
-    with locked(folder), ThreadPoolExecutor(max_workers=parallel) as pool:
+    folder, downloader = Path(folder), downloader or Downloader()
+    run = _Run(folder, downloader, told, Fetched(path=folder))
+    with locked(folder), ThreadPoolExecutor(THREADS) as pool:
+        shutil.rmtree(folder / INCOMING, ignore_errors=True)
         try:
-            run = _Run(folder, downloader, Manifest(folder / MANIFEST), Fetched(path=folder), told)
-            archives = source.photo_files if photos else ()
-            run.all_files((*source.files, *archives), pool)
+            run.all_files((*source.files, *(source.photo_files if photos else ())), pool)
             source.finish(folder)
-            if photos and source.photos:
+            if photos:
                 run.all_photos(source.photos(folder), pool, limit=limit)
-        except BaseException:
+        finally:
             downloader.stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+            shutil.rmtree(folder / INCOMING, ignore_errors=True)
+    run.result.num_bytes = downloader.num_bytes
     return run.result
 
 
-class Manifest:
-    """fetched.jsonl: what arrived, and what is gone. Lines are only ever added."""
+class _Outcome(NamedTuple):
+    """Of a file: fetched, kept, gone or failed, and why."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._rows: dict[str, dict[str, Any]] = {}
-        self._lock = threading.Lock()
-        if not path.exists():
-            return
-        with disk(path):
-            data = path.read_bytes()
-            whole = data[: data.rfind(b"\n") + 1]
-            if len(whole) < len(data):  # a run was killed while it wrote the last line
-                os.truncate(path, len(whole))
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                row = json.loads(line)
-                self._rows[row["path"]] = row
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(
-                    f"{path}, line {number}: {error}; wanted a record of a fetched file. Remove "
-                    "the line: its file is then taken as one that was there before."
-                ) from error
-
-    def get(self, path: str) -> dict[str, Any]:
-        return self._rows.get(path, {})
-
-    def add(self, path: str, **known: Any) -> None:
-        row = {"path": path, **known}
-        with self._lock, disk(self.path), open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            self._rows[path] = row
+    file: RemoteFile
+    what: str
+    error: FetchError | None = None
 
 
-@dataclass
 class _Run:
-    """One call of ``fetch``. ``one_file`` and ``one_photo`` run in the pool's threads."""
+    """One call of ``fetch``. ``one`` runs in the pool's threads, all else in the caller's."""
 
-    folder: Path
-    downloader: Downloader
-    manifest: Manifest
-    result: Fetched
-    told: Progress
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    phase: str = "files"
-    done: int = 0
-    total: int = 0
+    def __init__(self, folder: Path, downloader: Downloader, told: Progress, result: Fetched):
+        self.folder, self.downloader, self.told = folder, downloader, told
+        self.result = result
+        self.inside = PhotoFolder(folder)
+        self.gone: dict[str, str] = {}  # path -> reason
+        if (folder / GONE).exists():
+            with opened(folder / GONE, wanted="Wanted the record of an earlier fetch.") as file:
+                for row in parse_json_lines(file, GONE):
+                    # a line that a kill cut short: its photo is asked for once more
+                    if isinstance(row, Record) and row.value.get("gone"):
+                        self.gone[row.value["path"]] = row.value["gone"]
 
     def all_files(self, files: tuple[RemoteFile, ...], pool: ThreadPoolExecutor) -> None:
         errors = []
-        self.total = len(files)
-        for future in [pool.submit(self.one_file, file) for file in files]:
-            try:
-                arrived = future.result()
-                self.result.fetched += arrived
-                self.result.kept += not arrived
-            except FetchError as error:
-                errors.append(error)
-            self.done += 1
-            self.tell()
+        for done, outcome in enumerate(self.outcomes(pool, files), start=1):
+            self.result.files[outcome.what] += 1
+            self.tell("files", done, len(files))
+            errors += [outcome.error] if outcome.error else []
         if errors:
             more = f" {len(errors) - 1} more files failed as well." if len(errors) > 1 else ""
             raise FetchError(f"{errors[0]}{more}", reason=errors[0].reason)
         for file in files:
             if file.unpack:
-                unpack(self.folder / file.path, self.folder, file.unpack)
+                unpack(self.folder / file.path, self.folder / file.to, file.unpack)
 
     def all_photos(
         self, photos: Iterable[RemoteFile], pool: ThreadPoolExecutor, *, limit: int | None
     ) -> None:
-        self.phase, self.done, self.total = "photos", 0, limit or 0
-        failed_in_a_row = 0
+        result, failed_in_a_row, done = self.result, 0, 0
         coming = islice(_distinct(photos), limit)
         while some := list(islice(coming, AT_ONCE)):
-            for what in pool.map(self.one_photo, some):
+            for file, what, error in self.outcomes(pool, some):
                 failed_in_a_row = failed_in_a_row + 1 if what == "failed" else 0
-                self.done += 1
-                self.tell()
+                if error:
+                    (result.gone if what == "gone" else result.failed)[error.reason] += 1
+                    result.first_error = result.first_error or str(error)
+                    if what == "gone" and file.path not in self.gone:
+                        self.note(file.path, error.reason)
+                else:
+                    result.photos[what] += 1
+                done += 1
+                self.tell("photos", done, limit or 0)
             if failed_in_a_row >= AT_ONCE:
                 raise FetchError(
                     f"the last {failed_in_a_row} photos could not be fetched; the first failure: "
-                    f"{self.result.first_errors[0]} Check the connection and run the command "
-                    f"again; {self.result.photos_fetched:,} photos arrived and are kept."
+                    f"{result.first_error} Check the connection and run the command "
+                    f"again; {result.photos['fetched']:,} photos arrived and are kept."
                 )
 
-    def one_file(self, file: RemoteFile) -> bool:
-        """Whether it arrived now; False if it was there."""
-        place = place_of(self.folder, file.path)
-        if self.is_there(file, place):
-            return False
-        self.get(file, place, check=None)
-        return True
+    def outcomes(self, pool: ThreadPoolExecutor, files: Iterable[RemoteFile]) -> Iterator[_Outcome]:
+        """What became of each, in order."""
+        for future in [pool.submit(self.one, file) for file in files]:
+            while not future.done():
+                wait([future], timeout=1.0)
+                self.tell("fetching", 0, 0)
+            yield future.result()
 
-    def one_photo(self, photo: RemoteFile) -> str:
-        """ "kept", "fetched", "gone" or "failed", counted in the result."""
+    def one(self, file: RemoteFile) -> _Outcome:
         try:
-            place = place_of(self.folder, photo.path)
-            if self.is_there(photo, place):
-                return self.counted("kept")
-            if known := self.manifest.get(photo.path).get("gone"):
-                return self.counted("gone", FetchError("", reason=known))
-            self.get(photo, place, check=_check_photo)
-            return self.counted("fetched")
+            if place := self.inside.find(file.path, "a record"):
+                if file.sha256 and sha256_of(place) != file.sha256:
+                    raise FetchError(
+                        f"{place} has another SHA-256 than {file.sha256[:16]}..., wanted the file "
+                        "of that one. It was not touched; move it away to fetch it anew.",
+                        reason="checksum",
+                    )
+                return _Outcome(file, "kept")
+            if reason := self.gone.get(file.path):
+                raise FetchError(reason=reason, gone=True)
+            self.get(file)
+            return _Outcome(file, "fetched")
+        except PhotoError as error:  # of the name: nothing was asked for
+            return _Outcome(file, "gone", FetchError(str(error), reason="bad name", gone=True))
         except FetchError as error:
-            if error.gone and error.reason != BAD_NAME:
-                self.manifest.add(photo.path, gone=error.reason, url=photo.urls[-1:])
-            return self.counted("gone" if error.gone else "failed", error)
+            return _Outcome(file, "gone" if error.gone else "failed", error)
 
-    def get(self, file: RemoteFile, place: Path, *, check: Callable[[Path], None] | None) -> None:
+    def get(self, file: RemoteFile) -> None:
         """Fetch it from the first of its addresses that is not dead."""
-
-        def on_bytes(count: int) -> None:
-            with self.lock:
-                self.result.num_bytes += count
-            self.tell()
-
         error = FetchError(f"{file.path}: it has no address", reason="no address", gone=True)
         for url in file.urls:
             try:
-                sha256 = self.downloader.get(
+                return self.downloader.get(
                     url,
-                    place,
+                    self.folder / file.path,
+                    incoming=self.folder / INCOMING,
                     max_bytes=file.max_bytes,
                     sha256=file.sha256,
-                    check=check,
-                    on_bytes=on_bytes,
+                    check=_check_photo if file.photo else lambda path: None,
                 )
-                size = place.stat().st_size
-                self.manifest.add(file.path, bytes=size, sha256=sha256, url=url)
-                return
             except FetchError as failure:
                 error = failure
                 if not failure.gone:
                     break
         raise error
 
-    def is_there(self, file: RemoteFile, place: Path) -> bool:
-        """Whether the file is there; FetchError if it is another than the one that was fetched."""
-        if not place.exists():
-            return False
-        wanted = file.sha256 or self.manifest.get(file.path).get("sha256", "")
-        if wanted:
-            with disk(place):
-                found = sha256_of(place)
-            if found != wanted:
-                raise FetchError(
-                    f"{place} has the SHA-256 {found[:16]}..., wanted {wanted[:16]}...: it changed "
-                    "since it was fetched, or it is another file. It was not touched; move it away "
-                    "to fetch it anew.",
-                    reason="checksum",
-                )
-        return True
+    def note(self, path: str, reason: str) -> None:
+        self.gone[path] = reason
+        with disk(self.folder / GONE), open(self.folder / GONE, "a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps({"path": path, "gone": reason}))
 
-    def tell(self) -> None:
-        megabytes = self.result.num_bytes / 1e6
-        self.told(f"{self.phase} ({megabytes:,.1f} MB)", self.done, self.total)
-
-    def counted(self, what: str, error: FetchError | None = None) -> str:
-        with self.lock:
-            name = f"photos_{what}"
-            if error is None:
-                setattr(self.result, name, getattr(self.result, name) + 1)
-            else:
-                getattr(self.result, name)[error.reason] += 1
-                if str(error) and len(self.result.first_errors) < _KEPT_ERRORS:
-                    self.result.first_errors.append(str(error))
-        return what
-
-
-def place_of(folder: Path, name: str) -> Path:
-    """``folder``/``name``; FetchError for a name that leads out of it, or through a link."""
-    place = folder / name
-    short = all(len(part.encode(errors="replace")) <= MAX_NAME for part in name.split("/"))
-    try:
-        inside = place.parent.resolve().is_relative_to(folder.resolve())
-        if is_plain_path(name) and short and inside and not place.is_symlink():
-            return place
-    except (OSError, ValueError, RuntimeError):
-        pass  # a name that no disk takes; a link to itself
-    raise FetchError(
-        f'the name "{name[:80]!s}" leads out of {folder} or is no plain path; it was not fetched. '
-        "Look at the record that names it.",
-        reason=BAD_NAME,
-        gone=True,
-    )
+    def tell(self, phase: str, done: int, total: int) -> None:
+        self.told(f"{phase} ({self.downloader.num_bytes / 1e6:,.1f} MB)", done, total)
 
 
 def _check_photo(path: Path) -> None:

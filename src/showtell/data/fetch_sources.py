@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from showtell.data import captions, dialogcc, photochat, vist
-from showtell.data.archives import Unpack
-from showtell.data.download import disk
 from showtell.data.fetch import FetchSource, RemoteFile, photo_file
 from showtell.data.jsonl import parse_json_records
 from showtell.data.readers import Reader
+from showtell.data.storage import write_atomically
 from showtell.errors import DataError, UsageError, did_you_mean
 
 _GITHUB = "https://raw.githubusercontent.com"
@@ -32,74 +30,50 @@ def source_of(name: str) -> FetchSource:
     return SOURCES[name]
 
 
-# ----------------------------------------------------------------------------------- PhotoChat
-
-
 def _join_photochat(folder: Path) -> None:
     """The original arrays as train.jsonl, dev.jsonl and test.jsonl; files there already stay."""
     for split, count in _PHOTOCHAT_FILES.items():
-        goal, part = folder / f"{split}.jsonl", folder / f"{split}.jsonl.part"
-        if goal.exists():
+        if (folder / f"{split}.jsonl").exists():
             continue
-        with disk(goal), open(part, "w", encoding="utf-8") as out:
-            for number in range(count):
-                name = f"{split}_{number:02}.json"
-                with open(folder / "original" / name, "rb") as file:
-                    for record in parse_json_records(file, name):
-                        if isinstance(record, DataError):
-                            raise record
-                        out.write(json.dumps(record[0], ensure_ascii=False) + "\n")
-        with disk(goal):
-            part.replace(goal)
+        lines = []
+        for number in range(count):
+            name = f"{split}_{number:02}.json"
+            with open(folder / "original" / name, "rb") as file:
+                for record in parse_json_records(file, name):
+                    if isinstance(record, DataError):
+                        raise record
+                    lines.append(json.dumps(record.value, ensure_ascii=False) + "\n")
+        write_atomically(folder / f"{split}.jsonl", "".join(lines).encode())
 
 
-def _photochat_photos(folder: Path) -> Iterator[RemoteFile]:
-    """By id from the mirror of Open Images, as the owners advise; else by address."""
-    for split in _PHOTOCHAT_FILES:
-        for dialogue in photochat.read_photochat(folder / f"{split}.jsonl", skip_bad=True):
-            for photo in dialogue.photos:
-                known = re.fullmatch(r"(train|validation|test)/[0-9a-f]{16}", photo.id)
-                mirror = f"{_OPEN_IMAGES}/{photo.id}.jpg" if known else ""
-                yield photo_file(f"images/{photo.id}.jpg", mirror, photo.labels["url"])
+def _photos(read: Reader, *names: str) -> Callable[[Path], Iterator[RemoteFile]]:
+    """The photos of some files, under their ids; of DialogCC all candidates.
 
-
-# ------------------------------------------------------------------- DialogCC, VIST and captions
-
-
-def _dialogcc_photos(folder: Path) -> Iterator[RemoteFile]:
-    """All candidates of a moment: which of them is shown is settled when it is read."""
-    for split in ("train", "valid", "test"):
-        for dialogue in dialogcc.read_dialogcc(folder / f"{split}.json", skip_bad=True):
-            for url in chain.from_iterable(p.labels["candidates"] for p in dialogue.photos):
-                yield photo_file(f"images/{dialogcc.photo_id(url)}.jpg", url)
-
-
-def _photos_by_address(read: Reader, *names: str) -> Callable[[Path], Iterator[RemoteFile]]:
-    """The photos of some files that have an address, under their ids."""
+    Those of Open Images come from its mirror, as PhotoChat's owners advise, else by address.
+    """
 
     def photos(folder: Path) -> Iterator[RemoteFile]:
         for name in names:
             for dialogue in read(folder / name, skip_bad=True):
                 for photo in dialogue.photos:
-                    yield photo_file(f"images/{photo.id}.jpg", photo.labels.get("url", ""))
+                    known = re.fullmatch(r"(train|validation|test)/[0-9a-f]{16}", photo.id)
+                    mirror = f"{_OPEN_IMAGES}/{photo.id}.jpg" if known else ""
+                    url = photo.labels.get("url", "")
+                    yield photo_file(f"images/{photo.id}.jpg", mirror, url)
+                    for other in photo.labels.get("candidates", ()):
+                        yield photo_file(f"images/{dialogcc.photo_id(other)}.jpg", other)
 
     return photos
 
 
-# ------------------------------------------------------------------------------------- the table
-
-
-def _file(path: str, *urls: str, unpack: str = "", **more: Any) -> RemoteFile:
-    """``unpack``: the pattern of the files that are wanted of an archive."""
-    wanted = Unpack(members=unpack, max_bytes=2_000_000_000) if unpack else None
-    return RemoteFile(path=path, urls=urls, unpack=wanted, **more)
+def _file(path: str, *urls: str, **more: Any) -> RemoteFile:
+    return RemoteFile(path=path, urls=urls, **more)
 
 
 def _visdial(split: str, key: str) -> RemoteFile:
     name = f"visdial_1.0_{split}"
-    return _file(
-        f"{name}.zip", f"{_DROPBOX}/{key}/{name}.zip?dl=1", unpack=rf"{re.escape(name)}\.json"
-    )
+    url = f"{_DROPBOX}/{key}/{name}.zip?dl=1"
+    return _file(f"{name}.zip", url, unpack=rf"{re.escape(name)}\.json")
 
 
 _PARTI = {
@@ -131,7 +105,7 @@ SOURCES = {
             for number in range(count)
         ),
         finish=_join_photochat,
-        photos=_photochat_photos,
+        photos=_photos(photochat.read_photochat, *(f"{s}.jsonl" for s in _PHOTOCHAT_FILES)),
     ),
     "dialogcc": FetchSource(
         notice=f"DialogCC (Lee et al. 2022): {dialogcc.LICENCE}.",
@@ -140,7 +114,7 @@ SOURCES = {
             _file(f"{split}.json", f"{_HUB}/passing2961/dialogcc/resolve/main/{split}.json")
             for split in ("train", "valid", "test")
         ),
-        photos=_dialogcc_photos,
+        photos=_photos(dialogcc.read_dialogcc, *(f"{s}.json" for s in ("train", "valid", "test"))),
     ),
     "mmdialog": FetchSource(
         notice="MMDialog (Feng et al. 2022): on application to its owners, academic use only.",
@@ -162,7 +136,7 @@ SOURCES = {
                 unpack=r"(train|val|test)\.story-in-sequence\.json",
             ),
         ),
-        photos=_photos_by_address(
+        photos=_photos(
             vist.read_vist, *(f"{s}.story-in-sequence.json" for s in ("train", "val", "test"))
         ),
     ),
@@ -182,12 +156,11 @@ SOURCES = {
             ),
         ),
         photo_files=(
-            RemoteFile(
-                path="VisualDialog_val2018.zip",
-                urls=(f"{_DROPBOX}/twmtutniktom7tu/VisualDialog_val2018.zip?dl=1",),
-                unpack=Unpack(
-                    members=r"VisualDialog_val2018_\d{12}\.jpg", to="VisualDialog_val2018"
-                ),
+            _file(
+                "VisualDialog_val2018.zip",
+                f"{_DROPBOX}/twmtutniktom7tu/VisualDialog_val2018.zip?dl=1",
+                unpack=r"VisualDialog_val2018_\d{12}\.jpg",
+                to="VisualDialog_val2018",
             ),
         ),
     ),
@@ -199,7 +172,7 @@ SOURCES = {
             _file(name, f"https://storage.googleapis.com/gcc-data/{folder}/{name}")
             for name, folder in _CC3M.items()
         ),
-        photos=_photos_by_address(captions.read_cc3m, *_CC3M),
+        photos=_photos(captions.read_cc3m, *_CC3M),
     ),
     "parti": FetchSource(
         notice="PartiPrompts (Yu et al. 2022) and the votes of GILL (Koh et al. 2023): Apache-2.0.",

@@ -355,8 +355,13 @@ class PhotoFolder:
         return None
 
     def _file(self, name: str, where: str) -> str | None:
-        path = os.path.join(self.root, name)
+        path, folder = os.path.join(self.root, name), os.path.dirname(name)
         try:
+            if folder not in self._plain:
+                real = os.path.realpath(os.path.dirname(path))
+                if real != os.path.join(self._real, folder).rstrip("/"):
+                    raise self._link(folder, where)
+                self._plain.add(folder)
             mode = os.lstat(path).st_mode
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -365,13 +370,6 @@ class PhotoFolder:
             raise PhotoError(
                 f'{where}: the photo "{name[:80]!r}" cannot be looked up ({reason}). {SKIP}'
             ) from error
-        folder = os.path.dirname(name)
-        if folder not in self._plain:
-            if os.path.realpath(os.path.dirname(path)) != os.path.join(self._real, folder).rstrip(
-                "/"
-            ):
-                raise self._link(folder, where)
-            self._plain.add(folder)
         if stat.S_ISLNK(mode):
             raise self._link(name, where)
         if not stat.S_ISREG(mode):

@@ -1,4 +1,4 @@
-"""What is counted in data: as the papers count it, and what each kind of training would leave out.
+"""What is counted in data, as the papers count it.
 
 Figures of others: *reported*. Table 1 of arXiv 2408.08650 for PhotoChat and DialogCC; arXiv
 2211.05719 for MMDialog.
@@ -6,10 +6,9 @@ Figures of others: *reported*. Table 1 of arXiv 2408.08650 for PhotoChat and Dia
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
-from showtell.data.photos import has_pixels
 from showtell.dialogue import Dialogue, Turn
 
 COLUMNS = {
@@ -89,76 +88,3 @@ def count(dialogue: Dialogue) -> dict[str, int]:
         "cutter_merged": runs_merged_over_photos(dialogue.turns),
         "images": len(dialogue.photos),
     }
-
-
-# ------------------------------------------------------------------- what training would leave out
-
-Need = Callable[[Dialogue], Iterator[str | None]]
-"""A rule for one kind of training: for each *example* of a dialogue (a turn to say, a moment to
-decide, a photo to paint) why it would be dropped, or None."""
-
-_FIRST = "first turn: nothing was said before"
-MINIGPT5_WORDS = 50
-
-
-def _to_say(dialogue: Dialogue) -> Iterator[str | None]:
-    for number, turn in enumerate(dialogue.turns):
-        if turn.text.strip() or not turn.photos:
-            yield _FIRST if number == 0 else None if turn.text.strip() else "empty turn"
-
-
-def _to_decide(dialogue: Dialogue) -> Iterator[str | None]:
-    """Under the protocol ``photochat``: from the second turn to the share."""
-    shared = False
-    for number, turn in enumerate(dialogue.turns):
-        yield _FIRST if number == 0 else "after the share" if shared else None
-        shared = shared or bool(turn.photos)
-
-
-def _to_paint(dialogue: Dialogue) -> Iterator[str | None]:
-    for photo in dialogue.photos:
-        if not has_pixels(photo):
-            yield "the photo is missing"
-        else:
-            yield None if photo.caption.strip() else "no caption"
-
-
-def _end_to_end(dialogue: Dialogue) -> Iterator[str | None]:
-    """Turns after the first, text and photos, each with all before it."""
-    lacking = False
-    for number, turn in enumerate(dialogue.turns):
-        missing = any(not has_pixels(photo) for photo in turn.photos)
-        if number == 0:
-            yield _FIRST
-        elif missing:
-            yield "the photo to share is missing"
-        elif any(not photo.caption.strip() for photo in turn.photos):
-            yield "the photo to share has no caption"
-        elif lacking:
-            yield "a photo in the context is missing"
-        else:
-            yield None if turn.photos or turn.text.strip() else "empty turn"
-        lacking = lacking or missing
-
-
-def _minigpt5(dialogue: Dialogue) -> Iterator[str | None]:
-    """A long or empty turn or a missing photo ends the dialogue. The limit of 50 tokens is counted
-    in words here, which lets a little more pass."""
-    over = ""
-    for number, turn in enumerate(dialogue.turns):
-        if not over and not turn.text.strip():
-            over = "a turn without text"
-        elif not over and len(turn.text.split()) > MINIGPT5_WORDS:
-            over = f"a turn of more than {MINIGPT5_WORDS} words"
-        elif not over and any(not has_pixels(photo) for photo in turn.photos):
-            over = "a missing photo"
-        yield f"from {over} on" if over else _FIRST if number == 0 else None
-
-
-NEEDS: dict[str, Need] = {
-    "text (language model, photochat_small)": _to_say,
-    "share moments (photochat_small)": _to_decide,
-    "captioned photos (photo_encoder, painter, retrieval)": _to_paint,
-    "end to end (dvtm, pipeline)": _end_to_end,
-    "MiniGPT-5's rule (vokens on MMDialog)": _minigpt5,
-}
