@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from showtell.dialogue import Photo
 from showtell.prompt import IGNORED, Rendered
@@ -54,10 +55,9 @@ def collate(
     ``paint`` they get no pixels, so that only words are trained.
     """
     made_pixels_of = made_pixels_of or pixels_of
-    length = max(len(row.ids) for row in rows)
 
-    def pad(values: list[int], fill: int) -> list[int]:
-        return values + [fill] * (length - len(values))
+    def padded(values: Iterable[list[int]], fill: int) -> Tensor:
+        return pad_sequence([column(each) for each in values], True, fill)
 
     def column(values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long)
@@ -66,9 +66,9 @@ def collate(
     spans = [(b, place) for b, row in enumerate(rows) for place in row.spans]
     moments = [(b, place) for b, row in enumerate(rows) for place in row.moments]
     return Batch(
-        ids_BT=torch.tensor([pad(row.ids, pad_id) for row in rows]),
-        labels_BT=torch.tensor([pad(row.labels, IGNORED) for row in rows]),
-        mask_BT=torch.tensor([[1] * len(r.ids) + [0] * (length - len(r.ids)) for r in rows]).bool(),
+        ids_BT=padded((row.ids for row in rows), pad_id),
+        labels_BT=padded((row.labels for row in rows), IGNORED),
+        mask_BT=padded(([1] * len(row.ids) for row in rows), 0).bool(),
         seen_pixels_P3HW=torch.stack([pixels_of(p.photo) for _, p in seen])
         if seen and pixels_of
         else None,

@@ -1,4 +1,4 @@
-"""Photo, Turn, Dialogue, Example: plain data, standard library only.
+"""Photo, Turn, Dialogue: plain data, standard library only.
 
 A dialogue is a tuple of turns; a turn is an *ordered* tuple of elements, each text or a Photo
 (2408.08650, section 2.1). ``labels`` hold what is known about an element and what only
@@ -7,7 +7,7 @@ measurements may read; no model ever sees them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -76,19 +76,3 @@ def with_photos(dialogue: Dialogue, photos: Iterable[Photo]) -> Dialogue:
         for turn in dialogue.turns
     )
     return replace(dialogue, turns=turns)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """Context U and response R (2408.08650, section 2.1): what is seen, what must be said."""
-
-    dialogue_id: str
-    context: tuple[Turn, ...]
-    response: Turn
-
-
-def examples(dialogue: Dialogue, speakers: tuple[Speaker, ...] = (AGENT,)) -> Iterator[Example]:
-    """One Example for each turn, after the first, of the given speakers."""
-    for k, turn in enumerate(dialogue.turns):
-        if k > 0 and turn.speaker in speakers:
-            yield Example(dialogue_id=dialogue.id, context=dialogue.turns[:k], response=turn)

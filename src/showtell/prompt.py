@@ -13,11 +13,13 @@ or, for one that is to know only that there was a photo, as [IMG] [/IMG].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 from showtell.dialogue import AGENT, Dialogue, Photo, Speaker, Turn
-from showtell.errors import ConfigError, DataError
+from showtell.errors import DataError
 
 IGNORED = -100
 
@@ -28,18 +30,6 @@ class PhotoPlace:
 
     start: int
     photo: Photo
-
-
-@dataclass(frozen=True, kw_only=True)
-class Span:
-    """The tokens that announce a photo to be made; ``inside`` is what the bridge reads of them.
-
-    ``trained`` says of each token whether it is learnt as text.
-    """
-
-    ids: tuple[int, ...]
-    trained: tuple[bool, ...]
-    inside: slice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +50,20 @@ class MomentPlace:
     shared: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Rendered:
     """A dialogue as the LLM reads it; ``labels`` are -100 where nothing is trained."""
 
-    ids: list[int]
-    labels: list[int]
-    seen: list[PhotoPlace]
-    spans: list[SpanPlace]
-    moments: list[MomentPlace]
-    dropped_turns: int
+    ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    seen: list[PhotoPlace] = field(default_factory=list)
+    spans: list[SpanPlace] = field(default_factory=list)
+    moments: list[MomentPlace] = field(default_factory=list)
+    dropped_turns: int = 0
+
+    def put(self, ids: Sequence[int], *, label: bool) -> None:
+        self.ids.extend(ids)
+        self.labels.extend(ids if label else [IGNORED] * len(ids))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +94,7 @@ class Renderer:
 
     def __init__(
         self,
-        tokenizer: object,
+        tokenizer: Any,
         config: RendererConfig,
         *,
         has_pixels: Callable[[Photo], bool] = lambda photo: (
@@ -110,12 +104,12 @@ class Renderer:
         self.tokenizer = tokenizer
         self.config = config
         self.has_pixels = has_pixels
-        token = tokenizer.convert_tokens_to_ids  # type: ignore[attr-defined]
+        token = tokenizer.convert_tokens_to_ids
         self.begin, self.end = token("<|begin|>"), token("<|end|>")
         self.roles = {"user": token("<|user|>"), "agent": token("<|agent|>")}
         self.photo = token("<|photo|>")
         self.open, self.close = token("[IMG]"), token("[/IMG]")
-        self.span_ids = self._span_ids()
+        self.span_ids = tuple(map(token, config.span_tokens or ()))
         self.img = self.span_ids[0] if self.span_ids else self.open
         bos = getattr(tokenizer, "bos_token_id", None)
         # an LLM that has always seen its own first token stands on it
@@ -126,47 +120,11 @@ class Renderer:
         # no word: what is never said in a text
         self.special = ours | theirs | set(self.span_ids)
 
-    def _span_ids(self) -> tuple[int, ...]:
-        """The ids of ``span_tokens``; () where a caption announces a photo."""
-        names = self.config.span_tokens
-        if names is None:
-            return ()
-        vocabulary = self.tokenizer.get_vocab()  # type: ignore[attr-defined]
-        missing = [name for name in names if name not in vocabulary]
-        if missing or not names:
-            raise ConfigError(
-                f"span_tokens is {names}, and the tokenizer has no {', '.join(missing) or 'such'}; "
-                "wanted the tokens of the bridge; add them with grow_vocabulary, or use a "
-                "checkpoint that was trained with this bridge"
-            )
-        if (trained := self.config.span_trained) is not None and not set(trained) <= set(
-            range(len(names))
-        ):
-            raise ConfigError(
-                f"span_trained is {trained}; wanted places in the {len(names)} span_tokens, from 0 "
-                f"to {len(names) - 1}"
-            )
-        return tuple(vocabulary[name] for name in names)
-
     def words(self, text: str) -> list[int]:
         """The ids of a text, as after a space; words that look like our marks stay words."""
-        return self.tokenizer(  # type: ignore[operator]
+        return self.tokenizer(
             " " + text.strip(), add_special_tokens=False, split_special_tokens=True
         )["input_ids"]
-
-    def caption_span(self, caption: str) -> list[int]:
-        """``[IMG] caption [/IMG]``"""
-        return [self.open, *self.words(caption), self.close]
-
-    def photo_span(self, photo: Photo) -> Span:
-        """What the agent says to share a photo."""
-        if self.span_ids:
-            count = len(self.span_ids)
-            places = self.config.span_trained
-            trained = tuple(places is None or place in places for place in range(count))
-            return Span(ids=self.span_ids, trained=trained, inside=slice(0, count))
-        ids = self.caption_span(photo.caption)
-        return Span(ids=tuple(ids), trained=(True,) * len(ids), inside=slice(1, len(ids) - 1))
 
     def render(self, dialogue: Dialogue) -> Rendered:
         """The whole dialogue; the oldest turns are dropped, and counted, if it is too long.
@@ -181,76 +139,70 @@ class Renderer:
     ) -> Rendered:
         """The same for turns; ``has_pixels`` stands in for the renderer's own rule."""
         seen = has_pixels or self.has_pixels
-        pieces = [self._turn(index, turn, seen) for index, turn in enumerate(turns)]
-        kept = {len(pieces) - 1, _photo_to_answer(turns)}
-        oldest = [number for number in range(len(pieces)) if number not in kept]
-        dropped: list[int] = []
-        total = len(self.start) + sum(len(piece.ids) for piece in pieces)
-        while total > self.config.max_tokens and oldest:
-            dropped.append(oldest.pop(0))
-            total -= len(pieces[dropped[-1]].ids)
-        if total > self.config.max_tokens:
+        whole, starts = self._together(turns, range(len(turns)), seen)
+        excess, dropped = len(whole.ids) - self.config.max_tokens, []
+        needed = {len(turns) - 1, _photo_to_answer(turns)}
+        for number, (start, stop) in enumerate(pairwise((*starts, len(whole.ids)))):
+            if excess > 0 and number not in needed:
+                dropped.append(number)
+                excess -= stop - start
+        if excess > 0:
             raise DataError(
-                f"the last turn, with the photo it is about, takes {total} tokens; wanted at most "
+                f"the last turn, with the photo it is about, takes "
+                f"{self.config.max_tokens + excess} tokens; wanted at most "
                 f"{self.config.max_tokens}; make it shorter"
             )
-        whole = Rendered(
-            ids=list(self.start),
-            labels=[IGNORED] * len(self.start),
-            seen=[],
-            spans=[],
-            moments=[],
-            dropped_turns=len(dropped),
-        )
-        for piece in (piece for number, piece in enumerate(pieces) if number not in dropped):
-            offset = len(whole.ids)
-            whole.ids.extend(piece.ids)
-            whole.labels.extend(piece.labels)
-            whole.seen.extend(PhotoPlace(start=p.start + offset, photo=p.photo) for p in piece.seen)
-            whole.spans.extend(
-                SpanPlace(start=s.start + offset, stop=s.stop + offset, photo=s.photo)
-                for s in piece.spans
-            )
-            whole.moments.extend(
-                MomentPlace(index=m.index + offset, turn=m.turn, shared=m.shared)
-                for m in piece.moments
-            )
+        if dropped:
+            kept = [number for number in range(len(turns)) if number not in dropped]
+            whole, _ = self._together(turns, kept, seen)
+        whole.dropped_turns = len(dropped)
         return whole
 
-    def _turn(self, number: int, turn: Turn, has_pixels: Callable[[Photo], bool]) -> Rendered:
+    def _together(
+        self, turns: Sequence[Turn], numbers: Iterable[int], has_pixels: Callable[[Photo], bool]
+    ) -> tuple[Rendered, list[int]]:
+        """The turns of these numbers, one after the other, and where each starts."""
+        out, starts = Rendered(), []
+        out.put(self.start, label=False)
+        for number in numbers:
+            starts.append(len(out.ids))
+            self._put_turn(out, number, turns[number], has_pixels)
+        return out, starts
+
+    def _put_turn(
+        self, out: Rendered, number: int, turn: Turn, has_pixels: Callable[[Photo], bool]
+    ) -> None:
         trained = turn.speaker in self.config.speakers
-        out = Rendered(ids=[], labels=[], seen=[], spans=[], moments=[], dropped_turns=0)
-
-        def put(ids: Sequence[int], label: bool) -> None:
-            out.ids.extend(ids)
-            out.labels.extend(ids if label else [IGNORED] * len(ids))
-
-        # Who speaks next is always trained: it tells the agent whether it is its turn again.
-        put([self.roles[turn.speaker]], label=number > 0)
         if trained:
-            first = turn.elements[0] if turn.elements else ""
-            out.moments.append(MomentPlace(index=0, turn=number, shared=isinstance(first, Photo)))
+            shared = isinstance(turn.elements[0] if turn.elements else "", Photo)
+            out.moments.append(MomentPlace(index=len(out.ids), turn=number, shared=shared))
+        # Who speaks next is always trained: it tells the agent whether it is its turn again.
+        out.put([self.roles[turn.speaker]], label=number > 0)
         for element in turn.elements:
             if isinstance(element, str):
-                put(self.words(element), label=trained)
+                out.put(self.words(element), label=trained)
                 continue
             pixels = self.config.perceive == "pixels" and has_pixels(element)
             if trained:
-                span, start = self.photo_span(element), len(out.ids)
-                inside = span.inside
-                out.spans.append(
-                    SpanPlace(start=start + inside.start, stop=start + inside.stop, photo=element)
-                )
-                for token, label in zip(span.ids, span.trained, strict=True):
-                    put([token], label=label)
+                self._put_span(out, element)
             elif not pixels:
                 told = "" if self.config.perceive == "nothing" else element.caption
-                put(self.caption_span(told), label=False)
+                out.put([self.open, *self.words(told), self.close], label=False)
             if pixels and (not trained or self.config.own_pixels):
                 out.seen.append(PhotoPlace(start=len(out.ids), photo=element))
-                put([self.photo] * self.config.num_photo_tokens, label=False)
-        put([self.end], label=trained)
-        return out
+                out.put([self.photo] * self.config.num_photo_tokens, label=False)
+        out.put([self.end], label=trained)
+
+    def _put_span(self, out: Rendered, photo: Photo) -> None:
+        """What the agent says to share a photo: its caption, or the bridge's own tokens."""
+        start, learnt = len(out.ids), self.config.span_trained
+        if self.span_ids:
+            for place, token in enumerate(self.span_ids):
+                out.put([token], label=learnt is None or place in learnt)
+            out.spans.append(SpanPlace(start=start, stop=len(out.ids), photo=photo))
+        else:
+            out.put([self.open, *self.words(photo.caption), self.close], label=True)
+            out.spans.append(SpanPlace(start=start + 1, stop=len(out.ids) - 1, photo=photo))
 
 
 def _photo_to_answer(turns: Sequence[Turn]) -> int | None:
@@ -265,9 +217,6 @@ def _photo_to_answer(turns: Sequence[Turn]) -> int | None:
 
 def render_for_show(renderer: Renderer, dialogue: Dialogue) -> list[tuple[str, bool]]:
     """(text of a token, whether it is trained) for every token, to print in colour."""
-    rendered = renderer.render(dialogue)
-    decode = renderer.tokenizer.decode  # type: ignore[attr-defined]
-    return [
-        (decode([token]), label != IGNORED)
-        for token, label in zip(rendered.ids, rendered.labels, strict=True)
-    ]
+    rendered, decode = renderer.render(dialogue), renderer.tokenizer.decode
+    pairs = zip(rendered.ids, rendered.labels, strict=True)
+    return [(decode([token]), label != IGNORED) for token, label in pairs]

@@ -148,7 +148,8 @@ def test_answering_reads_with_a_cache_what_training_reads_at_once(open_model, di
     decoder = Decoder(open_model)
     writing, _ = decoder.read_all([context], [images])
     decoder.open_turn(writing)
-    decoder.push(writing, open_model.renderer.caption_span(photo.caption))
+    renderer = open_model.renderer
+    decoder.push(writing, [renderer.open, *renderer.words(photo.caption), renderer.close])
     decoder.push_photos(writing, [photo_image(photo)], writing.all_rows_B)
     decoder.push(writing, [open_model.renderer.end])
     whole = dataclasses.replace(dialogue, turns=dialogue.turns[: k + 1])

@@ -133,6 +133,33 @@ def remove_parts(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def replacing(folder: Path, *, what: str) -> Iterator[Path]:
+    """A fresh folder to fill, which takes the place of ``folder`` by a rename when it is whole; a
+    kill between two renames leaves the one of before as FOLDER.old. Raises StorageError."""
+    from safetensors import SafetensorError
+
+    fresh, old = (folder.with_name(folder.name + end) for end in (".new", ".old"))
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        yield fresh
+        for path in filter(Path.is_file, fresh.rglob("*")):
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise StorageError(
+            f'{what} could not be written to "{folder}" ({error}); what was there is unharmed; '
+            "free some disk space and run the same command with --resume"
+        ) from error
+
+
+@contextlib.contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """A folder to fill, which becomes ``out`` when it is whole; ``out`` must be new or empty.
 

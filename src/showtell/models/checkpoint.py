@@ -13,7 +13,6 @@ Weights are safetensors in shards of at most 15 MB; nothing is ever unpickled.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from showtell.config import from_plain, to_plain
-from showtell.errors import CheckpointError, StorageError, did_you_mean
+from showtell.data.storage import replacing
+from showtell.errors import CheckpointError, did_you_mean
 from showtell.models.cross_attention import has_cross_attention
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
 from showtell.models.folders import reading, save_rows, write_json
@@ -45,11 +45,7 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
 
     Raises StorageError; what existed before is then unharmed.
     """
-
-    fresh = folder.with_name(folder.name + ".new")
-    try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
+    with replacing(folder, what="the model") as fresh:
         model.language.save_pretrained(fresh / "language_model")
         if isinstance(model.photo_encoder, AnyPhotoEncoder):
             model.photo_encoder.save_pretrained(fresh / FOLDER)
@@ -69,20 +65,6 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
             "recipe": recipe,
         }
         write_json(fresh / "showtell.json", description)
-        if folder.exists():
-            old = folder.with_name(folder.name + ".old")
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-            fresh.rename(folder)
-            shutil.rmtree(old)
-        else:
-            fresh.rename(folder)
-    except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise StorageError(
-            f'the model could not be written to "{folder}" ({error}); what was there is unharmed; '
-            "free some disk space and run the same command with --resume"
-        ) from error
 
 
 def model_folder(name_or_path: str) -> Path:
@@ -126,23 +108,10 @@ def _save_bridge(bridge: Bridge, folder: Path) -> None:
 
 def read_description(folder: Path) -> dict[str, Any]:
     """showtell.json of a model folder. Raises CheckpointError."""
-    path = folder / "showtell.json"
-    try:
-        description = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise CheckpointError(
-            f'there is no model at "{folder}": no showtell.json is there; wanted "mini", '
-            '"photochat_small" or a folder that showtell train has written; see showtell recipes'
-        ) from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f'"{path}" cannot be read ({error}); it is damaged; copy or train the model again'
-        ) from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise CheckpointError(
-            f'"{path}" is not of format {FORMAT}; it was written by another version of showtell; '
-            "train the model again"
-        )
+    with reading("the model", folder, wanted=f"showtell.json of format {FORMAT}"):
+        description: dict[str, Any] = json.loads((folder / "showtell.json").read_text())
+        if (found := description["format"]) != FORMAT:
+            raise ValueError(f"format {found}, of another version of showtell")
     return description
 
 
@@ -156,7 +125,6 @@ def load_model_folder(
 
     Raises CheckpointError if a part is missing, broken or does not fit the others.
     """
-
     description = read_description(folder)
     language = LanguageModel.from_pretrained(folder / "language_model", dtype=dtype)
     photo_encoder = (

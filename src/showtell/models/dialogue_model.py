@@ -141,14 +141,11 @@ class PhotoDialogueModel(nn.Module):
         """
         batch = batch.to(self.device)
         states = self.states(batch)
-        # State k-1 predicts token k; only the trained positions ever meet the vocabulary.
-        rows, columns = (batch.labels_BT[:, 1:] != IGNORED).nonzero(as_tuple=True)
-        logits_MV = self.language.head(states.hidden_BTD[rows, columns]).float()
-        gold_M = batch.labels_BT[rows, columns + 1]
-        nll_M = F.cross_entropy(logits_MV, gold_M, reduction="none")
-        losses = {"t": nll_M.mean()}  # Eq. 2
+        logits_GV, gold_G, places = self.gold_logits(states.hidden_BTD, batch.labels_BT)
+        nll_G = F.cross_entropy(logits_GV, gold_G, reduction="none")
+        losses = {"t": nll_G.mean()}  # Eq. 2
         if len(batch.captions) and not self.renderer.span_ids:
-            losses["caption"] = nll_M[_inside_spans(batch)[rows, columns + 1]].mean()
+            losses["caption"] = nll_G[_inside_spans(batch)[places]].mean()
         if len(batch.moment_row_M):
             losses["moment"] = F.binary_cross_entropy_with_logits(
                 self.share_logits(states, batch), batch.moment_shared_M.float()
@@ -188,6 +185,17 @@ class PhotoDialogueModel(nn.Module):
             embeds_BTD=embeds_BTD,
             hidden_BTD=self.language.hidden(embeds_BTD, None, photos=photos),
         )
+
+    def gold_logits(
+        self, hidden_BTD: Tensor, labels_BT: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Logits (G, V) that predict the G tokens that are trained on, these, and their places
+        (rows, columns)."""
+        # State k-1 predicts token k; only the trained positions ever meet the vocabulary.
+        rows_G, before_G = (labels_BT[:, 1:] != IGNORED).nonzero(as_tuple=True)
+        places = (rows_G, before_G + 1)
+        logits_GV = self.language.head(hidden_BTD[rows_G, before_G]).float()
+        return logits_GV, labels_BT[places], places
 
     def put_photos(
         self, embeds_BTD: Tensor, seen_PQD: Tensor, *, row_P: Tensor, start_P: Tensor
@@ -246,13 +254,7 @@ class PhotoDialogueModel(nn.Module):
             pad_id = self.language.tokenizer.pad_token_id
             batch = collate(told, pad_id=pad_id, pixels_of=None, paint=False)
             return replace(self.gather_spans(self.states(batch), batch), captions=captions)
-        rows = [self.renderer.words(caption) for caption in captions]
-        length = max(len(row) for row in rows)
-        pad = self.language.tokenizer.pad_token_id
-        ids_NK = self.language.column([row + [pad] * (length - len(row)) for row in rows])
-        mask_NK = self.language.column(
-            [[1] * len(r) + [0] * (length - len(r)) for r in rows]
-        ).bool()
+        ids_NK, mask_NK = self.language.rows(map(self.renderer.words, captions))
         embeds_NKD = self.language.embed(ids_NK)
         one_hot_NKV = F.one_hot(ids_NK, len(self.language.tokenizer)).float()
         return PhotoSpans(

@@ -22,9 +22,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
 from showtell.batch import collate, to_pixels
 from showtell.data.photos import has_pixels, photo_image, square
@@ -114,13 +115,11 @@ def read_gold(
             pad_id=model.language.tokenizer.pad_token_id,
             pixels_of=_seen_pixels(model),
             paint=False,
-        )
+        ).to(model.device)
         states = model.states(batch)
-        row_G, before_G = (batch.labels_BT[:, 1:] != IGNORED).nonzero(as_tuple=True)
-        logits_GV = model.language.head(states.hidden_BTD[row_G, before_G]).float()
-        gold_G = batch.labels_BT[row_G, before_G + 1].to(logits_GV.device)
-        nll_G = cross_entropy(logits_GV, gold_G, reduction="none").cpu()
-        nll_BT = torch.zeros(batch.labels_BT.shape).index_put((row_G, before_G + 1), nll_G)
+        logits_GV, gold_G, places = model.gold_logits(states.hidden_BTD, batch.labels_BT)
+        nll_G = F.cross_entropy(logits_GV, gold_G, reduction="none")
+        nll_BT = nll_G.new_zeros(batch.labels_BT.shape).index_put(places, nll_G).cpu()
         p_share += model.share_logits(states, batch).sigmoid().tolist()
         total += float(nll_G.sum())
         count += len(nll_G)
@@ -239,19 +238,13 @@ def _one_naming(
     dialogue are followed by J moments' other speakers."""
     renderer, language = model.renderer, model.language
     user, agent = renderer.roles["user"], renderer.roles["agent"]
-    length = max(len(row.ids) for row in rows)
-    labels_BT = torch.full((len(rows), length), IGNORED)
-    for b, row in enumerate(rows):
-        labels_BT[b, : len(row.labels)] = torch.tensor(row.labels)
+    labels_BT = pad_sequence([torch.tensor(row.labels) for row in rows], True, IGNORED)
     places = [(b, j, place) for b, row in enumerate(rows) for j, place in enumerate(row.moments)]
     is_agent = [rows[b].ids[place.index] == agent for b, _, place in places]
     others = [user if said else agent for said in is_agent]
-    hidden_BTD, other_MD = _states(language, rows, places, others, length=length)
-
-    labels_BT = labels_BT.to(language.device)
-    rows_N, at_N = (labels_BT[:, 1:] != IGNORED).nonzero(as_tuple=True)
-    logits_NV = language.head(hidden_BTD[rows_N, at_N]).float()
-    nll = cross_entropy(logits_NV, labels_BT[rows_N, at_N + 1])
+    hidden_BTD, other_MD = _states(language, rows, places, others)
+    logits_GV, gold_G, _ = model.gold_logits(hidden_BTD, labels_BT.to(language.device))
+    nll = F.cross_entropy(logits_GV, gold_G)
 
     row_M, at_M = (
         language.column(each)
@@ -266,7 +259,7 @@ def _one_naming(
     gold_M = speaks_M2.gather(1, language.column([[int(said)] for said in is_agent]))[:, 0]
     marginal_M = gold_M * spoken_M + (1 - gold_M) * unspoken_M
     marginal, spoken = (each.cpu().double().numpy() for each in (marginal_M, spoken_M))
-    return marginal, spoken, float(nll) * len(rows_N), len(rows_N)
+    return marginal, spoken, float(nll) * len(gold_G), len(gold_G)
 
 
 def _states(
@@ -274,17 +267,12 @@ def _states(
     rows: Sequence[Rendered],
     places: Sequence[tuple[int, int, MomentPlace]],
     others: Sequence[int],
-    *,
-    length: int,
 ) -> tuple[Tensor, Tensor]:
     """The states of the dialogues, and of the M other speakers: from one pass behind them, or from
     a pass for each where the LLM cannot be told what a token sees. ``places``: (dialogue, which of
     its moments, the moment)."""
-    pad_id, extra = language.tokenizer.pad_token_id, 0
-    if language.takes_any_mask:
-        extra = max((j + 1 for _, j, _ in places), default=0)
-    size = length + extra
-    ids_BT = language.column([row.ids + [pad_id] * (size - len(row.ids)) for row in rows])
+    ids_BT, _ = language.rows(row.ids for row in rows)
+    length = ids_BT.shape[1]
     if not language.takes_any_mask:
         each = []
         for (b, _, place), other in zip(places, others, strict=True):
@@ -292,6 +280,8 @@ def _states(
             each.append(language.hidden(embeds_1TD, None)[0, -1])
         hidden_BTD = language.hidden(language.embed(ids_BT), None)
         return hidden_BTD, torch.stack(each) if each else hidden_BTD[:0, 0]
+    size = length + max((j + 1 for _, j, _ in places), default=0)
+    ids_BT = F.pad(ids_BT, (0, size - length), value=language.tokenizer.pad_token_id)
     positions_BT = torch.arange(size).clamp(max=length - 1).repeat(len(rows), 1)
     sees_BTT = torch.eye(size, dtype=torch.bool).repeat(len(rows), 1, 1)
     sees_BTT[:, :length, :length] = torch.ones(length, length).tril().bool()

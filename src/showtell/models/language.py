@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -86,6 +86,13 @@ class LanguageModel(nn.Module):
     def column(self, values: Sequence[int] | Sequence[list[int]]) -> Tensor:
         """Whole numbers where the LLM is."""
         return torch.tensor(values, dtype=torch.long, device=self.device)
+
+    def rows(self, rows: Iterable[list[int]]) -> tuple[Tensor, Tensor]:
+        """Rows of ids, padded on the right, and which of these are real (bool)."""
+        told = self.tokenizer.pad(
+            {"input_ids": list(rows)}, padding_side="right", return_tensors="pt"
+        ).to(self.device)
+        return told["input_ids"], told["attention_mask"].bool()
 
     # ----------------------------------------------------------------------------- vocabulary
 
@@ -228,12 +235,7 @@ class LanguageModel(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> LanguageModel:
         """Read a transformers folder from this machine. Raises CheckpointError."""
-        if not (folder / "config.json").is_file():
-            raise CheckpointError(
-                f'no language model in "{folder}"; wanted config.json, safetensors and a tokenizer '
-                "as save_pretrained writes them; copy or train it again"
-            )
-        wanted = "safetensors and a tokenizer as save_pretrained writes them"
+        wanted = "config.json, safetensors and a tokenizer as save_pretrained writes them"
         with reading("the language model", folder, wanted=wanted):
             model = from_transformers(AutoModelForCausalLM, folder, dtype=dtype)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -26,7 +26,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerFast
 
-from showtell.errors import CheckpointError, ConfigError
+from showtell.errors import ConfigError
 from showtell.models.folders import (
     MAX_SHARD_SIZE,
     from_diffusers,
@@ -37,8 +37,6 @@ from showtell.models.folders import (
 )
 from showtell.models.parts import Conditioning, Dice, PainterTokens
 from showtell.runtime import mixed_precision, small_attention
-
-LAYOUT = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
 
 
 class TokenTower(nn.Module):
@@ -301,13 +299,11 @@ class LatentDiffusionPainter(nn.Module):
 
         Raises CheckpointError if a part is missing or broken.
         """
-        layout = "the diffusers layout (tokenizer, text_encoder, vae, unet, scheduler)"
-        if lacking := [name for name in LAYOUT if not (folder / name).is_dir()]:
-            raise CheckpointError(
-                f'the painter in "{folder}" has no "{lacking[0]}"; wanted {layout}; copy or train '
-                "it again"
-            )
-        with reading("the painter", folder, wanted=f"{layout} as save_pretrained writes it"):
+        wanted = (
+            "the diffusers layout (tokenizer, text_encoder, vae, unet, scheduler) as "
+            "save_pretrained writes it"
+        )
+        with reading("the painter", folder, wanted=wanted):
             return cls(
                 text=ClipTextTower(
                     from_transformers(CLIPTextModel, folder / "text_encoder", dtype=dtype),

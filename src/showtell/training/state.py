@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from showtell.data.storage import replacing
 from showtell.errors import CheckpointError, StorageError
 
 
@@ -41,30 +40,12 @@ def save_state(
         tensors[f"buffer/{name}"] = buffer
     for name, value in (ema or {}).items():
         tensors[f"ema/{name}"] = value
-    fresh = folder.with_name(folder.name + ".new")
-    old = folder.with_name(folder.name + ".old")
-    try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
+    with replacing(folder, what="the training state") as fresh:
         save_file(
             {k: v.cpu().contiguous().clone() for k, v in tensors.items()},
             fresh / "state.safetensors",
         )
         (fresh / "progress.json").write_text(json.dumps(progress))
-        for path in fresh.iterdir():
-            with path.open("rb") as handle:
-                os.fsync(handle.fileno())
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise StorageError(
-            f'the training state could not be written to "{folder}" ({error}); the last one is '
-            "unharmed; free some disk space and run the same command with --resume"
-        ) from error
 
 
 def recovered(folder: Path) -> bool:
