@@ -168,6 +168,9 @@ def test_patience_stops_a_run_that_no_longer_gets_better(tmp_path):
     stage = dataclasses.replace(STAGE, evaluate_every=5, patience=2, patience_metrics=("score",))
     history = run_stage(stage, Toy(), out=tmp_path, resume=False)
     assert history[-1]["step"] == 15  # better at 5, stale at 10 and 15
+    again = Toy()
+    again.validate = lambda: {"score": 2.0}  # would be better, were it asked
+    assert run_stage(stage, again, out=tmp_path, resume=True) == history  # ended is ended
 
 
 def test_the_weights_that_were_best_on_dev_are_kept(tmp_path):

@@ -166,7 +166,8 @@ def run_stage(
     bar = StepBar(stage.name, done=step, total=stage.steps, batch=stage.batch_size, quiet=rank > 0)
     with bar, _stopped_by_signal() as stopped:
         set_modes(task.module)
-        while step < stage.steps:
+        # also of a run that patience had ended, and that is resumed in a later stage
+        while step < stage.steps and not (stage.patience and stale >= stage.patience):
             indices = indices_of(step)
             if step + 1 < stage.steps:
                 task.prefetch(indices_of(step + 1))
@@ -200,8 +201,6 @@ def run_stage(
                     save_tensors({n: p.detach() for n, p in moving.items()}, out / BEST)
                 if plateau:
                     plateau.step(measured[stage.patience_metrics[0].removeprefix("-")])
-                if stage.patience and stale >= stage.patience:
-                    break
             late = time.monotonic() - saved > stage.save_minutes * 60
             late, stopping = told_by(0, (late, bool(stopped)))
             if late or stopping or step == stop_after:
