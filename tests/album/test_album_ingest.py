@@ -153,6 +153,8 @@ def colours(images):
 what, source, into = sys.argv[1:]
 if what == "embed":
     colours = die_after(2, colours)
+elif what == "first":
+    os.fsync = die_after(5, os.fsync)
 elif what == "copy":
     os.fsync = die_after(37, os.fsync)
 elif what == "note":
@@ -184,7 +186,7 @@ def forty(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("what", "kept"), [("embed", 32), ("copy", 32), ("note", 32), ("save", 40)]
+    ("what", "kept"), [("first", 0), ("embed", 32), ("copy", 32), ("note", 32), ("save", 40)]
 )
 def test_a_killed_add_goes_on_where_it_was_and_forgetting_leaves_no_byte(
     forty, tmp_path, what, kept

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from showtell.data.photos import kind_of_file, load_photo, save_photo, square
+from showtell.data.photos import kind_of_file, load_photo, photo_from_image, save_photo, square
 from showtell.data.storage import write_atomically
 from showtell.errors import PhotoError, StorageError
 
@@ -195,6 +195,7 @@ def test_what_is_transparent_lies_on_white(tmp_path):
         (16, 0, b"\x80\x80\x80\x81", b"\x80\x81", [128, 255]),
         (8, 2, b"\1\1\1\2\2\2", b"\0\2" * 3, [1, 255]),
         (16, 2, b"\1\7" * 3 + b"\2\7" * 3, b"\2\7" * 3, [1, 255]),
+        (16, 2, b"\1\7" * 3 + b"\1\6" * 3, b"\1\6" * 3, [1, 255]),
     ],
 )
 def test_the_clear_sample_of_a_png_is_clear_at_any_depth(
@@ -202,7 +203,9 @@ def test_the_clear_sample_of_a_png_is_clear_at_any_depth(
 ):
     path = tmp_path / "clear.png"
     path.write_bytes(png(2, 1, depth, colour, b"\0" + row, tRNS=clear))
-    assert [load_photo(path).getpixel((x, 0)) for x in range(2)] == [(v,) * 3 for v in values]
+    with Image.open(path) as opened:
+        for photo in (load_photo(path), photo_from_image(opened, name="clear")):
+            assert [photo.getpixel((x, 0)) for x in range(2)] == [(v,) * 3 for v in values]
 
 
 @pytest.mark.parametrize("kind", ["zTXt", "iTXt", "tEXt", "iCCP"])

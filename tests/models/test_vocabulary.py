@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from showtell.errors import CheckpointError, ConfigError
+from showtell.models.folders import save_rows
 from showtell.models.language import LanguageModel
 from showtell.models.parts import ids_of
 from showtell.models.vocabulary import FILE, NewTokens, first_rows
@@ -158,6 +160,19 @@ def test_a_saved_model_has_its_tokens_and_the_base_beside_them(language, tmp_pat
     base = LlamaForCausalLM.from_pretrained(tmp_path, local_files_only=True)
     assert base.config.vocab_size == ids[0]
     assert not list(tmp_path.glob("*.bin"))
+    written = set()
+    for _ in range(8):  # equal rows are equal files: a model's digest tells it from others
+        again.new_tokens.save(tmp_path)
+        written.add((tmp_path / FILE).read_bytes())
+    assert len(written) == 1
+
+
+def test_a_file_of_before_is_read(language, tmp_path):
+    language.grow_vocabulary(TOKENS, seed=0)
+    rows = dict(language.new_tokens.named_parameters())
+    save_rows(rows, tmp_path / FILE, tokens=json.dumps(TOKENS), first_id="7")
+    again = NewTokens.load(tmp_path)
+    assert again.tokens == TOKENS and again.first_id == 7
 
 
 # ------------------------------------------------------------------------------------ bad input

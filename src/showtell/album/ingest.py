@@ -147,11 +147,11 @@ def _with_copies(
     """The album with a batch more, whose copies and vectors are on the disk."""
     vectors_NE = embed([image for _, image in waiting])
     joined = album.with_photos([photo for photo, _ in waiting], vectors_NE)
+    if not (into / DESCRIPTION).exists():  # before any copy: no verb forgets what no list names
+        album.save(into)
     for photo, image in waiting:
         assert photo.path is not None
         save_photo(image, into / photo.path)
-    if not (into / DESCRIPTION).exists():
-        album.save(into)
     joined.note_down(len(waiting), into)
     return joined
 

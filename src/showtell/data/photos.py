@@ -170,17 +170,16 @@ def _check_header(image: Image.Image, path: Path) -> None:
 def _clean(image: Image.Image, path: Path) -> Image.Image:
     """A new 8-bit RGB image: new, so that no metadata comes along in ``image.info``."""
     _check_header(image, path)
-    clear = _clear_sample(image)
-    # an EXIF block that cannot be read says nothing: the pixels are whole without it
-    image.load()
-    with contextlib.suppress(Exception):
-        image = ImageOps.exif_transpose(image)
+    clear, lower = _clear_sample(image)
+    image = _upright(image)
     mask = None
     if clear is not None:
         import numpy as np
 
-        # at its full depth, where Pillow keeps it; of deep colours it has kept eight bits
-        samples_HWC = np.atleast_3d(np.asarray(image.convert("L") if image.mode == "1" else image))
+        # at its full depth: of deep colours Pillow keeps eight bits, the rest is in ``lower``
+        parts = [image.convert("L") if image.mode == "1" else image]
+        parts += [] if lower is None else [_upright(lower)]
+        samples_HWC = np.concatenate([np.atleast_3d(np.asarray(part)) for part in parts], -1)
         mask = Image.fromarray((samples_HWC != np.array(clear)).any(-1))
         image.info.pop("transparency", None)
     if image.mode.startswith("I"):
@@ -197,30 +196,46 @@ def _clean(image: Image.Image, path: Path) -> Image.Image:
     return clean
 
 
-def _clear_sample(image: Image.Image) -> tuple[int, ...] | None:
-    """The grey or colour of a PNG that is transparent (tRNS), as its pixels will have it, or None.
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; a block that cannot be read says nothing: the pixels are whole."""
+    image.load()
+    with contextlib.suppress(Exception):
+        image = ImageOps.exif_transpose(image)
+    return image
+
+
+def _clear_sample(image: Image.Image) -> tuple[tuple[int, ...] | None, Image.Image | None]:
+    """(the grey or colour of a PNG that is transparent (tRNS), as its pixels will have it, or None;
+    of deep colours the lower eight bits, which follow in the sample, too).
 
     Call it before the pixels are loaded. Pillow gives the sample as the file has it, but spreads
     pixels of fewer bits over 0 to 255, and keeps the upper eight bits of deep colours.
     """
     sample = image.info.get("transparency")
-    tiles = getattr(image, "tile", ())  # none where they are loaded
-    if (
-        image.format != "PNG"
-        or not tiles
-        or image.mode == "P"
-        or not isinstance(sample, int | tuple)
-    ):
-        return None
+    tiles = getattr(image, "tile", None)  # none where they are loaded
+    plain = image.format == "PNG" and tiles and image.mode != "P"
+    if not plain or not isinstance(sample, int | tuple):
+        return None, None
     layout = tiles[0].args
     depth = _DEPTHS.get(layout if isinstance(layout, str) else layout[0], 8)
     most = (1 << depth) - 1
     values = sample if isinstance(sample, tuple) else (sample,)
-    if image.mode == "RGB":
-        return tuple((value & most) >> (depth - 8) for value in values)
-    if depth < 8:
-        return tuple((value & most) * 255 // most for value in values)
-    return tuple(value & most for value in values)
+    if image.mode == "RGB" and depth == 16:
+        return tuple(v >> byte & 255 for byte in (8, 0) for v in values), _lower_bytes(image)
+    spread = 255 // most if depth < 8 else 1
+    return tuple((value & most) * spread for value in values), None
+
+
+def _lower_bytes(image: Image.Image) -> Image.Image:
+    """A PNG of 16 bits a colour again, each of its numbers taken for one with the low byte last:
+    the eight bits that Pillow keeps are then the others."""
+    file = image.fp  # type: ignore[attr-defined]
+    at = file.tell()
+    file.seek(0)
+    other = Image.open(io.BytesIO(file.read()), formats=FORMATS)
+    file.seek(at)
+    other.tile = [tile._replace(args="RGB;16L") for tile in other.tile]
+    return other
 
 
 _DEPTHS = {"1": 1, "L;2": 2, "L;4": 4, "I;16B": 16, "RGB;16B": 16}

@@ -79,9 +79,9 @@ class NewTokens(nn.Module):
     # ------------------------------------------------------------------------------ on disk
 
     def save(self, folder: Path) -> None:
-        tokens = json.dumps(self.tokens)
-        rows = dict(self.named_parameters())
-        save_rows(rows, folder / FILE, tokens=tokens, first_id=str(self.first_id))
+        # one note: of several, safetensors keeps no order, and equal models get unequal files
+        notes = json.dumps({"tokens": self.tokens, "first_id": self.first_id})
+        save_rows(dict(self.named_parameters()), folder / FILE, vocabulary=notes)
 
     @classmethod
     def load(cls, folder: Path) -> NewTokens | None:
@@ -92,11 +92,15 @@ class NewTokens(nn.Module):
         wanted = f"{FILE}, the rows of new tokens, as save_pretrained writes it"
         with reading("the vocabulary", folder, wanted=wanted):
             with safe_open(path, framework="pt") as file:
-                note = file.metadata()
+                notes = file.metadata()
                 rows = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if "tokens" in notes:  # as files before had it
+                told = {"tokens": json.loads(notes["tokens"]), "first_id": notes["first_id"]}
+            else:
+                told = json.loads(notes["vocabulary"])
             return cls(
-                json.loads(note["tokens"]),
-                first_id=int(note["first_id"]),
+                told["tokens"],
+                first_id=int(told["first_id"]),
                 input_nD=rows["input_nD"],
                 output_nD=rows.get("output_nD"),
             )
