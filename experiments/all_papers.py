@@ -170,7 +170,7 @@ def jobs_of(
                 name=one.name,
                 arguments=(os.path.relpath(HERE / f"{one.name}.py"), *options),
                 out=own,
-                goal=runs / RESULTS / f"{one.writes[-1]}.png",  # what it writes last
+                goal=runs / RESULTS / f"{one.writes[-1]}.md",  # what it writes last
                 needs=(*first, *(use for use in one.uses if use != ALIGNED), *one.after),
             )
         )
@@ -182,10 +182,9 @@ def publish(experiments: Sequence[Experiment], results: Path, out: Path) -> list
     found = []
     out.mkdir(parents=True, exist_ok=True)
     for name in (name for experiment in experiments for name in experiment.writes):
-        files = [results / f"{name}{ending}" for ending in (".json", ".md", ".png")]
-        if all(file.is_file() for file in files):
+        if (results / f"{name}.md").is_file():  # it is written last
             found.append(name)
-            for file in files:
+            for file in results.glob(f"{name}.*"):
                 shutil.copyfile(file, out / file.name)
     return found
 

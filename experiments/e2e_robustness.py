@@ -31,9 +31,9 @@ from showtell.cli.exits import exit_code_of
 from showtell.data.sources import open_data
 from showtell.dialogue import Photo
 from showtell.errors import UsageError
+from showtell.evaluation.answer import paint_captions
 from showtell.evaluation.compare import Cell, Column
-from showtell.evaluation.measures import shipped_reader
-from showtell.evaluation.world_answers import paint_captions, photo_places, photos_at
+from showtell.evaluation.world_gold import photo_places, photos_at, shipped_reader
 from showtell.metrics.paired import Scores, difference, run_value, scores
 from showtell.metrics.report import model_digest
 from showtell.models.checkpoint import model_folder

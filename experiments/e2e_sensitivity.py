@@ -29,7 +29,7 @@ from photoworld.scenes import ATTRIBUTES, LOOKS, TEST_SEEDS, Scene, sample_scene
 from showtell.batch import to_pixels
 from showtell.cli.exits import exit_code_of
 from showtell.evaluation.compare import Column, columns_of
-from showtell.evaluation.score_runs import Readers
+from showtell.evaluation.world_gold import Readers
 from showtell.metrics.paired import Scores
 from showtell.models.decoder import Decoder
 from showtell.models.respond import Responder

@@ -28,7 +28,8 @@ from showtell.cli.exits import exit_code_of
 from showtell.dialogue import AGENT, Dialogue
 from showtell.errors import UsageError
 from showtell.evaluation.compare import columns_of
-from showtell.evaluation.score_runs import Gold, Run, rank_scores
+from showtell.evaluation.score_runs import Run, rank_scores
+from showtell.evaluation.world_gold import Gold
 from showtell.metrics.encoders import ClipEncoder
 from showtell.metrics.paired import Scores
 from showtell.metrics.retrieval import ranks

@@ -25,7 +25,7 @@ from photoworld.stories import ROUNDS, STEPS
 from showtell.cli.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.compare import columns_of
-from showtell.evaluation.score_runs import Gold
+from showtell.evaluation.world_gold import Gold
 from showtell.papers.forms import form_named
 
 STORIES, TALKS, GILL = "gill_stories", "gill_rounds", "GILL"

@@ -14,8 +14,9 @@ from jobs import tell
 
 from showtell.cli.exits import exit_code_of
 from showtell.data.sources import open_data
-from showtell.evaluation.measures import attribute_values, shipped_reader
-from showtell.evaluation.world_answers import drawn, paint_captions
+from showtell.evaluation.answer import paint_captions
+from showtell.evaluation.measures import attribute_values
+from showtell.evaluation.world_gold import drawn, shipped_reader
 from showtell.models.decoder import Decoder
 from showtell.models.respond import Responder
 from showtell.papers import load_model

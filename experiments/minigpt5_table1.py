@@ -31,7 +31,7 @@ from runner import CLIP_NOTES, Bench, Rows, Sheet
 from photoworld.stories import determined_in, determined_only_by
 from showtell.cli.exits import exit_code_of
 from showtell.evaluation.compare import Column
-from showtell.evaluation.score_runs import Gold
+from showtell.evaluation.world_gold import Gold
 
 NAME = "minigpt5_table1"
 CONTEXTS = {"none": "no context", "text": "text", "photos": "photos", "both": "photos and text"}

@@ -33,7 +33,8 @@ from showtell.cli.exits import exit_code_of
 from showtell.dialogue import Dialogue, Photo
 from showtell.evaluation.answered import Answers
 from showtell.evaluation.compare import Column, columns_of
-from showtell.evaluation.score_runs import Gold, Run, photo_run, text_scores
+from showtell.evaluation.score_runs import Run, photo_run, text_scores
+from showtell.evaluation.world_gold import Gold
 from showtell.metrics.paired import Scores, scores
 from showtell.papers.forms import newest_first, steps_of
 from showtell.papers.minigpt5 import Step

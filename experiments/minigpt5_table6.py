@@ -22,7 +22,7 @@ from torch import Tensor
 from showtell.cli.exits import exit_code_of
 from showtell.dialogue import Dialogue
 from showtell.evaluation.compare import columns_of
-from showtell.evaluation.score_runs import Gold
+from showtell.evaluation.world_gold import Gold
 from showtell.papers.minigpt5 import ABLATIONS
 
 NAME, GUIDANCE, VOKENS = "minigpt5_table6", "minigpt5_guidance", "vokens"

@@ -31,7 +31,8 @@ from runner import CLIP_NOTES, Bench, Row, Rows, Sheet, first_answer
 from photoworld.stories import STEPS
 from showtell.cli.exits import exit_code_of
 from showtell.evaluation.compare import columns_of
-from showtell.evaluation.score_runs import Gold, Run, text_scores
+from showtell.evaluation.score_runs import Run, text_scores
+from showtell.evaluation.world_gold import Gold
 
 TABLE2, TABLE3 = "minigpt5_table2", "minigpt5_table3"
 HEADS = {"none": "no context", "text": "text", "both": "photos and text"}

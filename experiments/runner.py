@@ -33,9 +33,10 @@ from showtell.errors import ConfigError, UsageError, did_you_mean
 from showtell.evaluation.answer import own_photos, write_texts
 from showtell.evaluation.answered import ANSWERS, Answers
 from showtell.evaluation.compare import Cell, Column, table_of
-from showtell.evaluation.score_runs import FEW_PHOTOS, Gold, Readers, Run, photo_run, run_of
+from showtell.evaluation.score_runs import FEW_PHOTOS, Run, photo_run, run_of
 from showtell.evaluation.table_page import write
 from showtell.evaluation.world_answers import world_answers
+from showtell.evaluation.world_gold import Gold, Readers
 from showtell.metrics.encoders import load_clip
 from showtell.metrics.intervals import RESAMPLES
 from showtell.metrics.paired import Scores, scores
@@ -313,7 +314,8 @@ class Bench:
             "measuring CLIP": model_digest(options.clip) if options.clip else "",
             **sheet.about(self),
         }
-        picture = functools.partial(sheet.picture, self) if sheet.picture else None
+        if sheet.picture:
+            sheet.picture(self, self.out / f"{sheet.name}.png")
         write_sheet(
             table,
             sheet.columns,
@@ -323,7 +325,6 @@ class Bench:
             notes=sheet.notes,
             about=about,
             out=self.out,
-            picture=picture,
         )
 
 
@@ -336,7 +337,7 @@ def write_sheet(
     name: str,
     **page: Any,
 ) -> None:
-    """Print the table and write NAME.md, NAME.json and NAME.png to ``out`` with its passport."""
+    """Print the table and write NAME.md and NAME.json to ``out`` with its passport."""
     passport = {
         "command": without_folders(
             f"`python experiments/{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}`"
@@ -353,7 +354,7 @@ def write_sheet(
         "versions": ", ".join(f"{key} {value}" for key, value in installed_versions().items()),
     }
     print(write(dict(table), columns, out=out, name=name, passport=passport, **page))
-    print(f"Wrote {out / name}.md, .json and .png")
+    print(f"Wrote {out / name}.md and .json")
 
 
 def without_folders(text: str) -> str:

@@ -6,7 +6,7 @@
 Each table is of one training seed, made when and where it suited; this reads them and trains
 nothing. A cell is the mean over training seeds and Student's 95% interval of it; a difference to
 the pipeline is taken within each seed, so it is paired. What bootstraps over dialogues tell is left
-out: it stands in each table. Writes docs/results/world_seeds.md, .json and .png.
+out: it stands in each table. Writes docs/results/world_seeds.md and .json.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         head=HEAD,
     )
     print(page)
-    print(f"Wrote {options.out / NAME}.md, .json and .png")
+    print(f"Wrote {options.out / NAME}.md and .json")
     return 0
 
 

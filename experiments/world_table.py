@@ -2,7 +2,7 @@
 
 Trains every row of ``ROWS`` from one base, with the same data in the same order, steps and
 decoding, lets each speak and paint on the same dialogues, and writes docs/results/world.json,
-world.md, world.png and examples.png. What is done is not done again: stopped at any point, the same
+world.md and examples.png. What is done is not done again: stopped at any point, the same
 command goes on. Two rows at a time, one thread each.
 
 quick   1 seed, 500 dialogues. The base is the shipped model's parts (or --base FOLDER). 82 minutes
@@ -50,8 +50,9 @@ from showtell.data.sources import open_data
 from showtell.errors import ConfigError, UsageError, did_you_mean
 from showtell.evaluation.answered import ANSWERS, Answers
 from showtell.evaluation.compare import COLUMNS, floors, table_of
-from showtell.evaluation.score_runs import Gold, Readers, Run, run_of
-from showtell.evaluation.world_answers import text_places, through_vae, world_answers
+from showtell.evaluation.score_runs import Run, run_of
+from showtell.evaluation.world_answers import through_vae, world_answers
+from showtell.evaluation.world_gold import Gold, Readers, text_places
 from showtell.metrics.encoders import load_clip
 from showtell.metrics.meteor import open_wordnet
 from showtell.metrics.pictures import contact_sheet, save_picture

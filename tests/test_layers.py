@@ -29,7 +29,7 @@ STEPS = (
 )
 # What a paper's file may name beside plain types and libraries.
 OF_PAPERS = ("errors", "dialogue", "config", "runtime", "models.parts", "training.stage", "papers")
-DOORS = ("showtell.data.world", "showtell.evaluation.measures")  # to the photo world
+DOORS = ("showtell.data.world", "showtell.evaluation.world_gold")  # to the photo world
 LIGHT = ("showtell.errors", "showtell.dialogue", "showtell.config", "showtell.data.", "photoworld.")
 HEAVY = {"torch", "transformers", "diffusers"}
 HEAVY_HERE = ("photoworld.oracle", "photoworld.train_oracle", "photoworld.degradation")

@@ -15,9 +15,10 @@ from showtell.errors import DataError
 from showtell.evaluation.answer import gold_answer
 from showtell.evaluation.answered import ANSWERS, Answers
 from showtell.evaluation.compare import COLUMNS, table_of
-from showtell.evaluation.score_runs import Gold, Readers, photo_scores, run_of
+from showtell.evaluation.score_runs import photo_scores, run_of
 from showtell.evaluation.table_page import from_json, to_json, to_markdown
-from showtell.evaluation.world_answers import answer_places, world_answers
+from showtell.evaluation.world_answers import world_answers
+from showtell.evaluation.world_gold import Gold, Readers, answer_places
 from showtell.metrics.paired import Difference
 from showtell.models.respond import Responder
 

@@ -17,11 +17,16 @@ from showtell.evaluation.answered import Answers
 from showtell.evaluation.measures import (
     attribute_values,
     dropped_note,
-    is_right,
     measure_world,
     moment_report,
 )
-from showtell.evaluation.world_answers import photo_places, photos_at, seeing_places
+from showtell.evaluation.world_gold import (
+    Readers,
+    is_right,
+    photo_places,
+    photos_at,
+    seeing_places,
+)
 from showtell.models.gold import read_gold
 from showtell.papers.gill import GillConfig
 from showtell.prompt import Renderer
@@ -113,8 +118,9 @@ def test_a_whole_measurement_names_every_measure_that_the_project_promises(
 
     model = tiny_end_to_end
     model.decoding = dataclasses.replace(model.decoding, max_new_tokens=3, num_steps=1)
-    found, sheet = measure_world(
-        model, dialogues, folder=tmp_path, oracle=Guess(), encoder=Guess(), seed=0
+    readers = Readers(oracle=Guess(), encoder=Guess())
+    found = measure_world(
+        model, dialogues, name="world:x", folder=tmp_path, readers=readers, seed=0
     )
     for name in (
         "photo.attribute_accuracy",
@@ -136,7 +142,7 @@ def test_a_whole_measurement_names_every_measure_that_the_project_promises(
         "text.standard.rouge_l",
     ):
         assert name in found.values, name
-    assert len(sheet[0]) == len(sheet[1]) > 0
+    assert (tmp_path / "contact_sheet.png").is_file()
 
 
 @pytest.fixture(params=["captions", "tokens"])
@@ -153,7 +159,7 @@ def test_own_photos_do_not_depend_on_how_many_are_made_at_once(speaker, monkeypa
     dialogues = dialogues_with_photos(4)
     contexts = [dialogues[b].turns[:k] for b, k in photo_places(dialogues)]
     all_ = own_photos(responder_of(speaker), contexts, seed=3)
-    monkeypatch.setattr("showtell.evaluation.answer.rows_at_once", lambda model: 1)
+    monkeypatch.setattr("showtell.evaluation.answer.rows_at_once", lambda model, **given: 1)
     one = own_photos(responder_of(speaker), contexts, seed=3)
     assert one.captions == all_.captions
     torch.testing.assert_close(one.pixels_N3HW, all_.pixels_N3HW, atol=1e-4, rtol=1e-3)

@@ -28,8 +28,9 @@ from photoworld.talk import world_dialogue
 from showtell.dialogue import AGENT
 from showtell.errors import DataError, UsageError
 from showtell.evaluation.compare import Cell
-from showtell.evaluation.score_runs import Gold, Readers, photo_scores
+from showtell.evaluation.score_runs import photo_scores
 from showtell.evaluation.table_page import to_json
+from showtell.evaluation.world_gold import Gold, Readers
 from showtell.metrics.blind_page import export_page
 from showtell.metrics.intervals import Value
 from showtell.models.checkpoint import save_model
@@ -50,9 +51,8 @@ def base(tokenizers, tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    """Intervals of fewer draws, and no picture."""
+    """Intervals of fewer draws."""
     monkeypatch.setattr("showtell.metrics.intervals.RESAMPLES", 20)
-    monkeypatch.setattr("showtell.evaluation.table_page.chart", lambda *args, **kwargs: None)
 
 
 def run(script, base: Path, runs: Path, *only: str) -> None:
@@ -263,11 +263,9 @@ def test_gill_reads_more_captions_photos_and_rounds(base, tmp_path):
     assert list(talks) == ["GILL; 1 rounds", "GILL; 10 rounds"]
 
 
-def test_long_worlds_are_measured_by_distance(base, tmp_path, monkeypatch):
-    monkeypatch.undo()  # so few facts at each distance have no interval: the picture is drawn still
+def test_long_worlds_are_measured_by_distance(base, tmp_path):
     run(long_worlds, base, tmp_path, long_worlds.SHORT)
     (cells,) = rows_in(tmp_path, long_worlds.NAME).values()
-    assert (tmp_path / f"{long_worlds.NAME}.png").is_file()
     asked = long_worlds.asked_in([long_dialogue(seed) for seed in TEST_SEEDS[:12]])
     counts = {
         kind: sum(

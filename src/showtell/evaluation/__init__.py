@@ -5,29 +5,26 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from showtell.data.sources import DataSource, open_data
+from showtell.data.sources import open_data
 from showtell.dialogue import Dialogue
 from showtell.errors import DataError, UsageError
 from showtell.evaluation.answered import working_folder
 from showtell.evaluation.reported import reported_rows
-from showtell.evaluation.score import PROTOCOLS, Measured, measure_dialogues
+from showtell.evaluation.score import PROTOCOLS, measure_dialogues
 from showtell.evaluation.substitutes import missing_photos as policy_of
-from showtell.metrics.pictures import contact_sheet, save_picture
-from showtell.metrics.report import Report, Reported, model_digest
+from showtell.metrics.report import Report, model_digest
 from showtell.metrics.rows import Encoders
 from showtell.models.checkpoint import model_folder, read_description
-from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.papers import load_model
 from showtell.papers.forms import form_named, swap_speakers
 from showtell.progress import Progress, quiet
 
 __all__ = ["evaluate"]
 
-REPLIES = 1000  # of each kind of answers, unless a number of dialogues is named
+MOST = 1000  # answers of each kind, unless a number of dialogues is named
 
 
 def evaluate(
@@ -62,85 +59,59 @@ def evaluate(
         raise UsageError(f"--limit is {limit}; wanted at least 1")
     folder = model_folder(checkpoint)
     recipe = read_description(folder)["recipe"].get("name", "")
+    kind = "protocols" if protocols or form else source.kind
+    most = MOST if limit is None else None
     with working_folder(out) as work:
-        found, reported, digest = _measure(
-            load_model(checkpoint),
-            source,
-            folder=work,
-            limit=limit,
-            seed=seed,
-            protocols=protocols,
-            form=form,
-            encoders=encoders,
-            told=told,
-        )
-        skipped = {"skipped": len(source.skipped)} if source.files else {}
+        model = load_model(checkpoint)
+        dialogues = list(islice(source, limit))
+        notes: tuple[str, ...] = ()
+        if kind == "world":
+            from showtell.evaluation.measures import measure_world
+
+            if not dialogues:
+                raise DataError(
+                    f"{source.name} holds no dialogues; name some seeds, as in world:100000-100999"
+                )
+            found = measure_world(
+                model, dialogues, name=source.name, folder=work, seed=seed, told=told
+            )
+        elif kind == "photochat":
+            from showtell.evaluation.measures_photochat import measure_photochat
+
+            protocols = ("photochat",)
+            found = measure_photochat(
+                model, dialogues, folder=work, path=source.path, seed=seed, most=most, told=told
+            )
+        else:
+            protocols, form = tuple(protocols) or PROTOCOLS, form or "dialogue"
+            notes = (f"form: {form}",)
+            found = measure_dialogues(
+                model,
+                _examples(dialogues, form, symmetric=source.symmetric, seed=seed),
+                protocols=protocols,
+                encoders=encoders,
+                seed=seed,
+                most=most,
+                folder=work,
+                told=told,
+            )
+        made = hashlib.sha256(repr(dialogues).encode()).hexdigest()[:16]
         report = Report(
             metrics=found.values,
             recipe=recipe,
             checkpoint=checkpoint,
             model_digest=model_digest(folder),
             data=data,
-            data_digest=digest,
+            data_digest=made if kind == "world" else source.digest(),
             seeds=(seed,),
             seconds=time.perf_counter() - began,
-            counts=found.counts | skipped,
-            notes=(*found.notes, *source.notes),
-            reported=reported,
+            counts=found.counts | ({"skipped": len(source.skipped)} if source.files else {}),
+            notes=(*found.notes, *notes, *source.notes),
+            reported=reported_rows(source.origin, protocols, form),
             encoders=found.encoders,
         )
         report.write(work)
     return report
-
-
-def _measure(
-    model: PhotoDialogueModel,
-    source: DataSource,
-    *,
-    folder: Path,
-    limit: int | None,
-    seed: int,
-    protocols: Sequence[str],
-    form: str,
-    encoders: Encoders,
-    told: Progress,
-) -> tuple[Measured, tuple[Reported, ...], str]:
-    """(what was measured, what was published, the data's digest)."""
-    most = REPLIES if limit is None else None
-    dialogues = list(islice(source, limit))
-    if source.kind == "world" and not (protocols or form):
-        from showtell.evaluation.measures import measure_world
-
-        if not dialogues:
-            raise DataError(
-                f"{source.name} holds no dialogues; name some seeds, as in world:100000-100999"
-            )
-        found, sheet = measure_world(model, dialogues, folder=folder, seed=seed, told=told)
-        if sheet[0]:
-            title = f"{model.name} on {source.name}"
-            sheet_of_photos = contact_sheet(*sheet, columns=6, title=title)
-            save_picture(sheet_of_photos, folder / "contact_sheet.png")
-        return found, (), hashlib.sha256(repr(dialogues).encode()).hexdigest()[:16]
-    if source.kind == "photochat" and not (protocols or form):
-        from showtell.evaluation.measures_photochat import PHOTOCHAT, measure_photochat
-
-        found = measure_photochat(
-            model, dialogues, folder=folder, path=source.path, seed=seed, most=most, told=told
-        )
-        return found, reported_rows(source.origin, (PHOTOCHAT,), ""), source.digest()
-    protocols, form = tuple(protocols) or PROTOCOLS, form or "dialogue"
-    found = measure_dialogues(
-        model,
-        _examples(dialogues, form, symmetric=source.symmetric, seed=seed),
-        protocols=protocols,
-        encoders=encoders,
-        seed=seed,
-        most=most,
-        folder=folder,
-        told=told,
-    )
-    found = replace(found, notes=(*found.notes, f"form: {form}"))
-    return found, reported_rows(source.origin, protocols, form), source.digest()
 
 
 def _examples(

@@ -1,4 +1,4 @@
-"""A model answers at gold contexts: answer -> score -> compare.
+"""A model answers at gold contexts: answer -> records on disk -> score -> report or table.
 
 It reads each dialogue and speaks at places in it, (number of the dialogue, turn). Kinds of answers:
 
@@ -7,7 +7,7 @@ It reads each dialogue and speaks at places in it, (number of the dialogue, turn
     photo       its own photo in the place of a photo, after its own description or tokens
     answer      a whole answer, by ``respond``, beside the gold turns until the user speaks again
 
-Measures may add kinds of their own (``measures.py``). All are kept as ``answered.py`` says.
+Measures may add kinds of their own (``world_answers.py``). All are kept as ``answered.py`` says.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -29,14 +29,17 @@ from showtell.data.photos import has_pixels
 from showtell.dialogue import AGENT, Dialogue, Photo, Turn
 from showtell.evaluation.answered import Answers, Place
 from showtell.models.decoder import Decoder
-from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
 from showtell.models.gold import described, read_gold, seen_images
 from showtell.models.respond import Responder
 from showtell.models.writing import Writing
 from showtell.progress import Progress, quiet
 
 BATCH, BATCH_ON_GPU = 16, 128  # dialogues that are answered at once
+DROPPED = "turns dropped, the oldest of dialogues too long"
+LOST = "photos to compare with that are missing"
 Images = Mapping[str, Image.Image]  # of photos, by id
+T = TypeVar("T")
 
 
 # ------------------------------------------------------------------------------------- speaking
@@ -47,13 +50,33 @@ def rows_at_once(model: PhotoDialogueModel, *, on_cpu: int = BATCH) -> int:
     return on_cpu if model.device.type == "cpu" else BATCH_ON_GPU
 
 
+def in_parts(
+    model: PhotoDialogueModel, cases: Sequence[T], *, what: str, told: Progress, on_cpu: int = BATCH
+) -> Iterator[tuple[range, Sequence[T]]]:
+    """(their numbers, the cases) of each part that is run at once."""
+    size = rows_at_once(model, on_cpu=on_cpu)
+    for start in range(0, len(cases), size):
+        part = cases[start : start + size]
+        yield range(start, start + len(part)), part
+        told(what, start + len(part), len(cases))
+
+
+def likeliest(model: PhotoDialogueModel, max_new_tokens: int | None = None) -> Decoding:
+    """The most likely words, in answers and in descriptions."""
+    length = max_new_tokens or model.decoding.max_new_tokens
+    return replace(model.decoding, temperature=0.0, max_new_tokens=length)
+
+
 def opened(
     decoder: Decoder,
     contexts: Sequence[tuple[Turn, ...]],
-    images: Sequence[Images],
+    images: Sequence[Images] | None = None,
     speakers: Sequence[str] | None = None,
 ) -> Writing:
-    """The contexts read, and the next turn begun by the agent, or by these ``speakers``."""
+    """The contexts read (``images``: what is seen of them, None: their photos), and the next turn
+    begun by the agent, or by these ``speakers``."""
+    if images is None:
+        images = [seen_images(decoder.model, turns) for turns in contexts]
     writing, _ = decoder.read_all(contexts, images)
     decoder.open_turn(writing, speakers=speakers)
     return writing
@@ -73,15 +96,11 @@ def write_texts(
     """The next text turn in each dialogue, whether or not it would rather be a photo; the n-th by
     ``seed`` + n. ``images``: what is seen (None: the photos); ``speakers``: whose turn it is."""
     said: list[str] = []
-    size = rows_at_once(decoder.model)
-    for start in range(0, len(contexts), size):
-        part = slice(start, start + size)
-        shown = images[part] if images is not None else None
-        shown = shown or [seen_images(decoder.model, turns) for turns in contexts[part]]
-        writing = opened(decoder, contexts[part], shown, speakers[part] if speakers else None)
-        dice = [torch.Generator().manual_seed(seed + start + n) for n in range(len(shown))]
+    for numbers, part in in_parts(decoder.model, contexts, what=what, told=told):
+        rows = slice(numbers.start, numbers.stop)
+        writing = opened(decoder, part, images and images[rows], speakers and speakers[rows])
+        dice = [torch.Generator().manual_seed(seed + n) for n in numbers]
         said += decoder.write_texts(writing, generators=dice)
-        told(what, len(said), len(contexts))
     return said
 
 
@@ -108,25 +127,34 @@ def own_photos(
     model, decoder = responder.model, responder.decoder
     captions: list[str] = []
     photos, queries = [], []
-    size = rows_at_once(model)
-    for start in range(0, len(contexts), size):
-        part = contexts[start : start + size]
-        writing = opened(decoder, part, [seen_images(model, turns) for turns in part])
-        spans = decoder.announce(writing)
+    for numbers, part in in_parts(model, contexts, what="own photos", told=told):
+        spans = decoder.announce(opened(decoder, part))
         captions += spans.captions
         query_NE = model.bridge.query(spans) if model.bridge.query_width else None
         queries += [] if query_NE is None else [query_NE]
         if model.painter is not None:
-            seeds = list(range(seed + start, seed + start + len(part)))
+            seeds = [seed + n for n in numbers]
             photos.append(responder.paint_spans(spans, seeds=seeds).cpu())
         elif (album := responder.album) is not None and query_NE is not None:
             found = [album.nearest(one_E[None], cut_off=-2.0) for one_E in query_NE]
             photos.append(torch.stack([to_pixels(hit[1]) for hit in found if hit is not None]))
-        told("own photos", len(captions), len(contexts))
     return OwnPhotos(
         captions=captions,
         pixels_N3HW=torch.cat(photos) if photos else None,
         query_NE=torch.cat(queries) if queries else None,
+    )
+
+
+def paint_captions(
+    responder: Responder, captions: Sequence[str], *, seed: int, told: Progress = quiet
+) -> Tensor:
+    """(N, 3, H, W), the n-th from ``seed`` + n."""
+    parts = in_parts(responder.model, captions, what="painting", told=told, on_cpu=32)
+    return torch.cat(
+        [
+            responder.paint_captions(list(part), seeds=[seed + n for n in numbers]).cpu()
+            for numbers, part in parts
+        ]
     )
 
 
@@ -148,8 +176,7 @@ def answer_dialogues(
     ``whole`` answers to what the user said last; of each kind the first ``most`` in an order that
     is the same for every model (None: all). P(share) and -log p are of all turns."""
     answers = Answers(dialogues=dialogues, folder=folder, facts={"seed": seed})
-    # texts are the most likely ones, alone or in an answer
-    responder = Responder(Decoder(model, decoding=replace(model.decoding, temperature=0.0)))
+    responder = Responder(Decoder(model, decoding=likeliest(model)))
     if turns:
         read = described(model, dialogues)
         add_moments(answers, model, read)
@@ -158,7 +185,7 @@ def answer_dialogues(
         if model.painter is not None:
             add_photos(answers, responder, read, places, seed=seed, most=most, told=told)
     if whole:
-        places = sampled([(b, k) for b, d in enumerate(dialogues) for k, _ in runs(d.turns)], most)
+        places = sampled([(b, k) for b, d in enumerate(dialogues) for k in starts(d.turns)], most)
         add_answers(answers, responder, places, seed=seed, told=told)
     return answers
 
@@ -169,15 +196,10 @@ def sampled(places: list[Place], most: int | None) -> list[Place]:
     return random.Random(0).sample(places, most)
 
 
-def runs(turns: Sequence[Turn]) -> list[tuple[int, int]]:
-    """[start, stop) of the agent's neighbouring turns, after the first of a dialogue."""
-    found, start = [], 0
-    for speaker, group in itertools.groupby(turns, key=lambda turn: turn.speaker):
-        stop = start + sum(1 for _ in group)
-        if speaker == AGENT and start > 0:
-            found.append((start, stop))
-        start = stop
-    return found
+def starts(turns: Sequence[Turn]) -> list[int]:
+    """The agent's turns in which it begins to answer."""
+    pairs = itertools.pairwise(turn.speaker for turn in turns)
+    return [k for k, (before, now) in enumerate(pairs, start=1) if now == AGENT != before]
 
 
 def gold_answer(dialogue: Dialogue, start: int) -> tuple[str | Photo, ...]:
@@ -213,7 +235,7 @@ def add_moments(
             if row.dropped_turns
         },
     }
-    answers.counts["turns dropped, the oldest of dialogues too long"] = gold.dropped_turns
+    answers.counts[DROPPED] = gold.dropped_turns
 
 
 def add_texts(
@@ -230,10 +252,8 @@ def add_texts(
     """The most likely words in the places of text turns, by whoever speaks there."""
     dialogues = answers.dialogues
     cases = sampled([(b, k) for b, k in places if dialogues[b].turns[k].text.strip()], most)
-    tokens = max_new_tokens or model.decoding.max_new_tokens
-    likeliest = replace(model.decoding, temperature=0.0, max_new_tokens=tokens)
     said = write_texts(
-        Decoder(model, decoding=likeliest),
+        Decoder(model, decoding=likeliest(model, max_new_tokens)),
         [read[b].turns[:k] for b, k in cases],
         seed=seed,
         speakers=[dialogues[b].turns[k].speaker for b, k in cases],
@@ -260,7 +280,7 @@ def add_photos(
     dialogues = answers.dialogues
     found = [(b, k) for b, k in places if dialogues[b].turns[k].photos]
     cases = [(b, k) for b, k in found if has_pixels(dialogues[b].turns[k].photos[0])]
-    answers.counts["photos to compare with that are missing"] += len(found) - len(cases)
+    answers.counts[LOST] += len(found) - len(cases)
     cases = sampled(cases, most)
     own = own_photos(responder, [read[b].turns[:k] for b, k in cases], seed=seed, told=told)
     for number, (b, k) in enumerate(cases):
@@ -295,7 +315,7 @@ def add_answers(
             elif has_pixels(element):
                 wanted.append(answers.keep_gold(element, f"{name}-{len(wanted)}"))
             else:
-                answers.counts["photos to compare with that are missing"] += 1
+                answers.counts[LOST] += 1
         images = seen_images(responder.model, context)
         began = time.perf_counter()
         reply = responder.respond(context, images=images, seed=seed + number)
@@ -307,7 +327,7 @@ def add_answers(
             elif element.id in reply.images:  # a model without a painter has only words for it
                 image = reply.images[element.id]
                 said.append(answers.keep_photo(image, "photos", f"{name}-{len(said)}"))
-        answers.counts["turns dropped, the oldest of dialogues too long"] += reply.dropped_turns
-        timed = {"seconds": seconds, "first_word": reply.seconds_to_first_word}
-        answers.add("answer", (b, k), {"elements": said, **timed}, {"elements": wanted})
+        answers.counts[DROPPED] += reply.dropped_turns
+        made = {"elements": said, "seconds": seconds}
+        answers.add("answer", (b, k), made, {"elements": wanted})
         told("answers", number + 1, len(places))

@@ -2,7 +2,7 @@
 
 predictions.jsonl, references.jsonl    texts, photos and whole answers (``metrics/answers.py``)
 context.jsonl                          by the same ids: the turns before, as showtell's JSONL
-answers.json                           everything; what ``compare.py`` reads
+answers.json                           everything, for tables
 photos, references, context            the photos that these name
 """
 
@@ -14,7 +14,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ from showtell.batch import to_pixels
 from showtell.data.export import dialogue_as_dict
 from showtell.data.photos import has_pixels, load_photo, photo_image, save_photo
 from showtell.data.storage import locked, write_atomically
-from showtell.dialogue import Dialogue, Photo, Turn
+from showtell.dialogue import Dialogue, Element, Photo, Turn
 from showtell.errors import DataError
-from showtell.metrics.answers import FIELDS
+from showtell.metrics.answers import FIELDS, Record, match
 
 SCORED = ("text", "photo", "answer")  # the kinds that "showtell score" and "judge" are given
 ANSWERS, FORMAT = "answers.json", 2
@@ -52,6 +52,11 @@ class Answer:
         return next((e for e in self.said.get("elements", ()) if isinstance(e, str)), "")
 
     @property
+    def gold(self) -> str:
+        """The text that was to be said."""
+        return str(self.wanted["elements"][0])
+
+    @property
     def photos(self) -> list[str]:
         """The paths of the photos shown."""
         return [e["photo"] for e in self.said.get("elements", ()) if not isinstance(e, str)]
@@ -68,7 +73,6 @@ class Answers:
     facts: dict[str, Any] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     made: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
-    copied: set[Path] = field(default_factory=set)  # photos of contexts
 
     def add(self, kind: str, place: Place, said: Fields, wanted: Fields | None = None) -> None:
         self.found.append(Answer(kind=kind, place=place, said=said, wanted=wanted or {}))
@@ -86,29 +90,6 @@ class Answers:
             return None
         return torch.stack([to_pixels(load_photo(self.folder / path)) for path, *_ in paths])
 
-    def pairs(self, *kinds: str) -> list[tuple[Fields, Fields]]:
-        """The records of these kinds, said and wanted; photos by their whole paths."""
-        found = []
-        for answer in (answer for kind in kinds for answer in self.of(kind)):
-            head = {"id": self._id(answer), "dialogue": self.dialogues[answer.place[0]].id}
-            found.append((head | self._record(answer.said), head | self._record(answer.wanted)))
-        return found
-
-    def _id(self, answer: Answer) -> str:
-        b, k = answer.place
-        kind = "" if answer.kind in ("text", "photo") else answer.kind
-        return f"{self.dialogues[b].id}-{kind}{k}"
-
-    def _record(self, fields: Mapping[str, Any], *, inside: bool = False) -> dict[str, Any]:
-        """What a record may hold; ``inside``: photos are named as the folder's files name them."""
-        elements = [
-            {"photo": e["photo"] if inside else str(self.folder / e["photo"])}
-            if isinstance(e, Mapping)
-            else e
-            for e in fields.get("elements", ())
-        ]
-        return {k: v for k, v in fields.items() if k in FIELDS} | {"elements": elements}
-
     def keep_photo(self, image: Image.Image, *place: object) -> dict[str, str]:
         """The element of a photo that is saved in the folder."""
         name = "/".join(map(str, place)) + ".png"
@@ -125,18 +106,24 @@ class Answers:
 
     def write(self) -> None:
         """All files in ``folder``, answers.json last: where it stands, all is there."""
-        scored = [answer for kind in SCORED for answer in self.of(kind)]
-        heads = [
-            {"id": self._id(answer), "dialogue": self.dialogues[answer.place[0]].id}
-            for answer in scored
-        ]
-        for name in ("said", "wanted"):
-            rows = [
-                head | self._record(getattr(answer, name), inside=True)
-                for head, answer in zip(heads, scored, strict=True)
-            ]
-            self._lines("predictions" if name == "said" else "references", rows)
-        self._lines("context", [self._context(answer) for answer in scored])
+        said: list[Fields] = []
+        wanted: list[Fields] = []
+        context: list[Fields] = []
+        for answer in (answer for kind in SCORED for answer in self.of(kind)):
+            dialogue, k = self.dialogues[answer.place[0]], answer.place[1]
+            name = f"{dialogue.id}-{'answer' if answer.kind == 'answer' else ''}{k}"
+            for rows, own in ((said, answer.said), (wanted, answer.wanted)):
+                kept = {key: value for key, value in own.items() if key in FIELDS}
+                rows.append({"id": name, "dialogue": dialogue.id, **kept})
+            # labels of turns tell more than what is seen and read
+            turns = tuple(
+                Turn(speaker=turn.speaker, elements=tuple(map(self._copied, turn.elements)))
+                for turn in dialogue.turns[:k]
+            )
+            context.append(dialogue_as_dict(Dialogue(id=name, turns=turns)))
+        for file, lines in (("predictions", said), ("references", wanted), ("context", context)):
+            text = "\n".join(map(json.dumps, lines)) + "\n"
+            write_atomically(self.folder / f"{file}.jsonl", text.encode())
         plain = {
             "format": FORMAT,
             "dialogues": [dialogue.id for dialogue in self.dialogues],
@@ -145,41 +132,31 @@ class Answers:
         }
         write_atomically(self.folder / ANSWERS, (json.dumps(plain) + "\n").encode())
 
-    def _lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        text = "\n".join(json.dumps(row) for row in rows) + "\n"
-        write_atomically(self.folder / f"{name}.jsonl", text.encode())
-
-    def _context(self, answer: Answer) -> dict[str, Any]:
-        """What is seen and read before; labels of turns, which tell more, are left out."""
-        b, k = answer.place
-        seen = tuple(
-            Turn(
-                speaker=turn.speaker,
-                elements=tuple(
-                    self._copied(e) if isinstance(e, Photo) else e for e in turn.elements
-                ),
-            )
-            for turn in self.dialogues[b].turns[:k]
-        )
-        return dialogue_as_dict(Dialogue(id=self._id(answer), turns=seen))
-
-    def _copied(self, photo: Photo) -> Photo:
-        """The photo with a path inside ``folder``: the reader of the JSONL opens no other."""
-        if photo.path is None:  # it is drawn, or missing
-            return photo
-        if not has_pixels(photo):
-            return replace(photo, path=None)
-        source = Path(photo.path)
-        name = hashlib.sha256(photo.path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    def _copied(self, element: Element) -> Element:
+        """A photo with a path inside ``folder``: the reader of the JSONL opens no other."""
+        if isinstance(element, str) or element.path is None:  # it is drawn, or missing
+            return element
+        if not has_pixels(element):
+            return replace(element, path=None)
+        source = Path(element.path)
+        name = hashlib.sha256(element.path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         copy = self.folder / "context" / f"{name}{source.suffix.lower()}"
-        if copy not in self.copied:
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
             if source.is_file():
-                copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, copy)
             else:  # in a shard
-                save_photo(photo_image(photo), copy)
-            self.copied.add(copy)
-        return replace(photo, path=str(copy.relative_to(self.folder)))
+                save_photo(photo_image(element), copy)
+        return replace(element, path=str(copy.relative_to(self.folder)))
+
+    def records(self) -> dict[str, list[tuple[Record, Record]]]:
+        """What ``write`` wrote for "showtell score", (said, wanted), by kind."""
+        counts = {kind: len(self.of(kind)) for kind in SCORED}
+        if not any(counts.values()):
+            return {}
+        files = (self.folder / f"{name}.jsonl" for name in ("predictions", "references"))
+        pairs = iter(match(*files).pairs)
+        return {kind: [next(pairs) for _ in range(n)] for kind, n in counts.items()}
 
     @classmethod
     def read(cls, folder: Path, dialogues: Sequence[Dialogue], **facts: Any) -> Answers:

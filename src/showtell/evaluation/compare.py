@@ -9,16 +9,16 @@ reason and never a number. No model of a system runs here.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 
 import numpy as np
 from torch import Tensor
 
 from showtell.data.sources import open_data
 from showtell.dialogue import Photo
-from showtell.evaluation.score_runs import FEW_PHOTOS, Gold, Run, photo_run
-from showtell.evaluation.world_answers import drawn, photo_places, photos_at
+from showtell.evaluation.score_runs import FEW_PHOTOS, IN_DIALOGUE, Run, photo_run
+from showtell.evaluation.world_gold import Gold, drawn, photo_places, photos_at
 from showtell.metrics.intervals import Value
 from showtell.metrics.paired import Difference, difference, run_value
 
@@ -26,77 +26,52 @@ OTHERS = "world:150000-160000"  # whose photos stand for "other real photos"
 NOT_RUN, NO_SYSTEM = "not run", "no system"
 
 
-# ------------------------------------------------------------------------------------- the cells
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Column:
     """A measure of the table: its name in docs/metrics.md, and how it is headed and printed."""
 
     name: str
     head: str
     group: str
+    _: KW_ONLY
     higher_is_better: bool | None = True
     unit: str = "fraction"
 
 
-def _columns(group: str, *rows: tuple[Any, ...]) -> tuple[Column, ...]:
-    """(name, head, unit, which way is better) of columns of a group."""
-    return tuple(
-        Column(name=row[0], head=row[1], group=group, unit=row[2], higher_is_better=row[3])
-        for row in (tuple(row) + ("fraction", True)[len(row) - 2 :] for row in rows)
-    )
-
-
+WHEN = "when, and what is seen"
+plain, lower = partial(Column, unit=""), partial(Column, unit="", higher_is_better=False)
+fact, price = partial(Column, higher_is_better=None), partial(Column, higher_is_better=False)
 COLUMNS: tuple[Column, ...] = (
-    *_columns(
-        "words",
-        ("text.psdg.bleu1", "BLEU-1"),
-        ("text.psdg.bleu2", "BLEU-2"),
-        ("text.psdg.rouge_l", "ROUGE-L"),
-        ("text.meteor_exact_stem", "METEOR, no synonyms"),
-        ("text.meteor", "METEOR"),
-        ("text.similarity", "similarity", ""),
-        ("text.word_perplexity", "perplexity", "", False),
-    ),
-    *_columns(
-        "when, and what is seen",
-        ("moment.f1", "moment F1"),
-        ("moment.auprc", "moment AUPRC"),
-        ("seeing.accuracy", "seeing"),
-    ),
-    *_columns(
-        "photos",
-        ("photo.attribute_accuracy_in_dialogue", "attributes"),
-        ("photo.kid", "KID", "", False),
-        ("photo.kid_encoder", "KID, encoder", "", False),
-        ("photo.fid", "FID", "", False),
-        ("photo.fid_encoder", "FID, encoder", "", False),
-        ("photo.inception_score", "IS", ""),
-        ("photo.inception_score_encoder", "IS, encoder", ""),
-    ),
-    *_columns(
-        "photos and words",
-        ("photo.clip_i", "CLIP-I", ""),
-        ("photo.clip_t", "CLIP-T", ""),
-        ("relevance.f1", "MM-Relevance", ""),
-    ),
-    *_columns(
-        "retrieval",
-        ("retrieval.r1", "R@1"),
-        ("retrieval.r5", "R@5"),
-        ("retrieval.r10", "R@10"),
-        ("retrieval.mrr", "MRR", ""),
-    ),
-    *_columns(
-        "cost",
-        ("cost.parameters", "parameters", "", None),
-        ("cost.trained", "trained", "", None),
-        ("cost.training_seconds", "training", "s", False),
-        ("cost.peak_memory", "peak memory", "MB", False),
-        ("cost.answer", "an answer", "s", False),
-        ("cost.answer_with_photo", "with a photo", "s", False),
-    ),
+    Column("text.psdg.bleu1", "BLEU-1", "words"),
+    Column("text.psdg.bleu2", "BLEU-2", "words"),
+    Column("text.psdg.rouge_l", "ROUGE-L", "words"),
+    Column("text.meteor_exact_stem", "METEOR, no synonyms", "words"),
+    Column("text.meteor", "METEOR", "words"),
+    plain("text.similarity", "similarity", "words"),
+    lower("text.word_perplexity", "perplexity", "words"),
+    Column("moment.f1", "moment F1", WHEN),
+    Column("moment.auprc", "moment AUPRC", WHEN),
+    Column("seeing.accuracy", "seeing", WHEN),
+    Column(IN_DIALOGUE, "attributes", "photos"),
+    lower("photo.kid", "KID", "photos"),
+    lower("photo.kid_encoder", "KID, encoder", "photos"),
+    lower("photo.fid", "FID", "photos"),
+    lower("photo.fid_encoder", "FID, encoder", "photos"),
+    plain("photo.inception_score", "IS", "photos"),
+    plain("photo.inception_score_encoder", "IS, encoder", "photos"),
+    plain("photo.clip_i", "CLIP-I", "photos and words"),
+    plain("photo.clip_t", "CLIP-T", "photos and words"),
+    plain("relevance.f1", "MM-Relevance", "photos and words"),
+    Column("retrieval.r1", "R@1", "retrieval"),
+    Column("retrieval.r5", "R@5", "retrieval"),
+    Column("retrieval.r10", "R@10", "retrieval"),
+    plain("retrieval.mrr", "MRR", "retrieval"),
+    fact("cost.parameters", "parameters", "cost", unit=""),
+    fact("cost.trained", "trained", "cost", unit=""),
+    price("cost.training_seconds", "training", "cost", unit="s"),
+    price("cost.peak_memory", "peak memory", "cost", unit="MB"),
+    price("cost.answer", "an answer", "cost", unit="s"),
+    price("cost.answer_with_photo", "with a photo", "cost", unit="s"),
 )
 
 
@@ -157,9 +132,10 @@ def _cell(
     ours = [run.scores[column.name] for run in runs if column.name in run.scores]
     theirs = [run.scores[column.name] for run in others if column.name in run.scores]
     if ours and len(ours) == len(runs):
-        value = run_value(ours, seed=0, higher_is_better=column.higher_is_better, unit=column.unit)
         return Cell(
-            value=value,
+            value=run_value(
+                ours, seed=0, higher_is_better=column.higher_is_better, unit=column.unit
+            ),
             against=difference(ours, theirs, seed=0) if theirs else None,
             runs=tuple(run.value() for run in ours),
         )
@@ -168,8 +144,6 @@ def _cell(
         return Cell(value=None, reason=_reason(column, measured, num_photos))
     mean = Value(
         value=float(np.mean(plain)),
-        low=None,
-        high=None,
         n=num_photos if column.group == "photos" else len(runs),
         higher_is_better=column.higher_is_better,
         protocol="world",

@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from showtell.data.photochat import (
     HELD_OUT,
@@ -30,10 +28,10 @@ from showtell.data.photochat import (
     split_held_out,
 )
 from showtell.dialogue import Dialogue, Photo
-from showtell.errors import MissingDependency
-from showtell.evaluation.answer import add_texts, opened, rows_at_once
+from showtell.errors import MissingDependency, import_extra
+from showtell.evaluation.answer import add_texts, in_parts, likeliest, opened
 from showtell.evaluation.answered import Answers
-from showtell.evaluation.score import Measured, moment_rows
+from showtell.evaluation.score import Measured, moment_rows, not_run, reply_values
 from showtell.metrics.intervals import Value, mean_value
 from showtell.metrics.moment import (
     best_threshold,
@@ -41,14 +39,13 @@ from showtell.metrics.moment import (
     tagged_text,
     tfidf_moment_scores,
 )
-from showtell.metrics.text import distinct_n, text_values
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import share_chances
 from showtell.progress import Progress, quiet
 from showtell.prompt import Rendered, Renderer
 
-REPLIES, MAX_NEW_TOKENS = 1000, 40
+MAX_NEW_TOKENS = 40
 PHOTOCHAT = "photochat"  # the protocol
 
 
@@ -66,7 +63,8 @@ def measure_photochat(
     that is evaluated, beside which the lexical baseline looks for train.jsonl."""
     answers = Answers(dialogues=dialogues, folder=folder)
     values = moment_report(model, dialogues, seed=seed)
-    values |= keyword_baseline(dialogues, seed=seed)
+    keyword = [keyword_score(position.context) for position in positions_of(dialogues)]
+    values |= _baseline("keyword", dialogues, keyword, threshold=1.0, seed=seed, wanted=("f1",))
     values |= lexical_baseline(path, dialogues, seed=seed)
     places = [
         (b, k)
@@ -74,17 +72,11 @@ def measure_photochat(
         for k, turn in enumerate(dialogue.turns)
         if k > 0 and not turn.photos
     ]
+    length = MAX_NEW_TOKENS
     add_texts(
-        answers,
-        model,
-        dialogues,
-        places,
-        seed=seed,
-        most=most,
-        max_new_tokens=MAX_NEW_TOKENS,
-        told=told,
+        answers, model, dialogues, places, seed=seed, most=most, max_new_tokens=length, told=told
     )
-    values |= reply_report(answers, seed=seed)
+    values |= reply_values(answers, seed=seed, distinct=2, protocol=PHOTOCHAT)
     add_descriptions(answers, model, told=told)
     values |= description_report(answers, seed=seed)
     answers.write()
@@ -93,6 +85,10 @@ def measure_photochat(
 
 
 # ---------------------------------------------------------------------------------- the moment
+
+
+def positions_of(dialogues: Sequence[Dialogue]) -> list[MomentPosition]:
+    return [position for dialogue in dialogues for position in moment_positions(dialogue)]
 
 
 def moment_report(
@@ -114,8 +110,6 @@ def moment_report(
     )
     values["text.perplexity"] = Value(
         value=math.exp(found.token_nll),
-        low=None,
-        high=None,
         n=found.num_tokens,
         higher_is_better=False,
         unit="per token",
@@ -131,37 +125,26 @@ def rendered_moments(renderer: Renderer, dialogues: Sequence[Dialogue]) -> list[
     for dialogue in dialogues:
         row = renderer.render(dialogue)
         asked = {position.turn for position in moment_positions(dialogue)}
-        kept = [place for place in row.moments if place.turn in asked]
-        rows.append(replace(row, moments=kept))
+        rows.append(replace(row, moments=[place for place in row.moments if place.turn in asked]))
     return rows
 
 
 def platt(shared_M: np.ndarray, chances_M: np.ndarray) -> tuple[float, float]:
-    """(scale, bias) of Platt (1999): sigma(scale * logit(p) + bias) of the highest likelihood."""
-    logits_M = torch.logit(torch.from_numpy(chances_M), eps=1e-9)
-    weights = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
-    target_M = torch.from_numpy(shared_M).double()
-    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(weights[0] * logits_M + weights[1], target_M)
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    scale, bias = weights.detach().tolist()
-    return scale, bias
+    """(scale, bias) of Platt (1999): sigma(scale * logit(p) + bias) of the highest likelihood.
+    Raises MissingDependency without scikit-learn."""
+    linear = import_extra("sklearn.linear_model", what="Platt's calibration (scikit-learn)")
+    fitted = linear.LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000)
+    fitted.fit(_logits(chances_M)[:, None].numpy(), shared_M)
+    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
 
 
 def calibrated(chances_M: np.ndarray, *, scale: float, bias: float) -> np.ndarray:
     """sigma(scale * logit(p) + bias)"""
-    logits_M = torch.logit(torch.from_numpy(chances_M), eps=1e-9)
-    return (scale * logits_M + bias).sigmoid().numpy()
+    return (scale * _logits(chances_M) + bias).sigmoid().numpy()
 
 
-def _positions(dialogues: Sequence[Dialogue]) -> list[MomentPosition]:
-    return [position for dialogue in dialogues for position in moment_positions(dialogue)]
+def _logits(chances_M: np.ndarray) -> torch.Tensor:
+    return torch.logit(torch.from_numpy(chances_M), eps=1e-9)
 
 
 def _baseline(
@@ -171,12 +154,12 @@ def _baseline(
     *,
     threshold: float,
     seed: int,
-    wanted: Sequence[str] = ("f1",),
+    wanted: Sequence[str],
 ) -> dict[str, Value]:
     """``baseline.<name>.*`` on all positions."""
     prefix = f"baseline.{name}"
     values = moment_rows(
-        [int(position.shares) for position in _positions(dialogues)],
+        [int(position.shares) for position in positions_of(dialogues)],
         scores_N,
         threshold=threshold,
         seed=seed,
@@ -187,12 +170,6 @@ def _baseline(
     return {f"{prefix}.{k}": values[f"{prefix}.{k}"] for k in wanted if f"{prefix}.{k}" in values}
 
 
-def keyword_baseline(dialogues: Sequence[Dialogue], *, seed: int) -> dict[str, Value]:
-    """``baseline.keyword.f1``: share when the last turn speaks of photos."""
-    scores_N = [keyword_score(position.context) for position in _positions(dialogues)]
-    return _baseline("keyword", dialogues, scores_N, threshold=1.0, seed=seed)
-
-
 def lexical_baseline(
     path: Path | None, dialogues: Sequence[Dialogue], *, seed: int
 ) -> dict[str, Value]:
@@ -200,12 +177,14 @@ def lexical_baseline(
 
     It needs train.jsonl beside the evaluated file; without that its row is empty and says so.
     """
+    row = "baseline.tfidf.f1"
     train = path.parent / "train.jsonl" if path is not None else None
     if train is None or not train.is_file() or train == path:
-        return _not_run("train.jsonl is not beside the evaluated file")
+        reason = "train.jsonl is not beside the evaluated file"
+        return not_run(row, reason, protocol=PHOTOCHAT)
     known = list(read_photochat(train, skip_bad=True))
     rest, held = split_held_out(known, count=min(HELD_OUT, len(known) // 3))
-    learn, tune, test = _positions(rest), _positions(held), _positions(dialogues)
+    learn, tune, test = positions_of(rest), positions_of(held), positions_of(dialogues)
     try:
         scores_N = tfidf_moment_scores(
             [tagged_text(position.context) for position in learn],
@@ -213,7 +192,7 @@ def lexical_baseline(
             [tagged_text(position.context) for position in tune + test],
         )
     except MissingDependency as error:
-        return _not_run(str(error))
+        return not_run(row, error, protocol=PHOTOCHAT)
     chosen = best_threshold([int(p.shares) for p in tune], scores_N[: len(tune)])
     return _baseline(
         "tfidf",
@@ -225,31 +204,7 @@ def lexical_baseline(
     )
 
 
-def _not_run(reason: str, name: str = "baseline.tfidf.f1") -> dict[str, Value]:
-    return {
-        name: Value(
-            value=None, low=None, high=None, n=0, protocol=PHOTOCHAT, note=f"not run: {reason}"
-        )
-    }
-
-
-# ----------------------------------------------------------------------------------- the words
-
-
-def reply_report(answers: Answers, *, seed: int) -> dict[str, Value]:
-    """``text.psdg.*`` and ``text.standard.*`` of the replies; distinct-2."""
-    said = answers.texts("text")
-    gold = [answer.wanted["elements"][0] for answer in answers.of("text")]
-    values: dict[str, Value] = {}
-    for protocol in ("psdg", "standard"):
-        try:
-            values |= text_values(said, gold, protocol=protocol, seed=seed)
-        except MissingDependency as error:
-            values |= _not_run(str(error), f"text.{protocol}.bleu1")
-    values["text.distinct2"] = Value(
-        value=distinct_n(said, 2), low=None, high=None, n=len(said), protocol=PHOTOCHAT
-    )
-    return values
+# ------------------------------------------------------------------------------ the descriptions
 
 
 @torch.no_grad()
@@ -257,34 +212,26 @@ def add_descriptions(
     answers: Answers, model: PhotoDialogueModel, *, told: Progress = quiet
 ) -> None:
     """Kind "description": the words after [IMG] in the place of each gold photo."""
-    likeliest = replace(model.decoding, caption_temperature=0.0, max_new_tokens=MAX_NEW_TOKENS)
-    decoder = Decoder(model, decoding=likeliest)
-    places = [
-        (b, k)
+    greedy = replace(likeliest(model, MAX_NEW_TOKENS), caption_temperature=0.0)
+    decoder = Decoder(model, decoding=greedy)
+    cases = [
+        ((b, k), dialogue.turns[:k], turn)
         for b, dialogue in enumerate(answers.dialogues)
         for k, turn in enumerate(dialogue.turns)
         if k > 0 and turn.elements and isinstance(turn.elements[0], Photo)
     ]
-    size = rows_at_once(model)
-    for start in range(0, len(places), size):
-        part = places[start : start + size]
-        turns = [answers.dialogues[b].turns for b, _ in part]
-        contexts = [own[:k] for own, (_, k) in zip(turns, part, strict=True)]
-        speakers = [own[k].speaker for own, (_, k) in zip(turns, part, strict=True)]
+    for _, part in in_parts(model, cases, what="descriptions", told=told):
+        contexts, speakers = [context for _, context, _ in part], [t.speaker for _, _, t in part]
         writing = opened(decoder, contexts, [{}] * len(part), speakers)
         said = decoder.announce(writing).captions
-        for place, text, own in zip(part, said, turns, strict=True):
-            gold = {"elements": [own[place[1]].photos[0].caption]}
+        for (place, _, turn), text in zip(part, said, strict=True):
+            gold = {"elements": [turn.photos[0].caption]}
             answers.add("description", place, {"elements": [text]}, gold)
-        told("descriptions", start + len(part), len(places))
 
 
 def description_report(answers: Answers, *, seed: int) -> dict[str, Value]:
     """``description.object_*``: the objects named at the gold moment against the gold ones."""
-    pairs = [
-        (objects(answer.text), objects(answer.wanted["elements"][0]))
-        for answer in answers.of("description")
-    ]
+    pairs = [(objects(answer.text), objects(answer.gold)) for answer in answers.of("description")]
     pairs = [(named, shown) for named, shown in pairs if shown]
     scores = {
         "precision": [len(named & shown) / max(1, len(named)) for named, shown in pairs],
@@ -302,6 +249,4 @@ def description_report(answers: Answers, *, seed: int) -> dict[str, Value]:
 def objects(description: str) -> frozenset[str]:
     """``"Objects in the photo: Plate, Salad"`` -> plate, salad."""
     _, mark, listed = description.rpartition("Objects in the photo:")
-    if not mark:
-        return frozenset()
-    return frozenset(name.strip().lower() for name in listed.split(",") if name.strip())
+    return frozenset(name.strip().lower() for name in listed.split(",") if mark and name.strip())

@@ -7,7 +7,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,17 +15,9 @@ from torch import Tensor
 
 from showtell.batch import to_image
 from showtell.data.photos import load_photo, photo_image
-from showtell.dialogue import Dialogue
 from showtell.evaluation.answer import gold_answer
 from showtell.evaluation.answered import Answers
-from showtell.evaluation.measures import READ, SCENE, is_right, shipped_reader
-from showtell.evaluation.world_answers import (
-    drawn,
-    photo_places,
-    photos_at,
-    seeing_places,
-)
-from showtell.metrics.encoders import ClipEncoder
+from showtell.evaluation.world_gold import READ, SCENE, Gold, Readers, is_right, right_and_counted
 from showtell.metrics.fid import InceptionScore, frechet_distance
 from showtell.metrics.meteor import meteor, meteor_exact_stem
 from showtell.metrics.paired import Scores, scores
@@ -35,6 +26,8 @@ from showtell.metrics.rouge import rouge_l_f1
 from showtell.metrics.text import psdg_counts
 
 FEW_PHOTOS = 2000  # below it FID and IS are left out
+IN_DIALOGUE = "photo.attribute_accuracy_in_dialogue"
+Counted = Mapping[str, Sequence[Collection[str]]]  # by measure, which attributes of each photo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,63 +39,9 @@ class Run:
     values: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Readers:
-    """What reads photos and texts for measurement; none of them trained, ranked or filtered what
-    it measures. ``wordnet`` None: METEOR without synonyms, under its own name; ``clip`` None:
-    nothing of similarity and relevance."""
-
-    oracle: Any = field(default_factory=lambda: shipped_reader("oracle"))
-    encoder: Any = field(default_factory=lambda: shipped_reader("encoder"))
-    clip: ClipEncoder | None = None
-    wordnet: Any = None
-
-    @torch.no_grad()
-    def features(self, photos_N3HW: Tensor) -> dict[str, Tensor]:
-        """Of both readers, by the ending of their measures' names."""
-        return {
-            ending: torch.cat([by.features(part).cpu() for part in photos_N3HW.split(128)]).double()
-            for ending, by in (("", self.oracle), ("_encoder", self.encoder))
-        }
-
-
-class Gold:
-    """The dialogues and what is true of them, read once for all systems. ``drawn_as``: the unit
-    that intervals draw (the number of a dialogue, unless tasks of one story belong together)."""
-
-    def __init__(
-        self,
-        dialogues: Sequence[Dialogue],
-        readers: Readers,
-        *,
-        tasks_each: int = 1,
-    ) -> None:
-        self.dialogues, self.readers = dialogues, readers
-        self.places = photo_places(dialogues)
-        self.photos = photos_at(dialogues, self.places)
-        self.drawn_as = [b // tasks_each for b, _ in self.places]
-        self.seen = seeing_places(dialogues)
-
-    @cached_property
-    def pixels_N3HW(self) -> Tensor:
-        return drawn(self.photos)
-
-    @cached_property
-    def clip_NE(self) -> Tensor:
-        assert self.readers.clip is not None
-        return self.readers.clip.photos([to_image(photo) for photo in self.pixels_N3HW])
-
-    @cached_property
-    def features_NF(self) -> dict[str, Tensor]:
-        return self.readers.features(self.pixels_N3HW)
-
-
-# ------------------------------------------------------------------------------- one run's scores
-
-
 def run_of(answers: Answers, gold: Gold, costs: Mapping[str, float] | None = None) -> Run:
     """Every measure that these answers have examples of, and what they cost."""
-    asked, readers = answers.of("moment"), gold.readers
+    asked = answers.of("moment")
     of = [answer.place[0] for answer in asked]
     p_share_M = np.array([answer.said["p_share"] for answer in asked])
     shared_M = np.array([answer.wanted["share"] for answer in asked], dtype=bool)
@@ -113,27 +52,27 @@ def run_of(answers: Answers, gold: Gold, costs: Mapping[str, float] | None = Non
         "moment.auprc": scores("auprc", of, np.stack([shared_M, p_share_M], axis=1)),
     }
     if said := answers.of("text"):
-        texts = [answer.wanted["elements"][0] for answer in said]
-        of = [answer.place[0] for answer in said]
-        found |= text_scores([answer.text for answer in said], texts, of=of, readers=readers)
+        of, texts = [answer.place[0] for answer in said], [answer.gold for answer in said]
+        found |= text_scores([answer.text for answer in said], texts, of=of, readers=gold.readers)
         sums_B2 = np.stack([answers.facts["word_nll_B"], answers.facts["words_B"]], axis=1)
         found["text.word_perplexity"] = scores("perplexity", range(len(sums_B2)), sums_B2)
     if gold.seen:
-        scenes = [photo.labels["scene"] for photo in gold.seen.values()]
-        right = [is_right(t, s) for t, s in zip(answers.texts("seeing"), scenes, strict=True)]
+        right = list(map(is_right, answers.texts("seeing"), gold.seen_scenes))
         found["seeing.accuracy"] = scores("mean", [b for b, _ in gold.seen], right)
     values = {"cost.parameters": float(answers.facts["parameters"]), **(costs or {})}
     if (photos_N3HW := answers.pixels("photo")) is not None:
-        found |= photo_scores(photos_N3HW, gold)
-        values |= set_values(photos_N3HW, gold)
-    if gold.places and all("rank" in answer.said for answer in answers.of("photo")):
-        found |= rank_scores([answer.said["rank"] for answer in answers.of("photo")], gold)
-    seconds = {
-        "cost.answer": [a.said["seconds"] for a in answers.of("answer")],
-        "cost.answer_with_photo": [a.said["seconds"] for a in answers.of("answer") if a.photos],
-    }
-    values |= {name: statistics.median(each) for name, each in seconds.items() if each}
-    return Run(scores=found | _relevance(answers, gold), values=values)
+        own = photo_run(photos_N3HW, gold)
+        found, values = found | dict(own.scores), values | dict(own.values)
+    found_at = [answer.said.get("rank") for answer in answers.of("photo")]
+    if found_at and None not in found_at:
+        found |= rank_scores(found_at, gold)
+    whole = answers.of("answer")
+    for name, some in (("", whole), ("_with_photo", [a for a in whole if a.photos])):
+        if some:
+            values[f"cost.answer{name}"] = statistics.median(a.said["seconds"] for a in some)
+    if gold.readers.clip is not None and whole:
+        found["relevance.f1"] = _relevance(answers, gold)
+    return Run(scores=found, values=values)
 
 
 def text_scores(
@@ -157,19 +96,26 @@ def text_scores(
     return found
 
 
+def photo_run(photos_N3HW: Tensor, gold: Gold, counted: Counted | None = None) -> Run:
+    """Photos alone as a run."""
+    return Run(
+        scores=photo_scores(photos_N3HW, gold, counted), values=_set_values(photos_N3HW, gold)
+    )
+
+
 def photo_scores(
-    photos_N3HW: Tensor, gold: Gold, counted: Mapping[str, Sequence[Collection[str]]] | None = None
+    photos_N3HW: Tensor, gold: Gold, counted: Counted | None = None
 ) -> dict[str, Scores]:
     """What photos in [0, 1] score in the places of the agent's gold photos. ``counted``: further
-    measures, by the attributes that count for each photo."""
+    measures, the mean over the attributes that count for each photo."""
     of, readers = gold.drawn_as, gold.readers
     read = readers.oracle.read(photos_N3HW)
     determined = [photo.labels["determined"] for photo in gold.photos]
-    every = {"photo.attribute_accuracy_in_dialogue": determined, **(counted or {})}
     found = {}
-    for name, counts in every.items():
+    for name, counts in {IN_DIALOGUE: determined, **(counted or {})}.items():
         if any(counts):
-            found[name] = attribute_scores(read, gold, counts)
+            rows_N2A = np.concatenate(right_and_counted(read, gold.photos, counts), axis=1)
+            found[name] = scores("macro", of, rows_N2A)
     for ending, features_NF in readers.features(photos_N3HW).items():
         both = torch.cat([gold.features_NF[ending], features_NF], dim=1)
         found[f"photo.kid{ending}"] = scores("kid", of, both.numpy())
@@ -181,31 +127,17 @@ def photo_scores(
     return found
 
 
-def attribute_scores(
-    read: Sequence[Mapping[str, str]], gold: Gold, counts: Sequence[Collection[str]]
-) -> Scores:
-    """The share of attributes that are right, of those that count for each photo: the mean over
-    attributes. ``read`` is what was found in the photos."""
-    rows = []
-    for found, photo, names in zip(read, gold.photos, counts, strict=True):
-        counted = [name in names for name in SCENE]
-        right = [found[name] == photo.labels["scene"][name] for name in SCENE]
-        rows.append([*np.logical_and(right, counted), *counted])
-    return scores("macro", gold.drawn_as, rows)
-
-
-def rank_scores(found: Sequence[int], gold: Gold) -> dict[str, Scores]:
+def rank_scores(found: Sequence[Any], gold: Gold) -> dict[str, Scores]:
     """``retrieval.*`` of the ranks of gold photos."""
     rank_N = np.asarray(found)
     rows = {f"r{k}": rank_N <= k for k in (1, 5, 10)} | {"mrr": 1 / rank_N}
     return {f"retrieval.{k}": scores("mean", gold.drawn_as, values) for k, values in rows.items()}
 
 
-def _relevance(answers: Answers, gold: Gold) -> dict[str, Scores]:
+def _relevance(answers: Answers, gold: Gold) -> Scores:
     """MM-Relevance of each whole answer, as 2211.05719 aligns it."""
-    if (clip := gold.readers.clip) is None or not answers.of("answer"):
-        return {}
-    values = []
+    clip, values = gold.readers.clip, []
+    assert clip is not None
     for answer in answers.of("answer"):
         b, k = answer.place
         said = [
@@ -217,10 +149,11 @@ def _relevance(answers: Answers, gold: Gold) -> dict[str, Scores]:
         ]
         found = mmdialog_relevance(said, wanted, text_encoder=clip.texts, photo_encoder=clip.photos)
         values.append(found.f1)
-    return {"relevance.f1": scores("mean", [a.place[0] for a in answers.of("answer")], values)}
+    return scores("mean", [answer.place[0] for answer in answers.of("answer")], values)
 
 
-def set_values(photos_N3HW: Tensor, gold: Gold) -> dict[str, float]:
+@torch.no_grad()
+def _set_values(photos_N3HW: Tensor, gold: Gold) -> dict[str, float]:
     """FID and IS of photos in [0, 1]: no interval, and none of fewer than ``FEW_PHOTOS``."""
     if len(photos_N3HW) < FEW_PHOTOS:
         return {}
@@ -230,17 +163,7 @@ def set_values(photos_N3HW: Tensor, gold: Gold) -> dict[str, float]:
             gold.pixels_N3HW, photos_N3HW, features=reader.features, num_features=READ
         )
         inception = InceptionScore(len(SCENE["subject"]))
-        with torch.no_grad():
-            for start in range(0, len(photos_N3HW), 128):
-                logits = reader(photos_N3HW[start : start + 128])["subject"]
-                inception.update(logits, first=start)
+        for number, part in enumerate(photos_N3HW.split(128)):
+            inception.update(reader(part)["subject"], first=128 * number)
         found[f"photo.inception_score{ending}"] = inception.compute()[0]
     return found
-
-
-def photo_run(
-    photos_N3HW: Tensor, gold: Gold, counted: Mapping[str, Sequence[Collection[str]]] | None = None
-) -> Run:
-    """Photos alone as a run."""
-    values = set_values(photos_N3HW, gold)
-    return Run(scores=photo_scores(photos_N3HW, gold, counted), values=values)

@@ -18,9 +18,20 @@ from showtell.models.respond import Responder
 from showtell.papers import load_model
 
 
-def caption_painter(model: str, folder: Path) -> Paint:
-    """Paints a photo's caption into ``folder``; the same photo every time, and only once."""
-    responder = Responder(Decoder(load_model(model)))
+def missing_photos(
+    text: str | None, *, folder: Path, decode: bool = False
+) -> tuple[MissingPhotos | None, Paint | None]:
+    """The policy that ``text`` names ("error", "skip", "paint:MODEL") and what paints for it, into
+    ``folder``: the same photo every time, and only once.
+
+    ``None`` leaves missing photos missing. Raises UsageError for another text.
+    """
+    if text is None:
+        return None, None
+    policy = MissingPhotos.parse(text, decode=decode)
+    if not policy.model:
+        return policy, None
+    responder = Responder(Decoder(load_model(policy.model)))
 
     def paint(photo: Photo, dialogue: Dialogue) -> str:
         digest = hashlib.sha256(f"{photo.id}\n{photo.caption}".encode()).hexdigest()[:16]
@@ -31,17 +42,4 @@ def caption_painter(model: str, folder: Path) -> Paint:
             save_photo(to_image(painted), path)
         return str(path)
 
-    return paint
-
-
-def missing_photos(
-    text: str | None, *, folder: Path, decode: bool = False
-) -> tuple[MissingPhotos | None, Paint | None]:
-    """The policy that ``text`` names ("error", "skip", "paint:MODEL") and what paints for it.
-
-    ``None`` leaves missing photos missing. Raises UsageError for another text.
-    """
-    if text is None:
-        return None, None
-    policy = MissingPhotos.parse(text, decode=decode)
-    return policy, caption_painter(policy.model, folder) if policy.model else None
+    return policy, paint

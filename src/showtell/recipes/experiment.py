@@ -373,7 +373,7 @@ def _measures(
     if {"bleu2", "-fid"} & set(wanted):
         from showtell.evaluation.measures import dev_measures
 
-        measured |= dev_measures(model, count=len(held), seed=seed)
+        measured |= dev_measures(model, held, seed=seed)
     return measured
 
 
