@@ -57,17 +57,17 @@ def photochat(number: int = 0) -> dict[str, Any]:
 
 def dialogcc(number: int = 0, shared: Any = ("https://x/a.jpg", "https://x/b.jpg")) -> dict:
     shared = list(shared) if isinstance(shared, tuple) else shared
-    keys = ("utterance_idx", "utterance", "speaker", "rationale", "shared_image", "description")
+    keys = ("utterance_idx", "utterance", "speaker", "shared_image", "description")
     rows = [
-        (0, "I walked my dog.", "A", None, None, None),
-        (1, "Show me!", "B", "to see the dog", shared, "a dog in a park"),
+        (0, "I walked my dog.", "A", None, None),
+        (1, "Show me!", "B", shared, "a dog in a park"),
     ]
     dialogue = [dict(zip(keys, row, strict=True)) for row in rows]
     return {"dialogue_id": f"bst:{number}", "split": "train", "dialogue": dialogue}
 
 
-def mmdialog(number: int = 0, *, negatives: bool = False) -> dict[str, Any]:
-    record: dict[str, Any] = {
+def mmdialog(number: int = 0) -> dict[str, Any]:
+    return {
         "conversation_id": f"c{number}",
         "conversation": [
             {"turn": [{"__TEXT__": "look :smile:"}, {"__MEDIA__": f"key{number}"}]},
@@ -75,10 +75,6 @@ def mmdialog(number: int = 0, *, negatives: bool = False) -> dict[str, Any]:
             {"turn": [{"__TEXT__": "thanks"}]},
         ],
     }
-    if negatives:
-        record["negative_candidate_media_keys"] = [f"n{k}" for k in range(999)]
-        record["negative_candidate_texts"] = [f"text {k}" for k in range(999)]
-    return record
 
 
 def vist(num_stories: int = 2, *, images_first: bool = True) -> dict[str, Any]:
@@ -93,7 +89,6 @@ def vist(num_stories: int = 2, *, images_first: bool = True) -> dict[str, Any]:
                 "story_id": f"s{s}",
                 "photo_flickr_id": f"{s}{k}",
                 "text": f"step {k} of [male] .",
-                "original_text": f"Step {k} of Tom.",
                 "worker_arranged_photo_order": k,
             }
         ]
@@ -110,8 +105,7 @@ def visdial(num_dialogues: int = 2, *, texts_first: bool = True) -> dict[str, An
             "image_id": 100 + d,
             "caption": f"a dog by a tree, {d}",
             "dialog": [
-                {"question": k, "answer": 9 - k, "answer_options": [9 - k, 0, 1], "gt_index": 0}
-                for k in range(10)
+                {"question": k, "answer": 9 - k, "answer_options": [9 - k, 0, 1]} for k in range(10)
             ],
         }
         for d in range(num_dialogues)

@@ -3,8 +3,8 @@
 Reads train.json, valid.json, test.json, a JSON array each (of up to 300 MB, streamed), or lines:
 
     {"dialogue_id": "bst...", "split": "train",
-     "dialogue": [{"utterance_idx": 0, "utterance": "...", "speaker": ..., "rationale": ...,
-                   "shared_image": ..., "description": ...}]}
+     "dialogue": [{"utterance_idx": 0, "utterance": "...", "speaker": ..., "shared_image": ...,
+                   "description": ...}]}
 
 CLIP found *several* photos for a moment, and a dialogue can show one: one is drawn, settled by the
 dialogue's id and the number of the utterance alone, so that it does not depend on what was read
@@ -49,7 +49,6 @@ class _Utterance(Fields):
     utterance_idx: int | None = None
     shared_image: Any = None
     description: str | None = None
-    rationale: str | None = None
 
 
 class _Record(Fields):
@@ -74,8 +73,14 @@ def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
         elements: list[Element] = [said.utterance]
         if candidates := _candidates(said.shared_image, at):
             drawn = hashlib.sha256(f"{SEED}\n{number}\n{record.dialogue_id}".encode()).digest()[:8]
-            chosen = int.from_bytes(drawn, "big") % len(candidates)
-            elements.append(_photo(candidates, chosen, said, at, folder))
+            url = candidates[int.from_bytes(drawn, "big") % len(candidates)]
+            photo = Photo(
+                id=photo_id(url),
+                caption=said.description or "",
+                path=folder.find(photo_id(url), at, endings=(".jpg", ".png")),
+                labels={"url": url, "candidates": tuple(candidates)},
+            )
+            elements.append(photo)
         turns.append(
             Turn(speaker=AGENT if speakers.index(said.speaker) else USER, elements=tuple(elements))
         )
@@ -99,24 +104,6 @@ def _candidates(shared: Any, where: str) -> list[str]:
             raise DataError(f'{where}: "shared_image" holds no address but {item!s:.40}. {SKIP}')
         addresses.append(item)
     return addresses
-
-
-def _photo(
-    candidates: list[str], chosen: int, said: _Utterance, where: str, folder: PhotoFolder
-) -> Photo:
-    name = photo_id(candidates[chosen])
-    return Photo(
-        id=name,
-        caption=said.description or "",
-        path=folder.find(name, where, endings=(".jpg", ".png")),
-        labels={
-            "url": candidates[chosen],
-            "candidates": tuple(candidates),
-            "chosen": chosen,
-            "chosen_by": f"seed {SEED}",
-            "rationale": said.rationale or "",
-        },
-    )
 
 
 read_dialogcc = Reader(

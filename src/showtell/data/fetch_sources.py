@@ -149,11 +149,6 @@ SOURCES = {
             _visdial("train", "ix8keeudqrd8hn8"),
             _visdial("val", "ibs3a0zhw74zisc"),
             _visdial("test", "o7mucbre2zm7i5n"),
-            _file(
-                "visdial_1.0_val_dense_annotations.json",
-                f"{_DROPBOX}/3knyk09ko4xekmc/visdial_1.0_val_dense_annotations.json?dl=1",
-                max_bytes=100_000_000,
-            ),
         ),
         photo_files=(
             _file(

@@ -3,15 +3,14 @@
 A split is a folder with ``conversations.json`` (``test_conversations.txt`` in the copies that
 MiniGPT-5 was trained on; the same text) and the photos as ``MEDIA_KEY.jpg``. One JSON a line:
 
-    {"conversation_id": ..., "conversation": [{"turn": [{"__TEXT__": "..."}, {"__MEDIA__": key}]}],
-     "negative_candidate_media_keys": [999 keys], "negative_candidate_texts": [999 texts]}
+    {"conversation_id": ..., "conversation": [{"turn": [{"__TEXT__": "..."}, {"__MEDIA__": key}]}]}
 
-the last two in valid and test only. What becomes of it:
+What becomes of it:
 
 - Turns alternate: even ones are ``user``, odd ones ``agent``. Elements keep their order.
 - Emoji stay spelled, ":smiling_face:".
 - Photos are looked for beside the file, then in ``images``; they have no captions.
-- The negatives are ``labels["negative_photos"]`` and ``labels["negative_texts"]`` of the dialogue.
+- The negatives of valid and test, 999 a dialogue, are not read: nothing needs them.
 """
 
 from __future__ import annotations
@@ -43,19 +42,10 @@ class _Turn(Fields):
 class _Record(Fields):
     conversation_id: Name
     conversation: Annotated[list[_Turn], Field(min_length=1)]
-    negative_candidate_media_keys: list[str] | None = None
-    negative_candidate_texts: list[str] | None = None
 
 
 def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
     record = checked(_Record, value, where, wanted=_FORMAT)
-    labels: dict[str, Any] = {"licence": LICENCE}
-    for label, negatives in (
-        ("negative_photos", record.negative_candidate_media_keys),
-        ("negative_texts", record.negative_candidate_texts),
-    ):
-        if negatives is not None:
-            labels[label] = tuple(negatives)
     return Dialogue(
         id=record.conversation_id,
         turns=tuple(
@@ -65,7 +55,7 @@ def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
             )
             for number, turn in enumerate(record.conversation)
         ),
-        labels=labels,
+        labels={"licence": LICENCE},
     )
 
 

@@ -104,7 +104,7 @@ class Reader:
         found: dict[str, list[Path]] = {}
         for pattern in self.files:
             for file in sorted(folder.glob(pattern)):
-                if "_dense_" not in file.name and file.is_file():
+                if file.is_file():
                     found.setdefault(split_of_name(str(file.relative_to(folder))), []).append(file)
         met = "" if found else f"no file of {self.title}"
         for files in found.values():

@@ -4,17 +4,13 @@ Reads visdial_1.0_{train,val,test}.json, one large JSON object each, streamed:
 
     {"version": "1.0", "split": "val", "data": {
       "questions": ["..."], "answers": ["..."],
-      "dialogs": [{"image_id": 1, "caption": "...",
-                   "dialog": [{"question": 0, "answer": 0, "answer_options": [100 numbers],
-                               "gt_index": 0}]}]}}
+      "dialogs": [{"image_id": 1, "caption": "...", "dialog": [{"question": 0, "answer": 0}]}]}}
 
 What becomes of it: the user shows the photo, whose caption is the given one, asks, and the agent
 answers. Questions are stored without their question mark, and stay so. The last answer of a test
-dialogue is not public; there the dialogue ends with the question. An answer's turn has the labels
-``answer_options`` (texts) and ``gt_index``, and ``relevance`` where a file of dense annotations
-beside the dialogues has them: NAME_dense_annotations.json (val), NAME_dense_sample.json (train).
-Rounds count from 1. Photos are looked for beside the file, in the folders of the owners' archives
-and in ``images``, as twelve digits with .jpg.
+dialogue is not public; there the dialogue ends with the question. The options of the ranking task
+and their relevance are not read: nothing needs them. Photos are looked for beside the file, in the
+folders of the owners' archives and in ``images``, as twelve digits with .jpg.
 
 Questions and answers are read in a first pass and kept (some tens of MB for train); the dialogues
 are streamed in a second.
@@ -23,12 +19,11 @@ are streamed in a second.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import Field
 
-from showtell.data.jsonl import SKIP, Parsed, Record, opened, parse_json_items, short_name
+from showtell.data.jsonl import SKIP, Parsed, Record, parse_json_items
 from showtell.data.photos import PhotoFolder
 from showtell.data.readers import Fields, Reader, checked
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
@@ -46,14 +41,6 @@ _PHOTOS = (
     "val2014/COCO_val2014_",
     "images/",
 )
-_RELEVANCE = ("_dense_annotations.json", "_dense_sample.json")
-
-
-class _Known(NamedTuple):
-    """What a first pass over the files finds: texts by "question" and "answer", relevance."""
-
-    texts: Mapping[str, list[str]]
-    relevance: Mapping[tuple[int, int], tuple[float, ...]]  # (image, round) -> 100 numbers
 
 
 def _parse(file: BinaryIO, name: str) -> Parsed:
@@ -66,46 +53,17 @@ def _parse(file: BinaryIO, name: str) -> Parsed:
             if not isinstance(item.value, str):  # a hole would shift all that come after it
                 raise DataError(f"{name}, {item.path} {item.number}: no text, wanted one.")
             lists[item.path].append(item.value)
-    known = _Known(texts, _relevance(Path(file.name)))
     file.seek(0)
     for item in parse_json_items(file, name):
         if item.path == "data.dialogs":
             where = f"{name}, dialogue {item.number}"
             bad = isinstance(item.value, DataError)
-            yield item.value if bad else Record((item.value, known), where)
-
-
-class _Dense(Fields):
-    image_id: int
-    round_id: int
-    relevance: list[Annotated[float, Field(ge=0, le=1)]] = Field(
-        validation_alias=AliasChoices("gt_relevance", "relevance")
-    )
-
-
-def _relevance(path: Path) -> dict[tuple[int, int], tuple[float, ...]]:
-    """The dense annotations, if they are there; they are never skipped in part."""
-    known = {}
-    again = "Get the file again."
-    for beside in (path.with_name(path.stem + ending) for ending in _RELEVANCE):
-        if not beside.exists():
-            continue
-        with opened(beside, wanted="Wanted: VisDial's dense annotations.") as file:
-            for item in parse_json_items(file, short_name(beside)):
-                where = f"{short_name(beside)}, record {item.number}"
-                try:
-                    row = _Dense.model_validate(item.value)
-                except ValidationError as error:
-                    raise DataError(f"{where}: {error.errors()[0]['msg']}. {again}") from error
-                known[row.image_id, row.round_id] = tuple(row.relevance)
-    return known
+            yield item.value if bad else Record((item.value, texts), where)
 
 
 class _Round(Fields):
     question: int
     answer: int | None = None
-    answer_options: list[int] | None = None
-    gt_index: int | None = None
 
 
 class _Record(Fields):
@@ -116,7 +74,7 @@ class _Record(Fields):
 
 def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
     record = checked(_Record, value[0], where, wanted=_FORMAT)
-    known: _Known = value[1]
+    texts: Mapping[str, list[str]] = value[1]
     image = record.image_id
     where = f"{where} (image {image})"
     names = (f"{place}{image:012}.jpg" for place in _PHOTOS)
@@ -128,36 +86,21 @@ def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
     turns = [Turn(speaker=USER, elements=(photo,))]
     for number, talk in enumerate(record.dialog, start=1):
         at = f"{where}, round {number}"
-        question = _looked_up(talk.question, "question", known, at)
+        question = _looked_up(talk.question, "question", texts, at)
         turns.append(Turn(speaker=USER, elements=(question,)))
         if talk.answer is not None or number < len(record.dialog):
-            answer = _looked_up(talk.answer, "answer", known, at)
-            labels = _options(talk, known, at)
-            if (image, number) in known.relevance:
-                labels["relevance"] = known.relevance[image, number]
-            turns.append(Turn(speaker=AGENT, elements=(answer,), labels=labels))
+            answer = _looked_up(talk.answer, "answer", texts, at)
+            turns.append(Turn(speaker=AGENT, elements=(answer,)))
     return Dialogue(id=str(image), turns=tuple(turns), labels={"licence": LICENCE})
 
 
-def _looked_up(number: int | None, kind: str, known: _Known, where: str) -> str:
-    texts = known.texts[kind]
-    if number is None or not 0 <= number < len(texts):
+def _looked_up(number: int | None, kind: str, texts: Mapping[str, list[str]], where: str) -> str:
+    if number is None or not 0 <= number < len(texts[kind]):
         raise DataError(
-            f"{where}: number {str(number)[:40]} of data.{kind}s, which has {len(texts):,}; wanted "
-            f"one that is there. {SKIP}"
+            f"{where}: number {str(number)[:40]} of data.{kind}s, which has {len(texts[kind]):,}; "
+            f"wanted one that is there. {SKIP}"
         )
-    return texts[number]
-
-
-def _options(talk: _Round, known: _Known, where: str) -> dict[str, Any]:
-    if talk.answer_options is None:
-        return {}
-    options = tuple(_looked_up(number, "answer", known, where) for number in talk.answer_options)
-    if talk.gt_index is None:
-        return {"answer_options": options}
-    if not 0 <= talk.gt_index < len(options):
-        raise DataError(f'{where}: "gt_index" {talk.gt_index} of {len(options)} options. {SKIP}')
-    return {"answer_options": options, "gt_index": talk.gt_index}
+    return texts[kind][number]
 
 
 read_visdial = Reader(
@@ -167,5 +110,5 @@ read_visdial = Reader(
     parse=_parse,
     build=_dialogue,
     places=("",),
-    files=("visdial_1.0_*.json",),
+    files=tuple(f"visdial_1.0_{split}.json" for split in ("train", "val", "test")),
 )

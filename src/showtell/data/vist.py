@@ -4,15 +4,14 @@ Reads {train,val,test}.story-in-sequence.json, one large JSON object each, strea
 
     {"images": [{"id": "...", "url_o": "...", "license": "..."}, ...],
      "annotations": [[{"story_id": "...", "photo_flickr_id": "...", "text": "...",
-                       "original_text": "...", "worker_arranged_photo_order": 0}], ...]}
+                       "worker_arranged_photo_order": 0}], ...]}
 
 What becomes of it: a story is a Dialogue that the agent tells alone, one turn a step in the
 worker's order: its text, then its photo. The text is the tokenised one, with people's names
-replaced by [male] and the like, on which published figures are computed; the turn's
-``labels["original_text"]`` has the other. A story that has not five different steps is a bad
-record. Photos are looked for beside the file, in ``images`` and in a folder named as the split, as
-ID.jpg or ID.png. Addresses and licences of the photos are read in a first
-pass and kept (a few tens of MB for all of VIST); the stories are streamed in a second.
+replaced by [male] and the like, on which published figures are computed. A story that has not
+five different steps is a bad record. Photos are looked for beside the file, in ``images`` and in a
+folder named as the split, as ID.jpg or ID.png. Addresses and licences of the photos are read in a
+first pass and kept (a few tens of MB for all of VIST); the stories are streamed in a second.
 """
 
 from __future__ import annotations
@@ -60,7 +59,6 @@ class _Step(Fields):
     story_id: Name
     photo_flickr_id: Name
     text: str
-    original_text: str | None = None
     worker_arranged_photo_order: Annotated[int, Field(strict=False)]
 
 
@@ -103,11 +101,8 @@ def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
             path=folder.find(step.photo_flickr_id, where, endings=(".jpg", ".png")),
             labels={"url": address, "licence": f"Flickr licence {licence}" if licence else ""},
         )
-        by_order[step.worker_arranged_photo_order] = Turn(
-            speaker=AGENT,
-            elements=(step.text, photo),
-            labels={"original_text": step.original_text or ""},
-        )
+        turn = Turn(speaker=AGENT, elements=(step.text, photo))
+        by_order[step.worker_arranged_photo_order] = turn
     if len(story) != STEPS or len(by_order) != STEPS:
         raise DataError(
             f"{where}: {len(story)} annotations for {len(by_order)} different steps, wanted "
