@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from showtell.data.dialogcc import photo_id
+from showtell.data.photos import photo_image, save_photo
+from showtell.data.showtell_jsonl import dialogue_as_dict
+from showtell.dialogue import Dialogue, with_photos
 
 
 def write_photo(path: Path, colour: tuple[int, int, int] = (200, 30, 30), size: int = 24) -> Path:
@@ -158,6 +163,17 @@ def write_all(root: Path) -> dict[str, Path]:
         files["showtell"], [{"id": f"d{k}", "turns": turns, "labels": {}} for k in range(2)]
     )
     return files
+
+
+def write_world(folder: Path, dialogues: Iterable[Dialogue]) -> Path:
+    """Dialogues of the photo world as showtell's JSONL, with their photos."""
+    records = []
+    for dialogue in dialogues:
+        photos = [replace(photo, path=f"photos/{photo.id}.png") for photo in dialogue.photos]
+        for drawn, stored in zip(dialogue.photos, photos, strict=True):
+            save_photo(photo_image(drawn), folder / str(stored.path))
+        records.append(dialogue_as_dict(with_photos(dialogue, photos)))
+    return write_lines(folder / "dialogues.jsonl", records)
 
 
 def write_all_photos(root: Path) -> None:

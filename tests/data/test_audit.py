@@ -21,8 +21,8 @@ from showtell.data.audit.counts import (
     runs_with_photos_skipped,
 )
 from showtell.data.audit.examine import NEAR, examine, near_pairs
-from showtell.data.export import dialogue_as_dict
 from showtell.data.shards import pack
+from showtell.data.showtell_jsonl import dialogue_as_dict
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, MissingDependency, PhotoError

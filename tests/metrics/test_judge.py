@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from showtell.cli import main
-from showtell.data.export import dialogue_as_dict
+from showtell.data.showtell_jsonl import dialogue_as_dict
 from showtell.dialogue import Dialogue, Photo, Turn
 from showtell.errors import DataError, PhotoError, StorageError
 from showtell.metrics.blind_page import export_page

@@ -14,7 +14,6 @@ import torch
 from conftest import build_model
 from data import natives
 from recipes.conftest import learnt
-from showtell.data.export import export_world
 from showtell.data.shards import pack
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
@@ -166,7 +165,7 @@ def test_painted_substitutes_are_marked_in_the_passport(tmp_path, base, files):
 
 
 def test_held_out_dialogues_settle_the_threshold_and_are_not_trained_on(tmp_path, base):
-    export_world(open_data("world:0-11"), tmp_path / "w")
+    natives.write_world(tmp_path / "w", open_data("world:0-11"))
     model, passport = train(
         "dialogues", base, f"showtell:{tmp_path / 'w'}", tmp_path / "o", "calibration_dialogues=8"
     )

@@ -11,9 +11,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast, ViTConfig, ViTModel
 
 from conftest import build_model
+from data import natives
 from recipes.conftest import train
 from showtell.agent.session import Session
-from showtell.data.export import export_world
 from showtell.data.shards import pack
 from showtell.data.sources import open_data
 from showtell.evaluation import evaluate
@@ -80,7 +80,7 @@ def sources(files, tmp_path_factory) -> dict[str, str]:
     """A name of each kind of data, a few dialogues long."""
     root = tmp_path_factory.mktemp("sources")
     pack(open_data("world:0-5"), root / "shards", source="world:0-5", shard_bytes=30_000)
-    export_world(open_data("world:0-5"), root / "world")
+    natives.write_world(root / "world", open_data("world:0-5"))
     return {
         **{kind: f"{kind}:{files[kind]}" for kind in KINDS},
         "shards": f"shards:{root / 'shards'}",

@@ -20,7 +20,7 @@ from rich.text import Text
 from showtell.agent.page import write_page
 from showtell.agent.session import Session, checked_text, save_shared
 from showtell.agent.terminal import ASIDE, HEAD, text_lines, turn_lines
-from showtell.data.export import element_as_dict
+from showtell.data.showtell_jsonl import element_as_dict
 from showtell.dialogue import AGENT, Photo, Turn
 from showtell.errors import ShowtellError, UsageError, did_you_mean
 

@@ -183,7 +183,7 @@ class Session:
         JSONL with its photos beside it. A reader sees the old conversation or the new one, never
         a half. Raises StorageError.
         """
-        from showtell.data.export import FILE_NAME, dialogue_as_dict
+        from showtell.data.showtell_jsonl import FILE_NAME, dialogue_as_dict
 
         folder = Path(folder)
         with self._lock, locked(folder):

@@ -1,4 +1,4 @@
-"""data: fetch, look at, check, write and pack data."""
+"""data: fetch, look at, check and pack data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from showtell.cli import options as opt
 from showtell.progress import terminal_progress
 
-data_app = opt.verbs("data", "Fetch data and look at it, or write the photo world to files.")
+data_app = opt.verbs("data", "Fetch data, look at them, check and pack them.")
 
 
 @data_app.command("show", epilog="Example: showtell data show world:test 3")
@@ -57,25 +57,6 @@ def data_stats(
     opt.emit(json, counts, *lines)
     if not json:
         opt.say_skipped(source)
-
-
-@data_app.command("world", epilog="Example: showtell data world --seeds 0-99 --out out/world")
-def data_world(
-    seeds: str = opt.option(..., "seeds", "A-B", "First and last seed, both included."),
-    out: Path = opt.NEW_FOLDER,
-    json: bool = opt.JSON,
-) -> None:
-    """Write the photo world as JSONL and PNG."""
-    from showtell.data.export import export_world
-    from showtell.data.sources import open_data
-
-    source = open_data(f"world:{seeds}")
-    done = export_world(source, out, told=terminal_progress)
-    opt.emit(
-        json,
-        {"path": str(done.path), "dialogues": done.dialogues, "photos": done.photos},
-        f"Wrote {done.dialogues:,} dialogues and {done.photos:,} photos to {done.path}",
-    )
 
 
 @data_app.command("doctor", epilog="Example: showtell data doctor photochat:data/photochat")

@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from showtell.data.export import dialogue_as_dict
 from showtell.data.photos import has_pixels
+from showtell.data.showtell_jsonl import dialogue_as_dict
 from showtell.data.sources import DataSource
 from showtell.dialogue import AGENT, Dialogue
 from showtell.errors import UsageError, printable

@@ -31,11 +31,10 @@ from typing import Annotated, Any, BinaryIO, Literal
 
 from pydantic import Field, ValidationError
 
-from showtell.data.export import dialogue_as_dict
 from showtell.data.jsonl import OnSkip, opened
 from showtell.data.photos import ENDINGS, photo_bytes, photo_from_bytes, photo_image
 from showtell.data.readers import Fields
-from showtell.data.showtell_jsonl import dialogue_of
+from showtell.data.showtell_jsonl import dialogue_as_dict, dialogue_of
 from showtell.data.storage import new_folder, sha256_of
 from showtell.dialogue import Dialogue, Photo, with_photos
 from showtell.errors import DataError, PhotoError

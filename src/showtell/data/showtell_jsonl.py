@@ -1,4 +1,4 @@
-"""showtell's own JSONL, as ``showtell data world`` writes it: the inverse of ``dialogue_as_dict``.
+"""showtell's own JSONL: a dialogue as a JSON object, and back.
 
 One dialogue a line, photos as files below the folder of the JSONL; a photo that is not there has
 the path None. docs/showtell.schema.json says what a line is, and this reader takes what it allows.
@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from showtell.data.export import FILE_NAME
 from showtell.data.jsonl import parse_json_lines
 from showtell.data.readers import Fields, Reader, checked
 from showtell.dialogue import Dialogue, Element, Origin, Photo, Speaker, Turn
 
+FILE_NAME = "dialogues.jsonl"
 _FORMAT = (
     'Wanted: showtell\'s JSONL, one dialogue a line ({"id": ..., "turns": [...], "labels": {}}); '
     "see docs/showtell.schema.json."
@@ -87,6 +87,26 @@ def dialogue_of(value: Any, where: str, find: Callable[[str, str], str | None]) 
         ),
         labels=record.labels,
     )
+
+
+def dialogue_as_dict(dialogue: Dialogue) -> dict[str, Any]:
+    """Everything that a dialogue holds, labels included, with ordered elements."""
+    turns = [
+        {
+            "speaker": turn.speaker,
+            "elements": [element_as_dict(element) for element in turn.elements],
+            "labels": dict(turn.labels),
+        }
+        for turn in dialogue.turns
+    ]
+    return {"id": dialogue.id, "turns": turns, "labels": dict(dialogue.labels)}
+
+
+def element_as_dict(element: Element) -> dict[str, Any]:
+    """A text, or a photo with all that is known of it."""
+    if isinstance(element, str):
+        return {"type": "text", "text": element}
+    return {"type": "photo", **vars(element), "labels": dict(element.labels)}
 
 
 read_showtell = Reader(

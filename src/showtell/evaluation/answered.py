@@ -24,8 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.batch import to_pixels
-from showtell.data.export import dialogue_as_dict
 from showtell.data.photos import has_pixels, load_photo, photo_image, save_photo
+from showtell.data.showtell_jsonl import dialogue_as_dict
 from showtell.data.storage import locked, write_atomically
 from showtell.dialogue import Dialogue, Element, Photo, Turn
 from showtell.errors import DataError
