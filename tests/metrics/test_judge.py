@@ -198,6 +198,7 @@ def test_unfinished_ratings_count_as_far_as_they_go(study):
         ({"answers": []}, "no object of objects"),
         ({"answers": {}}, "no answer at all"),
         ({"answers": {"x": {"image_quality": "left"}}}, "not of this study"),
+        ({"answers": {"t1": {"image_quality": "left"}}}, "not of this study"),  # without a photo
         *(({"answer": answer}, "not of this study") for answer in ("A", "", None, 1, ["left"])),
     ],
 )
@@ -205,6 +206,10 @@ def test_ratings_that_do_not_fit_are_refused(study, change, words):
     rated, key = study
     path = rated("ann")
     saved = json.loads(path.read_text()) | change
+    items = json.loads(key.read_text())["items"]
+    names = {row["id"]: name for name, row in items.items()}
+    if isinstance(saved["answers"], dict):
+        saved["answers"] = {names.get(i, i): row for i, row in saved["answers"].items()}
     if "answer" in change:
         next(iter(saved["answers"].values()))["language_continuity"] = change["answer"]
     path.write_text(json.dumps(saved))
@@ -214,7 +219,7 @@ def test_ratings_that_do_not_fit_are_refused(study, change, words):
 
 def test_one_rater_counts_once_and_a_key_that_is_none_is_refused(study, tmp_path):
     rated, key = study
-    saved = [rated(name, rater="ann") for name in "12"]
+    saved = [rated("1", rater="ann"), rated("2", rater=" ann ")]
     with pytest.raises(DataError, match=r'"ann" has ratings in .*1\.json already'):
         score_ratings(saved, key)
     for bad in ("{", "[]", '{"format": "showtell judge key 1", "study": "x"}', "\x00"):
@@ -223,6 +228,17 @@ def test_one_rater_counts_once_and_a_key_that_is_none_is_refused(study, tmp_path
             score_ratings(saved[:1], tmp_path / "bad.json")
     with pytest.raises(DataError, match="is not there"):
         score_ratings(saved[:1], tmp_path / "absent.json")
+
+
+def test_names_that_are_not_utf8_are_written_as_json_escapes_them(files, tmp_path, study):
+    rated, key = study
+    report = score_ratings([rated("ann", rater="\ud800\n# x")], key)
+    written, page = report.write(tmp_path / "out")
+    assert "\ud800 # x: 12 of 12 pairs" in json.loads(written.read_text())["notes"]
+    assert "- \\ud800 # x: 12" in page.read_text()
+    odd = files[0].rename(tmp_path / "a\udcff.jsonl")
+    done = export_page(odd, files[1], tmp_path / "odd.html")
+    assert json.loads(done.key.read_text())["A"]["file"] == str(odd)
 
 
 def test_the_command_line_leads_from_answers_to_counts(files, tmp_path, capsys):

@@ -211,10 +211,9 @@ def _clear_sample(image: Image.Image) -> tuple[tuple[int, ...] | None, Image.Ima
     Call it before the pixels are loaded. Pillow gives the sample as the file has it, but spreads
     pixels of fewer bits over 0 to 255, and keeps the upper eight bits of deep colours.
     """
-    sample = image.info.get("transparency")
-    tiles = getattr(image, "tile", None)  # none where they are loaded
-    plain = image.format == "PNG" and tiles and image.mode != "P"
-    if not plain or not isinstance(sample, int | tuple):
+    sample, png = image.info.get("transparency"), image.format == "PNG" and image.mode != "P"
+    tiles = getattr(image, "tile", ()) if png else ()  # none where they are loaded
+    if not tiles or not isinstance(sample, int | tuple):
         return None, None
     layout = tiles[0].args
     depth = _DEPTHS.get(layout if isinstance(layout, str) else layout[0], 8)

@@ -28,7 +28,7 @@ from showtell.dialogue import Dialogue, Photo
 from showtell.errors import DataError, PhotoError, StorageError
 from showtell.metrics.answers import Record, match
 from showtell.metrics.preference import KEY_FORMAT, QUESTIONS, json_object
-from showtell.metrics.report import digest
+from showtell.metrics.report import digest, encoded
 
 MAX_SIDE = 512  # of a photo on the page
 _MARKS = re.compile(r"@(TITLE|DATA|SCRIPT_HASH)@")
@@ -105,16 +105,9 @@ def export_page(
             skipped += 1
             continue
         name = hashlib.sha256(f"{study} {ours.id}".encode()).hexdigest()[:12]
-        items.append(
-            {
-                "id": name,
-                "context": turns,
-                "left": shown[0],
-                "right": shown[1],
-                "questions": _asked(ours, theirs),
-            }
-        )
-        key[name] = {"id": ours.id, "dialogue": ours.dialogue, "left": order[0]}
+        asked = {"questions": _asked(ours, theirs)}
+        items.append({"id": name, "context": turns, "left": shown[0], "right": shown[1]} | asked)
+        key[name] = {"id": ours.id, "dialogue": ours.dialogue, "left": order[0]} | asked
         without_context += not turns
         identical += shown[0] == shown[1]
     if not items:
@@ -130,7 +123,7 @@ def export_page(
     }
     key_path = out.with_name(f"{out.stem}.key.json")
     _keep_other_key(key_path, study)
-    write_atomically(key_path, (json.dumps(secret, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(key_path, encoded(json.dumps(secret, indent=1, ensure_ascii=False) + "\n"))
     write_atomically(out, page.encode())
     return Exported(
         page=out,

@@ -144,7 +144,11 @@ def score_ratings(ratings: Sequence[Path], key: Path, *, seed: int = 0) -> Repor
         name_of_study = str(study["study"])
         names = {system: str(study[system]["file"]) for system in "AB"}
         items = {
-            name: (str(row["dialogue"]), {"A": "A", "B": "B"}[row["left"]])
+            name: (
+                str(row["dialogue"]),
+                {"A": "A", "B": "B"}[row["left"]],
+                list(row.get("questions", QUESTIONS)),  # keys once did not tell what was asked
+            )
             for name, row in study["items"].items()
         }
     except (KeyError, TypeError, AttributeError) as error:
@@ -158,12 +162,12 @@ def score_ratings(ratings: Sequence[Path], key: Path, *, seed: int = 0) -> Repor
         rater, answers = _ratings(path, name_of_study, raters)
         raters[rater] = path
         for item, question, side in answers:
-            if item not in items or question not in votes or side not in ("left", "tie", "right"):
+            group, left, asked = items.get(item, ("", "", []))
+            if question not in asked or side not in ("left", "tie", "right"):
                 raise DataError(
                     f'{path}: the answer "{side!s:.20}" to "{question:.40}" on item "{item:.20}" '
                     "is not of this study; wanted the file as the page saved it."
                 )
-            group, left = items[item]
             for_a = (side == "left") == (left == "A")
             choice: Choice = "tie" if side == "tie" else "win" if for_a else "loss"
             votes[question].append(Vote(item=item, rater=rater, choice=choice, group=group))
@@ -208,6 +212,7 @@ def _ratings(
     rater, answers = saved.get("rater"), saved.get("answers")
     if not isinstance(rater, str) or not rater.strip():
         raise DataError(f'{path} names no "rater"; wanted the file as the page saved it.')
+    rater = " ".join(rater.split())  # "ann" and "ann " are one
     if rater in known:
         raise DataError(
             f'{path}: the rater "{rater[:40]}" has ratings in {known[rater]} already; wanted each '

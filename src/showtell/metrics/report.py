@@ -160,7 +160,7 @@ class Report:
             lines += [*_table(("measure", "value", "split", "source"), "|---|--:|---|---|", found)]
             lines.append("")
         if self.notes:
-            lines += ["## notes", "", *(f"- {note}" for note in self.notes), ""]
+            lines += ["## notes", "", *(f"- {' '.join(note.split())}" for note in self.notes), ""]
         passport = [row for row in self._passport() if row[1]]
         lines += ["## passport", "", *_table(("", ""), "|---|---|", passport)]
         return "\n".join(lines) + "\n"
@@ -189,8 +189,8 @@ class Report:
         """Write report.json and report.md, each atomically; gives their paths."""
         out_dir = Path(out_dir)
         return (
-            write_atomically(out_dir / "report.json", self.to_json().encode()),
-            write_atomically(out_dir / "report.md", self.to_markdown().encode()),
+            write_atomically(out_dir / "report.json", encoded(self.to_json())),
+            write_atomically(out_dir / "report.md", encoded(self.to_markdown())),
         )
 
 
@@ -202,6 +202,11 @@ def _table(head: Sequence[str], rule: str, rows: Iterable[Sequence[str]]) -> Ite
         yield "| " + " | ".join(" ".join(text.split()).replace("|", "\\|") for text in row) + " |"
 
 
+def encoded(text: str) -> bytes:
+    """UTF-8; of a file's name or a rater's that is none, as JSON escapes it."""
+    return text.encode(errors="backslashreplace")
+
+
 def digest(paths: Iterable[str | Path]) -> str:
     """16 hex digits of the SHA-256 over the files' names and bytes, whatever their order."""
     total = hashlib.sha256()
@@ -210,7 +215,7 @@ def digest(paths: Iterable[str | Path]) -> str:
             one = sha256_of(path)
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}. Check the path.") from error
-        total.update(f"{path.name}\0{one}\n".encode())
+        total.update(f"{path.name}\0{one}\n".encode(errors="surrogateescape"))
     return total.hexdigest()[:16]
 
 
