@@ -23,7 +23,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from showtell.cli.exits import exit_code_of
-from showtell.metrics.pictures import save_picture
+from showtell.metrics.pictures import loss_curves, save_picture
 from showtell.models.checkpoint import SHIPPED, read_description, save_model
 from showtell.papers import load_model
 from showtell.training.loop import parameter_count
@@ -77,8 +77,8 @@ def card(name: str, *, runs: Sequence[Path], reports: Sequence[Path], note: str)
             losses = ", ".join(f"{k} {first[k]:.3f} to {last[k]:.3f}" for k in names)
             hours = last["seconds"] / 3600
             yield f"| {path.parent.name} | {last['step']:,} | {hours:.2f} | {losses} |"
-    if curves := [p for run in runs for p in sorted(run.glob("*/loss.png"))]:
-        shutil.copy(curves[-1], folder / "loss.png")
+    if histories := [p for run in runs for p in sorted(run.glob("*/history.json"))]:
+        loss_curves(json.loads(histories[-1].read_text()), folder / "loss.png")
         yield "\n![loss](loss.png)"
     for place in reports:
         report = json.loads((place / "report.json").read_text())

@@ -19,6 +19,7 @@ from keyword_model import KeywordModel
 from showtell.cli import main
 from showtell.config import override
 from showtell.data.storage import locked
+from showtell.recipes.registry import Recipe
 
 
 @pytest.fixture
@@ -209,14 +210,14 @@ def test_train_passes_everything_on_and_says_what_was_written(model, capsys, mon
 
 
 def test_recipes_are_listed(model, capsys, monkeypatch):
-    monkeypatch.setattr(showtell.recipes, "SUMMARIES", {"toy": "a toy"})
+    monkeypatch.setattr(showtell.recipes, "RECIPES", {"toy": Recipe("toy", "toys", "a toy")})
     assert main(["recipes"]) == 0
     assert "a toy" in capsys.readouterr().out
     assert main(["recipes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"toy": {"summary": "a toy"}}
 
 
-@pytest.mark.parametrize("name", sorted(showtell.recipes.SUMMARIES))
+@pytest.mark.parametrize("name", sorted(showtell.recipes.RECIPES))
 def test_a_recipe_explains_every_key_and_prints_it_as_set_takes_it(name, capsys):
     assert main(["recipes", name]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -25,8 +25,7 @@ CODES = [
     *("translator.steps=2", "translator.batch_size=4"),
     *("vq.evaluate_every=2", "translator.evaluate_every=2"),
 ]
-CLIP = ["width=16", "layers=1", "text_layers=1", "projection=8"]
-RANKER = [*CLIP, "contrastive.steps=1", "contrastive.batch_size=4", "contrastive.evaluate_every=9"]
+RANKER = ["contrastive.steps=1", "contrastive.batch_size=4", "contrastive.evaluate_every=9"]
 EXTRA = {
     "world_vokens": VOKENS,
     "world_vokens_prefix": [*VOKENS, "prefix.hidden=8", "alignment.steps=0"],

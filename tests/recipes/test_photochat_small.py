@@ -9,14 +9,16 @@ import torch
 
 from conftest import words_alone
 from showtell.data.photochat import moment_positions, read_photochat, split_held_out
-from showtell.errors import ConfigError
+from showtell.errors import ConfigError, DataError
 from showtell.evaluation.measures_photochat import calibrated, platt, rendered_moments
 from showtell.papers import load_model
 from showtell.prompt import IGNORED
+from showtell.recipes import photochat_small
 from showtell.recipes.photochat_small import (
-    PhotochatSmall,
+    PHOTOCHAT_SMALL,
     PhotochatTask,
     lexical_teacher,
+    softened,
     with_dropout,
 )
 
@@ -51,15 +53,16 @@ def train_file(tmp_path_factory):
 
 @pytest.fixture
 def config(train_file):
-    base = PhotochatSmall(
-        photochat=str(train_file), width=32, layers=1, heads=1, held_out=15, trust=0.0
-    )
-    stage = replace(base.stages[-1], steps=4, batch_size=8, warmup=1, evaluate_every=None)
-    return replace(base, stages=(stage,))
+    pytest.importorskip("sklearn")  # the teacher
+    (stage,) = PHOTOCHAT_SMALL.stages
+    stage = replace(stage, steps=4, batch_size=8, warmup=1, evaluate_every=None)
+    dialogues = f"photochat:{train_file}"
+    return replace(PHOTOCHAT_SMALL, dialogues=dialogues, num_held=15, stages=(stage,))
 
 
 @pytest.fixture
-def task(train_file, config):
+def task(train_file, monkeypatch):
+    monkeypatch.setattr(photochat_small, "TEXT_SHARE", 1.0)
     dialogues = list(read_photochat(train_file))
     model = words_alone(" " + turn.text for d in dialogues for turn in d.turns)
     rows = rendered_moments(model.renderer, dialogues)
@@ -92,8 +95,9 @@ def test_neither_the_parts_of_a_batch_nor_the_order_of_the_examples_change_the_l
     assert whole.keys() == {"t", "moment", "caption"}
 
 
-def test_what_is_dropped_follows_the_given_generator(task):
-    task.drop_any, task.text_share = 0.3, 0.5
+def test_what_is_dropped_follows_the_given_generator(task, monkeypatch):
+    monkeypatch.setattr(photochat_small, "TEXT_SHARE", 0.5)
+    task.drop_any = 0.3
     task.module.eval()
     assert losses(task, seed=1) == losses(task, seed=1) != losses(task, seed=2)
     with_dropout(task.module.language, 0.5)
@@ -104,8 +108,9 @@ def test_what_is_dropped_follows_the_given_generator(task):
     assert losses(task, seed=1) != calm
 
 
-def test_dropped_words_are_never_marks_and_a_part_of_all_words_is_learnt(task):
-    task.drop_any, task.text_share = 1.0, 0.25
+def test_dropped_words_are_never_marks_and_a_part_of_all_words_is_learnt(task, monkeypatch):
+    monkeypatch.setattr(photochat_small, "TEXT_SHARE", 0.25)
+    task.drop_any = 1.0
     batch = task.batch(task.rows[:20], generator=torch.Generator().manual_seed(0))
     special, pad = task.module.renderer.special, task.module.language.tokenizer.pad_token_id
     for row, ids, labels in zip(
@@ -120,10 +125,12 @@ def test_dropped_words_are_never_marks_and_a_part_of_all_words_is_learnt(task):
 
 def test_a_teacher_that_knows_the_answers_changes_nothing(task):
     task.module.eval()
-    plain = losses(task)
-    task.teacher = [np.array([m.shared for m in row.moments], dtype=float) for row in task.rows]
+    plain, rows = losses(task), task.rows
+    known = [np.array([m.shared for m in row.moments], dtype=float) for row in rows]
+    task.rows = list(map(softened, rows, known))
     assert losses(task) == pytest.approx(plain)
-    task.teacher = [1 - chances for chances in task.teacher]
+    task.rows = [softened(row, 1 - chances) for row, chances in zip(rows, known, strict=True)]
+    assert {moment.shared for moment in task.rows[0].moments} == {0.5}
     assert losses(task)["moment"] != pytest.approx(plain["moment"])
 
 
@@ -147,12 +154,12 @@ def test_platt_finds_the_scale_and_the_bias_that_spoilt_the_chances():
 
 
 def test_the_recipe_writes_a_model_that_knows_its_thresholds_and_resumes_to_the_same(
-    config, tmp_path
+    config, train_file, tmp_path
 ):
     folder = config.train(name="photochat_small", out=tmp_path / "run", resume=False)
     model = load_model(str(folder))
     settings = model.card["moment"]
-    _, held = split_held_out(read_photochat(config.photochat), count=config.held_out)
+    _, held = split_held_out(read_photochat(train_file), count=config.num_held)
     assert 0 < settings["threshold"] < 1
     assert settings["positions"] == sum(len(moment_positions(dialogue)) for dialogue in held)
     assert 0 < model.decoding.share_threshold < 1
@@ -164,6 +171,10 @@ def test_the_recipe_writes_a_model_that_knows_its_thresholds_and_resumes_to_the_
         assert torch.equal(value, weights[name])
 
 
-def test_missing_data_say_how_to_name_them(config, tmp_path):
-    with pytest.raises(ConfigError, match=r"photochat.*no such file.*--set photochat=PATH"):
-        replace(config, photochat="none").train(name="x", out=tmp_path / "x", resume=False)
+@pytest.mark.parametrize(
+    ("dialogues", "error", "told"),
+    [("photochat:none", DataError, "none"), ("world:0-9", ConfigError, "wanted PhotoChat")],
+)
+def test_other_data_or_none_are_told(config, tmp_path, dialogues, error, told):
+    with pytest.raises(error, match=told):
+        replace(config, dialogues=dialogues).train(name="x", out=tmp_path / "x", resume=False)

@@ -394,7 +394,7 @@ def test_a_new_mapper_is_started_by_captions_and_a_trained_one_is_not(
 ):
     def started(folder: Path, captions: int):
         settings = {"bridge": small_bridge(bridge), "start_captions": captions}
-        config = replace(values.WORLD, base=str(folder), **settings)
+        config = replace(values.WORLD_MINI, base=str(folder), **settings)
         model = start(config, name="m")
         return model, {k: v.clone() for k, v in model.bridge.mapper.state_dict().items()}
 

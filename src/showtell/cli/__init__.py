@@ -110,12 +110,13 @@ def recipes(
     json: bool = opt.JSON,
 ) -> None:
     """List what can be trained; of one recipe, every key of --set, its default and its meaning."""
-    from showtell.recipes import SUMMARIES, describe
+    from showtell.recipes import RECIPES, describe
 
     if name is None:
-        width = max(map(len, SUMMARIES))
-        lines = [f"{key:<{width}}  {told}" for key, told in SUMMARIES.items()]
-        opt.emit(json, {key: {"summary": told} for key, told in SUMMARIES.items()}, *lines)
+        width = max(map(len, RECIPES))
+        told = {key: recipe.told for key, recipe in RECIPES.items()}
+        lines = [f"{key:<{width}}  {text}" for key, text in told.items()]
+        opt.emit(json, {key: {"summary": text} for key, text in told.items()}, *lines)
         return
     keys = describe(name)
     opt.emit(

@@ -1,4 +1,4 @@
-"""What can be trained: ``SUMMARIES`` and, loaded when it is asked for, ``registry.RECIPES``."""
+"""What can be trained, and how: ``registry.RECIPES``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from showtell.errors import ConfigError, did_you_mean
-from showtell.recipes.summaries import SUMMARIES
+from showtell.recipes.registry import MODELS, RECIPES
 
-__all__ = ["SUMMARIES", "config_of", "describe", "run_recipe"]
+__all__ = ["RECIPES", "config_of", "describe", "run_recipe"]
 
 
 def config_of(name: str) -> Any:
     """The value of a recipe. Raises ConfigError for one that does not exist."""
-    if name not in SUMMARIES:
-        raise ConfigError(f'there is no recipe "{name}"{did_you_mean(name, SUMMARIES)}')
-    from showtell.recipes.registry import RECIPES
-
+    if name not in RECIPES:
+        raise ConfigError(f'there is no recipe "{name}"{did_you_mean(name, RECIPES)}')
     return RECIPES[name].config
 
 
@@ -47,12 +45,11 @@ def run_recipe(
     """
     config = config_of(name)
     from showtell.config import override
-    from showtell.recipes.registry import RECIPES
     from showtell.recipes.runs import run_folder
 
     settings = [*([f"seed={seed}"] if seed else []), *overrides]
     override(config, settings)  # before anything is written
-    out, model = out or Path("runs") / name, RECIPES[name].model or name
+    out, model = out or Path("runs") / name, MODELS.get(name, name)
     begun = run_folder(out, config, recipe=name, settings=settings, resume=resume)
     with begun as (folder, config):
         path = config.train(name=model, out=folder, resume=resume, **options)

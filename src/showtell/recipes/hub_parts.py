@@ -94,6 +94,9 @@ class Parts:
         return out / "model"
 
 
+PARTS = Parts()
+
+
 def with_marks(language: LanguageModel, *, seed: int) -> None:
     """Give the vocabulary the marks of turns and photos that it lacks, and a padding token."""
     known = language.tokenizer.get_vocab()

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from showtell.data.photos import has_pixels, photo_image, square
@@ -40,40 +39,19 @@ class PhotoSet:
     def __len__(self) -> int:
         return len(self.photos)
 
-    def seen(self, indices: Sequence[int], *, side: int) -> Tensor:
-        """Whole photos as an encoder sees them: float (N, 3, side, side) in [0, 1]."""
-        pixels_N3HW = pixels_tensor(self.pixels[list(indices)])
-        same = pixels_N3HW.shape[-1] == side
-        return pixels_N3HW if same else F.interpolate(pixels_N3HW, size=side, mode="area")
+    def seen(self, indices: Sequence[int]) -> Tensor:
+        """Some of the photos as float (N, 3, H, W) in [0, 1]."""
+        pixels_NHW3 = torch.from_numpy(self.pixels[list(indices)])
+        return pixels_NHW3.permute(0, 3, 1, 2).float() / 255
+
+    def all(self) -> Tensor:
+        """All of them."""
+        return self.seen(range(len(self)))
 
 
 def captions_of(photo: Photo) -> Sequence[str]:
     """All captions that a photo has."""
     return photo.labels.get("captions") or [photo.caption]
-
-
-def pixels_tensor(pixels_NHW3: np.ndarray) -> Tensor:
-    """uint8 (N, H, W, 3) -> float (N, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.array(pixels_NHW3)).permute(0, 3, 1, 2).float() / 255
-
-
-def random_crops(
-    pixels_N3HW: Tensor, *, side: int, least: float, generator: torch.Generator | None
-) -> Tensor:
-    """Squares of ``least`` to 1 of the photo's side, every second one mirrored: (N, 3, side, side).
-
-    Pixels outside the photo are never looked at.
-    """
-    count = len(pixels_N3HW)
-    chance_N4 = torch.rand(count, 4, generator=generator)
-    scale_N = least + (1 - least) * chance_N4[:, 0]
-    mirror_N = torch.where(chance_N4[:, 1] < 0.5, -1.0, 1.0)
-    shift_N2 = (2 * chance_N4[:, 2:] - 1) * (1 - scale_N)[:, None]
-    theta_N23 = torch.zeros(count, 2, 3)
-    theta_N23[:, 0, 0], theta_N23[:, 1, 1] = scale_N * mirror_N, scale_N
-    theta_N23[:, :, 2] = shift_N2
-    grid = F.affine_grid(theta_N23, [count, 3, side, side], align_corners=False)
-    return F.grid_sample(pixels_N3HW, grid, padding_mode="border", align_corners=False)
 
 
 @dataclass(frozen=True)
@@ -163,30 +141,24 @@ def cached_pixels(photos: Sequence[Photo], *, side: int, cache: Path) -> PhotoSe
 
 
 def cached_latents(
-    painter: LatentDiffusionPainter,
-    photos: Sequence[Photo],
-    *,
-    mirrored: bool,
-    threads: int,
-    cache: Path,
+    painter: LatentDiffusionPainter, photos: Sequence[Photo], *, cache: Path
 ) -> np.ndarray:
-    """The scaled latents of photos (then of their mirror images, where these are learnt too),
-    float16 (N, c, h, w), batch by batch. Raises PhotoError for a photo that cannot be read."""
-    side, copies = painter.image_size, 2 if mirrored else 1
+    """The scaled latents of photos, float16 (N, c, h, w), batch by batch.
+
+    Raises PhotoError for a photo that cannot be read.
+    """
+    side = painter.image_size
     latent_side = side // shrinks(painter.vae)
-    shape = (copies * len(photos), painter.vae.config.latent_channels, latent_side, latent_side)
+    shape = (len(photos), painter.vae.config.latent_channels, latent_side, latent_side)
 
     def rows() -> Iterator[np.ndarray]:
-        with ThreadPoolExecutor(max(1, threads)) as pool:
-            for mirror in range(copies):
-                for start in range(0, len(photos), _BATCH):
-                    batch = photos[start : start + _BATCH]
-                    read = pool.map(partial(square_pixels, side=side), batch)
-                    pixels_N3HW = torch.stack(list(read))
-                    pixels_N3HW = pixels_N3HW.flip(3) if mirror else pixels_N3HW
-                    yield from encode_latents(painter.vae, pixels_N3HW).cpu().numpy()
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(photos), _BATCH):
+                batch = photos[start : start + _BATCH]
+                pixels_N3HW = torch.stack(list(pool.map(partial(square_pixels, side=side), batch)))
+                yield from encode_latents(painter.vae, pixels_N3HW).cpu().numpy()
 
-    path = cache / f"latents-{side}-{copies}-{_digest(photos)}.npy"
+    path = cache / f"latents-{side}-{_digest(photos)}.npy"
     return cached_array(path, shape, "float16", rows)
 
 

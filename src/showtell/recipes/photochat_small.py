@@ -6,11 +6,10 @@ The photos of PhotoChat are unreachable, so they stand as their descriptions bet
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from torch import Tensor, nn
 
 from showtell.batch import Batch
 from showtell.config import to_plain
-from showtell.data.photochat import moment_positions, read_photochat, split_held_out
+from showtell.data.photochat import moment_positions, split_held_out
+from showtell.data.sources import open_data
 from showtell.dialogue import Dialogue
 from showtell.errors import ConfigError
 from showtell.evaluation.measures_photochat import calibrated, platt, rendered_moments
@@ -33,15 +33,18 @@ from showtell.metrics.moment import (
 )
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
-from showtell.models.gold import exchanged, share_chances
+from showtell.models.gold import ShareChances, exchanged, share_chances
 from showtell.models.language import LanguageModel
 from showtell.prompt import IGNORED, Rendered, RendererConfig
 from showtell.recipes import small
 from showtell.recipes.assemble import words_first
+from showtell.recipes.pretrain import Pretraining
 from showtell.recipes.runs import Run
 from showtell.training.dialogue_task import DialogueTask, words_dropped
 from showtell.training.stage import Stage
 
+TRUST = 0.5  # how much of a share moment's target is the lexical teacher's chance
+TEXT_SHARE = 0.25  # on which part of the words the text loss is computed at a visit: a head is dear
 CARD = {
     "limits": (
         "It chats like the crowd workers of PhotoChat, about everyday things, in few words and "
@@ -60,103 +63,66 @@ CARD = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class PhotochatSmall:
-    """One stage on PhotoChat's training text, from scratch.
-
-    photochat: its train.jsonl
-    width: of the LM
-    layers: of the LM
-    heads: of the LM
-    held_out: dialogues that set threshold and calibration, and are not trained on
-    dropout: on what each layer of the LM adds, against learning by heart
-    text_share: on which part of the words the text loss is computed at a visit: the head is dear
-    trust: how much of a share moment's target is the lexical teacher's chance; 0 needs no teacher
-    seed: starts every die of the run
-    stages: the one stage; its drop_words are dropped of all words
-    """
-
-    photochat: str = "data/photochat/train.jsonl"
-    width: int = 160
-    layers: int = 4
-    heads: int = 2
-    held_out: int = 1000
-    dropout: float = 0.1
-    text_share: float = 0.25
-    trust: float = 0.5
-    seed: int = 0
-    stages: tuple[Stage, ...] = field(
-        default=(
-            Stage(
-                name="talking",
-                steps=1740,
-                batch_size=32,
-                learning_rate=2e-3,
-                warmup=80,
-                decay="cosine",
-                betas=(0.9, 0.98),
-                weight_decay=0.1,
-                weights={"t": 1.0, "moment": 2.0, "caption": 0.0},
-                ema=0.99,
-                evaluate_every=290,
-                drop_words=0.15,
-            ),
-        )
-    )
-
-    def train(self, *, name: str, out: Path, resume: bool) -> Path:
-        """Train, calibrate on the held-out dialogues and write ``out/model``."""
-        rest, held_dialogues = training_dialogues(self.photochat, held_out=self.held_out)
-        torch.manual_seed(self.seed)
-        language = self.language(rest)
-        model = text_model(language, name=name)
-        rows = rendered_moments(model.renderer, rest)
-        held = rendered_moments(model.renderer, held_dialogues)
-        teacher = None
-        if self.trust:  # of a dialogue that is too long, the first moments are not rendered
-            taught = zip(lexical_teacher(rest), rows, strict=True)
-            teacher = [chances[len(chances) - len(row.moments) :] for chances, row in taught]
-        stage = self.stages[-1]
-        task = PhotochatTask(
-            model,
-            dialogue=rest.__getitem__,
-            length=len(rows),
-            drop_any=stage.drop_words,
-            validate_with=lambda model: held_measures(model, held),
-            rows=rows,
-            text_share=self.text_share,
-            teacher=teacher,
-            trust=self.trust,
-        )
-        if self.dropout:
-            with_dropout(language, self.dropout)
-        Run(out=out, resume=resume, seed=self.seed).train(stage, task)
-        calibrate(model, held)
-        save_model(model, out / "model", recipe={"name": name, "config": to_plain(self)})
-        return out / "model"
-
-    def language(self, dialogues: Sequence[Dialogue]) -> LanguageModel:
-        """Tokenizer and untrained LM of the configured size."""
-        tokenizer = small.train_dialogue_tokenizer(small.words_of(dialogues))
-        model = small.build_language_model(
-            tokenizer,
-            layers=self.layers,
-            width=self.width,
-            heads=self.heads,
-            inner=self.width * 8 // 3,
-        )
-        return LanguageModel(model, tokenizer)
+_LAYERS, _WIDTH, _HEADS, _INNER = 4, 160, 2, 426  # of the LM
+_DROPOUT = 0.1  # of what each layer of the LM adds, against learning by heart
+PHOTOCHAT_SMALL = Pretraining(
+    dialogues="photochat:train",
+    num_held=1000,
+    stages=(
+        Stage(
+            name="talking",
+            steps=1740,
+            batch_size=32,
+            learning_rate=2e-3,
+            warmup=80,
+            decay="cosine",
+            betas=(0.9, 0.98),
+            weight_decay=0.1,
+            weights={"t": 1.0, "moment": 2.0, "caption": 0.0},
+            ema=0.99,
+            evaluate_every=290,
+            drop_words=0.15,
+        ),
+    ),
+)
 
 
-def training_dialogues(photochat: str, *, held_out: int) -> tuple[list[Dialogue], list[Dialogue]]:
-    """PhotoChat's training dialogues and those held out of them. Raises ConfigError, DataError."""
-    path = Path(photochat)
-    if not path.exists():
+def train_talking(config: Pretraining, run: Run, *, name: str) -> Path:
+    """Train, calibrate on the held-out dialogues and write ``out/model``. The stage's drop_words
+    are dropped of all words, also of those that are learnt. Raises ConfigError,
+    DataError, MissingDependency."""
+    source = open_data(config.dialogues)
+    if source.kind != "photochat":
         raise ConfigError(
-            f'photochat is "{path}", and there is no such file; wanted train.jsonl of PhotoChat; '
-            "name it with --set photochat=PATH"
+            f'dialogues is "{config.dialogues}"; wanted PhotoChat, which this model is of: '
+            "photochat:train or photochat:FILE"
         )
-    return split_held_out(read_photochat(path), count=held_out)
+    rest, held_dialogues = split_held_out(source, count=config.num_held)
+    torch.manual_seed(config.seed)
+    tokenizer = small.train_dialogue_tokenizer(small.words_of(rest))
+    language = LanguageModel(
+        small.build_language_model(
+            tokenizer, layers=_LAYERS, width=_WIDTH, heads=_HEADS, inner=_INNER
+        ),
+        tokenizer,
+    )
+    model = text_model(language, name=name)
+    rows = rendered_moments(model.renderer, rest)
+    held = rendered_moments(model.renderer, held_dialogues)
+    stage = config.stages[-1]
+    task = PhotochatTask(
+        model,
+        dialogue=rest.__getitem__,
+        length=len(rows),
+        drop_any=stage.drop_words,
+        validate_with=lambda model: held_measures(share_chances(model, held)),
+        rows=[softened(*each) for each in zip(rows, lexical_teacher(rest), strict=True)],
+    )
+    with_dropout(language, _DROPOUT)
+    run.train(stage, task)
+    calibrate(model, held)
+    save_model(model, run.out / "model", recipe={"name": name, "config": to_plain(config)})
+    return run.out / "model"
 
 
 def text_model(language: LanguageModel, *, name: str = "photochat_small") -> PhotoDialogueModel:
@@ -183,38 +149,34 @@ def with_dropout(language: LanguageModel, rate: float) -> None:
 @dataclass
 class PhotochatTask(DialogueTask):
     """Rendered dialogues through the LM: ``t`` on a part of the words, ``moment`` where the
-    protocol asks, with targets between the label and the ``teacher``'s chance."""
+    protocol asks. Which of the speakers is called the agent is drawn."""
 
     rows: Sequence[Rendered] = ()
     drop_any: float = 0.0  # of all words, also of those that are learnt
-    text_share: float = 1.0
-    teacher: Sequence[np.ndarray] | None = None  # P(share) at each row's moments
-    trust: float = 0.5
 
     def row(self, index: int, *, generator: torch.Generator) -> Rendered:
-        row = self.rows[index]
-        if self.teacher is not None:
-            chances = self.teacher[index].tolist()
-            moments = [
-                dataclasses.replace(
-                    place, shared=(1 - self.trust) * place.shared + self.trust * chance
-                )
-                for place, chance in zip(row.moments, chances, strict=True)
-            ]
-            row = dataclasses.replace(row, moments=moments)
         swap = bool(torch.rand(1, generator=generator) < 0.5)
-        return exchanged(self.module, row) if swap else row
+        return exchanged(self.module, self.rows[index]) if swap else self.rows[index]
 
     def batch(self, rows: Sequence[Rendered], *, generator: torch.Generator) -> Batch:
         batch = super().batch(rows, generator=generator)
         rate = self.drop_any
         ids_BT = words_dropped(batch.ids_BT, model=self.module, rate=rate, generator=generator)
-        kept_BT = torch.rand(batch.labels_BT.shape, generator=generator) < self.text_share
+        kept_BT = torch.rand(batch.labels_BT.shape, generator=generator) < TEXT_SHARE
         labels_BT = batch.labels_BT.masked_fill(~kept_BT.to(batch.labels_BT.device), IGNORED)
         shared_M = torch.tensor([place.shared for row in rows for place in row.moments])
-        return dataclasses.replace(
-            batch, ids_BT=ids_BT, labels_BT=labels_BT, moment_shared_M=shared_M
-        )
+        return replace(batch, ids_BT=ids_BT, labels_BT=labels_BT, moment_shared_M=shared_M)
+
+
+def softened(row: Rendered, chances: np.ndarray) -> Rendered:
+    """The row with share moments between their labels and a teacher's chances, half and half."""
+    # of a dialogue that is too long, the first moments are not rendered
+    given = zip(row.moments, chances[len(chances) - len(row.moments) :].tolist(), strict=True)
+    moments = [
+        replace(place, shared=(1 - TRUST) * place.shared + TRUST * chance)
+        for place, chance in given
+    ]
+    return replace(row, moments=moments)
 
 
 def lexical_teacher(dialogues: Sequence[Dialogue], *, folds: int = 3) -> list[np.ndarray]:
@@ -250,9 +212,8 @@ def _fold(dialogue: Dialogue, folds: int) -> int:
     return hashlib.sha256(address.encode()).digest()[0] % folds
 
 
-def held_measures(model: PhotoDialogueModel, held: Sequence[Rendered]) -> dict[str, float]:
+def held_measures(found: ShareChances) -> dict[str, float]:
     """What the held-out dialogues say of the moment and of the words."""
-    found = share_chances(model, held)
     return {
         "held_out_auprc": average_precision(found.shared_M, found.marginal_M),
         "held_out_f1": best_threshold(found.shared_M, found.marginal_M).f1,
@@ -274,10 +235,9 @@ def calibrate(model: PhotoDialogueModel, held: Sequence[Rendered]) -> None:
         "scale": scale,
         "bias": bias,
         "threshold": chosen.threshold,
+        **held_measures(found),
         "held_out_f1": chosen.f1,
-        "held_out_auprc": average_precision(found.shared_M, found.marginal_M),
-        "held_out_perplexity": math.exp(found.token_nll),
         "positions": len(found.shared_M),
     }
     spoken = best_threshold(found.shared_M, found.spoken_M)
-    model.decoding = dataclasses.replace(model.decoding, share_threshold=spoken.threshold)
+    model.decoding = replace(model.decoding, share_threshold=spoken.threshold)

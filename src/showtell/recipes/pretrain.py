@@ -1,9 +1,8 @@
-"""What the papers take as pretrained, trained from scratch on captioned or labelled photos and on
-dialogues: VAE and painter, LM, vision encoder and photo encoder, photos as codes, a small CLIP.
+"""What the papers take as pretrained, trained from scratch: VAE and painter, LM, vision encoder and
+photo encoder, photos as codes, a small CLIP.
 
     showtell train world_base                                   the base of every world recipe
     showtell train photo_codes --set photos=cc3m:FILE --set start=runs/parts/model
-    showtell train photos_painter --set photos=folder:data/photos
 
 Which parts are trained, the stages say by their names:
 
@@ -13,6 +12,7 @@ Which parts are trained, the stages say by their names:
     photo_encoder              with the LM: photos told in captions, and dialogues with photos
     contrastive                a CLIP, which is the finished model, or the ranker of the codes
     vq, translator             Divter's image side (2110.08515): V on latents, F on V's codes
+    talking                    photochat_small: words alone, on real dialogues
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -36,31 +35,18 @@ class Pretraining:
     photos: DATA of captioned photos, of which the split "train" is used where they name splits
     num_photos: at most so many; of files those whose ids have the lowest SHA-256; none: all
     held: DATA of photos that tell how far a stage is; none: num_held of the photos
-    num_held: how many
-    dialogues: DATA that the LM learns from, several joined by " + "; none: captions alone
-    num_dialogues: the first so many of the first of these; none: all
-    start: a model whose parts are trained on, a CLIP's folder for its vision encoder (with
-        captions alone), or, of codes, the painter; none: everything is new
-    vocabulary: tokens of a new painter's tokenizer and of an LM that learns from captions alone
+    num_held: how many; for "talking", dialogues that set thresholds and are not trained on
+    dialogues: DATA that the LM learns from
+    num_dialogues: the first so many of these; none: all
+    start: a model whose parts are trained on, or, of codes, the painter; none: everything is new
     language_layers: of a new LM
     language_width: of a new LM, a multiple of 64; with neither, the LM is that of start
-    reader: what the LLM reads photos by; a linear map has one feature of the photo, so its ViT
-        learns the labels at CLS, and there is no stage qformer
-    num_photo_tokens: of a photo, for the LLM
-    least_crop: encoders see squares of this share of the photo's side, to 1, every second mirrored
-    mirrored: whether the painter learns from mirror images too
-    width: of a CLIP
-    layers: of a CLIP's vision tower
-    text_layers: of a CLIP's text tower
-    projection: of a CLIP
     translator_width: of what writes the codes
     translator_layers: of what writes the codes
     num_codes: of the codebook
     code_width: of the codebook
-    text_length: tokens of a caption that the translator reads
     num_samples: photos of which a ranker keeps one
     ranker: a CLIP's folder, which ranks; none: the one of the stage "contrastive", if there is one
-    threads: read photos
     seed: starts every die of the run
     stages: in their order
     """
@@ -69,28 +55,17 @@ class Pretraining:
     num_photos: int | None = None
     held: str | None = None
     num_held: int = 128
-    dialogues: str | None = None
+    dialogues: str = "world:train"
     num_dialogues: int | None = None
     start: str | None = None
-    vocabulary: int = 660
     language_layers: int | None = None
     language_width: int | None = None
-    reader: Literal["qformer", "linear"] = "qformer"
-    num_photo_tokens: int = 8
-    least_crop: float = 1.0
-    mirrored: bool = False
-    width: int = 96
-    layers: int = 3
-    text_layers: int = 3
-    projection: int = 64
     translator_width: int = 192
     translator_layers: int = 4
     num_codes: int = 1024
     code_width: int = 8
-    text_length: int = 32
     num_samples: int = 8
     ranker: str | None = None
-    threads: int = 2
     seed: int = 0
     stages: tuple[Stage, ...]
 
@@ -108,13 +83,17 @@ class Pretraining:
 
         Raises CheckpointError for a ``start`` that is no model, ConfigError, DataError.
         """
-        from showtell.recipes.pretrain_codes import CodesWork
-
         torch.manual_seed(self.seed)
-        work = CodesWork(self, Run(out=out, resume=resume, seed=self.seed), name=name)
-        last = self.stages[-1].name
+        run, last = Run(out=out, resume=resume, seed=self.seed), self.stages[-1].name
+        if last == "talking":
+            from showtell.recipes.photochat_small import train_talking
+
+            return train_talking(self, run, name=name)
+        from showtell.recipes.pretrain_work import Work
+
+        work = Work(self, run, name=name)
         made = {"photo_encoder": work.model, "translator": work.codes, "contrastive": work.clip}
-        return made.get(last, work.only_painter)()
+        return made[last]()
 
 
 # ---------------------------------------------------------------------------------------- stages
@@ -178,7 +157,6 @@ _PHOTO_ENCODER = _cosine(
 WORLD_BASE = Pretraining(
     num_photos=90_000,
     held="world:photos:dev",
-    dialogues="world:train",
     num_dialogues=90_000,
     stages=(
         _VAE,
@@ -262,46 +240,4 @@ PHOTO_CODES = replace(
     num_held=256,
     start="runs/parts/model",
     stages=_CODES,  # its ranker is a CLIP that is there
-)
-# Real photos: what learns from them is other people's work; it measures and is not shipped.
-_REAL = Pretraining(
-    photos="folder:data/photos", num_held=400, vocabulary=3000, stages=(_CONTRASTIVE,)
-)
-PHOTOS_CONTRASTIVE = replace(
-    _REAL,
-    least_crop=0.6,
-    width=128,
-    layers=4,
-    text_layers=2,
-    projection=128,
-    stages=(
-        replace(
-            _CONTRASTIVE,
-            steps=1200,
-            weight_decay=0.2,
-            ema=None,
-            evaluate_every=100,
-            patience_metrics=("held_out_r10",),
-        ),
-    ),
-)
-PHOTOS_CAPTIONER = replace(
-    _REAL,
-    least_crop=0.8,
-    num_photo_tokens=16,
-    stages=(
-        replace(
-            _PHOTO_ENCODER,
-            learning_rate=1e-3,
-            weight_decay=0.1,
-            weights={"t": 1.0, "caption": 0.0},
-            evaluate_every=150,
-            patience_metrics=("-held_out_nll",),
-        ),
-    ),
-)
-PHOTOS_PAINTER = replace(
-    _REAL,
-    mirrored=True,
-    stages=(replace(_VAE, steps=3000), _VAE_WHOLE, replace(_PAINTER, steps=12_000)),
 )

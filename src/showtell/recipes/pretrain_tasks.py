@@ -23,9 +23,11 @@ from showtell.metrics.retrieval import ranks, recall_at
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.photo_encoder import QFormerPhotoEncoder
 from showtell.models.vq_painter import VqPainter
-from showtell.recipes.photo_sets import PhotoSet, captions_of, pixels_tensor, random_crops
+from showtell.recipes.photo_sets import PhotoSet, captions_of
 from showtell.training.task import Losses, Task
 
+SNR_GAMMA = 5.0  # 2303.09556
+DROP_CAPTION = 0.1  # of the captions, for classifier-free guidance
 AT_ONCE = 32  # photos whose codes are foretold together: in a large F each is a whole vocabulary
 Caption = Callable[[int, random.Random], str]  # of the photo of that number
 
@@ -59,9 +61,9 @@ class VaeTask(PhotoTask):
     crop: int | None = None  # train on squares of this side: more photos a second
 
     def losses(self, indices: Sequence[int], *, generator: torch.Generator) -> Losses:
-        pixels = pixels_tensor(self.train.pixels[sorted(indices)]) * 2 - 1
+        pixels = self.train.seen(sorted(indices)) * 2 - 1
         if self.crop is not None:
-            pixels = self._cropped(pixels, self.crop, generator=generator)
+            pixels = _cropped(pixels, self.crop, generator=generator)
         pixels = _mirrored(pixels.to(memory_format=torch.channels_last), generator)
         pixels = pixels.to(self.module.device)
         posterior = self.module.encode(pixels).latent_dist
@@ -77,23 +79,20 @@ class VaeTask(PhotoTask):
             "kl": posterior.kl().float().mean() / posterior.mean[0].numel(),
         }
 
-    def _cropped(self, pixels: Tensor, side: int, *, generator: torch.Generator) -> Tensor:
-        """One square of each photo, more often from where the subjects stand than from the sky."""
-        room = pixels.shape[-1] - side
-        chance = torch.rand(2, len(pixels), generator=generator)
-        lefts, tops = (chance[0] * (room + 1)).int(), (chance[1].sqrt() * (room + 1)).int()
-        return torch.stack(
-            [
-                photo[:, top : top + side, left : left + side]
-                for photo, top, left in zip(pixels, tops.tolist(), lefts.tolist(), strict=True)
-            ]
-        )
-
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        pixels = pixels_tensor(self.held.pixels).to(self.module.device) * 2 - 1
+        pixels = self.held.all().to(self.module.device) * 2 - 1
         rebuilt = self.module.decode(self.module.encode(pixels).latent_dist.mode()).sample
         return {"dev_psnr": float(-10 * torch.log10(F.mse_loss(rebuilt, pixels) / 4))}
+
+
+def _cropped(pixels: Tensor, side: int, *, generator: torch.Generator) -> Tensor:
+    """One square of each photo, more often from where the subjects stand than from the sky."""
+    room = pixels.shape[-1] - side
+    chance = torch.rand(2, len(pixels), generator=generator)
+    lefts, tops = (chance[0] * (room + 1)).int(), (chance[1].sqrt() * (room + 1)).int()
+    places = zip(pixels, tops.tolist(), lefts.tolist(), strict=True)
+    return torch.stack([photo[:, y : y + side, x : x + side] for photo, y, x in places])
 
 
 def _opponents(pixels: Tensor) -> Tensor:
@@ -122,25 +121,18 @@ def options_of(photos: Sequence[Photo]) -> dict[str, list[str]]:
 class Labelled(nn.Module):
     """What sees photos, with one linear head for each attribute.
 
-    Of a ViT the heads read the mean of its patches, or its state at CLS (``at_cls``), where that
-    one feature is all that will be read of it. Of a photo encoder they read the mean of its tokens,
-    normalised as an LLM's first layer normalises them: so these hold all that the encoder sees
-    before an LLM is asked to read them, as the Q-Former of BLIP-2 learns to represent photos
+    Of a ViT the heads read the mean of its patches. Of a photo encoder they read the mean of its
+    tokens, normalised as an LLM's first layer normalises them: so these hold all that the encoder
+    sees before an LLM is asked to read them, as the Q-Former of BLIP-2 learns to represent photos
     before it meets its LLM (2301.12597, section 3.2).
     """
 
-    def __init__(
-        self,
-        encoder: Any,  # a ViT of transformers, or a QFormerPhotoEncoder
-        options: Mapping[str, Sequence[str]],
-        *,
-        at_cls: bool = False,
-    ) -> None:
+    def __init__(self, encoder: Any, options: Mapping[str, Sequence[str]]) -> None:
+        """``encoder``: a ViT of transformers, or a QFormerPhotoEncoder."""
         super().__init__()
         at_tokens = isinstance(encoder, QFormerPhotoEncoder)
         self.name = "photo_encoder" if at_tokens else "vision"
         self.add_module(self.name, encoder)
-        self.at_cls = at_cls
         self.options = options
         width = encoder.language_width if at_tokens else int(encoder.config.hidden_size)
         heads = {name: nn.Linear(width, len(values)) for name, values in options.items()}
@@ -151,8 +143,7 @@ class Labelled(nn.Module):
         encoder = self.get_submodule(self.name)
         pixels_N3HW = pixels_N3HW.to(next(encoder.parameters()).device)
         if self.name == "vision":
-            states = encoder(pixel_values=pixels_N3HW * 2 - 1).last_hidden_state
-            seen_ND = states[:, 0] if self.at_cls else states[:, 1:].mean(1)
+            seen_ND = encoder(pixel_values=pixels_N3HW * 2 - 1).last_hidden_state[:, 1:].mean(1)
         else:
             tokens_NQD = encoder(pixels_N3HW).float()
             seen_ND = F.rms_norm(tokens_NQD, tokens_NQD.shape[-1:]).mean(1)
@@ -164,10 +155,9 @@ class LabelTask(PhotoTask):
     """Photos to their labels: what stands in for the pretraining of a vision encoder."""
 
     module: Labelled
-    side: int
 
     def losses(self, indices: Sequence[int], *, generator: torch.Generator) -> Losses:
-        pixels = _mirrored(self.train.seen(indices, side=self.side), generator)
+        pixels = _mirrored(self.train.seen(indices), generator)
         logits = self.module(pixels)
         labels = self._labels([self.train.photos[index] for index in indices])
         losses = [
@@ -178,7 +168,7 @@ class LabelTask(PhotoTask):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        logits = self.module(self.held.seen(range(len(self.held)), side=self.side))
+        logits = self.module(self.held.all())
         labels = self._labels(list(self.held.photos))
         return {
             f"dev_{name}": float((l_NO.argmax(-1).cpu() == labels[name]).float().mean())
@@ -197,14 +187,11 @@ class LabelTask(PhotoTask):
 
 @dataclass
 class PainterTask(Task):
-    """Captions to photos on cached latents; a caption is chosen anew at each visit. Of the photo
-    that latents ``n`` are of, the number is ``n`` modulo ``photos``' (mirror images follow)."""
+    """Captions to photos on cached latents; a caption is chosen anew at each visit."""
 
     module: LatentDiffusionPainter
     latents: np.ndarray  # float16 (N, c, h, w)
     caption: Caption
-    snr_gamma: float | None = 5.0
-    drop_caption: float = 0.1
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -214,51 +201,32 @@ class PainterTask(Task):
         for index in indices:
             rng = _rng(generator)
             caption = self.caption(index, rng)
-            captions.append("" if rng.random() < self.drop_caption else caption)
+            captions.append("" if rng.random() < DROP_CAPTION else caption)
         latents = torch.from_numpy(np.stack([self.latents[i] for i in indices])).float()
         latents = latents.to(memory_format=torch.channels_last)
         cond_NSC = self.module.encode_text(captions)
-        loss = self.module.latent_loss(
-            cond_NSC, latents, generator=generator, snr_gamma=self.snr_gamma
-        )
+        loss = self.module.latent_loss(cond_NSC, latents, generator=generator, snr_gamma=SNR_GAMMA)
         return {"v": loss}
 
 
 @dataclass
 class ContrastiveTask(PhotoTask):
-    """Photos and captions: each picks out the other among those of its batch (2103.00020).
-
-    Every visit sees another crop of the photo, in another light, where ``least_crop`` is below 1,
-    and one of its captions.
-    """
+    """Photos and captions: each picks out the other among those of its batch (2103.00020)."""
 
     module: CLIPModel
     tokenizer: CLIPTokenizer
-    least_crop: float = 1.0
-
-    @property
-    def side(self) -> int:
-        return int(self.module.config.vision_config.image_size)
 
     def losses(self, indices: Sequence[int], *, generator: torch.Generator) -> Losses:
         rng = _rng(generator)
         captions = [rng.choice(captions_of(self.train.photos[index])) for index in indices]
-        if self.least_crop < 1:
-            whole = pixels_tensor(self.train.pixels[list(indices)])
-            least = self.least_crop
-            seen = random_crops(whole, side=self.side, least=least, generator=generator)
-            light = 0.8 + 0.4 * torch.rand(len(indices), 1, 1, 1, generator=generator)
-            seen = (seen * light).clamp(0, 1)
-        else:
-            seen = self.train.seen(indices, side=self.side)
+        seen = self.train.seen(indices)
         return {"contrastive": self._scored(seen, captions, return_loss=True).loss}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """R@1 and R@10 among the held-out photos and a caption of each, the mean of both ways."""
-        seen = self.held.seen(range(len(self.held)), side=self.side)
         captions = [captions_of(photo)[0] for photo in self.held.photos]
-        logits_NN = self._scored(seen, captions).logits_per_image.float().cpu()
+        logits_NN = self._scored(self.held.all(), captions).logits_per_image.float().cpu()
         gold_N = np.arange(len(logits_NN))
         both = [ranks(some.numpy(), gold_N) for some in (logits_NN, logits_NN.T)]
         return {f"held_out_r{k}": sum(recall_at(found, k) for found in both) / 2 for k in (1, 10)}

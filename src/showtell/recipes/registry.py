@@ -1,62 +1,76 @@
-"""The recipes by name: values, each a variant of another (``systems.py``, ``pretrain.py``).
+"""The recipes by name: where each value is, and what it is, told without loading any of them.
 
-A world recipe is the any-data recipe with ``data="world:..."``. "stage" in settings is a recipe's
-last stage; where there are several, each goes by its own name too.
+The recipe "world_mini" is the value WORLD_MINI of its file. A world recipe is the any-data recipe
+with ``data="world:..."``. "stage" in settings is a recipe's last stage; where there are several,
+each goes by its own name too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
-from showtell.recipes import pretrain, systems
-from showtell.recipes.hub_parts import Parts
-from showtell.recipes.photochat_retrieval import PhotochatRetrieval
-from showtell.recipes.photochat_small import PhotochatSmall
+MODELS = {"world_mini": "mini"}  # the name of a recipe's model, if not its own
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A value that can be trained. ``model``: the model's name, if not the recipe's."""
+    """A value that can be trained: its name, its file, and what it is."""
 
-    config: Any
-    model: str = ""
+    name: str
+    file: str
+    told: str
+
+    @property
+    def config(self) -> Any:
+        """The value."""
+        return getattr(import_module(f"showtell.recipes.{self.file}"), self.name.upper())
 
 
+_TOLD: Mapping[str, Mapping[str, str]] = {
+    "pretrain": {
+        "world_base": "VAE, painter, LM, photo encoder of the photo world: every other run's start",
+        "world_codes": "Divter's image side: VQ codes of photos, a translator to them, a ranker",
+        "world_contrastive": "a small CLIP of the world: CLIP-I, CLIP-T and retrieval, offline",
+        "photo_codes": "Divter's image side on photos of any data: VQ codes, a translator to them",
+    },
+    "systems": {
+        "world_mini": "the end-to-end model of 2408.08650 (Q-Former, LLM, DVTM, latent diffusion)",
+        "world_paper": "the same with the paper's settings: 5e-5, stops by dev BLEU-2 and FID",
+        "world_pipeline": "its pipeline baseline: captions as strings, parts trained apart",
+        "world_v2": "2408.08650 v2: the LLM attends to photos by cross-attention (Llama-Vision)",
+        "world_vokens": "MiniGPT-5 (2310.02239): generative vokens, LoRA; two stages",
+        "world_vokens_prefix": "the same with prefix tuning in place of LoRA",
+        "world_gill": "GILL (2305.17216): a frozen LLM whose tokens paint, or search an album",
+        "world_retrieval": "the same without a painter: every photo comes from the album",
+        "world_text": "words only: the same dialogues, a photo is what the agent says of it",
+        "world_divter": "the baseline Divter (2110.08515): descriptions in words, photos as codes",
+        "world_stories": "MiniGPT-5 on the world's stories: texts and photos, step by step; LoRA",
+        "world_stories_prefix": "the same with prefix tuning",
+        "world_stories_text": "its baseline: an LLM fine-tuned on the stories' texts",
+        "world_stories_painter": "its baseline: a painter fine-tuned on the stories",
+        "world_gill_captions": "GILL on captioned photos, as MiniGPT-5's table 6 has it",
+        "world_long": "the end-to-end model on dialogues of 20 to 80 turns",
+        "dialogues": "a model trained on any data: dialogues, stories, captions, with photos",
+        "dialogues_end_to_end": "2408.08650 on such data, with the paper's settings",
+        "dialogues_pipeline": "its pipeline baseline on such data",
+        "dialogues_divter": "Divter on such data, its translator trained before or not",
+        "photo_encoder_captions": "what sees photos, from captions alone",
+        "vokens_alignment": "MiniGPT-5's first stage, on captioned photos",
+        "vokens_learning": "MiniGPT-5's second stage, on stories or dialogues",
+        "gill_captions": "GILL on captioned photos",
+    },
+    "hub_parts": {
+        "parts": "a base put together from folders of transformers and diffusers",
+    },
+    "photochat_small": {
+        "photochat_small": "words, share moment, photo description on PhotoChat's real dialogues",
+    },
+}
 RECIPES: Mapping[str, Recipe] = {
-    "world_base": Recipe(pretrain.WORLD_BASE),
-    "world_mini": Recipe(systems.WORLD, model="mini"),
-    "world_paper": Recipe(systems.WORLD_PAPER),
-    "world_pipeline": Recipe(systems.WORLD_PIPELINE),
-    "world_v2": Recipe(systems.WORLD_V2),
-    "world_vokens": Recipe(systems.WORLD_VOKENS),
-    "world_vokens_prefix": Recipe(replace(systems.WORLD_VOKENS, adapter="prefix")),
-    "world_gill": Recipe(systems.WORLD_GILL),
-    "world_retrieval": Recipe(systems.WORLD_RETRIEVAL),
-    "world_text": Recipe(systems.WORLD_TEXT),
-    "world_divter": Recipe(systems.WORLD_DIVTER),
-    "world_stories": Recipe(systems.WORLD_STORIES),
-    "world_stories_prefix": Recipe(replace(systems.WORLD_STORIES, adapter="prefix")),
-    "world_stories_text": Recipe(systems.WORLD_STORIES_TEXT),
-    "world_stories_painter": Recipe(systems.WORLD_STORIES_PAINTER),
-    "world_gill_captions": Recipe(systems.WORLD_GILL_CAPTIONS),
-    "world_long": Recipe(systems.WORLD_LONG),
-    "world_codes": Recipe(pretrain.WORLD_CODES),
-    "world_contrastive": Recipe(pretrain.WORLD_CONTRASTIVE),
-    "parts": Recipe(Parts()),
-    "dialogues": Recipe(systems.DIALOGUES),
-    "dialogues_end_to_end": Recipe(systems.END_TO_END),
-    "dialogues_pipeline": Recipe(systems.PIPELINE),
-    "dialogues_divter": Recipe(systems.DIVTER),
-    "photo_encoder_captions": Recipe(systems.SEEING),
-    "vokens_alignment": Recipe(systems.VOKENS_ALIGNMENT),
-    "vokens_learning": Recipe(systems.VOKENS_LEARNING),
-    "gill_captions": Recipe(systems.GILL_CAPTIONS),
-    "photo_codes": Recipe(pretrain.PHOTO_CODES),
-    "photochat_small": Recipe(PhotochatSmall()),
-    "photochat_retrieval": Recipe(PhotochatRetrieval()),
-    "photos_contrastive": Recipe(pretrain.PHOTOS_CONTRASTIVE),
-    "photos_captioner": Recipe(pretrain.PHOTOS_CAPTIONER),
-    "photos_painter": Recipe(pretrain.PHOTOS_PAINTER),
+    name: Recipe(name, file, told)
+    for file, recipes in _TOLD.items()
+    for name, told in recipes.items()
 }

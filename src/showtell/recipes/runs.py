@@ -1,7 +1,7 @@
 """A run in its folder: its stages, its settings, and what keeps others out of it.
 
 out/run.json         what was asked for: --resume goes on with the same, or says what differs
-out/STAGE/state      what a stage goes on from; history.json and loss.png when it has ended
+out/STAGE/state      what a stage goes on from; history.json when it has ended
 out/model            the finished model
 """
 
@@ -10,15 +10,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from showtell.config import MOST, check_ranges, described, override
 from showtell.data.storage import locked, write_atomically
-from showtell.errors import CheckpointError, ConfigError, MissingDependency, ShowtellError
-from showtell.metrics.pictures import loss_curves
+from showtell.errors import CheckpointError, ConfigError, ShowtellError
 from showtell.runtime import gathered, processes, the_device, told_by
 from showtell.training.loop import run_stage
 from showtell.training.stage import Stage
@@ -46,8 +45,6 @@ class Run:
         stage = replace(stage, seed=stage.seed + self.seed)
         history = run_stage(stage, task, out=folder, resume=self.resume)
         (folder / "history.json").write_text(json.dumps(history))
-        with suppress(MissingDependency):  # the numbers are in history.json
-            loss_curves(history, folder / "loss.png")
         return history
 
     def made(

@@ -35,6 +35,7 @@ IMAGE_SIZE = 64
 LATENT_CHANNELS = 6
 TEXT_LENGTH = 40
 TEXT_WIDTH = 128
+PHOTO_TOKENS = 8  # of a photo, for the LLM
 DIALOGUE_TOKENS = ("<|pad|>", "<|begin|>", "<|end|>", "<|user|>", "<|agent|>", "<|photo|>")
 
 
@@ -124,7 +125,7 @@ def build_vae() -> AutoencoderKL:
     )
 
 
-def build_unet(*, text_width: int = TEXT_WIDTH) -> UNet2DConditionModel:
+def build_unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=IMAGE_SIZE // 4,
         in_channels=LATENT_CHANNELS,
@@ -134,7 +135,7 @@ def build_unet(*, text_width: int = TEXT_WIDTH) -> UNet2DConditionModel:
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
         attention_head_dim=4,  # the library reads this as the number of heads
-        cross_attention_dim=text_width,
+        cross_attention_dim=TEXT_WIDTH,
         norm_num_groups=16,
     )
 
@@ -208,7 +209,7 @@ def build_vision() -> ViTModel:
     )
 
 
-def build_qformer(*, vision_width: int = 128) -> Blip2QFormerModel:
+def build_qformer(*, vision_width: int) -> Blip2QFormerModel:
     return Blip2QFormerModel(
         Blip2QFormerConfig(
             hidden_size=128,
@@ -262,18 +263,20 @@ def build_translator(
     )
 
 
-def build_clip(
-    tokenizer: CLIPTokenizer, *, width: int, layers: int, text_layers: int, projection: int
-) -> CLIPModel:
-    tower = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": 4}
+def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
+    tower = {
+        "hidden_size": 96,
+        "intermediate_size": 384,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 3,
+    }
     text = {
         **tower,
-        "num_hidden_layers": text_layers,
         "vocab_size": len(tokenizer),
         "max_position_embeddings": TEXT_LENGTH,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    vision = {**tower, "num_hidden_layers": layers, "image_size": IMAGE_SIZE, "patch_size": 8}
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=projection))
+    vision = {**tower, "image_size": IMAGE_SIZE, "patch_size": 8}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=64))

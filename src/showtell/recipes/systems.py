@@ -29,15 +29,15 @@ DIALOGUES = Experiment(
         ),
     )
 )
-END_TO_END = replace(DIALOGUES, bridge=DvtmConfig(), stages=(PAPER,))
-PIPELINE = replace(
-    END_TO_END,
+DIALOGUES_END_TO_END = replace(DIALOGUES, bridge=DvtmConfig(), stages=(PAPER,))
+DIALOGUES_PIPELINE = replace(
+    DIALOGUES_END_TO_END,
     bridge=PipelineConfig(),
     photo_encoder="caption",
     stages=(replace(PAPER, name="pipeline"),),
 )
-DIVTER = replace(
-    PIPELINE,
+DIALOGUES_DIVTER = replace(
+    DIALOGUES_PIPELINE,
     bridge=DivterConfig(),
     codes="runs/photo_codes/model",
     stages=(
@@ -45,7 +45,7 @@ DIVTER = replace(
     ),
 )
 # what sees photos learns from captions, and nothing else moves: for a base of ``parts``
-SEEING = replace(
+PHOTO_ENCODER_CAPTIONS = replace(
     DIALOGUES,
     data="cc3m:data/cc3m/GCC-training.tsv",
     stages=(
@@ -116,7 +116,7 @@ _MINI = Stage(
     ema=0.998,
     excerpts=0.7,
 )
-WORLD = Experiment(
+WORLD_MINI = Experiment(
     base="runs/world_base/model",
     data="world:train",
     num_dialogues=90_000,
@@ -130,7 +130,7 @@ WORLD = Experiment(
 )
 _EPOCH = 90_000 // 32  # steps
 WORLD_PAPER = replace(  # 2408.08650, section 3.1, on the world instead of PhotoChat
-    WORLD,
+    WORLD_MINI,
     bridge=DvtmConfig(),
     stages=(
         replace(
@@ -143,7 +143,7 @@ WORLD_PAPER = replace(  # 2408.08650, section 3.1, on the world instead of Photo
     ),
 )
 WORLD_PIPELINE = replace(
-    WORLD,
+    WORLD_MINI,
     bridge=PipelineConfig(),
     photo_encoder="caption",
     stages=(replace(_MINI, name="pipeline"),),
@@ -153,7 +153,7 @@ WORLD_PIPELINE = replace(
 # at twenty times the rate.
 _NEW_LAYERS = "language.model.model.layers.{attended}."  # each of cross_attention_layers
 WORLD_V2 = replace(
-    WORLD,
+    WORLD_MINI,
     photo_encoder="cross_attention",
     stages=(
         Stage(
@@ -192,7 +192,7 @@ def _at_world_size(stage: Stage, **changes: Any) -> Stage:
 
 _MOMENT = _MINI.weights["moment"]  # that of the other systems: the papers have no such loss
 WORLD_VOKENS = replace(
-    WORLD,
+    WORLD_MINI,
     bridge=VokensConfig(),
     adapter="lora",
     stages=(
@@ -211,8 +211,9 @@ WORLD_VOKENS = replace(
         ),
     ),
 )
+WORLD_VOKENS_PREFIX = replace(WORLD_VOKENS, adapter="prefix")
 WORLD_GILL = replace(
-    WORLD,
+    WORLD_MINI,
     bridge=GillConfig(
         width=128, album_width=64
     ),  # the paper's 512 and 256 are for a width of 4,096
@@ -242,7 +243,7 @@ WORLD_RETRIEVAL = replace(
     ),
 )
 WORLD_TEXT = replace(
-    WORLD,
+    WORLD_MINI,
     bridge=PipelineConfig(),
     painter="none",
     stages=(replace(_MINI, name="text", weights={"t": 1.0, "moment": _MOMENT, "caption": 0.5}),),
@@ -256,7 +257,7 @@ WORLD_DIVTER = replace(
     ),
 )
 
-_ON_STORIES = replace(WORLD, data="world:stories:train", dev="world:stories:dev")
+_ON_STORIES = replace(WORLD_MINI, data="world:stories:train", dev="world:stories:dev")
 _STORY = replace(WORLD_VOKENS.stages[-1], form="story", excerpts=0.0)
 WORLD_STORIES = replace(
     _ON_STORIES,
@@ -264,6 +265,7 @@ WORLD_STORIES = replace(
     adapter=WORLD_VOKENS.adapter,
     stages=(WORLD_VOKENS.stages[0], _STORY),
 )
+WORLD_STORIES_PREFIX = replace(WORLD_STORIES, adapter="prefix")
 WORLD_STORIES_TEXT = replace(
     _ON_STORIES,
     bridge=PipelineConfig(),
@@ -302,7 +304,7 @@ WORLD_GILL_CAPTIONS = replace(
     ),
 )
 WORLD_LONG = replace(  # read whole: an excerpt would leave out what was told long before
-    WORLD,
+    WORLD_MINI,
     data="world:long:train",
     dev="world:long:dev",
     stages=(replace(_MINI, name="long", batch_size=8, excerpts=0.0),),
