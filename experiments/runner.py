@@ -400,7 +400,7 @@ def painted_texts(model: PhotoDialogueModel, texts: Sequence[str]) -> Tensor:
         part = [readable(text, painter.text) for text in texts[start : start + BATCH]]
         parts.append(
             painter.paint(
-                Conditioning(cond_NSC=painter.encode_text(part)),
+                Conditioning(cond_NSC=painter.text.encode(part)),
                 num_steps=settings.num_steps,
                 guidance=settings.guidance,
                 seeds=range(start, start + len(part)),

@@ -40,7 +40,7 @@ def test_a_long_caption_is_cut_and_offsets_name_its_characters(tiny_end_to_end):
 def test_the_loss_is_zero_for_a_denoiser_that_knows(tiny_end_to_end, rng, kind, snr_gamma):
     painter = tiny_end_to_end.painter
     latents = torch.randn(2, 4, 32, 32, generator=rng)
-    cond = painter.encode_text(["a", "b"])
+    cond = painter.text.encode(["a", "b"])
     painter.scheduler.register_to_config(prediction_type=kind)
     alphas = painter.scheduler.alphas_cumprod
 
@@ -74,7 +74,7 @@ def test_as_many_steps_are_painted_as_were_asked_for(tiny_end_to_end, steps, mon
 
     monkeypatch.setattr(type(painter.unet), "forward", seen)
     painter.paint(
-        Conditioning(cond_NSC=painter.encode_text(["a dog"])),
+        Conditioning(cond_NSC=painter.text.encode(["a dog"])),
         num_steps=steps,
         guidance=1.0,
         seeds=[1],

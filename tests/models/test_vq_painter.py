@@ -97,7 +97,7 @@ def test_half_precision_around_it_changes_no_code(painter, pixels):
 
 @torch.no_grad()
 def test_a_code_is_foretold_from_the_words_and_the_codes_before_it_alone(painter, pixels):
-    cond, codes = painter.encode_text(CAPTIONS), painter.encode_photos(pixels)
+    cond, codes = painter.text.encode(CAPTIONS), painter.encode_photos(pixels)
     logits = painter.code_logits(cond, codes)
     assert logits.shape == (2, 16, 11)
     later = codes.clone()
@@ -109,7 +109,7 @@ def test_a_code_is_foretold_from_the_words_and_the_codes_before_it_alone(painter
 
 
 def test_the_loss_is_the_mean_over_codes_of_what_they_were_held_unlikely_by(painter, pixels):
-    cond, codes = painter.encode_text(CAPTIONS), painter.encode_photos(pixels)
+    cond, codes = painter.text.encode(CAPTIONS), painter.encode_photos(pixels)
     loss = painter.loss(cond, pixels, generator=torch.Generator())
     wanted = 0.0
     for row in range(2):  # one photo, one code at a time
@@ -126,7 +126,7 @@ def test_the_loss_is_the_mean_over_codes_of_what_they_were_held_unlikely_by(pain
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_writing_with_a_cache_draws_what_whole_passes_would(tokenizers, family):
     painter = build(tokenizers, family=family)
-    cond = painter.encode_text(CAPTIONS)
+    cond = painter.text.encode(CAPTIONS)
     told = []
     painted = painter.paint(
         Conditioning(cond_NSC=cond),

@@ -75,6 +75,9 @@ class FakeTower:
             offsets_NS2=torch.tensor(offsets),
         )
 
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        return self(self.tokenize(captions).ids_NS)
+
     def __call__(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor:
         if embeds_NSC is None:
             embeds_NSC = self.token_table_UC[ids_NS]

@@ -17,8 +17,9 @@ from showtell.models.adapters import LoraConfig, PrefixConfig, add_lora, add_pre
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import seen_images
-from showtell.papers import BRIDGES, e2e, gill, minigpt5
+from showtell.papers import BRIDGES, build_bridge, e2e, gill, minigpt5
 from showtell.prompt import IGNORED, Renderer, RendererConfig
+from showtell.recipes.assemble import rebuilt
 
 from .fakes import llm_tokenizer
 
@@ -83,12 +84,10 @@ def test_every_bridge_is_built_alike_and_says_what_it_is():
         ("vokens", {"negative": "nothing"}, "choose from empty, zero"),
         ("vokens", {"drop": 1.5}, "a share of the photos"),
         ("vokens", {"num_vokens": 0}, "above 0: choose for example 8"),
-        ("vokens", {"num_heads": 3}, "not a multiple of num_heads 3"),
-        ("vokens", {"snr_gamma": 0.0}, "choose 5"),
+        ("vokens", {"snr_gamma": 0.0}, "snr_gamma is 0.0; it must be above 0"),
         ("gill", {"mapper": "transfomer"}, 'unknown mapper "transfomer"; did you mean "transf'),
         ("gill", {"generation_loss": "l1"}, 'unknown generation_loss "l1".*mse, norm'),
         ("gill", {"num_tokens": 0}, "num_tokens is 0.*choose for example 8"),
-        ("gill", {"width": 510}, "width 510 is not a multiple of num_heads 4"),
     ],
 )
 def test_a_wrong_choice_is_answered_with_what_there_is(name, changes, says):
@@ -171,7 +170,7 @@ def test_to_a_bridge_of_strings_a_photo_is_its_caption(tokenizers, talks, name):
     model = bridged_model(tokenizers, name)
     spans, conditioning = conditioned(model, collated(model, talks))
     assert conditioning.captions == spans.captions
-    assert torch.equal(conditioning.cond_NSC, model.painter.encode_text(spans.captions))
+    assert torch.equal(conditioning.cond_NSC, model.painter.text.encode(spans.captions))
 
 
 def test_a_frozen_llm_lets_the_gradient_through(tokenizers, talks, rng):
@@ -365,8 +364,13 @@ def test_a_text_never_says_a_token_of_the_bridge_and_there_is_no_caption_to_writ
         decoder.write_captions(opened())
 
 
-def test_a_bridge_and_a_renderer_that_disagree_are_refused(tokenizers):
+def test_parts_that_do_not_fit_are_refused(tokenizers):
+    with pytest.raises(ConfigError, match="width 16 is not a multiple of num_heads 3"):
+        bridged_model(tokenizers, "gill", num_heads=3)
     model = bridged_model(tokenizers, "vokens")
+    config = replace(model.bridge.config, painter_width=18)
+    with pytest.raises(ConfigError, match=r"painter_width=18.*; wanted .*painter_width=16"):
+        rebuilt(model, {}, bridge=build_bridge(config, model.language))
     tokens = model.bridge.span_tokens
     for config, says in (
         (RendererConfig(), "has span_tokens None and the bridge Vokens"),

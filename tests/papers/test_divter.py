@@ -25,10 +25,10 @@ def test_stock_descriptions_train_nothing_of_f_as_published():
     spans = dataclasses.replace(spans, captions=captions)
     conditioning = bridge(spans, painter, generator=dice())
     targets = PhotoTargets(pixels_N3HW=pixels, captions=captions)
-    found = bridge.losses(spans, conditioning, targets, painter, generator=dice())["v"]
+    found = bridge.losses(conditioning, targets, painter, generator=dice())["v"]
     wanted = painter.loss(conditioning.cond_NSC[1:], pixels[1:], generator=dice())
     assert torch.equal(found, wanted)
     all_stock = PhotoTargets(pixels_N3HW=pixels, captions=[stock] * 3)
-    assert bridge.losses(spans, conditioning, all_stock, painter, generator=dice()) == {}
+    assert bridge.losses(conditioning, all_stock, painter, generator=dice()) == {}
     keep = Divter(DivterConfig(drop_stock_captions=False), tokenizer=tokenizer)
-    assert list(keep.losses(spans, conditioning, all_stock, painter, generator=dice())) == ["v"]
+    assert list(keep.losses(conditioning, all_stock, painter, generator=dice())) == ["v"]

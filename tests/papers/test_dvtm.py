@@ -233,7 +233,7 @@ def test_value_is_exactly_the_captions_own_with_and_without_a_gradient(
 ):
     spans = make_spans(tokenizer)
     bridge = bridge_of(tokenizer, vocabulary=vocabulary, gumbel=gumbel, temperature_start=0.01)
-    plain_NSC = tower(tower.tokenize(spans.captions).ids_NS)
+    plain_NSC = tower.encode(spans.captions)
     trained = bridge(spans, FakePainter(tower), generator=rng)
     assert torch.equal(trained.cond_NSC.detach(), plain_NSC)
     written = replace(spans, logits_NKV=spans.logits_NKV.detach())
@@ -253,7 +253,7 @@ def test_autocast_leaves_the_value_and_its_gradient_what_they_are(tokenizer, rng
         gradient_NKV = torch.autograd.grad((cond_NSC**2).sum(), logits_NKV)[0]
         found.append((cond_NSC.detach(), gradient_NKV))
     if vocabulary != "soft":
-        assert torch.equal(found[1][0], tower(tower.tokenize(spans.captions).ids_NS))
+        assert torch.equal(found[1][0], tower.encode(spans.captions))
     for plain, cast in zip(*found, strict=True):
         close = {"rtol": 0.1, "atol": 0.02 * float(plain.abs().max())}
         torch.testing.assert_close(cast.float(), plain, **close)
@@ -391,7 +391,7 @@ def test_predicted_captions_are_what_the_noisy_logits_say(tokenizer, tower, rng)
     spans = replace(spans, mask_NK=mask_NK, logits_NKV=logits_NKV.requires_grad_())
     bridge = bridge_of(tokenizer, caption_for_denoiser="predicted", pooling="sum")
     cond_NSC = bridge(spans, FakePainter(tower), generator=rng).cond_NSC
-    assert torch.equal(cond_NSC, tower(tower.tokenize(said).ids_NS))
+    assert torch.equal(cond_NSC, tower.encode(said))
     gold = bridge_of(tokenizer)(spans, FakePainter(tower), generator=rng).cond_NSC
     assert not torch.equal(gold, cond_NSC)
     # T_LLM is the predicted set: more of it is what the gradient speaks of
@@ -435,7 +435,7 @@ def test_without_a_matrix_the_llm_hears_nothing(tokenizer, tower, rng, gumbel):
     bridge = bridge_of(tokenizer, vocabulary="none", gumbel=gumbel)
     cond_NSC = bridge(spans, painter, generator=rng).cond_NSC
     assert not cond_NSC.requires_grad
-    assert torch.equal(cond_NSC, tower(tower.tokenize(spans.captions).ids_NS))
+    assert torch.equal(cond_NSC, tower.encode(spans.captions))
     # what the LLM would say still reaches the painter, and is what it reads with a matrix
     said = [
         bridge_of(tokenizer, vocabulary=name, gumbel=gumbel, caption_for_denoiser="predicted")(

@@ -76,7 +76,7 @@ def targets_of(spans: PhotoSpans) -> PhotoTargets:
 def losses_of(bridge: Gill, spans: PhotoSpans, painter, targets=None) -> dict[str, Tensor]:
     rng = torch.Generator().manual_seed(3)
     conditioning = bridge(spans, painter, generator=rng)
-    return bridge.losses(spans, conditioning, targets or targets_of(spans), painter, generator=rng)
+    return bridge.losses(conditioning, targets or targets_of(spans), painter, generator=rng)
 
 
 # --------------------------------------------------------------------------- the paper's sizes
@@ -114,7 +114,7 @@ def test_generation_loss_compares_with_the_text_encoder_of_the_painter(tokenizer
     bridge = bridge_of(tokenizer, generation_loss=PRESETS[preset].generation_loss)
     spans = spans_of()
     cond_NSC = bridge(spans, painter, generator=torch.Generator()).cond_NSC.detach()
-    target_NSC = painter.text(painter.text.tokenize(CAPTIONS).ids_NS)
+    target_NSC = painter.text.encode(CAPTIONS)
     total = 0.0
     for row_SC, gold_SC in zip(cond_NSC, target_NSC, strict=True):
         for row_C, gold_C in zip(row_SC, gold_SC, strict=True):
@@ -154,15 +154,6 @@ def test_info_nce_is_the_sum_over_all_pairs():
     assert float(got) == pytest.approx(total / 5, rel=1e-5)
 
 
-def test_temperature_starts_at_the_clip_value_and_learns(tokenizer, painter):
-    bridge = bridge_of(tokenizer)
-    assert bridge.log_scale.exp().item() == pytest.approx(1 / 0.07)
-    losses_of(bridge, spans_of(), painter)["r"].backward()
-    assert float(bridge.log_scale.grad) != 0
-    for head in (bridge.query_head, bridge.photo_head):
-        assert head.weight.grad.abs().max() > 0
-
-
 def test_retrieval_loss_is_info_nce_of_the_query_and_the_photos(tokenizer, painter):
     bridge, spans = bridge_of(tokenizer), spans_of()
     targets = targets_of(spans)
@@ -171,25 +162,11 @@ def test_retrieval_loss_is_info_nce_of_the_query_and_the_photos(tokenizer, paint
     want = info_nce(query_NE, photo_NE, scale=torch.tensor(1 / 0.07))
     torch.testing.assert_close(losses_of(bridge, spans, painter, targets)["r"], want)
     torch.testing.assert_close(query_NE.norm(dim=1), torch.ones(3))
-
-
-def test_a_photo_alone_has_nothing_to_be_told_from(tokenizer, painter):
-    losses = losses_of(bridge_of(tokenizer), spans_of(count=1), painter)
-    assert losses["r"].item() == 0.0
+    losses_of(bridge, spans, painter)["r"].backward()  # the temperature, CLIP's at first, learns
+    assert all(p.grad.abs().max() > 0 for p in (bridge.log_scale, bridge.photo_head.weight))
 
 
 # ------------------------------------------------------------------------------------ the bridge
-
-
-def test_generation_and_retrieval_come_of_the_same_states(tokenizer, painter):
-    bridge, spans = bridge_of(tokenizer), spans_of()
-    conditioning = bridge(spans, painter, generator=torch.Generator())
-    assert conditioning.cond_NSC.shape == (3, 8, 5)
-    assert conditioning.query_NE.shape == (3, 4)
-    assert conditioning.uncond_NSC is None  # the painter's own empty caption
-    for part in (conditioning.cond_NSC, conditioning.query_NE):
-        (gradient,) = torch.autograd.grad((part**2).sum() + part.sum(), spans.after_NKD)
-        assert gradient.abs().max() > 0
 
 
 def test_the_mapper_reads_states_and_input_embeddings_or_states_alone(tokenizer, painter):
@@ -198,19 +175,14 @@ def test_the_mapper_reads_states_and_input_embeddings_or_states_alone(tokenizer,
     moved = replace(spans, embeds_NKD=spans.embeds_NKD + 1)
     rng = torch.Generator()
     with_them = bridge_of(tokenizer)
+    predicted = replace(spans, before_NKD=spans.before_NKD + 1)  # not what has read the token
+    assert torch.equal(*(with_them(s, painter, generator=rng).cond_NSC for s in (spans, predicted)))
     one, two = (with_them(s, painter, generator=rng).cond_NSC for s in (spans, swapped))
     torch.testing.assert_close(one, two)  # a sum does not know which was which
     assert not torch.allclose(one, with_them(moved, painter, generator=rng).cond_NSC)
     without = bridge_of(tokenizer, input_embeddings=False)
     one, two = (without(s, painter, generator=rng).cond_NSC for s in (spans, moved))
     assert torch.equal(one, two)
-
-
-def test_the_state_that_has_read_a_token_counts_not_the_one_that_predicts_it(tokenizer, painter):
-    bridge, spans = bridge_of(tokenizer), spans_of()
-    other = replace(spans, before_NKD=spans.before_NKD + 1, logits_NKV=spans.logits_NKV + 1)
-    one, two = (bridge(s, painter, generator=torch.Generator()) for s in (spans, other))
-    assert torch.equal(one.cond_NSC, two.cond_NSC) and torch.equal(one.query_NE, two.query_NE)
 
 
 def test_info_nce_keeps_its_digits_under_autocast():
@@ -297,19 +269,7 @@ def test_an_ablation_changes_one_thing_of_the_bridge():
     assert trained.multiplier("painter.unet.x") == 0.1 and trained.multiplier("painter.text.x") == 0
 
 
-# ---------------------------------------------------------------------------------- bad input
-
-
-def test_parts_of_other_sizes_are_named(tokenizer, painter):
-    rng = torch.Generator()
-    with pytest.raises(ConfigError, match="width 6.*gives 7; set bridge.language_width=7"):
-        bridge_of(tokenizer)(spans_of(width=7), painter, generator=rng)
-    with pytest.raises(ConfigError, match="span of 3 tokens.*bridge of 4.*IMG1"):
-        bridge_of(tokenizer)(spans_of(tokens=3), painter, generator=rng)
-    with pytest.raises(ConfigError, match="bridge.painter_length=8 and bridge.painter_width=5"):
-        losses_of(bridge_of(tokenizer, painter_width=9), spans_of(), painter)
-    with pytest.raises(ConfigError, match="gives 3; set bridge.photo_width=3"):
-        losses_of(bridge_of(tokenizer, photo_width=2), spans_of(), painter)
+def test_a_photo_without_a_caption_leaves_nothing_to_imitate(tokenizer, painter):
     uncaptioned = PhotoTargets(pixels_N3HW=torch.rand(3, 3, 4, 4), captions=["a dog", "", ""])
     with pytest.raises(DataError, match="2 of 3 photos have no caption"):
         losses_of(bridge_of(tokenizer), spans_of(), painter, uncaptioned)

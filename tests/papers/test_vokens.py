@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from showtell.errors import ConfigError, DataError
+from showtell.errors import DataError
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Conditioning, PhotoSpans, PhotoTargets
 from showtell.papers.minigpt5 import (
@@ -185,7 +185,6 @@ def losses_of(bridge, cond_NSC, captions, painter, *, dropped=None, side=2):
         dropped_N=torch.tensor(dropped or [False] * count),
     )
     return bridge.losses(
-        spans_of(torch.zeros(count, 3, 6)),
         conditioning,
         PhotoTargets(pixels_N3HW=torch.zeros(count, 3, side, side), captions=captions),
         painter,
@@ -197,7 +196,7 @@ def test_caption_loss_by_hand(painter):
     """Rows 0.5 away from the captions' own: MSE 0.25; twice as far on one photo of two: 0.625."""
     tower = painter.text
     captions = ["a dog", "two dogs"]
-    own = tower(tower.tokenize(captions).ids_NS)
+    own = tower.encode(captions)
     off = torch.tensor([0.5, 1.0])[:, None, None]
     assert float(losses_of(bridge_of(), own + 0.5, captions, painter)["cap"]) == pytest.approx(
         0.25, rel=1e-6
@@ -210,7 +209,7 @@ def test_caption_loss_by_hand(painter):
 def test_where_the_condition_was_dropped_the_target_is_the_empty_caption(painter):
     tower = painter.text
     captions = ["a dog", "two dogs"]
-    mixed = tower(tower.tokenize(["a dog", ""]).ids_NS)
+    mixed = tower.encode(["a dog", ""])
     bridge = bridge_of()
     dropped = losses_of(bridge, mixed + 0.5, captions, painter, dropped=[False, True])
     assert float(dropped["cap"]) == pytest.approx(0.25, rel=1e-6)
@@ -270,11 +269,3 @@ def test_preset_vokens_supervised():
 
 def small(config: VokensConfig) -> VokensConfig:
     return replace(config, language_width=6, painter_width=8, painter_length=5, num_layers=1)
-
-
-# -------------------------------------------------------------------------------- bad input
-
-
-def test_states_of_another_size_are_refused(painter):
-    with pytest.raises(ConfigError, match="2 states of width 6.*wants 3 of 6"):
-        condition(bridge_of(), spans_of(torch.zeros(1, 2, 6)), painter)

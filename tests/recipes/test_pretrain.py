@@ -217,7 +217,7 @@ def test_the_loss_of_held_out_photos_does_not_depend_on_how_many_go_at_once(code
     task = TranslatorTask(painter, held, lambda index, rng: captions[index], held, captions)
     whole = task.validate()
     with torch.no_grad():
-        loss = painter.codes_loss(painter.encode_text(captions), torch.from_numpy(held).long())
+        loss = painter.codes_loss(painter.text.encode(captions), torch.from_numpy(held).long())
     monkeypatch.setattr(pretrain_tasks, "AT_ONCE", 2)  # 2, 2 and 1
     assert task.validate() == pytest.approx(whole) == {"dev_v": pytest.approx(float(loss))}
 

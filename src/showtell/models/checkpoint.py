@@ -5,7 +5,6 @@
     perceptron/          the photo encoder (optional)
     captioner/           a model (pipeline only)
     bridge.safetensors   what a bridge has learnt (optional)
-    decision.safetensors GILL's head that says: retrieve or paint (optional)
 
 Weights are safetensors in shards of at most 15 MB; nothing is ever unpickled.
 """
@@ -19,7 +18,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from showtell.config import from_plain, to_plain
 from showtell.data.storage import replacing
@@ -38,6 +36,7 @@ FORMAT = 1
 SHIPPED = Path(__file__).parent.parent / "shipped"
 FOLDER = "perceptron"  # the papers' word for the photo encoder, kept in checkpoints
 BRIDGE = "bridge.safetensors"  # absent where a bridge has nothing to learn
+DECISION = "decision.safetensors"  # where GILL's head stood before it was the bridge's
 
 
 def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, Any]) -> None:
@@ -52,7 +51,7 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
         if isinstance(model.painter, LatentDiffusionPainter | VqPainter):
             model.painter.save_pretrained(fresh / "painter")
         if any(True for _ in model.bridge.parameters()):
-            _save_bridge(model.bridge, fresh)
+            save_rows(model.bridge.state_dict(), fresh / BRIDGE)
         if model.captioner is not None:
             save_model(model.captioner, fresh / "captioner", recipe=recipe)
         description = {
@@ -92,18 +91,6 @@ def model_folder(name_or_path: str) -> Path:
         f'there is no model "{name_or_path}"{did_you_mean(name_or_path, known) if known else ""}; '
         'wanted a shipped model or a folder that "showtell train" wrote; see "showtell recipes"'
     )
-
-
-def _save_bridge(bridge: Bridge, folder: Path) -> None:
-    """What it has learnt, and in files of their own what it keeps ``apart``."""
-    files = {"": BRIDGE, **bridge.apart}
-    states: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in files}
-    for name, value in bridge.state_dict().items():
-        prefix = max((each for each in files if name.startswith(each)), key=len)
-        states[prefix][name.removeprefix(prefix)] = value
-    for prefix, state in states.items():
-        if state:
-            save_rows(state, folder / files[prefix])
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -155,10 +142,10 @@ def load_model_folder(
         wanted = f"{BRIDGE} as showtell train writes it"
         with reading("the bridge", folder, wanted=wanted):
             state = load_file(folder / BRIDGE)
-            for prefix, file in bridge.apart.items():
-                if (folder / file).is_file():
-                    rest = load_file(folder / file)
-                    state |= {prefix + name: value for name, value in rest.items()}
+            if (folder / DECISION).is_file():
+                state |= {
+                    f"decision.linear.{k}": v for k, v in load_file(folder / DECISION).items()
+                }
             bridge.load_state_dict(state)
     captioner = (
         load_model_folder(folder / "captioner", bridge_of=bridge_of, dtype=dtype)

@@ -16,7 +16,14 @@ from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.errors import ConfigError
 from showtell.models.cross_attention import AttendedPhotos, attended_photos, has_cross_attention
 from showtell.models.language import LanguageModel
-from showtell.models.parts import Bridge, Painter, PhotoEncoder, PhotoSpans, PhotoTargets
+from showtell.models.parts import (
+    Bridge,
+    Painter,
+    PartSizes,
+    PhotoEncoder,
+    PhotoSpans,
+    PhotoTargets,
+)
 from showtell.prompt import IGNORED, Renderer
 
 
@@ -87,11 +94,14 @@ class PhotoDialogueModel(nn.Module):
                     f"the renderer has {key} {said} and the bridge {type(bridge).__name__} "
                     f"{wanted}; give RendererConfig the span_tokens and span_trained of the bridge"
                 )
-        if (
-            photo_encoder is not None
-            and photo_encoder.attended
-            and not has_cross_attention(language)
-        ):
+        whole = self.sizes.tower is not None and self.seer is not None
+        if whole and (fitted := bridge.config.fitted(self.sizes)) != bridge.config:
+            raise ConfigError(
+                f"the bridge is made for other parts, as {bridge.config}; wanted {fitted}; "
+                "these are parts of two models: train the bridge with its own"
+            )
+        attended = photo_encoder is not None and photo_encoder.attended
+        if attended and not has_cross_attention(language):
             raise ConfigError(
                 f"the LLM has no cross-attention layers, which "
                 f"{type(photo_encoder).__name__} needs; "
@@ -119,6 +129,17 @@ class PhotoDialogueModel(nn.Module):
     def seen_side(self) -> int | None:
         """Pixels a side of a photo, as what sees it was made for; None where nothing sees."""
         return None if self.seer is None else self.seer.image_size
+
+    @property
+    def sizes(self) -> PartSizes:
+        """What a bridge between these parts must fit."""
+        paints = self.painter is not None and self.painter.denoises
+        return PartSizes(
+            model=self.name,
+            language_width=self.language.width,
+            photo_width=None if self.seer is None else self.seer.feature_width,
+            tower=self.painter.text if self.painter is not None and paints else None,
+        )
 
     @property
     def album_width(self) -> int:
@@ -153,10 +174,8 @@ class PhotoDialogueModel(nn.Module):
         if self.painter is not None and batch.span_pixels_N3HW is not None:
             spans = self.gather_spans(states, batch)
             conditioning = self.bridge(spans, self.painter, generator=generator)
-            targets = PhotoTargets(pixels_N3HW=batch.span_pixels_N3HW, captions=batch.captions)
-            losses |= self.bridge.losses(
-                spans, conditioning, targets, self.painter, generator=generator
-            )
+            gold = PhotoTargets(pixels_N3HW=batch.span_pixels_N3HW, captions=batch.captions)
+            losses |= self.bridge.losses(conditioning, gold, self.painter, generator=generator)
         return losses
 
     def loss_counts(self, batch: Batch) -> dict[str, int]:

@@ -51,6 +51,10 @@ class TokenTower(nn.Module):
     def token_table_UC(self) -> Tensor:
         raise NotImplementedError
 
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """Captions -> conditioning (N, S, C), by the ordinary path."""
+        return self(self.tokenize(captions).ids_NS)
+
     def tokenize(self, captions: Sequence[str]) -> PainterTokens:
         """Captions -> padded ids with character offsets; longer ones are cut to S tokens."""
         encoded = self.tokenizer(
@@ -148,10 +152,6 @@ class LatentDiffusionPainter(nn.Module):
         """H and W of a photo."""
         return int(self.unet.config.sample_size) * shrinks(self.vae)
 
-    def encode_text(self, captions: Sequence[str]) -> Tensor:
-        """Captions -> conditioning (N, S, C), by the ordinary path."""
-        return self.text(self.text.tokenize(captions).ids_NS)
-
     def encode_photos(self, pixels_N3HW: Tensor, *, generator: Dice | None = None) -> Tensor:
         """Pixels in [0, 1] -> scaled latents; a sample with a generator, else the mode."""
         return encode_latents(self.vae, pixels_N3HW, generator=generator)
@@ -247,7 +247,7 @@ class LatentDiffusionPainter(nn.Module):
         count = cond_NSC.shape[0]
         uncond_NSC = conditioning.uncond_NSC
         if uncond_NSC is None:
-            uncond_NSC = self.encode_text([""]).expand(count, -1, -1)
+            uncond_NSC = self.text.encode([""]).expand(count, -1, -1)
         both = torch.cat([uncond_NSC, cond_NSC]) if guidance != 1 else cond_NSC
         size = self.unet.config.sample_size
         shape = (self.unet.config.in_channels, size, size)

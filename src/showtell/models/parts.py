@@ -17,7 +17,7 @@ Letters, once for the whole package; tensor names wear them (``hidden_BTD``):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from showtell.errors import CheckpointError, ConfigError, did_you_mean
 from showtell.runtime import small_attention
 
-Dice = torch.Generator | list[torch.Generator]  # for all photos, or one for each
+Die = torch.Generator
+Dice = Die | list[Die]  # for all photos, or one for each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +79,19 @@ class PainterTokens:
 
 
 class Tokenizer(Protocol):
-    """The part of ``transformers.PreTrainedTokenizerFast`` that this package uses."""
+    """The part of ``transformers.PreTrainedTokenizerFast`` that bridges use."""
 
     def __call__(self, text: str | Sequence[str], **kwargs: object) -> dict[str, Any]: ...
     def decode(self, ids: Sequence[int], **kwargs: object) -> str: ...
     def get_vocab(self) -> dict[str, int]: ...
-    def convert_tokens_to_ids(self, tokens: str) -> int: ...
+    @property
+    def all_special_ids(self) -> list[int]: ...
+    @property
+    def added_tokens_decoder(self) -> dict[int, Any]: ...
 
 
 class TextTower(Protocol):
-    """The painter's text encoder; it accepts soft tokens.
+    """The painter's text encoder; it accepts soft tokens. ``encode``: captions -> (N, S, C).
 
     ``__call__`` gives the conditioning states; with ``embeds_NSC`` these stand in for the rows of
     the token table (positions are still added by the tower), with ids alone the ordinary way.
@@ -99,6 +103,7 @@ class TextTower(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
     def tokenize(self, captions: Sequence[str]) -> PainterTokens: ...
+    def encode(self, captions: Sequence[str]) -> Tensor: ...
     def __call__(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor: ...
 
 
@@ -109,7 +114,7 @@ def painter_sizes(tower: TextTower) -> tuple[int, int]:
 
 def caption_conditioning(captions: Sequence[str], tower: TextTower) -> Conditioning:
     """What the painter's own text encoder makes of words: nothing of the LLM is in it."""
-    return Conditioning(cond_NSC=tower(tower.tokenize(captions).ids_NS), captions=captions)
+    return Conditioning(cond_NSC=tower.encode(captions), captions=captions)
 
 
 class Painter(Protocol):
@@ -174,17 +179,22 @@ class BridgeConfig:
         """The same choices at the sizes of these parts. Raises ConfigError if one is missing."""
         return self
 
-    def require(self, *, positive: Sequence[str] = (), **choices: Collection[str]) -> None:
-        """Raises ConfigError for a name that is not among its choices, or a number not above 0."""
+    def require(self, *, shares: Collection[str] = (), **choices: Collection[str]) -> None:
+        """Raises ConfigError for a name that is not among its choices, or a number not above 0;
+        of ``shares``: not from 0 to below 1."""
         for key, known in choices.items():
             if (name := getattr(self, key)) not in known:
                 raise ConfigError(f'unknown {key} "{name}"{did_you_mean(name, known)}')
-        for key in positive:
-            if not (value := getattr(self, key)) > 0:
+        for key, value in vars(self).items():
+            if key in shares and not 0 <= value < 1:
                 raise ConfigError(
-                    f"{key} is {value}; it must be above 0: choose for example "
-                    f"{getattr(type(self), key)}"
+                    f"{key} is {value}; it is a share of the photos: choose 0.1, or 0"
                 )
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if number and key not in shares and not value > 0:
+                default = getattr(type(self), key)
+                example = "" if default is None else f": choose for example {default}"
+                raise ConfigError(f"{key} is {value}; it must be above 0{example}")
 
 
 class Bridge(nn.Module, ABC):
@@ -198,7 +208,6 @@ class Bridge(nn.Module, ABC):
     span_trained: tuple[int, ...] | None = None  # which of them are learnt as text; None: all
     loss_names: tuple[str, ...] = ("v",)  # of ``losses``; each is a mean over the N photos
     query_width: int | None = None  # E of ``query``, which searches an album; None: it cannot
-    apart: Mapping[str, str] = {}  # weights with a file of their own: their prefix -> its name
 
     def __init__(self, config: Any, *, tokenizer: Tokenizer) -> None:
         """``tokenizer`` is the LLM's; raises CheckpointError if it lacks the bridge's tokens."""
@@ -208,23 +217,15 @@ class Bridge(nn.Module, ABC):
         ids_of(config.tokens, tokenizer)
 
     @abstractmethod
-    def forward(
-        self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
-    ) -> Conditioning:
+    def forward(self, spans: PhotoSpans, painter: Painter, *, generator: Die) -> Conditioning:
         """Conditioning for the N spans."""
 
     def losses(
-        self,
-        spans: PhotoSpans,
-        conditioning: Conditioning,
-        targets: PhotoTargets,
-        painter: Painter,
-        *,
-        generator: torch.Generator,
+        self, conditioning: Conditioning, gold: PhotoTargets, painter: Painter, *, generator: Dice
     ) -> dict[str, Tensor]:
-        """The paper's losses on the photos, by the paper's names, unweighted; ``v``: the painter's
-        own."""
-        return {"v": painter.loss(conditioning.cond_NSC, targets.pixels_N3HW, generator=generator)}
+        """The paper's losses on the gold photos, by the paper's names, unweighted; ``v``: the
+        painter's own."""
+        return {"v": painter.loss(conditioning.cond_NSC, gold.pixels_N3HW, generator=generator)}
 
     def start(self, spans: PhotoSpans, cond_NSC: Tensor) -> None:  # noqa: B027 (most start as built)
         """Choose first weights of a new bridge by an example: the spans of N captions, and what
@@ -283,9 +284,15 @@ class EncoderDecoder(nn.Transformer):
     """The library's encoder-decoder as the published mappers have it: pre-norm, ReLU, no dropout.
 
     Called with (N, K, width) states and (N, S, width) queries, without masks and positions.
+    Raises ConfigError for a width that its heads do not divide.
     """
 
     def __init__(self, width: int, *, num_heads: int, num_layers: int) -> None:
+        if width % num_heads:
+            raise ConfigError(
+                f"the mapper's width {width} is not a multiple of num_heads {num_heads}; each head "
+                "takes an equal part: choose another number of heads"
+            )
         layer = nn.TransformerEncoderLayer(
             width, num_heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
         )

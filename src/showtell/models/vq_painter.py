@@ -116,10 +116,6 @@ class VqPainter(nn.Module):
         """H and W of a photo."""
         return self.vq.config.sample_size * (1 if self.vae is None else shrinks(self.vae))
 
-    def encode_text(self, captions: Sequence[str]) -> Tensor:
-        """Captions -> conditioning (N, S, C)."""
-        return self.text(self.text.tokenize(captions).ids_NS)
-
     def encode_photos(self, pixels_N3HW: Tensor) -> Tensor:
         """Pixels in [0, 1] -> (N, L) codes, row by row."""
         # a code in half precision would be its neighbour now and then

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from showtell.models.parts import (
     Bridge,
     BridgeConfig,
     Conditioning,
+    Dice,
+    Die,
     Painter,
     PhotoSpans,
     PhotoTargets,
@@ -48,25 +49,17 @@ class Divter(Bridge):
     settings = DivterConfig
     config: DivterConfig
 
-    def forward(
-        self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
-    ) -> Conditioning:
+    def forward(self, spans: PhotoSpans, painter: Painter, *, generator: Die) -> Conditioning:
         # Eq. 1: L_G = - sum log p(response or [DST] c | context), the model's "t"; only c goes on
         return caption_conditioning(spans.captions, painter.text)
 
     def losses(
-        self,
-        spans: PhotoSpans,
-        conditioning: Conditioning,
-        targets: PhotoTargets,
-        painter: Painter,
-        *,
-        generator: torch.Generator,
+        self, conditioning: Conditioning, gold: PhotoTargets, painter: Painter, *, generator: Dice
     ) -> dict[str, Tensor]:
         """{"v": L_F}, or nothing where every caption is a stock one."""
         kept = [
             n
-            for n, caption in enumerate(targets.captions)
+            for n, caption in enumerate(gold.captions)
             if not (
                 self.config.drop_stock_captions and caption.startswith(self.config.stock_opening)
             )
@@ -74,7 +67,7 @@ class Divter(Bridge):
         if not kept:
             return {}
         loss = painter.loss(  # Eq. 2: L_F = - sum log p(z | c)
-            conditioning.cond_NSC[kept], targets.pixels_N3HW[kept], generator=generator
+            conditioning.cond_NSC[kept], gold.pixels_N3HW[kept], generator=generator
         )
         return {"v": loss}
 

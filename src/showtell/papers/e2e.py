@@ -25,7 +25,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +35,8 @@ from showtell.models.parts import (
     Bridge,
     BridgeConfig,
     Conditioning,
+    Dice,
+    Die,
     Painter,
     PainterTokens,
     PhotoSpans,
@@ -106,10 +107,6 @@ class DvtmConfig(BridgeConfig):
             pooling=POOLINGS,
             caption_for_denoiser=CAPTIONS,
             annealing=ANNEALINGS,
-            positive=(
-                *("temperature_start", "temperature_final"),
-                *(() if self.annealing_epochs is None else ("annealing_epochs",)),
-            ),
         )
         if self.caption_for_denoiser == "predicted" and self.vocabulary == "soft":
             raise ConfigError(
@@ -126,7 +123,7 @@ class DvtmConfig(BridgeConfig):
 # ------------------------------------------------------------ Eq. 4-7: one-hot rows with a gradient
 
 
-def gumbel_noise(logits_NKV: Tensor, *, generator: torch.Generator) -> Tensor:
+def gumbel_noise(logits_NKV: Tensor, *, generator: Die) -> Tensor:
     """g = -log(-log u), u uniform: a number for every token, in at least fp32."""
     dtype = torch.promote_types(logits_NKV.dtype, torch.float32)
     # drawn where the die is
@@ -157,16 +154,7 @@ def straight_through(soft_NKV: Tensor) -> Tensor:
 # ----------------------------------------------------------------------------------- two tokenizers
 
 
-class CaptionTokenizer(Tokenizer, Protocol):
-    """The LLM's tokenizer (a fast one: it knows character offsets)."""
-
-    @property
-    def all_special_ids(self) -> list[int]: ...
-    @property
-    def added_tokens_decoder(self) -> dict[int, Any]: ...
-
-
-def special_ids(tokenizer: CaptionTokenizer) -> set[int]:
+def special_ids(tokenizer: Tokenizer) -> set[int]:
     """BOS, EOS, padding and their like, and the tokens that announce a photo: no words."""
     added = tokenizer.added_tokens_decoder.items()
     return {*tokenizer.all_special_ids, *(i for i, token in added if token.special)}
@@ -213,7 +201,7 @@ def spoken_captions(
     return captions
 
 
-def matching_strings(tokenizer: CaptionTokenizer, tower: TextTower) -> list[tuple[int, int]]:
+def matching_strings(tokenizer: Tokenizer, tower: TextTower) -> list[tuple[int, int]]:
     """(LLM id, painter id) of every pair of tokens whose strings are equal but for space marks.
 
     A leading "Ġ" (byte-level BPE) or "▁" (SentencePiece) marks the start of a word, a trailing
@@ -234,7 +222,7 @@ def matching_strings(tokenizer: CaptionTokenizer, tower: TextTower) -> list[tupl
 
 
 def pieces_of_each_token(
-    tokenizer: CaptionTokenizer, tower: TextTower, *, num_tokens: int
+    tokenizer: Tokenizer, tower: TextTower, *, num_tokens: int
 ) -> list[list[int]]:
     """For each of the LLM's tokens, alone, the painter's pieces of its text; none if special."""
     known = set(tokenizer.get_vocab().values()) - special_ids(tokenizer)
@@ -249,57 +237,42 @@ def pieces_of_each_token(
     return pieces
 
 
-def token_offsets(
-    text: str, ids: Sequence[int], tokenizer: CaptionTokenizer
-) -> list[tuple[int, int]]:
+def token_offsets(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[tuple[int, int]]:
     """The characters [start, end) of ``text`` that each of ``ids`` stands for.
 
-    A span may have been tokenised with a space on either side of the caption, or with those that
-    the caption has itself taken off; all are tried. Ids that the tokenizer would not choose (the
+    The Renderer tokenises a caption as after a space. Ids that the tokenizer would not choose (the
     words of an LLM) are found by decoding them: a character's bytes in several tokens are the
     first one's. Raises DataError for ids of another text.
     """
-    bare = text.strip()
+    bare, ids = text.strip(), list(ids)
     ahead = len(text) - len(text.lstrip())
-    variants = [
-        (before + core + after, shift - len(before))
-        for core, shift in ((bare, ahead), (text, 0))
-        for before, after in ((" ", ""), ("", ""), (" ", " "), ("", " "))
-    ]
-    for whole, shift in variants:
-        encoded = tokenizer(
-            whole,
-            add_special_tokens=False,
-            split_special_tokens=True,  # words that look like marks are words
-            return_offsets_mapping=True,
-        )
-        if list(encoded["input_ids"]) == list(ids):
-            # characters of an added space belong to no word; clipping leaves them out
-            return [
-                (max(start + shift, 0), min(end + shift, len(text)))
-                for start, end in encoded["offset_mapping"]
-            ]
-    ids = list(ids)
-    decoded = tokenizer.decode(ids, skip_special_tokens=True)
-    if decoded.strip() == bare:
-        shift = ahead - (len(decoded) - len(decoded.lstrip()))
-        lengths = (
-            len(tokenizer.decode(ids[:k], skip_special_tokens=True)) for k in range(len(ids) + 1)
-        )
-        ends = [min(max(end + shift, 0), len(text)) for end in accumulate(lengths, max)]
-        return list(pairwise(ends))
-    alone = tokenizer(bare, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    raise DataError(
-        f"the span of the caption {text!r} holds the ids {ids}, which are {decoded!r}; its "
-        f"tokenizer gives {list(alone)}, and other ids with spaces around it; finding a word's own "
-        f"tokens needs the ids of the caption's own text: put them into the span unshortened, or "
-        f'choose vocabulary="sentence", which does not look at words'
+    encoded = tokenizer(
+        " " + bare,
+        add_special_tokens=False,
+        split_special_tokens=True,  # words that look like marks are words
+        return_offsets_mapping=True,
     )
+    if list(encoded["input_ids"]) == ids:
+        # the added space belongs to no word; clipping leaves it out
+        return [
+            (max(start + ahead - 1, 0), min(end + ahead - 1, len(text)))
+            for start, end in encoded["offset_mapping"]
+        ]
+    decoded = tokenizer.decode(ids, skip_special_tokens=True)
+    if decoded.strip() != bare:
+        raise DataError(
+            f"the span of the caption {text!r} holds the ids {ids}, which are {decoded!r}; finding "
+            "a word's own tokens needs those of the caption: put them into the span unshortened, "
+            'or choose vocabulary="sentence", which does not look at words'
+        )
+    shift = ahead - (len(decoded) - len(decoded.lstrip()))
+    parts = (ids[:k] for k in range(len(ids) + 1))
+    lengths = (len(tokenizer.decode(part, skip_special_tokens=True)) for part in parts)
+    ends = [min(max(end + shift, 0), len(text)) for end in accumulate(lengths, max)]
+    return list(pairwise(ends))
 
 
-def words(
-    caption: SpokenCaption, tokenizer: CaptionTokenizer
-) -> Iterator[tuple[list[int], list[int]]]:
+def words(caption: SpokenCaption, tokenizer: Tokenizer) -> Iterator[tuple[list[int], list[int]]]:
     """For each word in reading order, the indices of its LLM tokens and of its pieces.
 
     A token of nothing but space belongs to no word.
@@ -330,7 +303,7 @@ def static_transformation(
 # ----------------------------------------------- Eq. 10-11: a block for a caption, or for its words
 
 
-def sentence_blocks(caption: SpokenCaption, tokenizer: CaptionTokenizer) -> list[Block]:
+def sentence_blocks(caption: SpokenCaption, tokenizer: Tokenizer) -> list[Block]:
     """The whole caption as one block, a token that occurs twice counted once."""
     block = Block(
         llm_ids=frozenset(caption.llm_ids),
@@ -341,7 +314,7 @@ def sentence_blocks(caption: SpokenCaption, tokenizer: CaptionTokenizer) -> list
     return [block] if block.llm_ids and block.pieces else []
 
 
-def word_blocks(caption: SpokenCaption, tokenizer: CaptionTokenizer) -> list[Block]:
+def word_blocks(caption: SpokenCaption, tokenizer: Tokenizer) -> list[Block]:
     """A block for each word, read and fed at every position; M stays binary.
 
     Where two words share a token pair, the sum of their blocks would count it twice and the
@@ -369,7 +342,7 @@ def word_blocks(caption: SpokenCaption, tokenizer: CaptionTokenizer) -> list[Blo
     ]
 
 
-def aligned_blocks(caption: SpokenCaption, tokenizer: CaptionTokenizer) -> list[Block]:
+def aligned_blocks(caption: SpokenCaption, tokenizer: Tokenizer) -> list[Block]:
     """A block for each occurrence of a word, read at its own tokens, fed to its own pieces."""
     return [
         Block(
@@ -383,7 +356,7 @@ def aligned_blocks(caption: SpokenCaption, tokenizer: CaptionTokenizer) -> list[
     ]
 
 
-BLOCKS: dict[str, Callable[[SpokenCaption, CaptionTokenizer], list[Block]]] = {
+BLOCKS: dict[str, Callable[[SpokenCaption, Tokenizer], list[Block]]] = {
     "sentence": sentence_blocks,
     "word": word_blocks,
     "aligned": aligned_blocks,
@@ -415,14 +388,14 @@ def straight_through_embeddings(
 
 
 def gold_captions(
-    spans: PhotoSpans, noisy_NKV: Tensor, tokenizer: CaptionTokenizer
+    spans: PhotoSpans, noisy_NKV: Tensor, tokenizer: Tokenizer
 ) -> tuple[Sequence[str], Tensor]:
     """What the dialogue says, and its ids."""
     return spans.captions, spans.ids_NK
 
 
 def predicted_captions(
-    spans: PhotoSpans, noisy_NKV: Tensor, tokenizer: CaptionTokenizer
+    spans: PhotoSpans, noisy_NKV: Tensor, tokenizer: Tokenizer
 ) -> tuple[Sequence[str], Tensor]:
     """What the teacher-forced LLM would say (its R_LLM, decoded), and the ids."""
     ids_NK = noisy_NKV.argmax(-1)
@@ -447,7 +420,7 @@ class Dvtm(Bridge):
     temperature: Tensor
     _pairs: Tensor | None
 
-    def __init__(self, config: DvtmConfig, *, tokenizer: CaptionTokenizer) -> None:
+    def __init__(self, config: DvtmConfig, *, tokenizer: Tokenizer) -> None:
         super().__init__(config, tokenizer=tokenizer)
         self.tokenizer = tokenizer
         self.register_buffer("temperature", torch.tensor(config.temperature_start))
@@ -462,9 +435,7 @@ class Dvtm(Bridge):
         progress = min(max(epoch / (config.annealing_epochs or of), 0.0), 1.0)
         self.temperature.fill_(anneal(config.temperature_start, config.temperature_final, progress))
 
-    def forward(
-        self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
-    ) -> Conditioning:
+    def forward(self, spans: PhotoSpans, painter: Painter, *, generator: Die) -> Conditioning:
         tower = painter.text
         trained = spans.logits_NKV.requires_grad and self.config.reads_logits
         if self.config.vocabulary != "soft" and not trained:
@@ -488,17 +459,10 @@ class Dvtm(Bridge):
         return Conditioning(cond_NSC=tower(tokens.ids_NS, embeds_NSC))
 
     def losses(
-        self,
-        spans: PhotoSpans,
-        conditioning: Conditioning,
-        targets: PhotoTargets,
-        painter: Painter,
-        *,
-        generator: torch.Generator,
+        self, conditioning: Conditioning, gold: PhotoTargets, painter: Painter, *, generator: Dice
     ) -> dict[str, Tensor]:
         """{"v": ...}: the painter's loss on the gold photos."""
-        pixels_N3HW = targets.pixels_N3HW
-        loss = painter.loss(conditioning.cond_NSC, pixels_N3HW, generator=generator)  # Eq. 12
+        loss = painter.loss(conditioning.cond_NSC, gold.pixels_N3HW, generator=generator)  # Eq. 12
         # Eq. 13, L = L_t + alpha L_v, is the Stage's sum: alpha is its weight of "v".
         return {"v": loss}
 

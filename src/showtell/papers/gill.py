@@ -34,6 +34,8 @@ from showtell.models.parts import (
     Bridge,
     BridgeConfig,
     Conditioning,
+    Dice,
+    Die,
     EncoderDecoder,
     Painter,
     PartSizes,
@@ -105,17 +107,7 @@ class GillConfig(BridgeConfig):
             mapper=MAPPERS,
             generation_loss=GENERATION_LOSSES,
             query_tokens=QUERY_TOKENS,
-            positive=(
-                *("num_tokens", "language_width", "photo_width", "painter_width"),
-                *("painter_length", "album_width", "width", "num_layers", "num_heads"),
-                "temperature_start",
-            ),
         )
-        if self.width % self.num_heads:
-            raise ConfigError(
-                f"width {self.width} is not a multiple of num_heads {self.num_heads}; each head "
-                "takes an equal part: choose for example width 512 with 4 heads"
-            )
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -290,7 +282,6 @@ class Gill(Bridge):
     settings = GillConfig
     config: GillConfig
     span_trained = (0,)  # [IMG1] alone is learnt as text, and the rest follow it
-    apart = {"decision.linear.": "decision.safetensors"}
 
     def __init__(self, config: GillConfig, *, tokenizer: Tokenizer) -> None:
         super().__init__(config, tokenizer=tokenizer)
@@ -317,10 +308,8 @@ class Gill(Bridge):
     def start(self, spans: PhotoSpans, cond_NSC: Tensor) -> None:
         self.mapper.start(self._read(*self._tokens(spans)), cond_NSC)
 
-    def forward(
-        self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
-    ) -> Conditioning:
-        """Conditioning, query and decision. Raises ConfigError for states of another size."""
+    def forward(self, spans: PhotoSpans, painter: Painter, *, generator: Die) -> Conditioning:
+        """Conditioning, query and decision."""
         # l_c and l_p are the LLM's text loss, of which the words and [IMG1] are labels:
         # Eq. 1: l_c = -sum log P(s_t | the photo's k tokens, s_1 ... s_(t-1))
         # Eq. 2: l_p = -log P([IMG1] | s_1 ... s_T)
@@ -334,43 +323,29 @@ class Gill(Bridge):
         )
 
     def losses(
-        self,
-        spans: PhotoSpans,
-        conditioning: Conditioning,
-        targets: PhotoTargets,
-        painter: Painter,
-        *,
-        generator: torch.Generator,
+        self, conditioning: Conditioning, gold: PhotoTargets, painter: Painter, *, generator: Dice
     ) -> dict[str, Tensor]:
         """{"g": l_g, "r": l_r}, and "v" with ``painter_loss``.
 
-        Raises ConfigError without ``features`` or for a painter of another size, DataError for
-        a photo without a caption, which leaves l_g nothing to imitate.
+        Raises DataError for a photo without a caption, which leaves l_g nothing to imitate.
         """
-        if missing := sum(not caption for caption in targets.captions):
+        if missing := sum(not caption for caption in gold.captions):
             raise DataError(
-                f"{missing} of {len(targets.captions)} photos have no caption; GILL's generation "
+                f"{missing} of {len(gold.captions)} photos have no caption; GILL's generation "
                 "loss imitates the painter's text encoder on it. Caption the photos, or leave out "
                 "those without"
             )
         with torch.no_grad():
-            target_NSC = painter.text(painter.text.tokenize(targets.captions).ids_NS)
-        own = (self.config.painter_length, self.config.painter_width)
-        if (found := tuple(target_NSC.shape[1:])) != own:
-            raise ConfigError(
-                f"this bridge makes {own[0]} rows of width {own[1]}, the painter reads {found[0]} "
-                f"of {found[1]}; set bridge.painter_length={found[0]} and "
-                f"bridge.painter_width={found[1]} and train it"
-            )
+            target_NSC = painter.text.encode(gold.captions)
         distance = GENERATION_LOSSES[self.config.generation_loss]
         generation = distance(conditioning.cond_NSC, target_NSC)  # Eq. 3
         assert conditioning.query_NE is not None
-        photo_NE = self.photo_keys(targets.pixels_N3HW)
+        photo_NE = self.photo_keys(gold.pixels_N3HW)
         scale = self.log_scale.exp()
         retrieval = info_nce(conditioning.query_NE, photo_NE, scale=scale)  # Eq. 4
         losses = {"g": generation, "r": retrieval}
         if self.config.painter_loss:
-            losses |= super().losses(spans, conditioning, targets, painter, generator=generator)
+            losses |= super().losses(conditioning, gold, painter, generator=generator)
         return losses
 
     def query(self, spans: PhotoSpans) -> Tensor:
@@ -384,13 +359,7 @@ class Gill(Bridge):
                 "GILL's retrieval loss compares with photos, and this bridge was given no vision "
                 "encoder; tell it which one by see_by(photo_encoder)"
             )
-        features_NF = self.features(pixels_N3HW)
-        if (found := features_NF.shape[-1]) != self.config.photo_width:
-            raise ConfigError(
-                f"this bridge reads photo features of width {self.config.photo_width}, the vision "
-                f"encoder gives {found}; set bridge.photo_width={found} and train it"
-            )
-        return F.normalize(self.photo_head(features_NF), dim=-1)
+        return F.normalize(self.photo_head(self.features(pixels_N3HW)), dim=-1)
 
     def _query(self, states_NKD: Tensor) -> Tensor:
         pool = QUERY_TOKENS[self.config.query_tokens]
@@ -402,20 +371,8 @@ class Gill(Bridge):
 
     def _tokens(self, spans: PhotoSpans) -> tuple[Tensor, Tensor]:
         """The states that have read the r tokens, and the tokens' input embeddings."""
-        width, count = self.config.language_width, self.config.num_tokens
-        _, found_K, found_D = spans.after_NKD.shape
-        if found_D != width:
-            raise ConfigError(
-                f"this bridge reads states of width {width}, the language model gives {found_D}; "
-                f"set bridge.language_width={found_D} and train it, or load its own model"
-            )
-        if found_K < count:
-            raise ConfigError(
-                f"a span of {found_K} tokens was handed to a bridge of {count}; render dialogues "
-                f"with this bridge's span ({self.config.tokens[0]} ... {self.config.tokens[-1]})"
-            )
         dtype = self.log_scale.dtype
-        return spans.after_NKD[:, :count].to(dtype), spans.embeds_NKD[:, :count].to(dtype)
+        return spans.after_NKD.to(dtype), spans.embeds_NKD.to(dtype)
 
 
 PRESETS: Mapping[str, GillConfig] = {

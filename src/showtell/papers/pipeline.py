@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from showtell.models.parts import (
     Bridge,
     BridgeConfig,
     Conditioning,
+    Die,
     Painter,
     PhotoSpans,
     caption_conditioning,
@@ -31,7 +30,5 @@ class Pipeline(Bridge):
 
     settings = PipelineConfig
 
-    def forward(
-        self, spans: PhotoSpans, painter: Painter, *, generator: torch.Generator
-    ) -> Conditioning:
+    def forward(self, spans: PhotoSpans, painter: Painter, *, generator: Die) -> Conditioning:
         return caption_conditioning(spans.captions, painter.text)

@@ -16,7 +16,7 @@ from showtell.models.adapters import adapter_rates
 from showtell.models.cross_attention import with_cross_attention
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
-from showtell.models.parts import BridgeConfig, Painter, PartSizes
+from showtell.models.parts import BridgeConfig, Painter
 from showtell.models.photo_encoder import (
     AnyPhotoEncoder,
     CrossAttentionPhotoEncoder,
@@ -56,15 +56,8 @@ def with_bridge(base: PhotoDialogueModel, config: BridgeConfig, *, seed: int) ->
     already, trained before, stays as it is. Raises ConfigError where a part that the bridge needs
     is missing, or the trained bridge is of other settings.
     """
-    language, painter, seer = base.language, base.painter, base.seer
-    config = config.fitted(
-        PartSizes(
-            model=base.name,
-            language_width=language.width,
-            photo_width=None if seer is None else seer.feature_width,
-            tower=painter.text if painter is not None and painter.denoises else None,
-        )
-    )
+    language, seer = base.language, base.seer
+    config = config.fitted(base.sizes)
     if config.tokens:
         if type(base.bridge.config) is type(config):
             _require_equal(base.bridge.config, config, base=base.name)
@@ -98,8 +91,7 @@ def start_bridge(model: PhotoDialogueModel, captions: Sequence[str], *, seed: in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         spans = model.spoken_spans(list(captions))
-        tower = model.painter.text
-        model.bridge.start(spans, tower(tower.tokenize(list(captions)).ids_NS))
+        model.bridge.start(spans, model.painter.text.encode(list(captions)))
 
 
 def reading_linearly(base: PhotoDialogueModel, *, num_tokens: int) -> PhotoDialogueModel:

@@ -204,7 +204,7 @@ class PainterTask(Task):
             captions.append("" if rng.random() < DROP_CAPTION else caption)
         latents = torch.from_numpy(np.stack([self.latents[i] for i in indices])).float()
         latents = latents.to(memory_format=torch.channels_last)
-        cond_NSC = self.module.encode_text(captions)
+        cond_NSC = self.module.text.encode(captions)
         loss = self.module.latent_loss(cond_NSC, latents, generator=generator, snr_gamma=SNR_GAMMA)
         return {"v": loss}
 
@@ -325,7 +325,7 @@ class TranslatorTask(Task):
         rng = _rng(generator)
         captions = [self.caption(index, rng) for index in indices]
         codes_NL = torch.from_numpy(np.stack([self.codes[i] for i in indices])).long()
-        return {"v": self.module.codes_loss(self.module.encode_text(captions), codes_NL)}
+        return {"v": self.module.codes_loss(self.module.text.encode(captions), codes_NL)}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -334,6 +334,6 @@ class TranslatorTask(Task):
         for start in range(0, len(self.held), AT_ONCE):
             rows = slice(start, start + AT_ONCE)
             codes_NL = torch.from_numpy(np.array(self.held[rows])).long()
-            cond_NSC = self.module.encode_text(self.held_captions[rows])
+            cond_NSC = self.module.text.encode(self.held_captions[rows])
             total += len(codes_NL) * float(self.module.codes_loss(cond_NSC, codes_NL))
         return {"dev_v": total / len(self.held)}
