@@ -118,6 +118,7 @@ MISUSE = [
     ("album forget full album-0", 1, "full"),
     ("data stats wrld:test", 2, 'did you mean "world"'),
     ("data show world:5-6 2", 2, "last has the index 1"),
+    ("data pack world:5-6 --out=", 2, "--out is empty"),
     ("data pack world:9-3 --out new", 2, "first <= last"),
     ("data pack world:5-6 --out file/x", 1, "Not a directory"),
     ("data pack world:5-6 --out full", 1, "not empty"),

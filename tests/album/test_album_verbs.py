@@ -56,7 +56,7 @@ def test_an_album_is_added_to_listed_shared_from_and_forgotten(model, photos, tm
 
     assert main(["album", "list", album, "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)["photos"]
-    assert len(listed) == 2
+    assert [photo["source"] for photo in listed] == ["deeper/blue.png", "deeper/red.png"]
 
     chat = ["chat", "--model", "gill", "--say", "show me", "--json", "--album", album]
     assert main([*chat, "--photos-dir", str(tmp_path / "painted")]) == 0

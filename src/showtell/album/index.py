@@ -5,8 +5,6 @@ On disk a folder of two files, and beside them the photos where ``ingest`` put t
     album.json                         format, what made the vectors, and the photos' ids, paths,
                                        captions; which file has the vectors
     embeddings-0123456789ab.safetensors
-    added.jsonl                        what a run has added since the two were written, with its
-                                       vectors: only while it is at work, or after it was killed
 
 Search is exact: one product with all vectors. A cut-off turns "the nearest photo" into
 "no such photo". Letters: N queries, M photos, E album width.
@@ -16,8 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -29,24 +26,24 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from showtell.data.storage import write_atomically, writing
+from showtell.data.storage import write_atomically
 from showtell.dialogue import Photo
 from showtell.errors import DataError
 
 FORMAT = 2
 DESCRIPTION = "album.json"
 EMBEDDINGS = "embeddings-*.safetensors"  # of its own for each state: a kill leaves no mixture
-ADDED = "added.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlbumPhoto:
     """A photo of an album. ``path`` is relative to the album's folder, None where only its vector
-    is known."""
+    is known; ``source`` is the file that it was made from, for the owner's eyes alone."""
 
     id: str
     path: str | None = None
     caption: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         # a list from elsewhere must not show, or remove, a file that is not the album's
@@ -179,30 +176,10 @@ class Album:
         }
         text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
         path = write_atomically(folder / DESCRIPTION, text.encode())
-        (folder / ADDED).unlink(missing_ok=True)
         for old in folder.glob(EMBEDDINGS):
             if old.name != name:
                 old.unlink(missing_ok=True)
         return path
-
-    def settle(self, folder: Path) -> None:
-        """``save``, if a stopped one or ``note_down`` has left anything beside the two files."""
-        if (folder / ADDED).exists() or len(list(folder.glob(EMBEDDINGS))) > 1:
-            self.save(folder)
-
-    def note_down(self, num_new: int, folder: Path) -> None:
-        """Add the last ``num_new`` photos to what is on the disk, without writing all anew."""
-        rows = zip(
-            self.photos[-num_new:], self.embeddings_ME[-num_new:].cpu().tolist(), strict=True
-        )
-        lines = [json.dumps({**asdict(photo), "vector": vector}) for photo, vector in rows]
-        with (
-            writing(folder / ADDED, kept="what was added before is kept"),
-            open(folder / ADDED, "a", encoding="utf-8") as file,
-        ):
-            file.write("".join(f"{line}\n" for line in lines))
-            file.flush()
-            os.fsync(file.fileno())
 
     @classmethod
     def load(cls, folder: str | Path) -> Album:
@@ -223,9 +200,6 @@ class Album:
             photos = [AlbumPhoto(**photo) for photo in description["photos"]]
             name = PurePosixPath(description["embeddings"]).name  # in this folder and no other
             embeddings_ME = load_tensors((folder / name).read_bytes())["embeddings"]
-            for photo, vector in _added(folder / ADDED, known={photo.id for photo in photos}):
-                photos.append(photo)
-                embeddings_ME = torch.cat([embeddings_ME, vector[None].to(embeddings_ME)])
             made_by = description["made_by"]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DataError(
@@ -249,19 +223,6 @@ def _directions(rows_ME: Tensor, names: Sequence[str]) -> Tensor:
             f"{len(names)}); wanted a direction. The model that made it is damaged: use another."
         )
     return F.normalize(rows_ME, dim=1)
-
-
-def _added(path: Path, *, known: set[str]) -> Iterator[tuple[AlbumPhoto, Tensor]]:
-    """Photos and vectors of the lines that are whole: a kill may have cut the last one."""
-    if not path.exists():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            row = json.loads(line)
-            vector = torch.tensor(row.pop("vector"))
-            if row["id"] not in known:
-                known.add(row["id"])
-                yield AlbumPhoto(**row), vector
 
 
 def empty_album(*, width: int, made_by: str = "") -> Album:

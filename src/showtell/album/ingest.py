@@ -4,8 +4,9 @@ What the album keeps is a copy: an RGB PNG without EXIF, place, thumbnail or pro
 MAX_SIDE pixels a side, under a name made of its own pixels. The same photo in two places is one
 photo; an original can be moved or deleted without harm.
 
-One process at a time changes an album; another is refused. A run that is stopped, however, leaves
-what it had added in the album, and what it had half done the next one finishes.
+One process at a time changes an album; another is refused. The album is saved whenever it has grown
+by a tenth: a run that is stopped, however, goes on from there, and what it had half done the next
+one finishes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.album.index import DESCRIPTION, Album, AlbumPhoto, empty_album
+from showtell.album.index import DESCRIPTION, EMBEDDINGS, Album, AlbumPhoto, empty_album
 from showtell.batch import to_pixels
 from showtell.data.photos import (
     ENDINGS,
@@ -68,11 +69,10 @@ def add_photos(
     """Add the photos of a folder and its subfolders, in the order of their names, to an album.
 
     ``into`` is the album's folder, new or of the same model (``made_by``, ``width``); ``embed``:
-    images -> (n, width). What was added stays in the album whenever the run is stopped, and nothing
-    is embedded twice. A photo that cannot be read raises its PhotoError (with ``skip_bad`` it is
+    images -> (n, width). A photo that cannot be read raises its PhotoError (with ``skip_bad`` it is
     left out and reported); a folder without a single photo is a DataError, and so is an album of
-    another model. What is a link out of the folder is not followed. ``told`` hears how
-    many of the files were read.
+    another model. What is a link out of the folder is not followed. ``told`` hears how many of the
+    files were read.
     """
     folder, into = Path(folder), Path(into)
     paths, left_out = photo_paths(folder)
@@ -84,43 +84,50 @@ def add_photos(
         )
     with locked(into):
         album = _opened(into, width=width, made_by=made_by)
+        num_before = num_saved = len(album)
         known = {photo.id for photo in album.photos}
         refused: list[PhotoError] = []
-        added = duplicates = 0
+        duplicates = 0
         waiting: list[tuple[AlbumPhoto, Image.Image]] = []
-        for number, path in enumerate(paths):
-            told("photos", number, len(paths))
-            try:
-                image = load_photo(path)
-            except PhotoError as error:
-                if not skip_bad:
-                    raise
-                refused.append(error)
-                continue
-            if max(image.size) > MAX_SIDE:
-                image = scaled(image, MAX_SIDE)
-            name = photo_id(image)
-            if name in known:
-                duplicates += 1
-                continue
-            known.add(name)
-            added += 1
-            waiting.append((AlbumPhoto(id=name, path=f"{PHOTOS}/{name}.png"), image))
-            if len(waiting) == BATCH:
+        try:
+            for number, path in enumerate(paths):
+                told("photos", number, len(paths))
+                try:
+                    image = load_photo(path)
+                except PhotoError as error:
+                    if not skip_bad:
+                        raise
+                    refused.append(error)
+                    continue
+                if max(image.size) > MAX_SIDE:
+                    image = scaled(image, MAX_SIDE)
+                name = photo_id(image)
+                if name in known:
+                    duplicates += 1
+                    continue
+                known.add(name)
+                source = path.relative_to(folder).as_posix()
+                photo = AlbumPhoto(id=name, path=f"{PHOTOS}/{name}.png", source=source)
+                waiting.append((photo, image))
+                if len(waiting) == BATCH:
+                    album, waiting = _with_copies(album, waiting, embed, into), []
+                    if len(album) - num_saved >= num_saved / 10:
+                        album.save(into)
+                        num_saved = len(album)
+            if waiting:
                 album = _with_copies(album, waiting, embed, into)
-                waiting = []
-        if waiting:
-            album = _with_copies(album, waiting, embed, into)
-        if not added and not duplicates:
+        finally:
+            if len(album) > num_saved:
+                album.save(into)
+        if len(refused) == len(paths):
             raise DataError(
                 f'none of the {len(paths)} photos in "{folder}" can be read. The first: '
                 f"{refused[0]}"
             )
-        album.save(into)
     told("photos", len(paths), len(paths))
     return Ingested(
         album=album,
-        added=added,
+        added=len(album) - num_before,
         duplicates=duplicates,
         refused=tuple(refused),
         left_out=tuple(left_out),
@@ -144,7 +151,7 @@ def _opened(into: Path, *, width: int, made_by: str) -> Album:
 def _with_copies(
     album: Album, waiting: Sequence[tuple[AlbumPhoto, Image.Image]], embed: Embed, into: Path
 ) -> Album:
-    """The album with a batch more, whose copies and vectors are on the disk."""
+    """The album with a batch more, whose copies are on the disk."""
     vectors_NE = embed([image for _, image in waiting])
     joined = album.with_photos([photo for photo, _ in waiting], vectors_NE)
     if not (into / DESCRIPTION).exists():  # before any copy: no verb forgets what no list names
@@ -152,7 +159,6 @@ def _with_copies(
     for photo, image in waiting:
         assert photo.path is not None
         save_photo(image, into / photo.path)
-    joined.note_down(len(waiting), into)
     return joined
 
 
@@ -230,7 +236,8 @@ def finish(folder: str | Path) -> Album:
 
 def _tidy(folder: Path, album: Album) -> bool:
     """Remove vectors and copies that no photo of the album has; whether there were copies."""
-    album.settle(folder)
+    if len(list(folder.glob(EMBEDDINGS))) > 1:
+        album.save(folder)
     kept = {photo.path for photo in album.photos}
     copies = (folder / PHOTOS).glob(_OWN)
     stray = [copy for copy in copies if f"{PHOTOS}/{copy.name}" not in kept]

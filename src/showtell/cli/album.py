@@ -60,15 +60,19 @@ def add(
 
 @album_app.command("list", epilog="Example: showtell album list album")
 def list_photos(album: Path = ALBUM, json: bool = opt.JSON) -> None:
-    """The photos of an album."""
+    """The photos of an album, and the files that they were made from."""
+    from dataclasses import asdict
+
     from showtell.album.ingest import finish
 
     found = finish(album)
-    photos = [{"id": p.id, "path": p.path, "caption": p.caption} for p in found.photos]
     opt.emit(
         json,
-        {"made_by": found.made_by, "photos": photos},
-        *(f"{p.id}  {p.path or '(no file)'}  {p.caption}".rstrip() for p in found.photos),
+        {"made_by": found.made_by, "photos": [asdict(photo) for photo in found.photos]},
+        *(
+            f"{p.id}  {p.source or p.path or '(no file)'}  {p.caption}".rstrip()
+            for p in found.photos
+        ),
         f"{len(found):,} photos, for {found.made_by or 'an unnamed model'}",
     )
 

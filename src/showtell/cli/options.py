@@ -36,8 +36,15 @@ def argument(metavar: str, help: str, *, default: Any = ..., **more: Any) -> Any
 def out(default: Any, metavar: str, help: str, *, flag: str = "out", held: bool = False) -> Any:
     """A folder to write to. It is tried before the work, and ``held`` for this command alone where
     the work itself does not."""
+
+    def folder(text: str) -> Path:
+        if not text or Path(text).is_file():
+            met = f'"{text}" is a file' if text else "is empty"
+            raise UsageError(f"--{flag} {met}; wanted the path of a folder. Name another.")
+        return Path(text)
+
     tried = _hold if held else writable
-    return option(default, flag, metavar, help, file_okay=False, callback=tried)
+    return option(default, flag, metavar, help, parser=folder, callback=tried)
 
 
 def verbs(name: str, help: str) -> typer.Typer:

@@ -58,10 +58,7 @@ class Downloader:
         self.num_bytes = 0
         self.stop = threading.Event()
         self.session = _Session()
-        self.session.headers = {
-            "User-Agent": "showtell (data fetch)",
-            "Accept-Encoding": "identity",
-        }
+        self.session.headers.update({"Accept-Encoding": "identity"})
         retry = Retry(
             attempts - 1,
             connect=0,  # broken connections are pooch's to repeat
