@@ -13,7 +13,7 @@ from showtell.metrics.photo_rows import SetFeatures
 from showtell.metrics.rows import Encoders
 
 WORDS = ["the", "a", "cat", "dog", "sat", "runs", "here", "now", ".", "look"]
-MEAN_COLOUR = SetFeatures(encode=lambda x: x.mean((2, 3)), num_features=3, id="mean colour")
+MEAN_COLOUR = SetFeatures(encode=lambda x: x.mean((2, 3)), id="mean colour")
 
 
 class Clip:
@@ -35,12 +35,14 @@ class Clip:
 def all_encoders():
     clip = Clip()
     return Encoders(
-        clip=clip, relevance_clip=clip, sentence_encoder=clip.texts, features=MEAN_COLOUR
+        clip=clip, relevance_clip=clip, sentence_encoder=Clip().texts, features=MEAN_COLOUR
     )
 
 
 def write_files(folder, num):
-    """said.jsonl and wanted.jsonl: photos of two shapes, three answers a dialogue."""
+    """said.jsonl and wanted.jsonl: photos of two shapes, three answers a dialogue; of seven answers
+    one lacks its text, one its photo, one has a photo too many, and in one a second text and photo
+    follow on both sides."""
     rng, dice = np.random.default_rng(0), random.Random(0)
     sides = {"said": [], "wanted": []}
     for k in range(num):
@@ -48,9 +50,15 @@ def write_files(folder, num):
             pixels = rng.integers(0, 255, (70 + k % 2, 80, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{side}{k}.png")
             text = " ".join(dice.choices(WORDS, k=8))
-            row = {"id": k, "dialogue": f"d{k // 3}", "text": text, "photos": [f"{side}{k}.png"]}
-            rows.append(row)
-        sides["said"][-1] |= {"p_share": k / num, "rank": 1 + k % 7, "nll": 9.0, "tokens": 5}
+            elements = [text, {"photo": f"{side}{k}.png"}]
+            if k % 7 == 3:
+                elements += [" ".join(dice.choices(WORDS, k=4)), {"photo": f"{side}{k - 1}.png"}]
+            if side == "said" and k % 7 in (1, 2):
+                elements.pop(k % 7 - 1)
+            if side == "said" and k % 7 == 5:
+                elements.append({"photo": f"said{k - 1}.png"})
+            rows.append({"id": k, "dialogue": f"d{k // 3}", "elements": elements})
+        sides["said"][-1] |= {"p_share": k / num, "rank": 1 + k % 7, "nll": 9.0 + k, "tokens": 5}
         sides["said"][-1]["decision"] = "gen"
         sides["wanted"][-1] |= {"decision": "gen" if k % 3 else "ret", "share": k % 4 == 0}
     for name, rows in sides.items():

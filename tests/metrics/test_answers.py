@@ -33,7 +33,7 @@ def test_a_record_is_text_and_photos_or_ordered_elements(tmp_path):
         '{"id": 7, "text": "Hi", "photos": ["a.png", "/far/b.png"], "dialogue": "d"}',
         "",
         json.dumps({"id": "8", "elements": elements}),
-        '{"id": "9", "text": ["one", "two"], "p_share": 0.5}',
+        '{"id": "9", "text": ["one", "two"], "caption": "a dog", "p_share": 0.5}',
     )
     first, second, third = read(path)
     assert (first.id, first.dialogue, first.text) == ("7", "d", "Hi")
@@ -41,39 +41,40 @@ def test_a_record_is_text_and_photos_or_ordered_elements(tmp_path):
     assert second.elements == ("Look!", tmp_path / "b.png", "Cute", tmp_path / "c.png")
     assert second.dialogue == "8" and second.text == "Look! Cute"
     assert third.text == "one" and third.alternatives == ("two",)
-    assert third.numbers == {"p_share": 0.5}
+    assert third.caption == "a dog" and third.numbers == {"p_share": 0.5}
 
 
 @pytest.mark.parametrize(
     ("line", "says"),
     [
         ("{", "broken JSON at column"),
-        ("[1]", "wanted an object"),
-        ('{"text": "a"}', '"id" is'),
-        ('{"id": true, "text": "a"}', '"id" is'),
-        (f'{{"id": {HUGE}, "text": "a"}}', '"id" is'),
+        ("[1]", "valid dictionary"),
+        ('{"text": "a"}', '"id" is missing'),
+        *((f'{{"id": {id}, "text": "a"}}', '"id') for id in ("true", "null", HUGE, '""')),
         ('{"id": "1", "txet": "a"}', "unknown field 'txet'; did you mean \"text\""),
         ('{"id": "1", "te\\u0000\\u001bxt": "a"}', r"unknown field 'te\\x00\\x1bxt'"),
-        ('{"id": "1", "text": 5}', "JSON int"),
-        ('{"id": "1", "text": []}', "empty list"),
+        ('{"id": "1", "text": 5}', "valid string, met 5"),
+        ('{"id": "1", "text": []}', r"valid string, met \[\]"),
         ('{"id": "1", "text": "\\ud800"}', "surrogate"),
-        ('{"id": "\\ud800", "text": "a"}', "surrogate"),
-        ('{"id": "1", "\\ud800": "a"}', "surrogate"),
-        ('{"id": "1", "decision": "\\ud800"}', "surrogate"),
-        ('{"id": "1", "photos": ["\\ud800"]}', "surrogate"),
-        ('{"id": "1", "photos": "a.png"}', '"photos" is no list'),
-        ('{"id": "1", "photos": [3]}', "no path"),
+        ('{"id": "1", "photos": "a.png"}', "valid list"),
+        ('{"id": "1", "photos": [3]}', "valid string, met 3"),
+        ('{"id": "1", "photos": ["a\\u0000"]}', "no path"),
         ('{"id": "1", "photos": ["../a.png"]}', "leads out of the folder"),
         ('{"id": "1", "photos": ["link/a.png"]}', "leads out of the folder"),
         ('{"id": "1", "photos": ["loop"]}', "cannot be found"),
-        ('{"id": "1", "elements": [{}]}', "JSON NoneType"),
+        ('{"id": "1", "elements": [{}]}', "without a text and without a photo"),
         ('{"id": "1", "elements": [], "text": "a"}', "beside"),
-        ('{"id": "1", "p_share": 1.5}', "wanted a probability"),
-        ('{"id": "1", "share": 1}', "wanted true or false"),
-        ('{"id": "1", "rank": 0}', "wanted 1, 2, 3"),
-        ('{"id": "1", "decision": ""}', "wanted a word"),
-        *((f'{{"id": "1", "{key}": {HUGE}}}', f'"{key}" is') for key in ("p_share", "nll")),
-        *((f'{{"id": "1", "{key}": {HUGE}}}', f'"{key}" is') for key in ("rank", "tokens")),
+        *(
+            (f'{{"id": "1", "{key}": {value}}}', f'"{key}": Input should')
+            for key, value in {
+                "p_share": 1.5,
+                "share": 1,
+                "rank": 0,
+                "nll": -1,
+                "tokens": HUGE,
+            }.items()
+        ),
+        ('{"id": "1", "decision": ""}', '"decision": String should'),
         ('{"id": "1", "text": "' + "a b " * 3000 + '"}', "6,000 words; wanted at most"),
         ('{"id": "1", "elements": ["' + '", "'.join(["a b"] * 3000) + '"]}', "6,000 words"),
         ('{"id": "1", "text": "' + "a" * 9_000_000 + '"}', "9,000,000 characters; wanted"),
@@ -100,7 +101,7 @@ def test_a_folder_an_empty_file_and_one_of_another_encoding_are_said(tmp_path):
 
 
 def test_records_in_memory_are_checked_alike():
-    for bad in ({"id": "\ud800"}, {"id": "1", "nll": 10**5000}, {"id": 10**5000}, {"id": 1, 2: 3}):
+    for bad in ({"id": True}, {"id": "1", "nll": HUGE}, {"id": 1, 2: 3}, 7):
         with pytest.raises(DataError, match="predictions, record 1") as caught:
             match([bad], [{"id": "1"}])
         assert str(caught.value).isprintable()

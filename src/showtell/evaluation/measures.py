@@ -22,7 +22,6 @@ from showtell.evaluation.answered import Answers
 from showtell.evaluation.score import Measured, moment_rows, reply_values
 from showtell.evaluation.world_answers import through_vae, world_answers
 from showtell.evaluation.world_gold import (
-    READ,
     SCENE,
     Gold,
     Readers,
@@ -35,7 +34,7 @@ from showtell.evaluation.world_gold import (
     shipped_reader,
     text_places,
 )
-from showtell.metrics.fid import frechet_distance
+from showtell.metrics.fid import features_of, frechet_distance
 from showtell.metrics.intervals import Value, mean_value
 from showtell.metrics.moment import keyword_score
 from showtell.metrics.pictures import contact_sheet, save_picture
@@ -297,12 +296,10 @@ def dev_measures(
             Responder(Decoder(model)), [read[b].turns[:k] for b, k in places], seed=seed
         )
         assert own.pixels_N3HW is not None
-        measured["fid"] = frechet_distance(
-            _small(photo_image(photo) for photo in photos_at(dialogues, places)),
-            _small(map(to_image, own.pixels_N3HW)),
-            features=shipped_reader("encoder").features,
-            num_features=READ,
-        )
+        real = _small(photo_image(photo) for photo in photos_at(dialogues, places))
+        both = (real, _small(map(to_image, own.pixels_N3HW)))
+        encode = shipped_reader("encoder").features
+        measured["fid"] = frechet_distance(*(features_of(photos, encode) for photos in both))
     return measured
 
 

@@ -17,8 +17,8 @@ from showtell.batch import to_image
 from showtell.data.photos import load_photo, photo_image
 from showtell.evaluation.answer import gold_answer
 from showtell.evaluation.answered import Answers
-from showtell.evaluation.world_gold import READ, SCENE, Gold, Readers, is_right, right_and_counted
-from showtell.metrics.fid import InceptionScore, frechet_distance
+from showtell.evaluation.world_gold import Gold, Readers, is_right, right_and_counted
+from showtell.metrics.fid import PART, features_of, frechet_distance, inception_score
 from showtell.metrics.meteor import meteor, meteor_exact_stem
 from showtell.metrics.paired import Scores, scores
 from showtell.metrics.relevance import cosines, mmdialog_relevance
@@ -159,11 +159,8 @@ def _set_values(photos_N3HW: Tensor, gold: Gold) -> dict[str, float]:
         return {}
     found = {}
     for ending, reader in (("", gold.readers.oracle), ("_encoder", gold.readers.encoder)):
-        found[f"photo.fid{ending}"] = frechet_distance(
-            gold.pixels_N3HW, photos_N3HW, features=reader.features, num_features=READ
-        )
-        inception = InceptionScore(len(SCENE["subject"]))
-        for number, part in enumerate(photos_N3HW.split(128)):
-            inception.update(reader(part)["subject"], first=128 * number)
-        found[f"photo.inception_score{ending}"] = inception.compute()[0]
+        both = (features_of(photos, reader.features) for photos in (gold.pixels_N3HW, photos_N3HW))
+        found[f"photo.fid{ending}"] = frechet_distance(*both)
+        logits_NC = torch.cat([reader(part)["subject"] for part in photos_N3HW.split(PART)])
+        found[f"photo.inception_score{ending}"] = inception_score(logits_NC)[0]
     return found

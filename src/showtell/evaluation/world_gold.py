@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from photoworld.oracle import NUM_FEATURES, AttributeReader
+from photoworld.oracle import AttributeReader
 from photoworld.scenes import ATTRIBUTES, split_of
 from photoworld.words import named_attributes
 from showtell.batch import to_image, to_pixels
@@ -31,7 +31,6 @@ from showtell.metrics.encoders import ClipEncoder
 from showtell.metrics.moment import best_threshold
 
 SCENE = ATTRIBUTES  # each attribute of a scene with its values
-READ = NUM_FEATURES  # by either reader
 
 # ------------------------------------------------------------------------------------- places
 

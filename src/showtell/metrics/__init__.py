@@ -12,7 +12,7 @@ _NAMES = {
     "blind_page": "export_page",
     "cider": "cider_d",
     "encoders": "load_clip load_sentence_encoder",
-    "fid": "InceptionScore PhotoSets frechet_distance merged_across_ranks",
+    "fid": "frechet_distance inception_score kernel_distance",
     "intervals": "Value mean_value",
     "meteor": "meteor_exact_stem",
     "moment": "average_precision best_threshold moment_values",

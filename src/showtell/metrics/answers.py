@@ -5,30 +5,31 @@
 
 ``text`` and ``photos`` (photos come after the text) or ordered ``elements``, of which a string or
 {"text": ...} is a text and {"photo": PATH} a photo. A reference's ``text`` may be a list: several
-references. ``dialogue`` names what was drawn independently. Beside these, where there are such
-scores: ``p_share`` (prediction) and ``share`` (reference, true or false), ``rank`` (prediction, of
-the true photo), ``decision`` (both), ``nll`` and ``tokens`` (prediction, of the reference's text).
+references. ``caption`` (reference) is of its photo, and no part of the answer: CLIP-T compares with
+it in place of the text. ``dialogue`` names what was drawn independently. Beside these, where there
+are such scores: ``p_share`` (prediction) and ``share`` (reference, true or false), ``rank``
+(prediction, of the true photo), ``decision`` (both), ``nll`` and ``tokens`` (prediction, of the
+reference's text).
 
 A relative path of a photo is one inside the folder of its file; it may not climb out of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
 
 from showtell.data.jsonl import SKIP, opened, parse_json_lines, short_name
+from showtell.data.readers import Fields, checked
 from showtell.errors import DataError, did_you_mean
 
 MAX_CHARACTERS, MAX_WORDS = 100_000, 5_000  # of a text: some scores compare all words with all
 MAX_NUMBER = 10**15  # floats tell all whole numbers below it apart
 _WANTED = 'Wanted JSON lines in UTF-8, such as {"id": "1", "text": "Hello"}.'
-FIELDS = (
-    *("id", "text", "photos", "elements", "dialogue"),
-    *("p_share", "share", "rank", "decision", "nll", "tokens"),
-)
 Source = str | Path | Iterable[Mapping[str, Any]]
 
 
@@ -41,6 +42,7 @@ class Record:
     dialogue: str
     where: str
     alternatives: tuple[str, ...] = ()  # further reference texts
+    caption: str = ""
     numbers: Mapping[str, Any] = field(default_factory=dict)  # p_share, share, rank, ...
 
     @property
@@ -88,7 +90,7 @@ def match(predictions: Source, references: Source, *, skip_bad: bool = False) ->
         alone = [record for record in rows.values() if record.id not in others]
         skipped[f"{name} without {other}"] = len(alone)
         if alone and not skip_bad:
-            first = ", ".join(_shown(record.id) for record in alone[:5])
+            first = ", ".join(repr(record.id[:80]) for record in alone[:5])
             raise DataError(
                 f"{alone[0].where}: {len(alone)} of {len(rows)} {name} have no {other} "
                 f"({first}{', ...' if len(alone) > 5 else ''}); wanted the same ids in both. "
@@ -124,7 +126,7 @@ def read_records(
             record = _record(value, where, folder)
             if record.id in places:
                 raise DataError(
-                    f"{record.where}: the id {_shown(record.id)} occurs twice, first at "
+                    f"{record.where}: the id {record.id[:80]!r} occurs twice, first at "
                     f"{places[record.id]}; wanted each id once. {SKIP}"
                 )
         except DataError as error:
@@ -153,70 +155,81 @@ def _values(source: Source, name: str) -> Iterator[tuple[str, Any]]:
 
 # ------------------------------------------------------------------------------ value -> Record
 
+Name = str | Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+Whole = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
+
+
+class _Part(Fields):
+    """An element that is no string, also as "showtell chat --json" prints it."""
+
+    text: str | None = None
+    photo: str | Path | None = None
+    type: str = ""
+    path: str | None = None
+
+
+class _Line(Fields):
+    """One line. A misspelt field would be lost without a word, so there may be no others."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    id: Name
+    text: str | Annotated[list[str], Field(min_length=1)] | None = None
+    photos: list[str | Path] = []
+    elements: list[str | _Part] | None = None
+    caption: str = ""
+    dialogue: Name | None = None
+    p_share: float | None = Field(None, ge=0, le=1)
+    share: bool | None = None
+    rank: Whole | None = None
+    decision: str | None = Field(None, min_length=1)
+    nll: float | None = Field(None, ge=0, le=MAX_NUMBER)
+    tokens: Whole | None = None
+
+
+FIELDS = tuple(_Line.model_fields)
+_NUMBERS = {"p_share", "share", "rank", "decision", "nll", "tokens"}
+
 
 def _record(value: Any, where: str, folder: Path | None) -> Record:
-    if not isinstance(value, Mapping):
-        raise DataError(f"{where}: a JSON {type(value).__name__}, wanted an object. {SKIP}")
-    id = value.get("id")
-    if id == "" or not isinstance(id, str) and not _is_whole(id, least=-MAX_NUMBER):
-        raise DataError(f'{where}: "id" is {_shown(id)}, wanted a text or a number. {SKIP}')
-    id = _text(str(id), where)
+    if isinstance(value, Mapping):
+        for key in map(str, value.keys() - set(FIELDS)):
+            known = did_you_mean(key, FIELDS).removesuffix("?")
+            raise DataError(f"{where}: an unknown field {key[:80]!r}{known}. {SKIP}")
+    line = checked(_Line, value, where, wanted=f"{_WANTED} {SKIP}")
+    id = str(line.id)
     where = f"{where} (id {id[:40] if id.isprintable() else repr(id[:40])})"
-    for key in value:
-        if key not in FIELDS:  # a misspelt one would be lost without a word
-            known = did_you_mean(str(key), FIELDS).removesuffix("?")
-            raise DataError(f"{where}: an unknown field {_shown(key)}{known}. {SKIP}")
-    alternatives: tuple[str, ...] = ()
-    if "elements" in value:
-        if "text" in value or "photos" in value:
-            raise DataError(f'{where}: "elements" beside "text" or "photos"; wanted one. {SKIP}')
-        elements = tuple(_element(e, where, folder) for e in _list(value, "elements", where))
-    else:
-        text = value.get("text")
-        texts = text if isinstance(text, list) else [] if text is None else [text]
-        several = [_text(one, where) for one in texts]
-        if isinstance(text, list) and not several:
-            raise DataError(f'{where}: "text" is an empty list, wanted a text. {SKIP}')
-        photos = [_photo(p, where, folder) for p in _list(value, "photos", where)]
-        elements, alternatives = (*several[:1], *photos), tuple(several[1:])
-    for text in (" ".join(e for e in elements if isinstance(e, str)), *alternatives):
-        _check_length(text, where)
-    dialogue = value.get("dialogue", id)
-    if not isinstance(dialogue, str) and not _is_whole(dialogue, least=-MAX_NUMBER):
-        raise DataError(f'{where}: "dialogue" is no text and no number. {SKIP}')
-    return Record(
+    if not id:
+        raise DataError(f'{where}: "id" is empty, wanted a text or a number. {SKIP}')
+    texts = line.text if isinstance(line.text, list) else [] if line.text is None else [line.text]
+    elements = line.elements
+    if elements is None:
+        elements = [*texts[:1], *(_Part(photo=photo) for photo in line.photos)]
+    elif texts or line.photos:
+        raise DataError(f'{where}: "elements" beside "text" or "photos"; wanted one. {SKIP}')
+    record = Record(
         id=id,
-        elements=elements,
-        dialogue=_text(str(dialogue), where),
+        elements=tuple(_element(element, where, folder) for element in elements),
+        dialogue=id if line.dialogue is None else str(line.dialogue),
         where=where,
-        alternatives=alternatives,
-        numbers=_numbers(value, where),
+        alternatives=tuple(texts[1:]),
+        caption=line.caption,
+        numbers=line.model_dump(include=_NUMBERS, exclude_none=True),
     )
+    for text in (record.text, record.caption, *record.alternatives):
+        _check_length(text, where)
+    return record
 
 
-def _element(element: Any, where: str, folder: Path | None) -> str | Path:
-    if isinstance(element, Mapping):
-        if "photo" in element:
-            return _photo(element["photo"], where, folder)
-        if element.get("type") == "photo":  # as "showtell chat --json" prints its parts
-            return _photo(element.get("path"), where, folder)
-        return _text(element.get("text"), where)
-    return _text(element, where)
-
-
-def _list(value: Mapping[str, Any], key: str, where: str) -> list[Any]:
-    found = value.get(key, [])
-    if not isinstance(found, list):
-        raise DataError(f'{where}: "{key}" is no list. {SKIP}')
-    return found
-
-
-def _text(text: Any, where: str) -> str:
-    if not isinstance(text, str):
-        raise DataError(f"{where}: a text that is a JSON {type(text).__name__}. {SKIP}")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise DataError(f"{where}: a text with half a surrogate pair. {SKIP}")
-    return text
+def _element(element: str | _Part, where: str, folder: Path | None) -> str | Path:
+    if isinstance(element, str):
+        return element
+    photo = element.path if element.type == "photo" and element.photo is None else element.photo
+    if photo is not None:
+        return _photo(photo, where, folder)
+    if element.text is None:
+        raise DataError(f"{where}: an element without a text and without a photo. {SKIP}")
+    return element.text
 
 
 def _check_length(text: str, where: str) -> None:
@@ -228,61 +241,22 @@ def _check_length(text: str, where: str) -> None:
         )
 
 
-def _photo(name: Any, where: str, folder: Path | None) -> Path:
-    if isinstance(name, str):
-        _text(name, where)
-    if not isinstance(name, str | Path) or not str(name) or "\0" in str(name):
-        raise DataError(f"{where}: a photo that is no path ({_shown(name)}). {SKIP}")
+def _photo(name: str | Path, where: str, folder: Path | None) -> Path:
     path = Path(name)
+    if not str(name) or "\0" in str(name):
+        raise DataError(f"{where}: a photo that is no path ({str(name)[:80]!r}). {SKIP}")
     if path.is_absolute() or folder is None:
         return path
     try:
         inside = (folder / path).resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError, ValueError) as error:  # a link to itself; a name too long
+    except (OSError, RuntimeError) as error:  # a link to itself; a name too long
         raise DataError(
-            f"{where}: the photo {_shown(name)} cannot be found ({type(error).__name__}: "
+            f"{where}: the photo {str(name)[:80]!r} cannot be found ({type(error).__name__}: "
             f"{str(error)[:80]}). {SKIP}"
         ) from error
     if not inside:
         raise DataError(
-            f"{where}: the photo {_shown(name)} leads out of the folder of its file; wanted a "
+            f"{where}: the photo {str(name)[:80]!r} leads out of the folder of its file; wanted a "
             f"path inside it, or an absolute one. {SKIP}"
         )
     return folder / path
-
-
-def _shown(value: Any) -> str:
-    """The beginning of a value, for a message: what cannot be printed is escaped."""
-    try:
-        return repr(str(value)[:80])
-    except ValueError:  # Python prints no number of more than 4,300 digits
-        return "a number of thousands of digits"
-
-
-def _is_number(x: Any) -> bool:
-    return isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= MAX_NUMBER
-
-
-def _is_whole(x: Any, *, least: int = 1) -> bool:
-    return isinstance(x, int) and not isinstance(x, bool) and least <= x <= MAX_NUMBER
-
-
-_NUMBERS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "p_share": ("a probability", lambda x: _is_number(x) and x <= 1),
-    "share": ("true or false", lambda x: isinstance(x, bool)),
-    "rank": ("1, 2, 3, ...", _is_whole),
-    "decision": ("a word", lambda x: isinstance(x, str) and bool(x)),
-    "nll": ("a sum of -log p in nats", _is_number),
-    "tokens": ("a number of tokens", _is_whole),
-}
-
-
-def _numbers(value: Mapping[str, Any], where: str) -> dict[str, Any]:
-    found = {key: value[key] for key in _NUMBERS if key in value}
-    for key, one in found.items():
-        wanted, good = _NUMBERS[key]
-        if not good(one):
-            raise DataError(f'{where}: "{key}" is {_shown(one)}, wanted {wanted}. {SKIP}')
-    if "decision" in found:
-        _text(found["decision"], where)
-    return found

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from showtell.errors import DataError
-from showtell.metrics.distances import kid_of_draws
+from showtell.metrics.fid import kid_of_draws
 from showtell.metrics.intervals import Value, Z, percentiles, resample_counts
 from showtell.metrics.moment import average_precision_of_draws
 from showtell.metrics.text import psdg_bleu

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from showtell.errors import ConfigError, did_you_mean
 
 VERSIONS: dict[str, str] = {
-    "psdg": "1",  # BLEU and ROUGE-L as the released code of 2408.08650 computes them
-    "standard": "1",  # sacrebleu, rouge-score and nltk at their defaults
-    "minigpt5": "1",  # the released metric.py of 2310.02239
+    "psdg": "2",  # BLEU and ROUGE-L as the released code of 2408.08650 computes them
+    "standard": "2",  # sacrebleu, rouge-score and nltk at their defaults
+    "minigpt5": "2",  # the released metric.py of 2310.02239
     "mmdialog": "1",  # the alignment and MM-Relevance of 2211.05719
     "gill": "1",  # the released validation and evals of 2305.17216
     "photochat": "1",  # the share moment: every position from the second turn to the share
@@ -40,9 +40,7 @@ class Protocol:
     clip: str = CLIP_L  # of clip_i and clip_t
     relevance_clip: str = CLIP_B
     sentences: str = MINILM
-    tensorflow1_resize: bool = (
-        True  # to 299 px: torch-fidelity's way; else torchmetrics', antialiased
-    )
+    tensorflow1_resize: bool = True  # to 299 px: torch-fidelity's way; else antialiased
     fid_short_side: int | None = None  # photos are reduced to it before FID (not before IS)
     quirks: tuple[str, ...] = ()
 
@@ -55,7 +53,7 @@ PROTOCOLS: dict[str, Protocol] = {
             *("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "meteor", "meteor_exact_stem"),
             *("sbert", "perplexity", "distinct1", "distinct2", "distinct3"),
         ),
-        photo=("clip_i", "clip_t", "lpips", "inception_score", "fid", "fid_infinity", "kid"),
+        photo=("clip_i", "clip_t", "lpips", "inception_score", "fid", "kid"),
         bleu="sacrebleu, corpus, 13a, cumulative, exp smoothing",
         mean_over="pairs",
     ),
@@ -63,7 +61,7 @@ PROTOCOLS: dict[str, Protocol] = {
         name="psdg",
         source="released code of arXiv 2408.08650 (torch-fidelity for IS and FID)",
         text=("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l"),
-        photo=("inception_score", "fid", "fid_infinity", "kid"),
+        photo=("inception_score", "fid", "kid"),
         bleu="corpus, whitespace, cased, individual n-grams, 1e-13 added to both counts",
         mean_over="turns",
         quirks=(
@@ -75,7 +73,7 @@ PROTOCOLS: dict[str, Protocol] = {
         name="minigpt5",
         source="released metric.py of arXiv 2310.02239, MMDialog (texts) and CC3M/VIST (photos)",
         text=("bleu1", "bleu2", "rouge_l", "sbert"),
-        photo=("clip_i", "clip_t", "inception_score", "fid", "fid_infinity", "kid"),
+        photo=("clip_i", "clip_t", "inception_score", "fid", "kid"),
         relevance=True,
         bleu="nltk sentence BLEU on characters, cumulative, unsmoothed, cased",
         mean_over="turns of a dialogue, then dialogues",

@@ -1,22 +1,21 @@
 """A score as rows with names: what is measured, with what, and what is not.
 
-The rows of texts and of decisions stand here, those of photos in ``photo_rows.py``.
+A table says which function measures which rows: those of texts and decisions stand here, those of
+photos in ``photo_rows.py``. A row is measured if the protocol names it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from torch import Tensor
 
 from showtell.errors import DataError
 from showtell.metrics.answers import Record
-from showtell.metrics.encoders import SENTENCE_FILES, load_sentence_encoder
+from showtell.metrics.encoders import CLIP_FILES, SENTENCE_FILES, load_clip, load_sentence_encoder
 from showtell.metrics.intervals import Value, grouped, mean_value
 from showtell.metrics.meteor import TOKENS, meteor, meteor_exact_stem, open_wordnet
 from showtell.metrics.moment import moment_values
@@ -26,13 +25,17 @@ from showtell.metrics.report import digest, model_digest
 from showtell.metrics.retrieval import decision_values, retrieval_values
 from showtell.metrics.text import CORPUS, distinct_n, perplexity_value, text_values
 from showtell.progress import Progress, quiet
-from showtell.runtime import dealt, gathered
+from showtell.runtime import dealt, gathered, share_of
 
 if TYPE_CHECKING:
     from showtell.metrics.photo_rows import SetFeatures
 
+T = TypeVar("T")
+R = TypeVar("R")
 Pairs = Sequence[tuple[Record, Record]]
-LOWER = ("lpips", "fid", "fid_infinity", "kid", "perplexity")  # the rest: the higher the better
+Found = list[tuple[float | None, str]]  # a number, None where nothing was said, and its dialogue
+LOWER = ("lpips", "fid", "kid", "perplexity")  # the rest: the higher the better
+PLAIN = (*LOWER, "inception_score")  # numbers that are no fractions
 CHUNK = 64
 FEW = 100  # fewer pairs than this and the intervals themselves are rough
 
@@ -53,6 +56,14 @@ class Encoders:
     features: SetFeatures | str | None = None
     lpips: str | Path | None = None
     wordnet: str | Path | None = None
+
+
+# role: the option that names it, how it is read, and of which files
+ROLES: Mapping[str, tuple[str, Callable[..., Any], str]] = {
+    "clip": ("--clip", load_clip, CLIP_FILES),
+    "relevance": ("--relevance-clip", load_clip, CLIP_FILES),
+    "sentences": ("--sentence-encoder", load_sentence_encoder, SENTENCE_FILES),
+}
 
 
 class Rows:
@@ -77,87 +88,121 @@ class Rows:
         self.values: dict[str, Value] = {}
         self.used: dict[str, str] = {}
         self.warnings: list[str] = []
-        self.cut: dict[str, int] = {}
+        self._loaded: dict[str, Any] = {}
 
     def wants(self, *names: str) -> bool:
         known = (*self.protocol.text, *self.protocol.photo, "relevance")
         return any(name in known and (not self.only or name in self.only) for name in names)
+
+    def measure(self, table: Mapping[tuple[str, ...], Callable[[Rows], None]]) -> None:
+        """The rows of a table: each function is called if one of its rows is wanted."""
+        for names, function in table.items():
+            if self.wants(*names):
+                function(self)
+
+    def put(self, kind: str, name: str, value: Value) -> None:
+        if self.wants(name) or kind == "relevance":
+            self.values[f"{kind}.{self.protocol.name}.{name}"] = value
+
+    def about(self, name: str, note: str = "") -> dict[str, Any]:
+        """What a value of this name says of itself."""
+        unit = "" if name in PLAIN else "fraction"
+        better = name not in LOWER
+        return {
+            "higher_is_better": better,
+            "protocol": self.protocol.name,
+            "note": note,
+            "unit": unit,
+        }
 
     def absent(self, kind: str, names: Iterable[str], needs: str) -> None:
         """Rows without a value, that say what they need; an error where they were asked for."""
         for name in filter(self.wants, names):
             if name in self.only:
                 raise DataError(f"{name} cannot be measured: {needs}")
-            self.values[f"{kind}.{self.protocol.name}.{name}"] = Value(
-                value=None,
-                n=0,
-                higher_is_better=name not in LOWER,
-                protocol=self.protocol.name,
-                note=f"not measured: {needs}",
-            )
+            about = self.about(name, f"not measured: {needs}")
+            self.put(kind, name, Value(value=None, n=0, **about))
 
-    def measured(
-        self, pairs: Sequence[tuple], measure: Callable[[list, list], Tensor]
-    ) -> list[tuple[float | None, str]]:
-        """(number, dialogue) of each pair (said, wanted, dialogue, ...), None where nothing was
-        said; each rank measures its share."""
+    def dealt(
+        self, what: str, items: Sequence[T], measure: Callable[[Sequence[T]], Sequence[R]]
+    ) -> list[R]:
+        """``measure`` of all items, some at once; each rank measures its share."""
+        done, mine = 0, len(share_of(len(items)))
+
+        def part(some: Sequence[T]) -> Sequence[R]:
+            nonlocal done
+            found = measure(some)
+            done += len(some)
+            self.told(what, done, mine)
+            return found
+
+        return dealt(items, part, CHUNK)
+
+    def compared(
+        self, what: str, pairs: Sequence[tuple], measure: Callable[[list, list], Any]
+    ) -> Found:
+        """(number, dialogue) of each pair (said, wanted, dialogue, ...)."""
 
         def of_part(part: Sequence[tuple]) -> list[float]:
             return measure([pair[0] for pair in part], [pair[1] for pair in part]).tolist()
 
-        found = iter(dealt([pair for pair in pairs if pair[0]], of_part, CHUNK))
+        found = iter(self.dealt(what, [pair for pair in pairs if pair[0]], of_part))
         return [(next(found) if pair[0] else None, pair[2]) for pair in pairs]
 
-    def mean(
-        self, kind: str, name: str, found: Sequence[tuple[float | None, str]], note: str = ""
-    ) -> None:
-        """A row of the mean of (number, dialogue) over answers or photos, a missing number being
-        0; dialogues are resampled where they have several. Texts of minigpt5: the mean over
-        dialogues of their own means. No row of nothing.
+    def mean(self, kind: str, name: str, found: Found, note: str = "") -> None:
+        """A row of the mean over answers or photos, a missing number being 0; dialogues are
+        resampled where they have several. Texts of minigpt5: the mean over dialogues of their own
+        means. No row of nothing.
         """
         if not found:
             return
         values, dialogues = np.array([x or 0.0 for x, _ in found]), [d for _, d in found]
-        protocol, groups = self.protocol.name, repeated(dialogues)
-        if protocol == "minigpt5" and kind == "text":
+        groups = repeated(dialogues)
+        if self.protocol.name == "minigpt5" and kind == "text":
             values = grouped(values, dialogues) / grouped(np.ones(len(found)), dialogues)
             groups = range(len(values))
             note = "; ".join(part for part in (note, f"dialogues, of {len(found):,} turns") if part)
-        self.values[f"{kind}.{protocol}.{name}"] = mean_value(
-            values,
-            seed=self.seed,
-            groups=groups,
-            higher_is_better=name not in LOWER,
-            protocol=protocol,
-            note=note,
-            unit="" if name in LOWER else "fraction",
-        )
+        about = self.about(name, note)
+        self.put(kind, name, mean_value(values, seed=self.seed, groups=groups, **about))
 
-    @contextmanager
-    def step(self, what: str) -> Iterator[None]:
-        self.told(what, 0, 1)
-        yield
-        self.told(what, 1, 1)
-
-    def encoder(self, role: str, encoder: Any, load: Callable[..., Any], wanted: str) -> Any:
-        """The encoder, loaded where it is named by its folder, and noted as used in this role."""
+    def encoder(self, role: str, kind: str, *names: str) -> Any:
+        """The encoder of a role, read where it is named by its folder, and noted as used; without
+        one None, and these rows are absent."""
+        if role in self._loaded:
+            return self._loaded[role]
+        option, load, files = ROLES[role]
+        given, protocol = self.encoders, self.protocol
+        wanted = {
+            "clip": protocol.clip,
+            "relevance": protocol.relevance_clip,
+            "sentences": protocol.sentences,
+        }[role]
+        encoder = {
+            "clip": given.clip,
+            "relevance": given.relevance_clip,
+            "sentences": given.sentence_encoder,
+        }[role]
+        if role == "relevance" and protocol.clip == wanted:
+            encoder, option = encoder or given.clip, "--clip"
+        if encoder is None:
+            needs = f"needs {wanted}: name a folder with {files} by {option}"
+            return self.absent(kind, names, needs)
         if isinstance(encoder, str | Path):
             encoder = load(encoder, wanted=wanted)
         digests = _digest_of(getattr(encoder, "path", ""))
         self.used[role] = f"{name_of(encoder)}{digests} (the protocol names {wanted})"
+        self._loaded[role] = encoder
         return encoder
-
-    def count_cut(self, kind: str, encoder: Any) -> None:
-        if cut := sum(gathered(getattr(encoder, "truncated", 0))):
-            self.cut[kind] = cut
 
     def notes(self) -> list[str]:
         found = list(dict.fromkeys(self.warnings))
         if len(self.pairs) < FEW:
             found.insert(0, f"{len(self.pairs):,} pairs are few (wanted {FEW} or more)")
         found = [f"warning: {note}" for note in found]
-        for kind, n in self.cut.items():
-            found.append(f"{n:,} texts were longer than the {kind} encoder reads, and were cut")
+        roles = {id(encoder): role for role, encoder in reversed(self._loaded.items())}
+        for role in reversed(roles.values()):  # one encoder may have two roles
+            if cut := sum(gathered(getattr(self._loaded[role], "truncated", 0))):
+                found.append(f"{cut:,} texts were longer than the encoder of {role} reads: cut")
         return found
 
 
@@ -182,77 +227,72 @@ def name_of(encoder: Any) -> str:
     return str(getattr(encoder, "id", None) or getattr(encoder, "__name__", type(encoder).__name__))
 
 
-# ------------------------------------------------------------------------------ texts, decisions
+# ------------------------------------------------------------------------------------------ texts
 
 
 def put_texts(rows: Rows) -> None:
-    kept = [(said, wanted) for said, wanted in rows.pairs if wanted.texts]
-    if not kept:
+    if not (kept := _texts(rows)):
         return
-    said = [one.text for one, _ in kept]
-    wanted = [[other.text, *other.alternatives] for _, other in kept]
-    dialogues = [other.dialogue for _, other in kept]
-    name = rows.protocol.name
-    if rows.wants("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l"):
-        with rows.step("texts"):
-            if name in CORPUS:
-                groups = repeated(dialogues)
-                found = text_values(said, wanted, protocol=name, seed=rows.seed, groups=groups)
-                rows.values |= {k: v for k, v in found.items() if rows.wants(k.split(".")[2])}
-                rouge = rows.values.get("text.standard.rouge_l")
-                if rouge and rouge.note:
-                    rows.warnings.append(f"text.standard.rouge_l: {rouge.note}")
-            else:
-                _answers(rows, minigpt5_text if name == "minigpt5" else mmdialog_text)
-    if rows.wants("meteor"):
-        try:
-            wordnet = open_wordnet(rows.encoders.wordnet)
-        except DataError as error:
-            if rows.encoders.wordnet is not None:
-                raise
-            rows.absent("text", ["meteor"], str(error))
-        else:
-            rows.used["wordnet"] = str(rows.encoders.wordnet or "nltk's own")
-            scores = zip(meteor(said, wanted, wordnet=wordnet), dialogues, strict=True)
-            rows.mean("text", "meteor", list(scores), f"nltk; {TOKENS}")
-    if rows.wants("meteor_exact_stem"):
-        scores = zip(meteor_exact_stem(said, wanted), dialogues, strict=True)
-        rows.mean("text", "meteor_exact_stem", list(scores), f"no synonyms: not METEOR; {TOKENS}")
-    if rows.wants("sbert"):
-        _sbert(rows)
-    if rows.wants("perplexity"):
-        _perplexity(rows)
-    spoken = [one.text for one, _ in rows.pairs if one.texts]
-    for order in (1, 2, 3):
-        if rows.wants(f"distinct{order}") and spoken:
-            # no interval: every resampled corpus has fewer different n-grams
-            rows.values[f"text.{name}.distinct{order}"] = Value(
-                value=distinct_n(spoken, order),
-                n=len(spoken),
-                protocol="standard",
-                note="whitespace tokens; falls with n",
-            )
-    if missing := sum(not text.strip() for text in said) / len(said):
+    rows.measure(TEXTS)
+    if missing := sum(not said.strip() for said, _, _ in kept) / len(kept):
         rows.warnings.append(f"{missing:.1%} of the reference texts have no text beside them")
 
 
-def _answers(rows: Rows, score: Callable[..., dict[str, float] | None]) -> None:
+def _texts(rows: Rows) -> list[tuple[str, list[str], str]]:
+    """(what was said, references, dialogue) where there is a reference text."""
+    return [
+        (said.text, [wanted.text, *wanted.alternatives], wanted.dialogue)
+        for said, wanted in rows.pairs
+        if wanted.texts
+    ]
+
+
+def _bleu_and_rouge(rows: Rows) -> None:
+    name = rows.protocol.name
+    if name not in CORPUS:
+        return _of_answers(rows, minigpt5_text if name == "minigpt5" else mmdialog_text)
+    said, wanted, dialogues = zip(*_texts(rows), strict=True)
+    groups = repeated(dialogues)
+    for row, value in text_values(
+        said, wanted, protocol=name, seed=rows.seed, groups=groups
+    ).items():
+        rows.put("text", row.rpartition(".")[2], value)
+    rouge = rows.values.get("text.standard.rouge_l")
+    if rouge and rouge.note:
+        rows.warnings.append(f"text.standard.rouge_l: {rouge.note}")
+
+
+def _of_answers(rows: Rows, score: Callable[..., dict[str, float] | None]) -> None:
     """BLEU and ROUGE-L of the protocols that score whole answers: minigpt5, mmdialog."""
     scored = [(score(said.elements, wanted.elements), wanted) for said, wanted in rows.pairs]
     found = [(row, wanted.dialogue) for row, wanted in scored if row is not None]
-    for name in filter(rows.wants, found[0][0] if found else ()):
+    for name in found[0][0] if found else ():
         rows.mean("text", name, [(row[name], dialogue) for row, dialogue in found])
+
+
+def _meteor(rows: Rows) -> None:
+    try:
+        wordnet = open_wordnet(rows.encoders.wordnet)
+    except DataError as error:
+        if rows.encoders.wordnet is not None:
+            raise
+        return rows.absent("text", ["meteor"], str(error))
+    rows.used["wordnet"] = str(rows.encoders.wordnet or "nltk's own")
+    said, wanted, dialogues = zip(*_texts(rows), strict=True)
+    scores = zip(meteor(said, wanted, wordnet=wordnet), dialogues, strict=True)
+    rows.mean("text", "meteor", list(scores), f"nltk; {TOKENS}")
+
+
+def _meteor_exact_stem(rows: Rows) -> None:
+    said, wanted, dialogues = zip(*_texts(rows), strict=True)
+    scores = zip(meteor_exact_stem(said, wanted), dialogues, strict=True)
+    rows.mean("text", "meteor_exact_stem", list(scores), f"no synonyms: not METEOR; {TOKENS}")
 
 
 def _sbert(rows: Rows) -> None:
     """A missing text counts 0, a turn without a reference text nothing."""
-    encoder = rows.encoders.sentence_encoder
-    if encoder is None:
-        needs = f"name a folder with {SENTENCE_FILES} by --sentence-encoder"
-        rows.absent("text", ["sbert"], f"needs {rows.protocol.sentences}: {needs}")
+    if (encoder := rows.encoder("sentences", "text", "sbert")) is None:
         return
-    wanted = rows.protocol.sentences
-    encoder = rows.encoder("sentences", encoder, load_sentence_encoder, wanted)
 
     def text(record: Record) -> str:
         first = rows.protocol.name == "minigpt5"
@@ -260,11 +300,8 @@ def _sbert(rows: Rows) -> None:
 
     pairs = [(text(said), text(wanted), wanted.dialogue) for said, wanted in rows.pairs]
     pairs = [pair for pair in pairs if pair[1]]
-
-    with rows.step("sentences"):
-        found = rows.measured(pairs, lambda x, y: cosines(encoder(x), encoder(y)))
+    found = rows.compared("sentences", pairs, lambda x, y: cosines(encoder(x), encoder(y)))
     rows.mean("text", "sbert", found, f"cosine; {name_of(encoder)}")
-    rows.count_cut("sentence", encoder)
 
 
 def _perplexity(rows: Rows) -> None:
@@ -273,19 +310,40 @@ def _perplexity(rows: Rows) -> None:
     kept = [pair for pair in rows.pairs if known & pair[0].numbers.keys()]
     if not kept:
         needs = 'no prediction has "nll" and "tokens" of its reference'
-        rows.absent("text", ["perplexity"], needs)
-        return
+        return rows.absent("text", ["perplexity"], needs)
     for said, _ in kept:
         if not known <= said.numbers.keys():
             raise DataError(f'{said.where}: "nll" without "tokens" or the reverse; wanted both.')
-    rows.values[f"text.{rows.protocol.name}.perplexity"] = perplexity_value(
+    value = perplexity_value(
         [said.numbers["nll"] for said, _ in kept],
         [said.numbers["tokens"] for said, _ in kept],
         seed=rows.seed,
         groups=repeated([wanted.dialogue for _, wanted in kept]),
-        protocol="standard",
+        protocol=rows.protocol.name,
         note=f"of {len(kept):,} texts",
     )
+    rows.put("text", "perplexity", value)
+
+
+def _distinct(rows: Rows) -> None:
+    """Without intervals: every resampled corpus has fewer different n-grams."""
+    spoken = [said.text for said, _ in rows.pairs if said.texts]
+    for order in (1, 2, 3) if spoken else ():
+        about = rows.about(f"distinct{order}", "whitespace tokens; falls with n")
+        value = Value(value=distinct_n(spoken, order), n=len(spoken), **about)
+        rows.put("text", f"distinct{order}", value)
+
+
+TEXTS: Mapping[tuple[str, ...], Callable[[Rows], None]] = {
+    ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l"): _bleu_and_rouge,
+    ("meteor",): _meteor,
+    ("meteor_exact_stem",): _meteor_exact_stem,
+    ("sbert",): _sbert,
+    ("perplexity",): _perplexity,
+    ("distinct1", "distinct2", "distinct3"): _distinct,
+}
+
+# -------------------------------------------------------------------------------------- decisions
 
 
 def put_decisions(rows: Rows, threshold: float) -> None:
