@@ -285,14 +285,13 @@ def add_photos(
     own = own_photos(responder, [read[b].turns[:k] for b, k in cases], seed=seed, told=told)
     for number, (b, k) in enumerate(cases):
         photo = dialogues[b].turns[k].photos[0]
-        wanted: list[Any] = [photo.caption] if photo.caption.strip() else []
-        wanted.append(answers.keep_gold(photo, f"{number:06}"))
+        wanted = {"elements": [answers.keep_gold(photo, f"{number:06}")], "caption": photo.caption}
         shown = []
         if own.pixels_N3HW is not None:
             image = to_image(own.pixels_N3HW[number])
             shown.append(answers.keep_photo(image, "photos", f"{number:06}"))
         said = {"elements": shown, "caption": own.captions[number]}
-        answers.add("photo", (b, k), said, {"elements": wanted})
+        answers.add("photo", (b, k), said, wanted)
     return own
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 _NAMES = {
     "blind_page": "export_page",
-    "cider": "cider_d",
     "encoders": "load_clip load_sentence_encoder",
     "fid": "frechet_distance inception_score kernel_distance",
     "intervals": "Value mean_value",

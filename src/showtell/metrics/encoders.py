@@ -1,8 +1,8 @@
 """What turns texts and photos into vectors for the metrics: named, local, offline.
 
-Any callable will do in place of one of these: texts -> NE, photos -> NE, pixels N3HW -> NE. What
-is read from disk is safetensors and JSON, never a pickle. An encoder loaded here is on
-``the_device()``; what it gives is on the CPU. Letters: N items, E width, T tokens.
+Any callable will do in place of one of these: texts -> NE, photos -> NE, pixels N3HW -> NE. Weights
+are read from safetensors. An encoder loaded here is on ``the_device()``; what it gives is on the
+CPU. Letters: N items, E width.
 """
 
 from __future__ import annotations
