@@ -46,7 +46,7 @@ def shards(dialogues, tmp_path_factory):
     packed = pack(dialogues, out, source="test", shard_bytes=20_000)
     assert packed.dialogues == NUM and packed.photos == 2 * NUM and packed.missing_photos == NUM
     assert packed.shards > 3 and packed.bytes == sum(p.stat().st_size for p in out.glob("*.tar"))
-    assert all(p.stat().st_size <= 20_000 + 1024 for p in out.glob("*.tar"))
+    assert all(p.stat().st_size <= 20_000 + tarfile.RECORDSIZE for p in out.glob("*.tar"))
     return Shards(out)
 
 

@@ -24,14 +24,15 @@ import io
 import itertools
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from showtell.data.jsonl import OnSkip, opened
+from showtell.data.jsonl import opened
 from showtell.data.photos import ENDINGS, photo_bytes, photo_from_bytes, photo_image
 from showtell.data.readers import Fields
 from showtell.data.showtell_jsonl import dialogue_as_dict, dialogue_of
@@ -41,9 +42,9 @@ from showtell.errors import DataError, PhotoError
 from showtell.progress import Progress, quiet
 
 INDEX_NAME = "index.json"
-INDEX_FORMAT = {"format": "showtell-shards", "version": 1}
 MAX_SHARD_BYTES = 256_000_000
-_BLOCK = tarfile.BLOCKSIZE
+_WANTED = 'Wanted a folder that "showtell data pack" wrote.'
+_Files = list[tuple[str, bytes]]  # of an example: the rest of the name, content
 
 
 # ----------------------------------------------------------------------------------------- writing
@@ -77,53 +78,63 @@ def pack(
     and what a killed one left the next clears.
     """
     shards: list[dict[str, Any]] = []
-    number = num_photos = num_missing = 0
+    counts: Counter[str] = Counter()
     with new_folder(out) as part:
-        file: BinaryIO | None = None
-        try:
-            for number, dialogue in enumerate(dialogues, start=1):
-                members, num_seen, num_found = _members(dialogue, f"{number - 1:09}")
-                num_photos += num_seen
-                num_missing += num_seen - num_found
-                if file is None or file.tell() + len(members) > shard_bytes:
-                    if file is not None:
-                        shards[-1] |= _ended(file)
-                    file = open(part / f"shard-{len(shards):06}.tar", "wb")  # noqa: SIM115
-                    shards.append({"file": Path(file.name).name, "offsets": []})
-                shards[-1]["offsets"].append(file.tell())
-                file.write(members)
-                told("dialogues", number, 0)
-            if file is None:
-                raise DataError(
-                    f"{source} gave no dialogue; wanted something to pack. Where broken records or "
-                    'missing photos took them all, "showtell data doctor" says why.'
-                )
-            shards[-1] |= _ended(file)
-        finally:
-            if file is not None:
-                file.close()
-        index = {**INDEX_FORMAT, "source": source, "shards": shards}
+        for examples in _in_shards(map(_files, dialogues), shard_bytes):
+            path, offsets = part / f"shard-{len(shards):06}.tar", []
+            with (
+                open(path, "wb") as file,
+                tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+            ):
+                for num_photos, files in examples:
+                    offsets.append(file.tell())
+                    for rest, content in files:
+                        member = tarfile.TarInfo(f"{counts['dialogues']:09}{rest}")
+                        member.size = len(content)
+                        tar.addfile(member, io.BytesIO(content))
+                    counts["dialogues"] += 1
+                    counts["photos"] += num_photos
+                    counts["missing"] += num_photos - (len(files) - 1)
+                    told("dialogues", counts["dialogues"], 0)
+            size, digest = path.stat().st_size, sha256_of(path)
+            shards.append({"file": path.name, "offsets": offsets, "bytes": size, "sha256": digest})
+        if not shards:
+            raise DataError(
+                f"{source} gave no dialogue; wanted something to pack. Where broken records or "
+                'missing photos took them all, "showtell data doctor" says why.'
+            )
+        index = {"format": "showtell-shards", "version": 1, "source": source, "shards": shards}
         (part / INDEX_NAME).write_text(json.dumps(index) + "\n", encoding="utf-8")
     return Packed(
         path=out,
         shards=len(shards),
-        dialogues=number,
-        photos=num_photos,
-        missing_photos=num_missing,
+        dialogues=counts["dialogues"],
+        photos=counts["photos"],
+        missing_photos=counts["missing"],
         bytes=sum(shard["bytes"] for shard in shards),
     )
 
 
-def _ended(file: BinaryIO) -> dict[str, Any]:
-    """End the shard; its size and digest."""
-    file.write(b"\0" * 2 * _BLOCK)
-    file.close()
-    return {"bytes": Path(file.name).stat().st_size, "sha256": sha256_of(file.name)}
+def _in_shards(
+    examples: Iterable[tuple[int, _Files]], shard_bytes: int
+) -> Iterator[list[tuple[int, _Files]]]:
+    """As many examples at a time as a shard takes."""
+    shard: list[tuple[int, _Files]] = []
+    room = shard_bytes
+    for example in examples:
+        size = sum(len(content) + 2 * tarfile.BLOCKSIZE for _, content in example[1])
+        if shard and size > room:
+            yield shard
+            shard, room = [], shard_bytes
+        shard.append(example)
+        room -= size
+    if shard:
+        yield shard
 
 
-def _members(dialogue: Dialogue, key: str) -> tuple[bytes, int, int]:
-    """(the example's files as they stand in a tar, how many photos it has, how many are there)"""
-    files: list[tuple[str, bytes]] = []
+def _files(dialogue: Dialogue) -> tuple[int, _Files]:
+    """(how many photos the dialogue has, its JSON and the files of those that are there)"""
+    files: _Files = []
     photos = []
     for number, photo in enumerate(dialogue.photos):
         try:
@@ -134,7 +145,7 @@ def _members(dialogue: Dialogue, key: str) -> tuple[bytes, int, int]:
             ) from error
         photos.append(replace(photo, path=found and f"{number}{found[0]}"))
         if found:
-            files.append((f"{key}.{number}{found[0]}", found[1]))
+            files.append((f".{number}{found[0]}", found[1]))
     record = dialogue_as_dict(with_photos(dialogue, photos))
     try:  # ASCII, since a label may hold what UTF-8 cannot
         data = json.dumps(record, allow_nan=False).encode("ascii")
@@ -143,13 +154,7 @@ def _members(dialogue: Dialogue, key: str) -> tuple[bytes, int, int]:
             f"dialogue {dialogue.id[:60]}: a label that JSON cannot hold ({error}); wanted texts, "
             "numbers, lists and objects. Leave the label out."
         ) from error
-    written = bytearray()
-    for name, content in ((f"{key}.json", data), *files):
-        header = tarfile.TarInfo(name)
-        header.size = len(content)
-        written += header.tobuf(format=tarfile.USTAR_FORMAT)
-        written += content + b"\0" * (-len(content) % _BLOCK)
-    return bytes(written), len(photos), len(files)
+    return len(photos), [(".json", data), *files]
 
 
 def _pixels(photo: Photo) -> tuple[str, bytes] | None:
@@ -169,6 +174,19 @@ def _pixels(photo: Photo) -> tuple[str, bytes] | None:
 # ----------------------------------------------------------------------------------------- reading
 
 
+class _Shard(Fields):
+    file: Annotated[str, Field(pattern=r"^[^/]+$")]
+    bytes: int
+    offsets: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
+class _Index(Fields):
+    format: Literal["showtell-shards"]
+    version: Literal[1]
+    source: str = ""
+    shards: Annotated[list[_Shard], Field(min_length=1)]
+
+
 class Shards(Sequence[Dialogue]):
     """A folder that ``pack`` wrote: dialogues by their number, without the bytes of their photos.
 
@@ -179,8 +197,13 @@ class Shards(Sequence[Dialogue]):
     def __init__(self, folder: str | Path) -> None:
         """Raises DataError if it is no such folder, or a shard is not as long as it was written."""
         self.folder = Path(folder)
-        self.about = _index(self.folder)
-        self.shards = self.about.shards
+        index = self.folder / INDEX_NAME
+        try:
+            with opened(index, wanted=_WANTED) as file:
+                about = _Index.model_validate_json(file.read())
+        except ValidationError as error:
+            raise DataError(f"{index} is no index of shards of version 1. {_WANTED}") from error
+        self.source, self.shards = about.source, about.shards
         for shard in self.shards:
             path = self.folder / shard.file
             size = path.stat().st_size if path.is_file() else None
@@ -202,19 +225,6 @@ class Shards(Sequence[Dialogue]):
             value = json.loads(self._file(shard, inside, f"{key}.json").decode("ascii"))
         start, where = f"{self.folder / shard.file}/{key}", f"{shard.file}, example {inside}"
         return dialogue_of(value, where, lambda path, _: f"{start}.{path}")
-
-    def read(self, *, skip_bad: bool = False, on_skip: OnSkip | None = None) -> Iterator[Dialogue]:
-        """All dialogues, in the order in which they were packed."""
-        for number in range(len(self)):
-            try:
-                dialogue = self[number]
-            except DataError as error:
-                if not skip_bad:
-                    raise
-                if on_skip:
-                    on_skip(error)
-            else:
-                yield dialogue
 
     def photo(self, number: int, name: str) -> bytes:
         """The file of a photo of an example, by its name in the shard."""
@@ -246,14 +256,13 @@ class Shards(Sequence[Dialogue]):
         """One of the files that stand together from the example's offset on."""
         with open(self.folder / shard.file, "rb") as file:
             file.seek(shard.offsets[inside])
-            key = name.partition(".")[0]
-            while True:
-                header = tarfile.TarInfo.frombuf(file.read(_BLOCK), "ascii", "strict")
-                if header.name == name:
-                    return file.read(header.size)
-                if header.name.partition(".")[0] != key:
-                    raise KeyError(f"{name} is not in it")
-                file.seek(header.size + -header.size % _BLOCK, io.SEEK_CUR)
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                for member in tar:
+                    if member.name == name and (content := tar.extractfile(member)):
+                        return content.read()
+                    if member.name.partition(".")[0] != name.partition(".")[0]:
+                        break
+        raise KeyError(f"{name} is not in it")
 
 
 def is_packed(path: str) -> bool:
@@ -273,28 +282,3 @@ def packed_bytes(path: Path) -> bytes:
 @functools.lru_cache(maxsize=4)
 def _opened(folder: Path) -> Shards:
     return Shards(folder)
-
-
-def _index(folder: Path) -> _Index:
-    path = folder / INDEX_NAME
-    wanted = 'Wanted a folder that "showtell data pack" wrote.'
-    try:
-        with opened(path, wanted=wanted) as file:
-            return _Index.model_validate(json.load(file))
-    except ValidationError as error:
-        raise DataError(f"{path} is no index of shards of version 1. {wanted}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON ({error}). {wanted}") from error
-
-
-class _Shard(Fields):
-    file: Annotated[str, Field(pattern=r"^[^/]+$")]
-    bytes: int
-    offsets: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-
-
-class _Index(Fields):
-    format: Literal["showtell-shards"]
-    version: Literal[1]
-    source: str = ""
-    shards: Annotated[list[_Shard], Field(min_length=1)]

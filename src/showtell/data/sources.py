@@ -105,7 +105,7 @@ class DataSource(Sequence[Dialogue]):
         """The kind of data; of shards, that which they were packed from."""
         if self.shards is None:
             return self.kind
-        return self.shards.about.source.partition(":")[0]
+        return self.shards.source.partition(":")[0]
 
     @property
     def symmetric(self) -> bool:
@@ -157,7 +157,7 @@ class DataSource(Sequence[Dialogue]):
         if self.world is not None:
             yield from self.world
         elif self.shards is not None:
-            yield from self.shards.read(skip_bad=self.skip_bad, on_skip=self.skipped.append)
+            yield from self.shards
         else:
             read = FORMATS[self.kind]
             for path in self.files:
