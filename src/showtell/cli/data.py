@@ -81,7 +81,6 @@ def data_doctor(
 def data_pack(
     data: str = opt.DATA,
     out: Path = opt.NEW_FOLDER,
-    shard_size: int = opt.option(256, "shard-size", "MB", "The most a shard may take.", min=1),
     missing_photos: str | None = opt.MISSING,
     json: bool = opt.JSON,
     skip_bad: bool = opt.SKIP_BAD,
@@ -93,17 +92,9 @@ def data_pack(
     from showtell.data.sources import open_data
     from showtell.evaluation.substitutes import missing_photos as policy_of
 
-    policy, paint = policy_of(
-        missing_photos, folder=out.with_name(f"{out.name}-painted"), decode=True
-    )
-    source = open_data(data, skip_bad=skip_bad, missing=policy, paint=paint)
-    packed = pack(
-        source,
-        out,
-        source=data,
-        shard_bytes=shard_size * 1_000_000,
-        told=terminal_progress,
-    )
+    policy = policy_of(missing_photos, folder=out.with_name(f"{out.name}-painted"), decode=True)
+    source = open_data(data, skip_bad=skip_bad, missing=policy)
+    packed = pack(source, out, source=data, told=terminal_progress)
     terminal_progress("dialogues", packed.dialogues, packed.dialogues)
     lines = list(source.notes)
     if source.skipped:
@@ -116,7 +107,7 @@ def data_pack(
             **dataclasses.asdict(packed),
             "path": str(packed.path),
             "skipped": len(source.skipped),
-            "missing": source.missing_counts.as_dict(),
+            "missing": dict(source.missing_counts),
         },
         *lines,
         f"Wrote {packed.dialogues:,} dialogues and {packed.photos - packed.missing_photos:,} "
@@ -150,4 +141,5 @@ def data_fetch(
         limit=limit,
         told=terminal_progress,
     )
-    opt.emit(json, fetched.as_dict(), *fetched.lines(), f"Wrote {fetched.path}")
+    found = {"path": str(folder), "counts": dict(fetched.counts), "bytes": fetched.num_bytes}
+    opt.emit(json, found, *fetched.lines(), f"Wrote {folder}")

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from showtell.data.archives import unpack
 from showtell.data.download import Downloader, disk
@@ -73,38 +73,18 @@ class FetchSource:
 
 @dataclass(kw_only=True)
 class Fetched:
-    """What a run did: how many files and photos were "fetched" or "kept"; photos that are gone, and
-    those that failed and are asked for again, by reason."""
+    """What a run did: counts of "files fetched", "photos kept", "photos gone (404)" and so on. What
+    is gone is not asked for again, what "failed" is."""
 
     path: Path
-    files: Counter[str] = field(default_factory=Counter)
-    photos: Counter[str] = field(default_factory=Counter)
-    gone: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
     num_bytes: int = 0
     first_error: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        photos = {**self.photos, "gone": dict(self.gone), "failed": dict(self.failed)}
-        return {
-            "path": str(self.path),
-            "files": dict(self.files),
-            "photos": photos,
-            "bytes": self.num_bytes,
-        }
-
     def lines(self) -> Iterator[str]:
         """The same in words."""
-        for counts, what in ((self.files, "files"), (self.photos, "photos")):
-            yield f"{counts['fetched']:,} {what} fetched, {counts['kept']:,} were there"
+        yield from (f"{number:,} {what}" for what, number in sorted(self.counts.items()))
         yield f"{self.num_bytes / 1e6:,.1f} MB came"
-        for counts, words in (
-            (self.gone, "photos are gone, and not asked for again"),
-            (self.failed, "photos failed; run the command again for them"),
-        ):
-            if counts:
-                why = ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common())
-                yield f"{counts.total():,} {words} ({why})"
         if self.first_error:
             yield f"for example: {self.first_error}"
 
@@ -168,7 +148,7 @@ class _Run:
     def all_files(self, files: tuple[RemoteFile, ...], pool: ThreadPoolExecutor) -> None:
         errors = []
         for done, outcome in enumerate(self.outcomes(pool, files), start=1):
-            self.result.files[outcome.what] += 1
+            self.result.counts[f"files {outcome.what}"] += 1
             self.tell("files", done, len(files))
             errors += [outcome.error] if outcome.error else []
         if errors:
@@ -186,20 +166,17 @@ class _Run:
         while some := list(islice(coming, AT_ONCE)):
             for file, what, error in self.outcomes(pool, some):
                 failed_in_a_row = failed_in_a_row + 1 if what == "failed" else 0
-                if error:
-                    (result.gone if what == "gone" else result.failed)[error.reason] += 1
-                    result.first_error = result.first_error or str(error)
-                    if what == "gone" and file.path not in self.gone:
-                        self.note(file.path, error.reason)
-                else:
-                    result.photos[what] += 1
+                result.counts[f"photos {what} ({error.reason})" if error else f"photos {what}"] += 1
+                result.first_error = result.first_error or str(error or "")
+                if error and what == "gone" and file.path not in self.gone:
+                    self.note(file.path, error.reason)
                 done += 1
                 self.tell("photos", done, limit or 0)
             if failed_in_a_row >= AT_ONCE:
                 raise FetchError(
                     f"the last {failed_in_a_row} photos could not be fetched; the first failure: "
                     f"{result.first_error} Check the connection and run the command "
-                    f"again; {result.photos['fetched']:,} photos arrived and are kept."
+                    f"again; {result.counts['photos fetched']:,} photos arrived and are kept."
                 )
 
     def outcomes(self, pool: ThreadPoolExecutor, files: Iterable[RemoteFile]) -> Iterator[_Outcome]:

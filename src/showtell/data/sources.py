@@ -12,13 +12,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from showtell.data.captions import read_cc3m, read_folder
 from showtell.data.dialogcc import read_dialogcc
-from showtell.data.missing import MissingCounts, MissingPhotos, Paint
+from showtell.data.missing import MissingPhotos
 from showtell.data.mmdialog import read_mmdialog
 from showtell.data.photochat import read_photochat
 from showtell.data.readers import Reader, split_of_name
@@ -72,8 +73,8 @@ class DataSource(Sequence[Dialogue]):
     Iterating reads them in bounded memory; ``skipped`` then lists what was left out. By number,
     those of the photo world and of shards are made or read when they are asked for; files are read
     whole first, once. ``files`` are all, in order; ``split`` is what their names tell, ""
-    if they tell none. Where a policy for ``missing`` photos is given, reading applies it (``paint``
-    paints substitutes), and ``missing_counts`` then tell what was met.
+    if they tell none. Where a policy for ``missing`` photos is given, reading applies it, and
+    ``missing_counts`` then tell what was met.
     """
 
     name: str
@@ -85,8 +86,7 @@ class DataSource(Sequence[Dialogue]):
     split: str = ""
     skipped: Skipped = field(default_factory=Skipped)
     missing: MissingPhotos | None = None
-    paint: Paint | None = None
-    missing_counts: MissingCounts = field(default_factory=MissingCounts)
+    missing_counts: Counter[str] = field(default_factory=Counter)
     _whole: Sequence[Dialogue] | None = None
 
     @property
@@ -125,7 +125,7 @@ class DataSource(Sequence[Dialogue]):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a report's passport must say of the photos that were missing when it was read."""
-        return self.missing_counts.notes(self.missing) if self.missing else ()
+        return self.missing.notes(self.missing_counts) if self.missing else ()
 
     def __len__(self) -> int:
         return len(self._by_number())
@@ -147,10 +147,10 @@ class DataSource(Sequence[Dialogue]):
             yield from self._whole
             return
         self.skipped = Skipped()
-        self.missing_counts = MissingCounts()
+        self.missing_counts = Counter()
         read = self._read()
         if self.missing is not None:
-            read = self.missing.apply(read, counts=self.missing_counts, paint=self.paint)
+            read = self.missing.apply(read, counts=self.missing_counts)
         yield from read
 
     def _read(self) -> Iterator[Dialogue]:
@@ -165,11 +165,7 @@ class DataSource(Sequence[Dialogue]):
 
 
 def open_data(
-    name: str,
-    *,
-    skip_bad: bool = False,
-    missing: MissingPhotos | None = None,
-    paint: Paint | None = None,
+    name: str, *, skip_bad: bool = False, missing: MissingPhotos | None = None
 ) -> DataSource:
     """The source of that name; UsageError if the name means nothing, DataError if no file is there.
 
@@ -188,7 +184,7 @@ def open_data(
             f'"{name}" holds the splits {", ".join(splits)}; wanted one of them: {names}'
         )
     source = next(iter(splits.values()))
-    source.missing, source.paint = missing, paint
+    source.missing = missing
     return source
 
 

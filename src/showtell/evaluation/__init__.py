@@ -53,8 +53,8 @@ def evaluate(
     Raises CheckpointError, DataError, StorageError or UsageError.
     """
     began = time.perf_counter()
-    policy, paint = policy_of(missing_photos, folder=(out or Path("out")) / "substitutes")
-    source = open_data(data, skip_bad=skip_bad, missing=policy, paint=paint)
+    policy = policy_of(missing_photos, folder=(out or Path("out")) / "substitutes")
+    source = open_data(data, skip_bad=skip_bad, missing=policy)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is {limit}; wanted at least 1")
     folder = model_folder(checkpoint)

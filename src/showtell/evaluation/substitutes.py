@@ -7,10 +7,11 @@ and named in every report.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from showtell.batch import to_image
-from showtell.data.missing import MissingPhotos, Paint
+from showtell.data.missing import MissingPhotos
 from showtell.data.photos import save_photo
 from showtell.dialogue import Dialogue, Photo
 from showtell.models.decoder import Decoder
@@ -18,19 +19,17 @@ from showtell.models.respond import Responder
 from showtell.papers import load_model
 
 
-def missing_photos(
-    text: str | None, *, folder: Path, decode: bool = False
-) -> tuple[MissingPhotos | None, Paint | None]:
-    """The policy that ``text`` names ("error", "skip", "paint:MODEL") and what paints for it, into
+def missing_photos(text: str | None, *, folder: Path, decode: bool = False) -> MissingPhotos | None:
+    """The policy that ``text`` names ("error", "skip", "paint:MODEL"), with what paints for it into
     ``folder``: the same photo every time, and only once.
 
     ``None`` leaves missing photos missing. Raises UsageError for another text.
     """
     if text is None:
-        return None, None
+        return None
     policy = MissingPhotos.parse(text, decode=decode)
     if not policy.model:
-        return policy, None
+        return policy
     responder = Responder(Decoder(load_model(policy.model)))
 
     def paint(photo: Photo, dialogue: Dialogue) -> str:
@@ -42,4 +41,4 @@ def missing_photos(
             save_photo(to_image(painted), path)
         return str(path)
 
-    return policy, paint
+    return replace(policy, paint=paint)

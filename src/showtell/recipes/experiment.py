@@ -287,8 +287,8 @@ def _opened(experiment: Experiment, data: str, *, out: Path) -> DataSource:
     from showtell.evaluation.substitutes import missing_photos
 
     decode = not data.startswith("shards:")
-    policy, paint = missing_photos(missing, folder=out / "substitutes", decode=decode)
-    return open_data(data, skip_bad=experiment.skip_bad, missing=policy, paint=paint)
+    policy = missing_photos(missing, folder=out / "substitutes", decode=decode)
+    return open_data(data, skip_bad=experiment.skip_bad, missing=policy)
 
 
 def _first(data: str | None, count: int, *, form: Form = as_dialogue) -> list[Dialogue]:

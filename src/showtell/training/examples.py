@@ -151,7 +151,7 @@ def read_examples(
         places = [(number, part) for digest, number, part in usable if digest not in lowest]
         held = [form(source[n])[part] for digest, n, part in usable if digest in lowest]
         counts["broken records left out"] = len(source.skipped)
-        counts["dialogues left out for missing photos"] = source.missing_counts.dialogues_skipped
+        counts["dialogues left out for missing photos"] = source.missing_counts["dialogues_skipped"]
     counts["examples"], counts["examples held out"] = len(places), len(held)
     if not places:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts.items() if n)
