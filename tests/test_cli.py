@@ -252,6 +252,14 @@ def test_evaluate_prints_the_report_names_the_folder_and_hands_on_encoders(
     assert len(given) == 5 and set(given.values()) == {None}
 
 
+@pytest.mark.parametrize("verbs", [[], ["album"], ["data"], ["judge"]])
+def test_each_verb_is_told_in_one_line_that_is_whole(verbs, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*verbs, "--help"]) == 0
+    told = capsys.readouterr().out.partition("Commands:")[2]
+    assert told and "..." not in told
+
+
 # ------------------------------------------------------------------------------- as a process
 
 

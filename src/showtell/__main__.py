@@ -5,13 +5,14 @@ import _signal  # without the enum that signal makes of its numbers: this is to 
 import os
 import sys
 
+# Ctrl-C while modules are imported would end in a traceback.
+_signal.signal(_signal.SIGINT, lambda number, frame: os._exit(130))
+
 SHARED = ("train", "score")  # what several processes do together
 
 
 def run() -> int:
     """The exit code; of several processes the first prints, errors aside."""
-    # Ctrl-C while modules are imported would end in a traceback.
-    _signal.signal(_signal.SIGINT, lambda number, frame: os._exit(130))
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # "showtell recipes >&-"
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115

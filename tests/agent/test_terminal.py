@@ -164,6 +164,13 @@ def test_a_conversation_streams_words_and_shows_photos(chat, tmp_path):
     assert len(list((tmp_path / "photos").glob("*.png"))) == 1
 
 
+def test_the_photo_that_the_user_brings_is_drawn_too(chat, dog):
+    _, out = chat([f"'{dog}' look"], stream=Terminal())
+    assert out.count("▀") == 44 * 22 and "you: a photo of yours" in visible(out)
+    _, out = chat([f"'{dog}' look"])
+    assert "you: [photo: a photo of yours]" in out
+
+
 def test_a_pipe_gets_each_word_once_and_no_codes(chat):
     _, out = chat(["Send me a photo please\n"])
     assert out.count("Sure, here you go!") == 1 and "\x1b" not in out and "painting" not in out

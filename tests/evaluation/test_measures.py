@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -11,15 +12,18 @@ import torch
 from conftest import dialogues_with_photos, responder_of
 from photoworld.scenes import ATTRIBUTES
 from photoworld.talk import world_dialogue
+from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Photo
 from showtell.evaluation.answer import own_photos
 from showtell.evaluation.answered import Answers
 from showtell.evaluation.measures import (
     attribute_values,
+    dev_measures,
     dropped_note,
     measure_world,
     moment_report,
 )
+from showtell.evaluation.score import reply_values
 from showtell.evaluation.world_gold import (
     Readers,
     is_right,
@@ -28,6 +32,7 @@ from showtell.evaluation.world_gold import (
     seeing_places,
 )
 from showtell.models.gold import read_gold
+from showtell.papers.forms import form_named
 from showtell.papers.gill import GillConfig
 from showtell.prompt import Renderer
 from showtell.recipes.assemble import with_bridge
@@ -104,6 +109,28 @@ def test_without_a_positive_the_moment_is_not_measured_and_says_why(tmp_path):
     values = moment_report(answers, seed=0)
     assert values["moment.f1"].printed == "\u2013" and "none of 1" in values["moment.f1"].note
     assert set(values) == {"moment.f1", "text.perplexity"}
+
+
+def test_a_missing_package_is_a_row_that_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics.bleu", None)
+    answers = Answers(dialogues=[world_dialogue(0)], folder=tmp_path)
+    answers.add("text", (0, 1), {"elements": ["a red dog"]}, {"elements": ["a red cat"]})
+    values = reply_values(answers, seed=0, distinct=2, protocol="world")
+    assert values["text.psdg.bleu1"].value == pytest.approx(2 / 3)
+    absent = values["text.standard.bleu1"]
+    assert absent.value is None and absent.note.startswith("not run: ")
+    assert "pip install 'showtell[eval]'" in absent.note
+
+
+def test_early_stopping_measures_the_dialogues_that_were_held_out(tiny_end_to_end, files):
+    model = tiny_end_to_end
+    model.decoding = dataclasses.replace(model.decoding, max_new_tokens=2, num_steps=1)
+    held = [form_named("dialogue")(d)[0] for d in open_data(f"dialogcc:{files['dialogcc']}")]
+    assert sum(len(t.photos) for d in held for t in d.turns if t.speaker == AGENT) > 1
+    measured = dev_measures(model, held)
+    assert 0 <= measured["bleu2"] <= 1 and measured["fid"] > 0
+    wordless = [dataclasses.replace(d, turns=d.turns[:1]) for d in held]
+    assert dev_measures(model, wordless) == {"bleu2": 0.0}
 
 
 def test_a_whole_measurement_names_every_measure_that_the_project_promises(

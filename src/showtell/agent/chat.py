@@ -18,10 +18,10 @@ from rich.live import Live
 from rich.text import Text
 
 from showtell.agent.page import write_page
-from showtell.agent.session import Session, checked_text, save_shared
+from showtell.agent.session import Session, checked_photo, checked_text, save_shared
 from showtell.agent.terminal import ASIDE, HEAD, text_lines, turn_lines
 from showtell.data.showtell_jsonl import element_as_dict
-from showtell.dialogue import AGENT, Photo, Turn
+from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.errors import ShowtellError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class TerminalChat:
         elif name in ("/new", "/seed"):
             if name == "/seed" and not rest.isdecimal():
                 raise UsageError("/seed wants a whole number, for example /seed 7")
-            self._show(session.afresh(int(rest) if name == "/seed" else session.seed))
+            self._show(Session(session.model, seed=int(rest) if name == "/seed" else session.seed))
         elif name == "/photo":
             if not rest:
                 raise UsageError("/photo wants a file, for example /photo dog.png Look at him!")
@@ -242,6 +242,10 @@ class TerminalChat:
 
     def _answer(self, text: str, photos: Sequence[Path]) -> None:
         console, said = self.console, ""
+        for number, path in enumerate(photos, start=1):  # as the agent's are
+            brought = checked_photo(path, name=f"photo {number}")
+            turn = Turn(speaker=USER, elements=(Photo(id="brought", origin="user"),))
+            self._print(*turn_lines(turn, {"brought": brought}, console))
         with Live(
             console=console, transient=True, auto_refresh=False, redirect_stdout=False
         ) as live:
@@ -270,5 +274,4 @@ class TerminalChat:
         self._print("")
 
     def _print(self, *lines: str | Text) -> None:
-        for line in lines:
-            self.console.print(line)
+        self.console.print(*lines, sep="\n")

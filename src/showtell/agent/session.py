@@ -153,10 +153,6 @@ class Session:
             self._num_answers += 1
             return reply
 
-    def afresh(self, seed: int) -> Session:
-        """A new conversation with the same model and album."""
-        return Session(self.model, seed=seed)
-
     def _notes_on(self, text: str, num_photos: int, num_dropped: int) -> list[str]:
         notes = []
         if num_photos and not self.model.sees:
@@ -223,19 +219,13 @@ class Session:
         return folder
 
     @classmethod
-    def open(
-        cls,
-        model: PhotoDialogueModel | Responder,
-        folder: PathLike,
-        *,
-        album: PathLike | None = None,
-    ) -> Session:
+    def open(cls, model: PhotoDialogueModel | Responder, folder: PathLike) -> Session:
         """The conversation that ``save`` wrote, to go on with. Raises DataError, PhotoError."""
         from showtell.data.photos import load_photo
 
         dialogue = _saved_dialogue(Path(folder))
         about = dialogue.labels["session"]
-        session = cls(model, seed=about["seed"], album=album)
+        session = cls(model, seed=about["seed"])
         session._num_answers = about["answers"]
         session.turns = tuple(replace(turn, labels={}) for turn in dialogue.turns)
         session.p_share = [turn.labels.get("p_share") for turn in dialogue.turns]
@@ -319,13 +309,11 @@ def png_bytes(photo: Photo, image: Image) -> bytes:
 
 
 def save_shared(photo: Photo, image: Image, folder: Path) -> Path:
-    """Write a shared photo as PNG into ``folder``; a name taken by another one gets a number."""
+    """Write a shared photo as PNG into ``folder``; where another one has its name, by its digest
+    too."""
     data = png_bytes(photo, image)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", photo.id).strip(".-") or "photo"
-    for k in range(1, 1_000_000):
-        path = folder / (f"{stem}.png" if k == 1 else f"{stem}-{k}.png")
-        if not path.exists():
-            return write_atomically(path, data)
-        if path.read_bytes() == data:
-            return path
-    raise StorageError(f"{folder} holds a million photos named {stem}; name another folder")
+    path = folder / f"{stem}.png"
+    if path.exists() and path.read_bytes() != data:
+        path = folder / f"{stem}-{hashlib.sha256(data).hexdigest()[:16]}.png"
+    return path if path.exists() else write_atomically(path, data)

@@ -95,7 +95,7 @@ def demo(
     model: str = MODEL,
     device: str | None = opt.DEVICE,
 ) -> None:
-    """Hold three conversations, shown in the terminal and as a page: index.html."""
+    """Hold three conversations, here and on a page: index.html."""
     opt.say("Loading the model ...", file=sys.stderr)
     from showtell.agent.demo import run_demo
     from showtell.agent.terminal import console_of
@@ -109,7 +109,7 @@ def recipes(
     name: str | None = opt.argument("RECIPE", "Explain the settings of this one.", default=None),
     json: bool = opt.JSON,
 ) -> None:
-    """List what can be trained; of one recipe, every key of --set, its default and its meaning."""
+    """List what can be trained, or explain one recipe's settings."""
     from showtell.recipes import RECIPES, describe
 
     if name is None:

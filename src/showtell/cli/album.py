@@ -22,7 +22,7 @@ def add(
     device: str | None = opt.DEVICE,
     json: bool = opt.JSON,
 ) -> None:
-    """Add the photos of a folder to an album, which is made if it is not there.
+    """Add the photos of a folder to an album, old or new.
 
     Copies are kept, without their metadata; the photos themselves are left as they are. Stopped,
     the same command goes on.
@@ -83,7 +83,7 @@ def forget_photos(
     ids: list[str] = opt.argument("ID...", 'See "showtell album list".'),
     json: bool = opt.JSON,
 ) -> None:
-    """Remove photos for good: from the list, the vectors, and their copies from the disk."""
+    """Remove photos for good: entries, vectors and copies."""
     from showtell.album.ingest import forget
 
     left = len(forget(album, ids))

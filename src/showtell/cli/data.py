@@ -85,7 +85,7 @@ def data_pack(
     json: bool = opt.JSON,
     skip_bad: bool = opt.SKIP_BAD,
 ) -> None:
-    """Write dialogues and photos as WebDataset shards, for training at scale."""
+    """Write dialogues and photos as WebDataset shards."""
     import dataclasses
 
     from showtell.data.shards import pack
@@ -125,7 +125,7 @@ def data_fetch(
     limit: int | None = opt.option(None, "limit", "N", "Only the first N photos.", min=1),
     json: bool = opt.JSON,
 ) -> None:
-    """Download a data set from its owners' addresses; run it again to go on where it stopped."""
+    """Download a data set from its owners; run again, it goes on."""
     from showtell.data.fetch import fetch
     from showtell.data.fetch_sources import source_of
     from showtell.data.sources import default_folder

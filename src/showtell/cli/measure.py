@@ -34,7 +34,7 @@ def evaluate(
     encoders: Any = None,
     device: str | None = opt.DEVICE,
 ) -> None:
-    """Measure a model and write a report: report.json, report.md and a contact sheet.
+    """Measure a model on data and write a report with its passport.
 
     The photo world and PhotoChat have measures of their own. Other data, and these with --protocol
     or --form, are answered at gold contexts and scored as "showtell score" does; predictions.jsonl,
@@ -78,7 +78,7 @@ def score(
     out: Path | None = opt.REPORT,
     skip_bad: bool = opt.SKIP_BAD,
 ) -> None:
-    """Score any model's predictions under the protocol of a published table.
+    """Score anybody's predictions as a published table does.
 
     Rows that need an encoder or a file say which one and how to name it; the rest is measured.
     """
@@ -124,9 +124,10 @@ def judge_export(
     json: bool = opt.JSON,
     skip_bad: bool = opt.SKIP_BAD,
 ) -> None:
-    """Write a blind page for raters, which works without a server, and its key.
+    """Write a blind page for raters, and its key.
 
-    A and B are as for "showtell score". The page does not tell who said what; keep the key.
+    A and B are as for "showtell score". The page needs no server and does not tell who said what;
+    keep the key.
     """
     from showtell.metrics.blind_page import export_page
 
@@ -149,7 +150,7 @@ def judge_score(
     json: bool = opt.JSON,
     out: Path | None = opt.REPORT,
 ) -> None:
-    """Count win, tie and loss of A for each question, and how far the raters agree."""
+    """Count win, tie and loss of A, and how far the raters agree."""
     from showtell.metrics.preference import score_ratings
 
     report = score_ratings(ratings, key, seed=seed)

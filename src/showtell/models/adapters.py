@@ -26,7 +26,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from showtell.errors import ConfigError, MissingDependency
+from showtell.errors import ConfigError, import_extra
 from showtell.models.folders import reading, save_rows
 
 if TYPE_CHECKING:
@@ -238,11 +238,4 @@ def _refuse_second(language: LanguageModel) -> None:
 
 def require_peft() -> Any:
     """The library. Raises MissingDependency where it is not installed."""
-    try:
-        import peft
-    except ImportError as error:
-        raise MissingDependency(
-            "LoRA and prefix tuning need peft, which is not installed; "
-            'run pip install "peft>=0.21,<0.22"'
-        ) from error
-    return peft
+    return import_extra("peft", what="LoRA or prefix tuning", extra="adapters")
