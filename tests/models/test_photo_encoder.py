@@ -185,15 +185,12 @@ def test_a_vision_encoders_own_pixel_statistics_are_used_and_kept(tmp_path):
 
 
 def test_a_broken_folder_says_what_is_missing(tmp_path):
-    with pytest.raises(CheckpointError, match="wanted vision/, qformer/ .*projection"):
+    with pytest.raises(CheckpointError, match="wanted perceptron.json .*projection.*qformer/"):
         load_photo_encoder(tmp_path)
     linear().save_pretrained(tmp_path)
     (tmp_path / "projection.safetensors").write_bytes(b"short")
     with pytest.raises(CheckpointError, match="one of vit, clip_vision_model.*again"):
         load_photo_encoder(tmp_path)
-    (tmp_path / "perceptron.json").write_text(json.dumps({"perceptron": "cross_attention"}))
-    with pytest.raises(CheckpointError, match="wanted vision/ .*projection.safetensors and"):
-        load_photo_encoder(tmp_path)
     (tmp_path / "perceptron.json").write_text(json.dumps({"perceptron": "liner"}))
-    with pytest.raises(CheckpointError, match="names no photo encoder.*qformer, linear"):
+    with pytest.raises(CheckpointError, match="KeyError.*one of qformer, linear"):
         load_photo_encoder(tmp_path)

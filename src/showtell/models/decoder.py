@@ -256,7 +256,7 @@ class Decoder:
             return self.write_span(writing, rows_B=rows_B)
         chosen_B = writing.all_rows_B if rows_B is None else rows_B
         captions = self.write_captions(writing, rows_B=rows_B)
-        return self.model.spoken_spans([captions[b] for b in chosen_B.nonzero()[:, 0].tolist()])
+        return self.model.spoken_spans([captions[b] for b in numbers(chosen_B)])
 
     def _write(
         self,
@@ -282,7 +282,7 @@ class Decoder:
         said = [""] * len(ids)
         parts: list[tuple[list[int], Writing]] = []
         now, going_B = writing, rows_B.clone()
-        numbers = list(range(len(ids)))  # of the rows in ``now``
+        places = list(range(len(ids)))  # of the rows in ``now``
         for count in range(self.decoding.max_new_tokens):
             logits_BV = now.logits_BV.clone()
             logits_BV[:, banned] = -torch.inf
@@ -294,18 +294,18 @@ class Decoder:
                 going_B,
                 temperature=temperature,
                 top_p=top_p,
-                generators=[generators[number] for number in numbers],
+                generators=[generators[place] for place in places],
             )
             going_B = going_B & ~torch.isin(chosen_B, stops_S)
             if not bool(going_B.any()):
                 break
-            if 2 * int(going_B.sum()) <= len(numbers):
+            if 2 * int(going_B.sum()) <= len(places):
                 rest_N, going_N = ((~going_B).nonzero()[:, 0], going_B.nonzero()[:, 0])
-                parts.append(([numbers[n] for n in rest_N], now.take(rest_N)))
-                now, numbers = now.take(going_N), [numbers[n] for n in going_N]
+                parts.append(([places[n] for n in rest_N], now.take(rest_N)))
+                now, places = now.take(going_N), [places[n] for n in going_N]
                 chosen_B, going_B = chosen_B[going_N], going_B[going_N]
-            for n in going_B.nonzero()[:, 0].tolist():
-                b = numbers[n]
+            for n in numbers(going_B):
+                b = places[n]
                 ids[b].append(int(chosen_B[n]))
                 text = decode(ids[b]) if on_text else "\ufffd"
                 if on_text and not text.endswith("\ufffd"):  # its last bytes are not all here yet
@@ -314,7 +314,7 @@ class Decoder:
             tokens_B = chosen_B.masked_fill(~going_B, pad_id)
             self._push_ids(now, tokens_B[:, None], going_B)
         if parts:
-            writing.become([*parts, (numbers, now)])
+            writing.become([*parts, (places, now)])
         self.push(writing, [stop], rows_B)
         return [decode(row).strip() for row in ids]
 
@@ -333,7 +333,7 @@ class Decoder:
             return chosen_B
         p_BV, order_BV = (logits_BV / temperature).softmax(-1).sort(descending=True)
         p_BV = p_BV.masked_fill(p_BV.cumsum(-1) - p_BV > top_p, 0).cpu()  # where the dice are
-        for b in rows_B.nonzero()[:, 0].tolist():
+        for b in numbers(rows_B):
             if not bool(torch.isfinite(p_BV[b]).all()):
                 raise GenerationError(
                     f'"{self.model.name}" gave logits that are not numbers; its weights are '
@@ -342,6 +342,11 @@ class Decoder:
             place = torch.multinomial(p_BV[b], 1, generator=generators[b])
             chosen_B[b] = order_BV[b, int(place)]
         return chosen_B
+
+
+def numbers(rows_B: Tensor) -> list[int]:
+    """The numbers of the rows that are True."""
+    return rows_B.nonzero()[:, 0].tolist()
 
 
 def _is_there(images: Images, photo: Photo) -> bool:

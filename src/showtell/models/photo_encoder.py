@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Blip2QFormerModel, CLIPVisionModel, ViTModel
 
-from showtell.errors import CheckpointError
 from showtell.models.folders import (
     MAX_SHARD_SIZE,
     from_transformers,
@@ -37,7 +36,6 @@ class AnyPhotoEncoder(nn.Module):
     that the vision encoder was trained with."""
 
     attended = False
-    parts = "vision/"  # what a folder holds, beside the projection
     mean_3: Tensor
     std_3: Tensor
 
@@ -99,16 +97,9 @@ class AnyPhotoEncoder(nn.Module):
         }
         write_json(folder / DESCRIPTION, description)
 
-    @staticmethod
-    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, Any]:
-        """Number of tokens and width, as the stored rows have them."""
-        raise NotImplementedError
-
 
 class QFormerPhotoEncoder(AnyPhotoEncoder):
     """ViT + Q-Former: a fixed number Q of tokens for a photo of any size (Eq. 3)."""
-
-    parts = "vision/, qformer/"
 
     def __init__(self, *, qformer: Blip2QFormerModel, **settings: Any) -> None:
         super().__init__(**settings)
@@ -136,10 +127,6 @@ class QFormerPhotoEncoder(AnyPhotoEncoder):
         self.qformer.save_pretrained(folder / "qformer", max_shard_size=MAX_SHARD_SIZE)
         super().save_pretrained(folder)
 
-    @staticmethod
-    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, Any]:
-        return {"num_tokens": len(rows["queries"]), "language_width": len(rows["project.bias"])}
-
 
 class LinearPhotoEncoder(AnyPhotoEncoder):
     """A frozen vision encoder and one linear map: Q tokens from one feature of the photo.
@@ -163,11 +150,6 @@ class LinearPhotoEncoder(AnyPhotoEncoder):
         seen_PF = self.features(pixels_P3HW)
         return self.project(seen_PF).unflatten(-1, (self.num_tokens, self.language_width))
 
-    @staticmethod
-    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, Any]:
-        count = said["num_tokens"]
-        return {"num_tokens": count, "language_width": len(rows["project.bias"]) // count}
-
 
 class CrossAttentionPhotoEncoder(AnyPhotoEncoder):
     """ViT + linear projector, as Llama-Vision's: all states of a photo, to be attended to
@@ -185,10 +167,6 @@ class CrossAttentionPhotoEncoder(AnyPhotoEncoder):
 
     def rows(self) -> dict[str, Tensor]:
         return dict(self.project.named_parameters())
-
-    @staticmethod
-    def sizes(rows: dict[str, Tensor], said: dict[str, Any]) -> dict[str, Any]:
-        return {"language_width": len(rows["bias"])}
 
 
 PHOTO_ENCODERS: dict[str, type[AnyPhotoEncoder]] = {
@@ -219,17 +197,13 @@ def load_photo_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> A
 
     A folder without perceptron.json is a Q-Former's.
     """
-    path, said = folder / DESCRIPTION, {"perceptron": "qformer"}
-    try:
+    path = folder / DESCRIPTION
+    said: dict[str, Any] = {"perceptron": "qformer"}
+    kinds, encoders = ", ".join(PHOTO_ENCODERS), ", ".join(VISION)
+    wanted = f"{path.name} (one of {kinds}), vision/ (one of {encoders}), {FILE}, perhaps qformer/"
+    with reading("the photo encoder", folder, wanted=wanted):
         said = json.loads(path.read_text()) if path.is_file() else said
         kind = PHOTO_ENCODERS[said["perceptron"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f'"{path}" names no photo encoder ({type(error).__name__}: {error}); wanted '
-            f"one of {', '.join(PHOTO_ENCODERS)}; copy the model again"
-        ) from error
-    wanted = f"{kind.parts} (vision one of {', '.join(VISION)}), {FILE} and {DESCRIPTION}"
-    with reading("the photo encoder", folder, wanted=wanted):
         vision_kind = json.loads((folder / "vision" / "config.json").read_text())["model_type"]
         more = {"add_pooling_layer": False} if vision_kind == "vit" else {}
         vision = from_transformers(VISION[vision_kind], folder / "vision", dtype=dtype, **more)
@@ -237,7 +211,14 @@ def load_photo_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> A
         own: dict[str, Any] = {key: tuple(said[key]) for key in ("mean", "std") if key in said}
         if (qformer := folder / "qformer").is_dir():
             own["qformer"] = from_transformers(Blip2QFormerModel, qformer, dtype=dtype)
-        encoder = kind(vision=vision, **own, **kind.sizes(rows, said))
+        count = said.get("num_tokens", len(rows.get("queries", ())))
+        width = len(rows["bias" if kind is CrossAttentionPhotoEncoder else "project.bias"])
+        encoder = kind(
+            vision=vision,
+            num_tokens=count,
+            language_width=width // count if kind is LinearPhotoEncoder else width,
+            **own,
+        )
         with torch.no_grad():
             for name, value in encoder.rows().items():
                 value.copy_(rows.pop(name))

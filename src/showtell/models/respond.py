@@ -10,8 +10,9 @@ found in the album, and seen; words are written; the roles' logits say whose tur
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -24,7 +25,7 @@ from showtell.batch import to_image
 from showtell.data.photos import load_photo, square
 from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.errors import DataError, GenerationError
-from showtell.models.decoder import Decoder, Images, ToldRow
+from showtell.models.decoder import Decoder, Images, ToldRow, numbers
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.parts import Conditioning, PhotoSpans
 from showtell.models.writing import Writing
@@ -35,33 +36,30 @@ SIDE = 64  # of an album's photos for a model that sees none
 ToldStep = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Reply:
     """One answer of the agent: its turns in order, P(share) at the start of each, its photos."""
 
-    turns: tuple[Turn, ...]
-    p_share: tuple[float, ...]
-    images: Mapping[str, Image.Image]
-    seconds_to_first_word: float | None
-    seconds_to_photo: float | None
+    turns: list[Turn] = field(default_factory=list)
+    p_share: list[float] = field(default_factory=list)
+    images: dict[str, Image.Image] = field(default_factory=dict)
+    seconds_to_first_word: float | None = None
+    seconds_to_photo: float | None = None
     dropped_turns: int = 0
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Row:
     """One of the answers under way."""
 
-    turns: tuple[Turn, ...]  # of the context
+    context: tuple[Turn, ...]
     seed: int
-    out: list[Turn] = field(default_factory=list)
-    p_share: list[float] = field(default_factory=list)
-    images: dict[str, Image.Image] = field(default_factory=dict)
-    first_word: float | None = None
-    photo_time: float | None = None
+    reply: Reply
 
     @property
-    def shown(self) -> set[str]:
-        return {photo.id for turn in (*self.turns, *self.out) for photo in turn.photos}
+    def turns(self) -> tuple[Turn, ...]:
+        """All that has been said."""
+        return (*self.context, *self.reply.turns)
 
 
 class Responder:
@@ -84,10 +82,6 @@ class Responder:
     def sees(self) -> bool:
         """Whether it, or its captioner, looks at photos."""
         return self.model.photo_encoder is not None or self.model.captioner is not None
-
-    @property
-    def can_paint(self) -> bool:
-        return self.model.painter is not None
 
     # -------------------------------------------------------------------------------- answers
 
@@ -131,13 +125,17 @@ class Responder:
         began = time.perf_counter()
         decoder, decoding = self.decoder, self.decoder.decoding
         writing, dropped = decoder.read_all(self.describe_all(contexts, images), images)
-        rows = [_Row(turns=each, seed=seed) for each, seed in zip(contexts, seeds, strict=True)]
-        generators = [torch.Generator().manual_seed(row.seed) for row in rows]
+        replies = [Reply(dropped_turns=count) for count in dropped]
+        rows = [
+            _Row(context=context, seed=seed, reply=reply)
+            for context, seed, reply in zip(contexts, seeds, replies, strict=True)
+        ]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         column = self.model.language.column
 
         def told(number: int, piece: str) -> None:
-            if rows[number].first_word is None:
-                rows[number].first_word = time.perf_counter() - began
+            if replies[number].seconds_to_first_word is None:
+                replies[number].seconds_to_first_word = time.perf_counter() - began
             if on_text:
                 on_text(number, piece)
 
@@ -145,39 +143,29 @@ class Responder:
         while bool(going_B.any()):
             decoder.open_turn(writing, going_B)
             p_share_B = decoder.p_share(writing)
-            unpainted_B = column([not row.images for row in rows]).bool()
+            unpainted_B = column([not reply.images for reply in replies]).bool()
             shares_B = going_B & unpainted_B & (p_share_B >= decoding.share_threshold)
             tells_B = going_B & ~shares_B
-            for number in going_B.nonzero()[:, 0].tolist():
-                rows[number].p_share.append(float(p_share_B[number]))
+            for number in numbers(going_B):
+                replies[number].p_share.append(float(p_share_B[number]))
             if bool(shares_B.any()):
                 self._share(writing, shares_B, rows, on_photo_step)
-                for number in shares_B.nonzero()[:, 0].tolist():
-                    rows[number].photo_time = time.perf_counter() - began
+                for number in numbers(shares_B):
+                    replies[number].seconds_to_photo = time.perf_counter() - began
             if bool(tells_B.any()):
                 texts = decoder.write_texts(
                     writing, generators=generators, rows_B=tells_B, on_text=told
                 )
-                for number in tells_B.nonzero()[:, 0].tolist():
+                for number in numbers(tells_B):
                     if on_text:
                         on_text(number, "\n")
-                    rows[number].out.append(Turn(speaker=AGENT, elements=(texts[number],)))
+                    replies[number].turns.append(Turn(speaker=AGENT, elements=(texts[number],)))
             again_B, over_B = (
                 writing.logits_BV[:, decoder.renderer.roles[role]] for role in (AGENT, USER)
             )
-            full_B = column([len(row.out) >= decoding.max_turns for row in rows]).bool()
+            full_B = column([len(reply.turns) >= decoding.max_turns for reply in replies]).bool()
             going_B = going_B & (over_B < again_B) & ~full_B
-        return [
-            Reply(
-                turns=tuple(row.out),
-                p_share=tuple(row.p_share),
-                images=row.images,
-                seconds_to_first_word=row.first_word,
-                seconds_to_photo=row.photo_time,
-                dropped_turns=count,
-            )
-            for row, count in zip(rows, dropped, strict=True)
-        ]
+        return replies
 
     @torch.no_grad()
     def describe_all(
@@ -265,12 +253,11 @@ class Responder:
     ) -> None:
         """A photo turn in each of ``rows_B``: announced, painted or found, seen."""
         decoder = self.decoder
-        numbers = rows_B.nonzero()[:, 0].tolist()
-        sharing = [rows[number] for number in numbers]
+        sharing = [rows[number] for number in numbers(rows_B)]
         spans = decoder.announce(writing, rows_B=rows_B)
         photos = [
             Photo(
-                id=f"painted-{row.seed}-{len(row.turns) + len(row.out)}",
+                id=f"painted-{row.seed}-{len(row.turns)}",
                 caption=caption,
                 origin="painted",
                 seed=row.seed,
@@ -279,8 +266,9 @@ class Responder:
         ]
         images: list[Image.Image | None] = [None] * len(sharing)
         seeds = [row.seed for row in sharing]
-        conditioning = self._conditioning(spans, seeds) if self.can_paint else None
-        for n, found in enumerate(self._found(spans, conditioning, [row.shown for row in sharing])):
+        conditioning = self._conditioning(spans, seeds) if self.model.painter is not None else None
+        shown = [{photo.id for turn in row.turns for photo in turn.photos} for row in sharing]
+        for n, found in enumerate(self._found(spans, conditioning, shown)):
             if found is not None:
                 photos[n], images[n] = found
         to_paint = [n for n, image in enumerate(images) if image is None]
@@ -293,14 +281,15 @@ class Responder:
             for n, pixels_3HW in zip(to_paint, painted, strict=True):
                 images[n] = to_image(pixels_3HW)
         seen_B = torch.zeros_like(rows_B)
-        for number, row, photo, image in zip(numbers, sharing, photos, images, strict=True):
-            row.out.append(Turn(speaker=AGENT, elements=(photo,)))
+        for number, photo, image in zip(numbers(rows_B), photos, images, strict=True):
+            reply = rows[number].reply
+            reply.turns.append(Turn(speaker=AGENT, elements=(photo,)))
             if image is not None:
-                row.images[photo.id] = image
+                reply.images[photo.id] = image
                 seen_B[number] = True
-        shown = [image for image in images if image is not None]
-        if shown and self.model.photo_encoder is not None and decoder.renderer.config.own_pixels:
-            decoder.push_photos(writing, shown, seen_B)
+        own = [image for image in images if image is not None]
+        if own and self.model.photo_encoder is not None and decoder.renderer.config.own_pixels:
+            decoder.push_photos(writing, own, seen_B)
         decoder.push(writing, [decoder.renderer.end], rows_B)
 
     def _found(
@@ -317,11 +306,12 @@ class Responder:
         if self.album is None:
             return [None] * len(shown)
         decoding = self.decoder.decoding
-        query_NE = conditioning.query_NE if conditioning is not None else None
+        query_NE = retrieve_N = None
+        if conditioning is not None:
+            query_NE, retrieve_N = conditioning.query_NE, conditioning.retrieve_N
         if query_NE is None:
             query_NE = self.model.bridge.query(spans)
-        retrieve_N = conditioning.retrieve_N if conditioning is not None else None
-        cut_off = decoding.album_cut_off if self.can_paint else -2.0  # below any cosine
+        cut_off = decoding.album_cut_off if self.model.painter else -2.0  # below any cosine
         return [
             None
             if retrieve_N is not None and float(retrieve_N[n]) < decoding.retrieve_threshold
@@ -360,9 +350,8 @@ class OpenAlbum:
         self, query_1E: Tensor, *, cut_off: float, without: Collection[str] = ()
     ) -> tuple[Photo, Image.Image] | None:
         """The nearest photo, one ``without`` these if there is any; None below ``cut_off``."""
-        (hits,) = self.album.search(query_1E, top_k=1, cut_off=cut_off, without=without)
-        if not hits:
-            (hits,) = self.album.search(query_1E, top_k=1, cut_off=cut_off)
+        find = partial(self.album.search, query_1E, top_k=1, cut_off=cut_off)
+        hits = find(without=without)[0] or find()[0]
         if not hits:
             return None
         photo = self.album.photo(hits[0], folder=self.folder)
