@@ -14,7 +14,6 @@ from accelerator import DEVICE, accelerator
 from conftest import build_model, collated, dialogues_with_photos
 from showtell.cli import main
 from showtell.errors import UsageError
-from showtell.evaluation.answer import BATCH, rows_at_once
 from showtell.models.adapters import PrefixConfig, add_prefix
 from showtell.models.checkpoint import save_model
 from showtell.models.decoder import Decoder
@@ -29,8 +28,6 @@ from showtell.papers.pipeline import PipelineConfig
 from showtell.prompt import Renderer
 from showtell.recipes.assemble import attending, with_bridge
 from showtell.runtime import device_label, device_named, mixed_precision, on_device, the_device
-from showtell.training.dialogue_task import DialogueTask
-from showtell.training.examples import square_pixels
 from showtell.training.loop import run_stage
 from showtell.training.stage import Stage
 from showtell.training.task import Task
@@ -125,76 +122,42 @@ def test_a_wrong_device_is_a_misuse_of_the_command_line(capsys, command, tmp_pat
     assert not said.out and not list(tmp_path.iterdir())
 
 
-# ------------------------------------------------------------ the accelerator of these tests
-
-
-def test_the_accelerator_of_these_tests_refuses_what_a_gpu_would():
-    with accelerator():
-        x_34 = torch.ones(3, 4, device=DEVICE)
-        assert (x_34 * 2 + torch.tensor(1.0)).sum().item() == 36
-        assert x_34[torch.tensor([0, 2])].device == DEVICE
-        assert x_34.new_zeros(2).device == torch.arange(2, device=x_34.device).device == DEVICE
-        for mix in (
-            lambda: x_34 + torch.ones(4),
-            lambda: torch.where(torch.ones(4).bool(), x_34, 0.0),
-            lambda: torch.ones(3)[x_34[0].long()],
-            lambda: torch.cat([x_34, torch.ones(1, 4)]),
-            lambda: x_34.index_add(0, torch.tensor([0]), x_34[:1]),
-            lambda: torch.rand(3, device=DEVICE, generator=torch.Generator()),
-            lambda: torch.multinomial(x_34, 1, generator=torch.Generator()),
-            lambda: nn.Linear(4, 2)(x_34),
-            lambda: x_34.numpy(),
-        ):
-            with pytest.raises(RuntimeError, match=r"two devices|not on the CPU|numpy|generator"):
-                mix()
-
-
 # ---------------------------------------------------------------------------------- models
 
 
-def losses_and_gradients(model, batch):
-    losses = model(batch, generator=torch.Generator().manual_seed(1))
-    sum(losses.values()).backward()
-    gradients = {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None}
-    return {name: float(loss.detach()) for name, loss in losses.items()}, gradients
+def system_of(tokenizers, system):
+    base = build_model(tokenizers, bridge="pipeline")
+    if system == "prefix":
+        add_prefix(base.language, PrefixConfig(num_tokens=2, hidden=4))
+    if system in ("attending", "prefix"):
+        return attending(base, layers=(1,)) if system == "attending" else base
+    return with_bridge(base, SYSTEMS[system], seed=0)
 
 
-def assert_the_same_losses_there(model):
+@pytest.mark.parametrize("system", [*SYSTEMS, "attending", "prefix"])
+def test_every_bridge_learns_on_another_device_what_it_learns_on_the_cpu(tokenizers, system):
     """The same draws too: they are the CPU's on both."""
+    model = system_of(tokenizers, system).train()
     batch = collated(model, dialogues_with_photos(1))
-    losses, gradients = losses_and_gradients(copy.deepcopy(model), batch)
+
+    def learnt(model):
+        losses = model(batch, generator=torch.Generator().manual_seed(1))
+        sum(losses.values()).backward()
+        gradients = {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None}
+        return {name: float(loss.detach()) for name, loss in losses.items()}, gradients
+
+    losses, gradients = learnt(copy.deepcopy(model))
     with accelerator():
-        found, moved = losses_and_gradients(model.to(DEVICE), batch)
+        found, moved = learnt(model.to(DEVICE))
     assert losses == pytest.approx(found, rel=1e-4)
     assert gradients.keys() == moved.keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, moved[name], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_every_bridge_learns_on_another_device_what_it_learns_on_the_cpu(tokenizers, system):
-    base = build_model(tokenizers, bridge="pipeline")
-    assert_the_same_losses_there(with_bridge(base, SYSTEMS[system], seed=0).train())
-
-
-def test_photos_that_are_attended_to_are_there_too(tokenizers):
-    base = build_model(tokenizers, bridge="pipeline")
-    assert_the_same_losses_there(attending(base, layers=(1,)).train())
-
-
-def test_a_prefix_is_there_too(tokenizers):
-    model = build_model(tokenizers, bridge="pipeline")
-    add_prefix(model.language, PrefixConfig(num_tokens=2, hidden=4))
-    assert_the_same_losses_there(model.train())
-
-
 @pytest.mark.parametrize("system", ["dvtm", "vokens", "attending"])
 def test_answers_on_another_device_are_those_of_the_cpu(tokenizers, system):
-    base = build_model(tokenizers, bridge="pipeline")
-    if system == "attending":
-        model = attending(base, layers=(1,)).eval()
-    else:
-        model = with_bridge(base, SYSTEMS[system], seed=0).eval()
+    model = system_of(tokenizers, system).eval()
     model.decoding = dataclasses.replace(
         model.decoding, share_threshold=0.0, num_steps=1, max_new_tokens=3, max_turns=2
     )
@@ -231,38 +194,6 @@ def test_gold_dialogues_are_read_on_another_device_as_on_the_cpu(tokenizers):
         found, others = read(model.to(DEVICE))
     assert perplexity == pytest.approx(found, rel=1e-4)
     np.testing.assert_allclose(chances.marginal_M, others.marginal_M, rtol=1e-3)
-
-
-def test_there_batches_are_run_whole_and_more_dialogues_at_once_with_the_same_outcome(
-    tokenizers,
-):
-    model = build_model(tokenizers, bridge="pipeline")
-    model.painter = None  # its noise is drawn in another order
-    dialogues, runs = dialogues_with_photos(6), []
-    model.register_forward_pre_hook(lambda module, given: runs.append(len(given[0].ids_BT)))
-
-    def outcome(model):
-        task = DialogueTask(
-            model,
-            dialogues.__getitem__,
-            length=6,
-            pixels_of=lambda photo: square_pixels(photo, 64),
-        )
-        runs.clear()
-        with torch.no_grad():
-            losses = task.losses(range(6), generator=torch.Generator())
-        p_share_M = read_gold(model, dialogues).p_share_M
-        return list(runs), {k: float(v) for k, v in losses.items()}, p_share_M
-
-    near = copy.deepcopy(model)
-    parts, losses, p_share_M = outcome(near)
-    with accelerator():
-        far = model.to(DEVICE)
-        whole, others, chances_M = outcome(far)
-        assert rows_at_once(far) > rows_at_once(near) == BATCH
-    assert len(parts) > 1 and whole == [6] == [sum(parts)]
-    assert losses == pytest.approx(others, rel=1e-3)
-    np.testing.assert_allclose(p_share_M, chances_M, rtol=1e-3)
 
 
 def test_a_model_is_loaded_to_the_device_with_all_that_it_holds(tokenizers, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from showtell.errors import CheckpointError, ConfigError
-from showtell.models.folders import save_rows
 from showtell.models.language import LanguageModel
 from showtell.models.parts import ids_of
 from showtell.models.vocabulary import FILE, NewTokens, first_rows
@@ -28,16 +26,6 @@ def build(tokenizers, *, tied: bool, rows: int | None = None) -> LanguageModel:
 @pytest.fixture(params=[True, False], ids=["tied", "untied"])
 def language(request, tokenizers) -> LanguageModel:
     return build(tokenizers, tied=request.param)
-
-
-def test_without_new_tokens_embed_and_head_are_the_llms_own(language):
-    ids_BT = torch.arange(12).view(2, 6)
-    hidden = torch.randn(2, 6, 16)
-    table, head = language.model.get_input_embeddings(), language.model.get_output_embeddings()
-    assert torch.equal(language.embed(ids_BT), table(ids_BT))
-    assert torch.equal(language.head(hidden), head(hidden))
-    assert language.new_tokens is None
-    assert all(name.startswith("model.") for name, _ in language.named_parameters())
 
 
 def test_old_tokens_are_the_same_to_the_bit_after_growing(language):
@@ -165,14 +153,6 @@ def test_a_saved_model_has_its_tokens_and_the_base_beside_them(language, tmp_pat
         again.new_tokens.save(tmp_path)
         written.add((tmp_path / FILE).read_bytes())
     assert len(written) == 1
-
-
-def test_a_file_of_before_is_read(language, tmp_path):
-    language.grow_vocabulary(TOKENS, seed=0)
-    rows = dict(language.new_tokens.named_parameters())
-    save_rows(rows, tmp_path / FILE, tokens=json.dumps(TOKENS), first_id="7")
-    again = NewTokens.load(tmp_path)
-    assert again.tokens == TOKENS and again.first_id == 7
 
 
 # ------------------------------------------------------------------------------------ bad input

@@ -56,20 +56,13 @@ def model(tokenizers):
 
 
 def test_the_wordings_are_as_many_as_released_and_all_are_used():
-    assert len(INSTRUCTIONS) == len(set(INSTRUCTIONS)) == 7
-    assert {kind: len(set(wordings)) for kind, wordings in TASKS.items()} == {
-        "text_only": 2,
-        "image_only": 3,
-        "multimodal": 2,
-    }
-    for kind, wordings in TASKS.items():
-        used = Counter(
-            task.turns[0].elements[-2 if kind == "text_only" else -1]
-            for seed in range(40)
-            for task in [story_task("s", story(2), kind, seed=seed)]
-        )
-        assert set(used) == {w.format(text="and then came number 1.") for w in wordings}
-    assert all("{caption}" in wording for wording in INSTRUCTIONS)
+    wordings = {kind: set(each) for kind, each in TASKS.items()} | {"uas": set(INSTRUCTIONS)}
+    counts = {"text_only": 2, "image_only": 3, "multimodal": 2, "uas": 7}
+    assert {kind: len(each) for kind, each in wordings.items()} == counts
+    asked = [
+        story_task("s", story(2), "image_only", seed=n).turns[0].elements[-1] for n in range(40)
+    ]
+    assert set(asked) == {w.format(text="and then came number 1.") for w in TASKS["image_only"]}
 
 
 def test_a_story_of_five_steps_gives_thirteen_tasks():
@@ -127,55 +120,21 @@ def test_a_pair_is_read_alone_and_every_hundredth_is_also_asked_for():
 # ------------------------------------------------------------------------------------- the losses
 
 
-def test_unimodal_alignment_weighs_text_ldm_and_caption(model, rng):
-    photos = [world_photo(n) for n in range(2)]
-    rows = [alignment_dialogue(photo.caption, photo) for photo in photos]
-    batch = collated(model, rows)
-    assert batch.captions == tuple(p.caption for p in photos)
-    with torch.no_grad():
-        losses = model(batch, generator=rng)
-    weighed = {name: UAS.weights[name] for name in losses}
-    assert weighed == {"t": 0.01, "ldm": 1.0, "cap": 0.1, "moment": 0.0}
-    assert all(float(losses[name]) > 0 for name in ("t", "ldm", "cap"))
-
-
-@pytest.mark.parametrize(
-    ("kind", "names"),
-    [
-        ("text_only", {"t", "moment"}),
-        ("image_only", {"t", "moment", "ldm"}),
-        ("multimodal", {"t", "moment", "ldm"}),
-    ],
-)
-def test_multimodal_learning_has_no_caption_loss_and_a_text_only_task_no_photo_loss(
-    model, rng, kind, names
-):
-    with torch.no_grad():
-        losses = model(collated(model, [story_task("s", story(3), kind, seed=0)]), generator=rng)
-    assert set(losses) == names
-    weighed = {name: MLS.weights[name] for name in losses}
-    assert weighed == {name: w for name, w in MLS.weights.items() if name in names}
-    assert MLS.weights == {"t": 0.01, "moment": 0.0, "ldm": 1.0}
-
-
-def test_multimodal_learning_holds_no_photo_captions(model):
-    """Description-free: whatever the captions of a story's photos, the batches are the same."""
-    steps = story(4)
-    assert all(step.photo.caption for step in steps)
-    other = [
-        replace(step, photo=replace(step.photo, caption=f"quite another {n}"))
-        for n, step in enumerate(steps)
-    ]
-    tasks = story_dialogues("s", steps, seed=0)
-    batch = collated(model, tasks)
-    assert set(batch.captions) == {""} and len(batch.captions) == 4 + 3
-    again = collated(model, story_dialogues("s", other, seed=0))
-    assert torch.equal(batch.ids_BT, again.ids_BT) and torch.equal(batch.labels_BT, again.labels_BT)
-    assert batch.captions == again.captions
-    assert torch.equal(batch.span_pixels_N3HW, again.span_pixels_N3HW)
-    assert torch.equal(batch.seen_pixels_P3HW, again.seen_pixels_P3HW)
-    for task in tasks:
-        assert all(not photo.caption for photo in task.photos)
+def test_a_batch_has_the_losses_of_its_stage_and_learning_no_photo_captions(model, rng):
+    """Of the paper's: UAS text, LDM and caption; MLS text, and LDM where a photo is made."""
+    rows = [alignment_dialogue(photo.caption, photo) for photo in map(world_photo, range(2))]
+    tasks = {kind: [story_task("s", story(3), kind, seed=0)] for kind in LEARNT}
+    weights = {kind: {"t": 0.01, "moment": 0.0, "ldm": 1.0} for kind in LEARNT}
+    del weights["text_only"]["ldm"]
+    for kind, stage in (("alignment", UAS), *((kind, MLS) for kind in LEARNT)):
+        wanted = weights.get(kind, {"t": 0.01, "ldm": 1.0, "cap": 0.1, "moment": 0.0})
+        batch = collated(model, tasks.get(kind, rows))
+        with torch.no_grad():
+            losses = model(batch, generator=rng)
+        assert {name: stage.weights[name] for name in losses} == wanted
+        assert any(batch.captions) is (stage is UAS)  # description-free
+    for task in story_dialogues("s", story(4), seed=0):
+        assert not any(photo.caption for photo in task.photos)
 
 
 # ------------------------------------------------------------------------------------- the stages
