@@ -58,7 +58,7 @@ def test_quotation_marks_and_letters_beyond_ascii_are_text(tmp_path):
     (read,) = read_parti(path)
     assert read.prompt == prompt
     assert read.votes == ("gen", "ret", "gen", "gen", "same")
-    assert (read.category, read.challenge, read.note, read.label) == ("Animals", "Basic", "", "gen")
+    assert (read.category, read.label) == ("Animals", "gen")
 
 
 def test_a_file_of_labels_has_no_votes(tmp_path):
@@ -101,11 +101,11 @@ def test_near_ties_are_three_to_two_and_never_in_the_split(tmp_path):
     [
         (VOTES, "holds no prompt"),
         ("caption\timage\n", "begins with 'caption"),
-        ("Prompt\tCategory\tChallenge\tNote\n", "prompts and no votes"),
+        ("Prompt\tCategory\tChallenge\tNote\n", "begins with 'Prompt"),
         (VOTES + "a dog\tAnimals", "line 2: 2 fields, wanted 5"),
         (VOTES + line("gen", prompt=" "), "line 2: the prompt is empty"),
         (VOTES + line("gen") + "\n" + line("nonsense"), 'line 3: "nonsense" is no vote'),
-        (LABEL + line("gen,ret"), "2 decisions, wanted one"),
+        (LABEL + line("gen,ret"), '"gen,ret" is no vote'),
         (VOTES + "caf\udce9\tFood\tBasic\t\tgen", "not UTF-8"),
     ],
 )

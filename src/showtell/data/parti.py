@@ -27,10 +27,10 @@ RET: Final = "ret"
 SAME: Final = "same"
 
 NUM_TRAIN = 600  # GILL's split: the first 600 on which people agree, in the order of the file
-_COLUMNS = ("Prompt", "Category", "Challenge", "Note")
+_COLUMNS = ("Prompt", "Category")
 _FORMAT = (
-    "Wanted: a tab-separated file whose first line is Prompt, Category, Challenge, Note and "
-    "Decisions or Decision, as GILL released them (PartiPromptsAllDecisions_Alignment.tsv)."
+    "Wanted: a tab-separated file whose first line has Prompt, Category, and Decisions or "
+    "Decision, as GILL released them (PartiPromptsAllDecisions_Alignment.tsv)."
 )
 
 
@@ -40,8 +40,6 @@ class PartiPrompt:
 
     prompt: str
     category: str
-    challenge: str
-    note: str
     votes: tuple[Vote, ...]
     label: Vote
 
@@ -78,12 +76,10 @@ def read_parti(path: str | Path) -> Iterator[PartiPrompt]:
             if columns:
                 found += 1
                 yield _prompt(fields, columns, where)
-            else:
-                columns = fields
-                if not set(_COLUMNS) <= set(columns):
-                    raise DataError(f"{path.name} begins with {text[:80]!r}. {_FORMAT}")
-                if not {"Decisions", "Decision"} & set(columns):
-                    raise DataError(f"{path.name} has prompts and no votes. {_FORMAT}")
+                continue
+            columns = fields
+            if not set(_COLUMNS) <= set(columns) or not {"Decisions", "Decision"} & set(columns):
+                raise DataError(f"{path.name} begins with {text[:80]!r}. {_FORMAT}")
     if not found:
         raise DataError(f"{path.name} holds no prompt. {_FORMAT}")
 
@@ -95,25 +91,20 @@ def _prompt(fields: list[str], columns: list[str], where: str) -> PartiPrompt:
             "Correct the line."
         )
     row = dict(zip(columns, fields, strict=True))
-    prompt, category, challenge, note = (row[title] for title in _COLUMNS)
-    if not prompt.strip():
+    if not row["Prompt"].strip():
         raise DataError(f"{where}: the prompt is empty. Correct the line, or remove it.")
     several = "Decisions" in row
-    words = [word.strip() for word in row["Decisions" if several else "Decision"].split(",")]
-    for word in words:
-        if word not in get_args(Vote):
+    words = row["Decisions"].split(",") if several else [row["Decision"]]
+    votes = tuple(cast(Vote, word.strip()) for word in words)
+    for vote in votes:
+        if vote not in get_args(Vote):
             raise DataError(
-                f'{where}: "{word[:40]}" is no vote, wanted {", ".join(get_args(Vote))}. '
+                f'{where}: "{vote[:40]}" is no vote, wanted {", ".join(get_args(Vote))}. '
                 "Correct the line."
             )
-    votes = cast(tuple[Vote, ...], tuple(words))
-    if not several and len(votes) != 1:
-        raise DataError(f"{where}: {len(votes)} decisions, wanted one. Correct the line.")
     return PartiPrompt(
-        prompt=prompt,
-        category=category,
-        challenge=challenge,
-        note=note,
+        prompt=row["Prompt"],
+        category=row["Category"],
         votes=votes if several else (),
         label=confident(votes) if several else votes[0],
     )

@@ -126,7 +126,6 @@ def counts_of(dialogues: Sequence[Dialogue]) -> dict[str, int]:
 class MomentPosition:
     """A point of a dialogue at which one may ask: is the next turn a photo?"""
 
-    dialogue_id: str
     turn: int  # the index of the next turn
     context: tuple[Turn, ...]  # the turns before it; never empty
     shares: bool
@@ -142,9 +141,7 @@ def moment_positions(dialogue: Dialogue) -> tuple[MomentPosition, ...]:
     share = next((k for k, turn in enumerate(dialogue.turns) if turn.photos), None)
     last = len(dialogue.turns) - 1 if share is None else share
     return tuple(
-        MomentPosition(
-            dialogue_id=dialogue.id, turn=k, context=dialogue.turns[:k], shares=k == share
-        )
+        MomentPosition(turn=k, context=dialogue.turns[:k], shares=k == share)
         for k in range(1, last + 1)
     )
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from PIL import Image, ImageFile, ImageOps
 
-from showtell.data.jsonl import SKIP
+from showtell.data.jsonl import SKIP, opened
 from showtell.data.storage import is_plain_path, write_atomically
 from showtell.data.world import draw_photo
 from showtell.dialogue import Photo
-from showtell.errors import PhotoError
+from showtell.errors import DataError, PhotoError
 
 MAX_BYTES = 50_000_000
 MAX_SIDE = 16_000
@@ -62,25 +62,20 @@ def photo_bytes(path: str) -> bytes:
     """The bytes of a file that may be a photo. Raises PhotoError for one that cannot be."""
     from showtell.data.shards import is_packed, packed_bytes
 
-    file = Path(path)
     try:
         if is_packed(path):
-            return packed_bytes(file)
-        if file.is_dir():
-            raise PhotoError(f"{path} is a folder, wanted a photo. Name a file inside it.")
-        if file.exists() and not file.is_file():
-            raise PhotoError(f"{path} is a device or a pipe, wanted a photo. Save it as a file.")
-        _check_size(file.stat().st_size, file)
-        return file.read_bytes()
-    except FileNotFoundError as error:
-        raise PhotoError(f"{path} is not there, wanted a photo. Check the name.") from error
-    except (OSError, ValueError) as error:  # no permission; a NUL in the name
-        raise PhotoError(f"{path:.200} cannot be read ({_reason(error)}). Check it.") from error
+            return packed_bytes(Path(path))
+        with opened(Path(path), wanted="Wanted a photo. Check the name.") as file:
+            return file.read(MAX_BYTES + 1)
+    except ValueError as error:  # a NUL in the name
+        raise PhotoError(f"{path:.200} cannot be read ({error}). Check the name.") from error
+    except DataError as error:
+        raise PhotoError(str(error)) from error
 
 
 def _check_size(num_bytes: int, name: str | Path) -> None:
     if not 0 < num_bytes <= MAX_BYTES:
-        met = f"{num_bytes / 1e6:.0f} MB" if num_bytes else "0 bytes"
+        met = f"more than {MAX_BYTES / 1e6:.0f} MB" if num_bytes else "0 bytes"
         raise PhotoError(
             f"{name} has {met}, wanted a photo of at most {MAX_BYTES // 1_000_000} MB. Get the "
             "file again, or reduce the photo."
@@ -289,14 +284,13 @@ def scaled(image: Image.Image, side: int) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def data_uri(image: Image.Image, *, side: int = 512, enlarged: bool = True) -> str:
-    """The pixels as an address inside a page: a JPEG of at most ``side`` pixels a side; where they
-    are few and may be ``enlarged``, a PNG of 256 pixels."""
+def data_uri(image: Image.Image) -> str:
+    """The pixels as an address inside a page: a JPEG of at most 512 pixels a side; where they are
+    few, a PNG of 256."""
     image, kind = image.convert("RGB"), "jpeg"
-    if enlarged and max(image.size) <= SHOWN_SIDE:
+    if max(image.size) <= SHOWN_SIDE:
         kind, image = "png", scaled(image, SHOWN_SIDE)
-    else:
-        image.thumbnail((side, side))
+    image.thumbnail((512, 512))
     buffer = io.BytesIO()
     image.save(buffer, format=kind.upper(), quality=92, optimize=kind == "png")
     return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()

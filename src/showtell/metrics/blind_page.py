@@ -30,7 +30,6 @@ from showtell.metrics.answers import Record, match
 from showtell.metrics.preference import KEY_FORMAT, QUESTIONS, json_object
 from showtell.metrics.report import digest, encoded
 
-MAX_SIDE = 512  # of a photo on the page
 _MARKS = re.compile(r"@(TITLE|DATA|SCRIPT_HASH)@")
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -174,7 +173,7 @@ class _Photos:
         if isinstance(element, Photo) and not has_pixels(element):
             return {"missing": element.caption}
         image = photo_image(element) if isinstance(element, Photo) else load_photo(element)
-        uri = data_uri(image, side=MAX_SIDE)
+        uri = data_uri(image)
         if uri not in self._numbers:
             self._numbers[uri] = len(self.uris)
             self.uris.append(uri)
