@@ -89,7 +89,7 @@ MISUSE = [
     ("chat --say=hi --device=cuda:99", 2, "--device"),
     ("chat --say=hi --device=gpu", 2, "wanted cpu, cuda"),
     ("chat --say=hi --model=minni", 1, 'did you mean "mini"'),
-    ("chat --say=hi --model=full", 1, "not a model"),
+    ("chat --say=hi --model=full", 1, "no showtell.json"),
     ("chat --say=hi --photos-dir=file/x", 1, "Not a directory"),
     ("demo --out=file/x", 1, "Not a directory"),
     ("recipes --jsno", 2, "--json"),

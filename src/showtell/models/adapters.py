@@ -4,10 +4,9 @@
     add_prefix(language, PrefixConfig())   # five virtual tokens before everything, in every layer
     stage = replace(stage, learning_rates={**stage.learning_rates, **adapter_rates(language)})
 
-Both are a part of the LLM from then on: ``embed``, ``hidden``, ``step``, saving and loading know
-them (``models/language_model.py``), in training and in answering. A prefix is keys and values that
-were never read from tokens: what an answer's cache starts from, and what every row of a batch sees
-first.
+Both are a part of the LLM from then on, in training, answering, saving and loading. A prefix is
+keys and values that were never read from tokens: what an answer's cache starts from, and what every
+row of a batch sees first.
 
 Source: 2310.02239, section 2.1 (PEFT); the numbers are its release's. LoRA is arXiv 2106.09685,
 prefix tuning arXiv 2101.00190, whose MLP re-parametrisation is kept in a saved model, so that it

@@ -75,21 +75,15 @@ def model_folder(name_or_path: str) -> Path:
     for candidate in (path, path / "model"):
         if (candidate / "showtell.json").is_file():
             return candidate
-    if path.is_dir():
-        raise CheckpointError(
-            f'"{path}" is not a model: it has no showtell.json; wanted a folder that '
-            '"showtell train" has written'
-        )
     known = sorted(p.parent.name for p in SHIPPED.glob("*/showtell.json"))
-    if path.parts[:1] == ("runs",) and len(path.parts) > 1:  # what a recipe writes, unless told
-        raise CheckpointError(
-            f'there is no model "{name_or_path}"; wanted what the recipe of its name writes; train '
-            f'it first with "showtell train {path.parts[1]}", or name another: a folder, or one of '
-            f"{', '.join(known)} (of a recipe with --set base=NAME)"
-        )
+    near, do = did_you_mean(name_or_path, known), 'see "showtell recipes"'
+    if path.is_dir():
+        near = ": the folder has no showtell.json"
+    elif path.parts[:1] == ("runs",) and len(path.parts) > 1:  # what a recipe writes, unless told
+        near, do = "", f'train it first with "showtell train {path.parts[1]}", or name another'
     raise CheckpointError(
-        f'there is no model "{name_or_path}"{did_you_mean(name_or_path, known) if known else ""}; '
-        'wanted a shipped model or a folder that "showtell train" wrote; see "showtell recipes"'
+        f'there is no model "{name_or_path}"{near}; wanted one of {", ".join(known)} or a folder '
+        f'that "showtell train" wrote (of a recipe with --set base=NAME); {do}'
     )
 
 

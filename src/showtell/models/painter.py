@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from showtell.models.folders import (
     to_diffusers,
     write_json,
 )
-from showtell.models.parts import Conditioning, Dice, PainterTokens
+from showtell.models.parts import Conditioning, Dice, PainterTokens, drawn
 from showtell.runtime import mixed_precision, small_attention
 
 
@@ -188,19 +189,8 @@ class LatentDiffusionPainter(nn.Module):
         # in float32 under autocast too: bfloat16's three digits would be noise of their own
         latents = latents.to(cond_NSC.device).float()
         noise = randn_tensor(latents.shape, generator=generator, device=latents.device)
-        dice = generator if isinstance(generator, list) else [generator]
-        steps_N = torch.cat(
-            [
-                torch.randint(
-                    0,
-                    self.scheduler.config.num_train_timesteps,
-                    (len(latents) // len(dice),),
-                    generator=die,
-                    device=die.device,
-                )
-                for die in dice
-            ]
-        ).to(latents.device)
+        total = self.scheduler.config.num_train_timesteps
+        steps_N = drawn(partial(torch.randint, total), len(latents), generator).to(latents.device)
         noisy = self.scheduler.add_noise(latents, noise, steps_N)
         with small_attention(noisy, length=noisy.shape[-2] * noisy.shape[-1]):
             predicted = self.unet(

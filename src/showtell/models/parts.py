@@ -31,6 +31,13 @@ Die = torch.Generator
 Dice = Die | list[Die]  # for all photos, or one for each
 
 
+def drawn(draw: Callable[..., Tensor], count: int, dice: Dice) -> Tensor:
+    """A number for each of ``count`` photos, by the die for all or by its own."""
+    dice = dice if isinstance(dice, list) else [dice]
+    each = count // len(dice)
+    return torch.cat([draw((each,), generator=die, device=die.device) for die in dice])
+
+
 @dataclass(frozen=True, kw_only=True)
 class PhotoSpans:
     """What the LLM said where a photo belongs: one row per photo to make.

@@ -4,12 +4,10 @@
     language.embed(ids), language.head(hidden)                     # know them from here on
     language.new_tokens.parameters()                               # all that has to be trained
 
-The published systems resize the LLM's two matrices of V rows, keep both in the optimiser and
-multiply the gradients of the old rows by zero (MiniGPT-5, GILL). That costs V rows of weights,
-gradients and two moments for a handful of tokens, and AdamW's decay shrinks the "frozen" rows all
-the same. Here the old matrices are never copied, resized or masked: an id from ``first_id`` on is
-looked up in ``input_nD``, and the logits of the new tokens, hidden @ output_nD^T, stand after the
-old ones, which are the same to the bit.
+The published systems resize the LLM's two matrices, keep both in the optimiser and multiply the
+gradients of the old rows by zero (MiniGPT-5, GILL); AdamW's decay shrinks the "frozen" rows all the
+same. Here the old matrices are never copied, resized or masked: an id from ``first_id`` on is
+looked up in ``input_nD``, and the new tokens' logits, hidden @ output_nD^T, stand after the old.
 
 A tied head (one matrix for reading and saying) stays tied: one row a token. An untied one gives a
 token two rows. The rows are float32 whatever the LLM is; they are read in the LLM's own type.

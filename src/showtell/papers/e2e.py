@@ -240,32 +240,19 @@ def pieces_of_each_token(
 def token_offsets(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[tuple[int, int]]:
     """The characters [start, end) of ``text`` that each of ``ids`` stands for.
 
-    The Renderer tokenises a caption as after a space. Ids that the tokenizer would not choose (the
-    words of an LLM) are found by decoding them: a character's bytes in several tokens are the
-    first one's. Raises DataError for ids of another text.
+    They are found by decoding, since an LLM says words in whatever tokens it likes: a character's
+    bytes in several tokens are the first one's. Raises DataError for ids of another text.
     """
-    bare, ids = text.strip(), list(ids)
-    ahead = len(text) - len(text.lstrip())
-    encoded = tokenizer(
-        " " + bare,
-        add_special_tokens=False,
-        split_special_tokens=True,  # words that look like marks are words
-        return_offsets_mapping=True,
-    )
-    if list(encoded["input_ids"]) == ids:
-        # the added space belongs to no word; clipping leaves it out
-        return [
-            (max(start + ahead - 1, 0), min(end + ahead - 1, len(text)))
-            for start, end in encoded["offset_mapping"]
-        ]
+    ids = list(ids)
     decoded = tokenizer.decode(ids, skip_special_tokens=True)
-    if decoded.strip() != bare:
+    if decoded.strip() != text.strip():
         raise DataError(
             f"the span of the caption {text!r} holds the ids {ids}, which are {decoded!r}; finding "
             "a word's own tokens needs those of the caption: put them into the span unshortened, "
             'or choose vocabulary="sentence", which does not look at words'
         )
-    shift = ahead - (len(decoded) - len(decoded.lstrip()))
+    # a span has a space before the caption, and not those around the caption itself
+    shift = len(decoded.lstrip()) - len(decoded) + len(text) - len(text.lstrip())
     parts = (ids[:k] for k in range(len(ids) + 1))
     lengths = (len(tokenizer.decode(part, skip_special_tokens=True)) for part in parts)
     ends = [min(max(end + shift, 0), len(text)) for end in accumulate(lengths, max)]

@@ -306,20 +306,18 @@ class Gill(Bridge):
         return super().load_state_dict(state_dict, strict, assign)
 
     def start(self, spans: PhotoSpans, cond_NSC: Tensor) -> None:
-        self.mapper.start(self._read(*self._tokens(spans)), cond_NSC)
+        self.mapper.start(self._read(spans), cond_NSC)
 
     def forward(self, spans: PhotoSpans, painter: Painter, *, generator: Die) -> Conditioning:
         """Conditioning, query and decision."""
         # l_c and l_p are the LLM's text loss, of which the words and [IMG1] are labels:
         # Eq. 1: l_c = -sum log P(s_t | the photo's k tokens, s_1 ... s_(t-1))
         # Eq. 2: l_p = -log P([IMG1] | s_1 ... s_T)
-        states_NKD, embeds_NKD = self._tokens(spans)
+        first_ND = spans.after_NKD[:, 0].to(self.log_scale.dtype)
         return Conditioning(
-            cond_NSC=self.mapper(self._read(states_NKD, embeds_NKD)),
-            query_NE=self._query(states_NKD),
-            retrieve_N=None
-            if self.decision is None
-            else self.decision.p_retrieve(states_NKD[:, 0]),
+            cond_NSC=self.mapper(self._read(spans)),
+            query_NE=self.query(spans),
+            retrieve_N=None if self.decision is None else self.decision.p_retrieve(first_ND),
         )
 
     def losses(
@@ -350,7 +348,8 @@ class Gill(Bridge):
 
     def query(self, spans: PhotoSpans) -> Tensor:
         """Unit vectors (N, E) from the states at the r tokens."""
-        return self._query(self._tokens(spans)[0])
+        rows_NKE = self.query_head(spans.after_NKD.to(self.log_scale.dtype))
+        return F.normalize(QUERY_TOKENS[self.config.query_tokens](rows_NKE), dim=-1)
 
     def photo_keys(self, pixels_N3HW: Tensor) -> Tensor:
         """Unit vectors (N, E) from the vision encoder's features."""
@@ -361,18 +360,10 @@ class Gill(Bridge):
             )
         return F.normalize(self.photo_head(self.features(pixels_N3HW)), dim=-1)
 
-    def _query(self, states_NKD: Tensor) -> Tensor:
-        pool = QUERY_TOKENS[self.config.query_tokens]
-        return F.normalize(pool(self.query_head(states_NKD)), dim=-1)
-
-    def _read(self, states_NKD: Tensor, embeds_NKD: Tensor) -> Tensor:
-        """What the mapper reads."""
-        return states_NKD + embeds_NKD if self.config.input_embeddings else states_NKD
-
-    def _tokens(self, spans: PhotoSpans) -> tuple[Tensor, Tensor]:
-        """The states that have read the r tokens, and the tokens' input embeddings."""
-        dtype = self.log_scale.dtype
-        return spans.after_NKD.to(dtype), spans.embeds_NKD.to(dtype)
+    def _read(self, spans: PhotoSpans) -> Tensor:
+        """What the mapper reads of the r tokens: states that have read them, and embeddings."""
+        states_NKD = spans.after_NKD.to(self.log_scale.dtype)
+        return states_NKD + spans.embeds_NKD if self.config.input_embeddings else states_NKD
 
 
 PRESETS: Mapping[str, GillConfig] = {

@@ -12,12 +12,8 @@ the others, in training, measuring and answering. So photos need no captions: wi
 no L_cap, and nothing else changes ("description-free").
 
 L_text is the model's own ``t`` (``models/dialogue_model.py``), the mean of the vokens' negative
-log-likelihoods with that of the words. The weights l1-l3 are the Stage's
-(``UAS`` and ``MLS`` below).
-
-Two points that the paper leaves open. "The hidden state of a voken" may be the state that has
-read it (``after``, our reading) or the one that predicts it (``before``, the release). And the
-mapper works at the painter's width C, as released, so that its output needs no projection.
+log-likelihoods with that of the words. The mapper works at the painter's width C, as released, so
+that its output needs no projection.
 
 What it is trained on is data (section 2.3), two stages and three tasks:
 
@@ -28,12 +24,9 @@ MLS, multimodal learning: one step of a story is asked for, after the steps befo
     image_only    the text of the step is read, its photo is made
     multimodal    nothing of the step is read; its text is written, then its photo made
 
-A task is a dialogue of one user turn (what is read) and the agent's (what is learnt), so that
-Renderer, Batch and PhotoDialogueModel are those of every other recipe. MLS learns without
-descriptions: its photos carry no caption, and a caption never reaches a batch of it.
-
-The task sentences are in several wordings, as many as released (7 for the instruction rows of UAS;
-2, 3 and 2 for the three tasks), and are this project's own. Nothing here trains.
+A task is a dialogue of one user turn (what is read) and the agent's (what is learnt). MLS learns
+without descriptions: a caption never reaches a batch of it. The task sentences are in several
+wordings, as many as released, and are this project's own.
 
 Letters as in ``models/parts.py``; K = n: a span is the n vokens.
 """
@@ -62,6 +55,7 @@ from showtell.models.parts import (
     PhotoTargets,
     TextTower,
     Tokenizer,
+    drawn,
     standardize,
 )
 from showtell.training.stage import Stage
@@ -262,10 +256,7 @@ class Vokens(Bridge):
         """Which photos are trained without a condition, (N,) bool."""
         if not self.training or self.config.drop == 0:
             return torch.zeros(count, dtype=torch.bool)
-        dice = generator if isinstance(generator, list) else [generator]
-        chance = [torch.rand(count // len(dice), generator=die, device=die.device) for die in dice]
-        dropped_N: Tensor = torch.cat(chance) < self.config.drop
-        return dropped_N
+        return drawn(torch.rand, count, generator) < self.config.drop
 
 
 # -------------------------------------------------------------------------------------- stages
