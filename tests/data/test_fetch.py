@@ -254,51 +254,41 @@ def test_photochat_becomes_what_its_reader_reads_photos_included(web, tmp_path, 
     assert [Image.open(p.path).getpixel((0, 0))[0] > 200 for p in photos] == [False, True]
 
 
-def test_stories_are_unpacked_and_their_photos_found(web, tmp_path):
+def bodies_of(kind, url, folder):
+    """What the owners of a data set have, by path; all photos at one address."""
+    if kind == "cc3m":
+        tables = ("GCC-training.tsv", "GCC-1.1.0-Validation.tsv")
+        return dict.fromkeys(tables, f"a dog\t{url}\n".encode())
+    if kind == "dialogcc":
+        talk = json.dumps([natives.dialogcc(1, [{"image_url": url}, f"{url}?2"])]).encode()
+        return {f"{split}.json": talk for split in ("train", "valid", "test")}
+    if kind == "vist":
+        story = natives.vist(1)
+        for image in story["images"]:
+            image["url_o"] = url
+        names = [f"sis/{split}.story-in-sequence.json" for split in ("train", "val", "test")]
+        stories = tar_of(folder / "sis", dict.fromkeys(names, json.dumps(story).encode()))
+        return {"SIS-with-labels.tar.gz": stories.read_bytes()}
+    shown = {"deep/VisualDialog_val2018_000000000100.jpg": photo_bytes()}
+    found = {"VisualDialog_val2018.zip": zip_of(folder / "zip", shown).read_bytes()}
+    for name in (f"visdial_1.0_{split}" for split in ("train", "val", "test")):
+        text = {f"deep/{name}.json": json.dumps(natives.visdial(1)).encode()}
+        found[f"{name}.zip"] = zip_of(folder / "zip", text).read_bytes()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "photos"),
+    [("vist", 1, 5), ("cc3m", 2, 1), ("dialogcc", 3, 2), ("visdial", 4, 0)],
+)
+def test_what_is_fetched_lies_where_its_reader_looks(web, tmp_path, kind, files, photos):
     url = web.put("/p.jpg", whole(photo_bytes()))
-    story = natives.vist(1)
-    for image in story["images"]:
-        image["url_o"] = url
-    names = [f"sis/{s}.story-in-sequence.json" for s in ("train", "val", "test")]
-    archive = tar_of(tmp_path / "sis", dict.fromkeys(names, json.dumps(story).encode()))
-    bodies = {"SIS-with-labels.tar.gz": archive.read_bytes()}
-    result = run(local(web, SOURCES["vist"], bodies), tmp_path / "vist", photos=True)
-    assert result.counts == {"files fetched": 1, "photos fetched": 5}
-    (read,) = open_splits(f"vist:{tmp_path}/vist")["valid"]
-    assert all(photo.path for photo in read.photos)
-
-
-def test_photos_of_captions_and_of_dialogcc_are_found_by_their_readers(web, tmp_path):
-    url = web.put("/p.jpg", whole(photo_bytes()))
-    table = f"a dog\t{url}\na cat\t{web.address}/lost\n".encode()
-    bodies = dict.fromkeys(("GCC-training.tsv", "GCC-1.1.0-Validation.tsv"), table)
-    result = run(local(web, SOURCES["cc3m"], bodies), tmp_path / "cc3m", photos=True)
-    assert result.counts == {"files fetched": 2, "photos fetched": 1, "photos gone (404)": 1}
-    pairs = open_data(f"cc3m:{tmp_path}/cc3m/GCC-training.tsv")
-    assert [bool(p.path) for d in pairs for p in d.photos] == [True, False]
-
-    other = web.put("/q.jpg", whole(photo_bytes()))
-    record = json.dumps([natives.dialogcc(1, [{"image_url": url}, other])]).encode()
-    bodies = {f"{split}.json": record for split in ("train", "valid", "test")}
-    result = run(local(web, SOURCES["dialogcc"], bodies), tmp_path / "dialogcc", photos=True)
-    assert result.counts["photos fetched"] == 2  # all candidates, each once
-    (dialogue,) = open_data(f"dialogcc:{tmp_path}/dialogcc/valid.json")
-    assert dialogue.photos[0].path
-
-
-def test_visdial_lies_where_its_reader_looks(web, tmp_path):
-    bodies = {}
-    for file in (*SOURCES["visdial"].files, *SOURCES["visdial"].photo_files):
-        name = file.path.removesuffix(".zip")
-        member = "VisualDialog_val2018_000000000001.jpg" if "2018" in name else f"{name}.json"
-        content = photo_bytes() if member.endswith("jpg") else b"{}"
-        archive = zip_of(tmp_path / "z", {f"{name}/{member}": content})
-        bodies[file.path] = archive.read_bytes()
-    result = run(local(web, SOURCES["visdial"], bodies), tmp_path / "visdial", photos=True)
-    assert result.counts["files fetched"] == 4
-    names = {p.relative_to(tmp_path / "visdial").as_posix() for p in tmp_path.rglob("*.j*")}
-    assert "VisualDialog_val2018/VisualDialog_val2018_000000000001.jpg" in names
-    assert {f"visdial_1.0_{split}.json" for split in ("train", "val", "test")} <= names
+    web.put("/p.jpg?2", whole(photo_bytes()))
+    source = local(web, SOURCES[kind], bodies_of(kind, url, tmp_path))
+    counts = run(source, tmp_path / kind, photos=True).counts
+    assert (counts["files fetched"], counts["photos fetched"]) == (files, photos)
+    for read in open_splits(f"{kind}:{tmp_path / kind}").values():
+        assert all(photo.path for dialogue in read for photo in dialogue.photos)
 
 
 def test_a_set_on_application_says_what_to_do_instead_and_an_unknown_one_is_suggested(tmp_path):

@@ -61,19 +61,11 @@ def test_quotation_marks_and_letters_beyond_ascii_are_text(tmp_path):
     assert (read.category, read.label) == ("Animals", "gen")
 
 
-def test_a_file_of_labels_has_no_votes(tmp_path):
-    (read,) = read_parti(write(tmp_path / "labels.tsv", line("ret"), header=LABEL))
-    assert (read.votes, read.label) == ((), "ret")
-
-
-def test_columns_go_by_their_names_and_windows_line_ends_do_no_harm(tmp_path):
-    path = tmp_path / "votes.tsv"
-    path.write_bytes(
-        b"Decisions\tNote\tPrompt\tCategory\tChallenge\r\n"
-        b"ret,ret,ret,ret\t\ta cat\tAnimals\tBasic\r\n"
-    )
+def test_columns_go_by_their_names_and_a_file_of_labels_has_no_votes(tmp_path):
+    path = tmp_path / "labels.tsv"
+    path.write_bytes(b"Decision\tNote\tPrompt\tCategory\r\nret\t\ta cat\tAnimals\r\n")
     (read,) = read_parti(path)
-    assert (read.prompt, read.category, read.label) == ("a cat", "Animals", "ret")
+    assert (read.prompt, read.category, read.votes, read.label) == ("a cat", "Animals", (), "ret")
 
 
 def test_gills_split_is_the_first_with_a_label_in_order(tmp_path):

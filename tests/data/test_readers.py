@@ -6,8 +6,6 @@ import copy
 import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -51,27 +49,18 @@ def test_mmdialog_with_both_names_in_a_folder_asks_which(tmp_path):
         open_data(f"mmdialog:{tmp_path}")
 
 
-@pytest.mark.parametrize("as_lines", [False, True])
-def test_dialogcc_as_an_array_and_as_lines(tmp_path, as_lines):
-    records = [natives.dialogcc(k) for k in range(3)]
-    path = tmp_path / "train.json"
-    (natives.write_lines if as_lines else natives.write_json)(path, records)
-    dialogues = list(read_dialogcc(path))
-    assert [d.id for d in dialogues] == ["bst:0", "bst:1", "bst:2"]
-    assert [turn.speaker for turn in dialogues[0].turns] == [USER, AGENT]
-    assert dialogues[0].turns[0].photos == ()
-    text, photo = dialogues[0].turns[1].elements
-    assert text == "Show me!" and photo.caption == "a dog in a park"
-    assert dialogues[0].labels["split"] == "train"
-
-
-def test_dialogcc_reads_each_known_form_of_a_shared_image(tmp_path):
+def test_dialogcc_reads_each_known_form_of_a_shared_image_in_arrays_and_lines(tmp_path):
     address = "https://x/a.jpg"
     forms = [address, [address], {"image_url": address}, [{"url": address}, None, ""]]
     records = [natives.dialogcc(number, shared) for number, shared in enumerate(forms)]
-    dialogues = list(read_dialogcc(natives.write_json(tmp_path / "train.json", records)))
-    assert [[photo.labels["url"] for photo in d.photos] for d in dialogues] == [[address]] * 4
-    assert {d.photos[0].id for d in dialogues} == {photo_id(address)}
+    for write in (natives.write_json, natives.write_lines):
+        dialogues = list(read_dialogcc(write(tmp_path / "train.json", records)))
+        assert [[photo.labels["url"] for photo in d.photos] for d in dialogues] == [[address]] * 4
+        assert {d.photos[0].id for d in dialogues} == {photo_id(address)}
+    assert [turn.speaker for turn in dialogues[0].turns] == [USER, AGENT]
+    text, photo = dialogues[0].turns[1].elements
+    assert text == "Show me!" and photo.caption == "a dog in a park"
+    assert (dialogues[0].id, dialogues[0].labels["split"]) == ("bst:0", "train")
 
 
 def test_dialogcc_chooses_one_of_the_candidates_by_the_seed_whatever_was_read_before(tmp_path):
@@ -187,12 +176,6 @@ def test_a_folder_is_read_with_all_its_captions_and_labels(tmp_path):
     assert [turn.text for turn in second.turns] == [""] and second.labels["licence"] == "not stated"
 
 
-def test_a_folder_in_the_layout_of_metadata_jsonl(tmp_path):
-    natives.write_lines(tmp_path / "metadata.jsonl", [{"file_name": "a.png", "text": "a dog"}])
-    (dialogue,) = open_data(f"folder:{tmp_path}")
-    assert dialogue.photos[0].caption == "a dog"
-
-
 # ------------------------------------------------------------------------------ names of data
 
 
@@ -213,12 +196,8 @@ def test_a_folder_with_several_splits_asks_which_one(tmp_path):
     assert len(list(open_data(f"mmdialog:{tmp_path}/train"))) == 1
 
 
-def test_a_name_that_is_nearly_one_gets_a_suggestion(tmp_path):
-    with pytest.raises(UsageError, match='did you mean "mmdialog"'):
-        open_data(f"mmdialg:{tmp_path}")
-    with pytest.raises(DataError, match="holds no file of VIST"):
-        open_data(f"vist:{tmp_path}")
-    for name in ("vist:" + "x" * 300, "cc3m:a\0b"):
+def test_a_path_with_nothing_to_read_is_an_error(tmp_path):
+    for name in (f"vist:{tmp_path}", "vist:" + "x" * 300, "cc3m:a\0b"):
         with pytest.raises(DataError):
             open_data(name)
 
@@ -244,7 +223,7 @@ def test_a_path_that_climbs_out_of_the_folder_is_refused(tmp_path, kind, name):
         list(FORMATS[kind](path))
 
 
-def test_symbolic_links_are_refused_whether_file_or_folder(tmp_path):
+def test_links_whether_file_or_folder_and_pipes_are_refused(tmp_path):
     outside = natives.write_photo(tmp_path / "outside/a.png")
     inside = tmp_path / "in"
     inside.mkdir()
@@ -256,32 +235,18 @@ def test_symbolic_links_are_refused_whether_file_or_folder(tmp_path):
             list(read_folder(path))
     # the folder that the user names may itself be a link
     (tmp_path / "way").symlink_to(outside.parent)
-    natives.write_lines(outside.parent / "captions.jsonl", [{"file": "a.png", "text": "x"}])
+    natives.write_lines(outside.parent / "metadata.jsonl", [{"file_name": "a.png", "text": "x"}])
     (dialogue,) = open_data(f"folder:{tmp_path}/way")
-    assert dialogue.photos[0].path is not None
-
-
-def test_a_pipe_in_the_place_of_a_photo_is_refused(tmp_path):
-    os.mkfifo(tmp_path / "a.png")
-    path = natives.write_lines(tmp_path / "captions.jsonl", [{"file": "a.png", "text": "x"}])
+    assert dialogue.photos[0].path is not None and dialogue.photos[0].caption == "x"
+    os.mkfifo(inside / "pipe.png")
+    path = natives.write_lines(inside / "captions.jsonl", [{"file": "pipe.png", "text": "x"}])
     with pytest.raises(PhotoError, match="no file"):
         list(read_folder(path))
 
 
 @pytest.mark.parametrize("kind", sorted(FORMATS))
-def test_a_truncated_file_is_an_error_that_names_it(tmp_path, kind):
-    path = natives.write_all(tmp_path)[kind]
-    data = path.read_bytes().rstrip()
-    path.write_bytes(data[: len(data) * 2 // 3])
-    if kind == "cc3m":
-        path.write_bytes(data[: data.rindex(b"\t")])
-    with pytest.raises(DataError, match=re.escape(path.name)):
-        list(FORMATS[kind](path))
-
-
-@pytest.mark.parametrize("kind", sorted(FORMATS))
 @pytest.mark.parametrize(
-    "form", ["utf-16", "bom", "latin", "nul", "empty", "folder", "pipe", "zero"]
+    "form", ["utf-16", "bom", "latin", "nul", "empty", "cut", "folder", "pipe", "zero"]
 )
 def test_wrong_encodings_and_what_is_no_file_are_errors_that_name_it(tmp_path, kind, form):
     path = natives.write_all(tmp_path)[kind]
@@ -292,6 +257,7 @@ def test_wrong_encodings_and_what_is_no_file_are_errors_that_name_it(tmp_path, k
         "latin": b'{"x": "caf\xe9"}\n' + text.encode(),
         "nul": b"\0" * 100,
         "empty": b"",
+        "cut": text[: text.rindex("\t") if kind == "cc3m" else len(text) * 2 // 3].encode(),
     }
     path.unlink()
     if form in contents:
@@ -324,15 +290,13 @@ def test_what_no_label_can_hold_and_misspelt_fields_are_refused(tmp_path, field,
     with pytest.raises(DataError, match=f"line 2.*{says}"):
         list(read_folder(path))
     assert len(list(read_folder(path, skip_bad=True))) == 1
-
-
-def test_half_a_surrogate_in_an_array_is_one_bad_record(tmp_path):
-    records = [natives.dialogcc(k) for k in range(3)]
-    records[1]["split"] = "\ud800"
-    path = natives.write_json(tmp_path / "train.json", records)
-    with pytest.raises(DataError, match="half a surrogate"):
-        list(read_dialogcc(path))
-    assert len(list(read_dialogcc(path, skip_bad=True))) == 2
+    if "\\u" in field:  # in an array it is one bad record, too
+        records = [
+            json.dumps(natives.dialogcc(0)),
+            json.dumps(natives.dialogcc(1) | {"x": "\ud800"}),
+        ]
+        (tmp_path / "train.json").write_text(f"[{','.join(records)}]")
+        assert len(list(read_dialogcc(tmp_path / "train.json", skip_bad=True))) == 1
 
 
 @pytest.mark.parametrize("kind", ["dialogcc", "mmdialog", "photochat", "showtell", "folder"])
@@ -355,12 +319,6 @@ def test_all_skips_are_counted_and_only_the_first_hundred_kept(tmp_path):
     for _ in range(2):  # counted anew each time it is read
         assert len(list(source)) == 1
         assert len(source.skipped) == 250 and len(source.skipped[:]) == 100
-
-
-def test_readers_do_not_load_torch():
-    code = "import sys, showtell.data.sources, showtell.data.missing; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 # ------------------------------------------------------------------------- mutated input (a law)

@@ -1,7 +1,7 @@
 """showtell's own JSONL: a dialogue as a JSON object, and back.
 
 One dialogue a line, photos as files below the folder of the JSONL; a photo that is not there has
-the path None. docs/showtell.schema.json says what a line is, and this reader takes what it allows.
+the path None. docs/showtell.schema.json says what a line is: pydantic writes it from these classes.
 """
 
 from __future__ import annotations
