@@ -9,10 +9,9 @@ import pytest
 from PIL import Image
 
 from keyword_model import KeywordModel
-from showtell.agent.page import render_page, write_page
+from showtell.agent.page import render_page
 from showtell.agent.session import Session
 from showtell.dialogue import AGENT, USER, Photo, Turn
-from showtell.errors import StorageError
 
 HOSTILE = '<script>alert("1")</script> & $cards "quoted"'
 
@@ -83,16 +82,3 @@ def test_p_share_is_shown_beside_the_agent_only(titled):
     page = render_page([titled])
     assert page.count('class="share') == 2
     assert "0.88" in page and "88 percent" in page
-
-
-def test_a_page_that_cannot_be_written_leaves_the_old_one(titled, tmp_path, monkeypatch):
-    path = write_page(tmp_path / "a" / "index.html", [titled])
-    before = path.read_text()
-
-    def full(*arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.replace", full)
-    with pytest.raises(StorageError, match="No space left"):
-        write_page(path, [titled, titled])
-    assert path.read_text() == before and [p.name for p in path.parent.iterdir()] == ["index.html"]

@@ -218,23 +218,11 @@ def changed(folder, change):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda f: (f / "dialogues.jsonl").unlink(), "wanted dialogues.jsonl"),
-        (lambda f: (f / "dialogues.jsonl").write_bytes(b"\x00\xff"), "dialogues.jsonl"),
         (lambda f: (f / "dialogues.jsonl").write_text("{}\n"), "dialogues.jsonl"),
-        (lambda f: (f / "dialogues.jsonl").write_text(""), "empty"),
-        (lambda f: changed(f, lambda r: r.pop("turns")), "turns"),
         (lambda f: changed(f, lambda r: r["labels"].clear()), "no conversation"),
         (lambda f: changed(f, lambda r: r["labels"]["session"].update(seed=-1)), "no conversation"),
         (lambda f: changed(f, lambda r: r["labels"]["session"].update(seed="x")), "no conversat"),
         (lambda f: changed(f, lambda r: r["turns"][2]["labels"].update(p_share=7)), "no conversat"),
-        (lambda f: changed(f, lambda r: r["turns"][2]["labels"].update(p_share="x")), "no conve"),
-        (lambda f: changed(f, lambda r: r["turns"][0].update(speaker="robot")), "robot"),
-        (
-            lambda f: changed(
-                f, lambda r: r["turns"][1]["elements"][0].update(path="../../etc/passwd")
-            ),
-            "outside",
-        ),
         (lambda f: next(f.glob("photos/*")).unlink(), "lacks 1 of its 2 photos"),
         (lambda f: next(f.glob("photos/*")).write_bytes(b"hello"), "not a photo"),
     ],

@@ -10,7 +10,7 @@ from PIL import ImageChops
 from photoworld import load_table
 from photoworld.drawing import draw
 from photoworld.scenes import ATTRIBUTES, LOOKS, SUBJECTS, Scene, sample_scene
-from photoworld.sprites import COLOUR_RGB, Pen, mix, sprite_of
+from photoworld.sprites import COLOUR_RGB, sprite_of
 
 VALUES = ("ball", "red", "one", "park", "day", "clear", "alone", "nothing")
 SCENE = Scene(**dict(zip(ATTRIBUTES, VALUES, strict=True)), seed=7)
@@ -21,11 +21,6 @@ def near(scene: Scene, colour: str) -> np.ndarray:
     return np.abs(np.asarray(draw(scene)).astype(int) - COLOUR_RGB[colour]).sum(-1) < 60
 
 
-def test_a_photo_is_64_by_64_rgb_and_other_sizes_are_given_when_asked():
-    assert draw(SCENE).size == (64, 64) and draw(SCENE).mode == "RGB"
-    assert [draw(SCENE, size=size).size for size in (256, 100)] == [(256, 256), (100, 100)]
-
-
 def test_the_scene_and_its_seed_alone_decide_the_pixels():
     random.seed(1)
     state, first = random.getstate(), draw(SCENE).tobytes()
@@ -33,6 +28,7 @@ def test_the_scene_and_its_seed_alone_decide_the_pixels():
     for k in range(300):
         assert draw(sample_scene(rng, novel=k % 2 == 1)).size == (64, 64)
     assert draw(SCENE).tobytes() == first and random.getstate() == state
+    assert [draw(SCENE, size=size).size for size in (256, 100)] == [(256, 256), (100, 100)]
     assert len({draw(replace(SCENE, seed=seed)).tobytes() for seed in range(20)}) == 20
 
 
@@ -75,10 +71,3 @@ def test_three_subjects_stand_wider_than_one(subject):
         for count in ("one", "three")
     )
     assert three > one + 4
-
-
-def test_the_pen_mirrors_and_scales_about_the_feet():
-    pen = Pen(None, x=100, y=200, height=50)
-    assert pen.at(0, 100) == (100, 150) and pen.at(10, 0) == (105, 200)
-    assert Pen(None, x=100, y=200, height=50, flip=True).at(10, 0) == (95, 200)
-    assert mix((0, 0, 0), (100, 200, 50), 0.5) == (50, 100, 25)

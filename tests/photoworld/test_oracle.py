@@ -72,14 +72,6 @@ def test_a_broken_directory_is_named_with_a_remedy(harm, tmp_path):
         load_oracle("orakel")
 
 
-def test_building_a_reader_leaves_global_chance_alone():
-    state = torch.get_rng_state()
-    first, second = (training.build_reader("oracle", seed=5) for _ in range(2))
-    assert torch.equal(torch.get_rng_state(), state)
-    for a, b in zip(first.parameters(), second.parameters(), strict=True):
-        assert torch.equal(a, b)
-
-
 def test_labels_are_the_scenes_own_and_some_scenes_are_novel():
     novel = []
     for seed, photo_3HW, row in zip(DEV_SEEDS, PHOTOS, LABELS.tolist(), strict=False):
@@ -110,21 +102,22 @@ def test_degraded_photos_and_noise_stay_pixels_and_repeat_with_their_seed(damage
     assert first.min() >= 0 and first.max() <= 1
 
 
-def test_a_short_training_learns_and_reports_every_attribute(tmp_path):
-    losses = []
-    sizes = {"num_photos": 100, "num_steps": 14, "batch_size": 16, "num_dev": 12}
-    report = training.train_reader(
-        kind="oracle", out=tmp_path, progress=lambda step, loss: losses.append(loss), **sizes
-    )
-    assert len(losses) == 14 and sum(losses[-4:]) < sum(losses[:4])
-    assert all(set(m) == set(ATTRIBUTES) for m in report["measures"].values())
-    assert json.loads((tmp_path / "report.json").read_text()) == report
+def test_the_command_trains_a_kind_on_photos_of_its_own_and_reports_every_attribute(
+    tmp_path, capsys, monkeypatch
+):
+    losses, loss_of = [], training._loss
 
+    def watched(*args, **given):
+        losses.append(loss_of(*args, **given))
+        return losses[-1]
 
-def test_the_command_trains_a_kind_on_photos_of_its_own(tmp_path, capsys):
-    size = ["--num-photos", "40", "--num-steps", "2", "--num-dev", "6"]
+    monkeypatch.setattr(training, "_loss", watched)
+    size = ["--num-photos", "100", "--num-steps", "50", "--num-dev", "6"]
     training.main(["--kind", "encoder", "--out", str(tmp_path / "new"), *size])
-    assert json.loads(capsys.readouterr().out)["seed"] == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["seed"] == 1 and sum(losses[-10:]) < sum(losses[:10])
+    assert report == json.loads((tmp_path / "new" / "report.json").read_text())
+    assert all(set(measured) == set(ATTRIBUTES) for measured in report["measures"].values())
     assert AttributeReader.from_pretrained(tmp_path / "new").config.depths == [2, 1, 1, 1]
     (tmp_path / "file").write_text("")
     for wrong in (["--kind", "oracel"], ["--out", str(tmp_path / "file" / "x")]):

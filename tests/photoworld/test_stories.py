@@ -10,7 +10,7 @@ from photoworld.scenes import ATTRIBUTES, LOOKS, is_novel
 from photoworld.stories import ROUNDS, SOURCES, STEPS, determined_in, determined_only_by
 from photoworld.words import named_attributes
 from showtell.dialogue import AGENT, USER, Dialogue, Photo
-from showtell.papers.forms import form_named, photo_last, steps_of
+from showtell.papers.forms import steps_of
 
 STORIES = [stories.world_story(seed) for seed in range(120)]
 LONG = [long_dialogue(seed) for seed in range(60)]
@@ -102,17 +102,6 @@ def test_every_story_needs_its_own_text_earlier_texts_and_earlier_photos():
             assert any(names(turn.text, name, scene[name]) for turn in past)
 
 
-def test_a_value_told_early_and_changed_later_is_not_given_as_told():
-    """What a text said of an attribute that has changed since settles nothing."""
-    for story in STORIES:
-        before, last = scene_of(story.photos[-2]), scene_of(story.photos[-1])
-        planned = {name for turn in story.turns for name in turn.labels["planned"]}
-        for name in ("place", "time", "weather"):
-            if story.turns[0].labels["named"].get(name) and before[name] != last[name]:
-                sources = story.photos[-1].labels["sources"][name]
-                assert "photos" not in sources and ("text" not in sources or name in planned)
-
-
 def test_more_context_settles_more():
     for story in STORIES:
         found = {c: set(determined_in(story.photos[-1], c)) for c in SOURCES}
@@ -121,14 +110,6 @@ def test_more_context_settles_more():
         assert found["both"] == set(story.photos[-1].labels["determined"])
         named = scene_of(story.photos[0])["subject"] in LOOKS  # a name has its colour
         assert all(named == ("colour" not in photo.labels["sources"]) for photo in story.photos)
-
-
-def test_a_story_goes_through_the_forms_of_vist():
-    ends = {c: form_named(f"task_end:{c}")(STORIES[0])[0] for c in SOURCES}
-    photos = {context: len(end.turns[0].photos) for context, end in ends.items()}
-    assert photos == {"none": 0, "text": 0, "photos": STEPS - 1, "both": STEPS - 1}
-    told = STORIES[0].turns[0].text
-    assert [told in end.turns[0].text for end in ends.values()] == [False, True, False, True]
 
 
 def test_ten_rounds_settle_everything_and_each_answer_says_its_own():
@@ -144,13 +125,6 @@ def test_ten_rounds_settle_everything_and_each_answer_says_its_own():
             named.pop("subject", None)
             found.pop("subject", None)
             assert found == {name: {value} for name, value in named.items()}
-
-
-def test_the_last_rounds_alone_settle_less():
-    whole = photo_last(stories.world_rounds(3))
-    assert len(whole.turns) == 2 * ROUNDS + 1 and whole.turns[-1].photos
-    (part,) = form_named("photo_last:4")(stories.world_rounds(3))
-    assert part.turns == whole.turns[-9:]
 
 
 def test_long_dialogues_have_twenty_to_eighty_turns_in_two_to_four_sessions():

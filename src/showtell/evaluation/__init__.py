@@ -12,6 +12,8 @@ from showtell.data.sources import open_data
 from showtell.dialogue import Dialogue
 from showtell.errors import DataError, UsageError
 from showtell.evaluation.answered import working_folder
+from showtell.evaluation.measures import measure_world
+from showtell.evaluation.measures_photochat import measure_photochat
 from showtell.evaluation.reported import reported_rows
 from showtell.evaluation.score import PROTOCOLS, measure_dialogues
 from showtell.evaluation.substitutes import missing_photos as policy_of
@@ -66,8 +68,6 @@ def evaluate(
         dialogues = list(islice(source, limit))
         notes: tuple[str, ...] = ()
         if kind == "world":
-            from showtell.evaluation.measures import measure_world
-
             if not dialogues:
                 raise DataError(
                     f"{source.name} holds no dialogues; name some seeds, as in world:100000-100999"
@@ -76,8 +76,6 @@ def evaluate(
                 model, dialogues, name=source.name, folder=work, seed=seed, told=told
             )
         elif kind == "photochat":
-            from showtell.evaluation.measures_photochat import measure_photochat
-
             protocols = ("photochat",)
             found = measure_photochat(
                 model, dialogues, folder=work, path=source.path, seed=seed, most=most, told=told

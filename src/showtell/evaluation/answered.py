@@ -153,7 +153,7 @@ class Answers:
         """What ``write`` wrote for "showtell score", (said, wanted), by kind."""
         counts = {kind: len(self.of(kind)) for kind in SCORED}
         if not any(counts.values()):
-            return {}
+            return {kind: [] for kind in SCORED}
         files = (self.folder / f"{name}.jsonl" for name in ("predictions", "references"))
         pairs = iter(match(*files).pairs)
         return {kind: [next(pairs) for _ in range(n)] for kind, n in counts.items()}

@@ -115,26 +115,22 @@ def measure_dialogues(
     values = _turn_values(answers, model.decoding.share_threshold, seed=seed)
     notes: list[str] = []
     used: dict[str, str] = {}
-    pairs = answers.records()
+    records = answers.records()
     for protocol in chosen:
-        for kind in ("answer",) if protocol in whole else ("text", "photo"):
-            if not pairs[kind]:
-                continue
-            rows = Rows(protocol, pairs[kind], encoders=encoders, seed=seed, told=told)
-            if kind != "photo":
-                try:
-                    put_texts(rows)
-                except MissingDependency as error:
-                    name = f"text.{protocol.name}.bleu1"
-                    rows.values |= not_run(name, error, protocol=protocol.name)
-            if kind != "text":
-                put_photos(rows)
-            if kind == "answer":
-                put_relevance(rows)
-            values |= rows.values
-            notes += rows.notes()
-            used |= rows.used
-        notes.append(f"protocol {protocol.name}: {protocol.source}")
+        kinds = ("answer",) if protocol in whole else ("text", "photo")
+        pairs = [pair for kind in kinds for pair in records[kind]]
+        rows = Rows(protocol, pairs, encoders=encoders, seed=seed, told=told)
+        try:
+            put_texts(rows)
+        except MissingDependency as error:
+            name = f"text.{protocol.name}.bleu1"
+            rows.values |= not_run(name, error, protocol=protocol.name)
+        put_photos(rows)
+        if protocol in whole:
+            put_relevance(rows)
+        values |= rows.values
+        used |= rows.used
+        notes += [*rows.notes(), f"protocol {protocol.name}: {protocol.source}"]
     notes.append("the model's most likely words; contexts are gold")
     if most is not None:
         notes.append(f"at most {most:,} texts, photos and answers, a fixed sample of them")

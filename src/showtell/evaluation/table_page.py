@@ -37,27 +37,16 @@ def write(
     *,
     out: Path,
     name: str,
-    title: str,
-    against: str,
     notes: Sequence[str],
     passport: Mapping[str, str],
-    head: str = HEAD,
+    **page: str,
 ) -> str:
-    """NAME.json and NAME.md in ``out``, the page last; the page. ``head`` says what a cell and its
-    interval are."""
-    page = to_markdown(
-        table,
-        columns,
-        title=title,
-        against=against,
-        notes=notes,
-        passport=passport,
-        head=head,
-    )
+    """NAME.json and NAME.md in ``out``, the page last; the page (``to_markdown``)."""
+    text = to_markdown(table, columns, notes=notes, passport=passport, **page)
     plain = to_json(table, notes=notes, passport=passport)
     write_atomically(out / f"{name}.json", plain.encode())
-    write_atomically(out / f"{name}.md", page.encode())
-    return page
+    write_atomically(out / f"{name}.md", text.encode())
+    return text
 
 
 # ------------------------------------------------------------------------------------------ JSON
@@ -91,7 +80,8 @@ def to_markdown(
     passport: Mapping[str, str],
     head: str = HEAD,
 ) -> str:
-    """All groups of measures, then the differences to ``against``, then where it came from."""
+    """All groups of measures, then the differences to ``against``, then where it came from.
+    ``head`` says what a cell and its interval are."""
     groups: dict[str, list[Column]] = {}  # the columns in which some system has a value
     for column in columns:
         if any(row[column.name].value is not None for row in table.values()):

@@ -7,7 +7,7 @@ The oracle reads photos; it never trains, ranks or filters them.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import islice
@@ -24,8 +24,8 @@ from showtell.batch import to_image, to_pixels
 from showtell.data.photos import photo_image
 from showtell.data.sources import open_data
 from showtell.data.world import load_oracle
-from showtell.dialogue import AGENT, USER, Dialogue, Photo
-from showtell.evaluation.answer import gold_answer
+from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
+from showtell.evaluation.answer import gold_answer, starts
 from showtell.evaluation.answered import Place
 from showtell.metrics.encoders import ClipEncoder
 from showtell.metrics.moment import best_threshold
@@ -35,38 +35,34 @@ SCENE = ATTRIBUTES  # each attribute of a scene with its values
 # ------------------------------------------------------------------------------------- places
 
 
+def agent_turns(dialogues: Sequence[Dialogue]) -> Iterator[tuple[Place, Turn]]:
+    for b, dialogue in enumerate(dialogues):
+        for k, turn in enumerate(dialogue.turns):
+            if turn.speaker == AGENT:
+                yield (b, k), turn
+
+
 def text_places(dialogues: Sequence[Dialogue], *, seed: int, most: int = 400) -> list[Place]:
     """At most ``most`` of the agent's text turns after the first, drawn by ``seed``."""
-    places = [
-        (b, k)
-        for b, dialogue in enumerate(dialogues)
-        for k, turn in enumerate(dialogue.turns)
-        if k and turn.speaker == AGENT and turn.text
-    ]
+    places = [place for place, turn in agent_turns(dialogues) if place[1] and turn.text]
     random.Random(seed).shuffle(places)
     return places[:most]
 
 
 def photo_places(dialogues: Sequence[Dialogue]) -> list[Place]:
     """The agent's photos."""
-    return [
-        (b, k)
-        for b, dialogue in enumerate(dialogues)
-        for k, turn in enumerate(dialogue.turns)
-        if turn.speaker == AGENT and turn.photos
-    ]
+    return [place for place, turn in agent_turns(dialogues) if turn.photos]
 
 
 def seeing_places(dialogues: Sequence[Dialogue]) -> dict[Place, Photo]:
     """The agent's turns that name something visible in the user's last photo, and that photo."""
     found = {}
-    for b, dialogue in enumerate(dialogues):
-        for k, turn in enumerate(dialogue.turns):
-            if turn.speaker != AGENT or not turn.labels.get("named"):
-                continue
-            seen = [p for t in dialogue.turns[:k] if t.speaker == USER for p in t.photos]
-            if seen and turn.labels.get("about", seen[-1].id) == seen[-1].id:
-                found[b, k] = seen[-1]
+    for (b, k), turn in agent_turns(dialogues):
+        before = dialogues[b].turns[:k]
+        seen = [photo for t in before if t.speaker == USER for photo in t.photos]
+        named = turn.labels.get("named") and seen
+        if named and turn.labels.get("about", seen[-1].id) == seen[-1].id:
+            found[b, k] = seen[-1]
     return found
 
 
@@ -75,14 +71,10 @@ def answer_places(dialogues: Sequence[Dialogue], *, seed: int, most: int) -> lis
     answer that holds a photo, else one drawn by ``seed``."""
     places = []
     for b, dialogue in enumerate(dialogues[:most]):
-        starts = [
-            k
-            for k, turn in enumerate(dialogue.turns)
-            if k and turn.speaker == AGENT and dialogue.turns[k - 1].speaker != AGENT
-        ]
-        photos = [k for k in starts if any(isinstance(e, Photo) for e in gold_answer(dialogue, k))]
-        if starts:
-            drawn = random.Random(f"{seed}/{b}").choice(starts)
+        begun = starts(dialogue.turns)
+        photos = [k for k in begun if any(isinstance(e, Photo) for e in gold_answer(dialogue, k))]
+        if begun:
+            drawn = random.Random(f"{seed}/{b}").choice(begun)
             places.append((b, photos[0] if photos else drawn))
     return places
 
