@@ -47,10 +47,7 @@ def test_say_with_json_prints_one_object_a_line_with_ordered_parts(model, capsys
     assert 0 <= first["p_share"] < second["p_share"] <= 1
     assert first["seconds_to_photo"] is None
     assert first["seconds_to_first_word"] > 0 and second["seconds_to_photo"] > 0
-
-
-def test_say_without_json_is_the_same_but_indented(model, capsys):
-    assert main(["chat", "--say", "Hi!"]) == 0
+    assert main(["chat", "--say", "Hi!"]) == 0  # the same, indented
     out = capsys.readouterr().out
     assert json.loads(out)["parts"] and len(out.splitlines()) > 3
 
@@ -77,16 +74,11 @@ MISUSE = [
     ("", 2, "Usage: showtell"),
     ("chatt", 2, "Did you mean 'chat'"),
     ("data", 2, "Usage: showtell data"),
-    ("chat extra", 2, "extra"),
     ("chat --modell mini", 2, "--model"),
     ("chat --say=", 2, "empty"),
-    ("chat --say=a%07b", 2, "U+0007"),
     ("chat --say=hi --seed=-1", 2, "--seed"),
-    ("chat --say=hi --seed=x", 2, "valid integer"),
     ("chat --say=hi --photo=none.png", 1, "none.png is not there"),
-    ("chat --say=hi --photo=full", 1, "full is a folder"),
     ("chat --say=hi --photo=file", 1, "file is not a photo"),
-    ("chat --say=hi --device=cuda:99", 2, "--device"),
     ("chat --say=hi --device=gpu", 2, "wanted cpu, cuda"),
     ("chat --say=hi --model=minni", 1, 'did you mean "mini"'),
     ("chat --say=hi --model=full", 1, "no showtell.json"),
@@ -102,9 +94,7 @@ MISUSE = [
         "--seed is 99999999999999999999999999",
     ),
     ("train world_mini --set stage.batch_size=0", 2, "batch_size is 0; wanted 1 or more"),
-    ("train world_mini --set steps", 2, "wanted key=value"),
     ("train world_mini --set no.such=1", 2, "no.such"),
-    ("train world_mini --set stage.steps=many", 2, "many"),
     ("train world_mini --out full", 2, "--resume"),
     ("train world_mini --out file", 2, "is a file"),
     ("evaluate mini wrld:test", 2, 'did you mean "world"'),
@@ -115,18 +105,14 @@ MISUSE = [
     ("score file file --out file/x", 1, "Not a directory"),
     ("album add full --into file --model mini", 2, "is a file"),
     ("album list none", 1, "none"),
-    ("album forget full album-0", 1, "full"),
-    ("data stats wrld:test", 2, 'did you mean "world"'),
     ("data show world:5-6 2", 2, "last has the index 1"),
     ("data pack world:5-6 --out=", 2, "--out is empty"),
     ("data pack world:9-3 --out new", 2, "first <= last"),
     ("data pack world:5-6 --out file/x", 1, "Not a directory"),
     ("data pack world:5-6 --out full", 1, "not empty"),
-    ("data doctor showtell:none", 1, "none"),
     ("data fetch photocat", 2, 'did you mean "photochat"'),
     ("judge export none.jsonl none.jsonl", 1, "none.jsonl"),
     ("judge export file file --out full", 2, "is a directory"),
-    ("judge score none.json --key file", 1, "file"),
     ("album list bad%1B[31m", 1, "bad\\u001b[31m"),
 ]
 
@@ -263,12 +249,6 @@ def test_each_verb_is_told_in_one_line_that_is_whole(verbs, capsys, monkeypatch)
 # ------------------------------------------------------------------------------- as a process
 
 
-def run(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "showtell", *arguments], capture_output=True, text=True, **options
-    )
-
-
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["recipes"], ["data", "doctor", "--help"], ["data", "stats", "x:y"]]
 )
@@ -285,10 +265,6 @@ def test_what_needs_no_model_is_quick_and_loads_no_torch(arguments):
     spent = after.children_user + after.children_system
     assert done.stdout.splitlines()[-1] == "[]"
     assert spent - before.children_user - before.children_system < 1.0
-
-
-def test_it_is_a_module_as_torchrun_wants_it():
-    assert run("--version").stdout.startswith("showtell ")
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure():

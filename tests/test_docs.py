@@ -1,4 +1,4 @@
-"""The documents say what the code is: commands, equations, layers, names, paths."""
+"""The documents say what the code is: commands, layers, names, paths."""
 
 import ast
 import importlib.util
@@ -14,12 +14,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PACKAGE = ROOT / "src" / "showtell"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
-PAPER = DOCS / "papers" / "dvtm.md"
-NUM_EQUATIONS = 13
 HOSTS = {"arxiv.org", "github.com"}
-
-TAG = re.compile(r"# Eq\. (\d+)\b")
-ROW = re.compile(r"^\| (\d+) \|.*\| `([\w.]+)` \| `(src/\S+\.py)` \|$", re.MULTILINE)
 
 
 def page_name(path: Path) -> str:
@@ -40,36 +35,6 @@ def test_the_page_of_the_command_line_is_current():
     spec.loader.exec_module(script)
     assert text_of(DOCS / "cli.md") == script.page(), "run python scripts/cli_docs.py > docs/cli.md"
     assert script.main(["--check"]) == 0
-
-
-# --------------------------------------------------------------------------------- equations
-
-
-def tagged() -> list[tuple[int, str, str]]:
-    """(equation, file, function around the tag) of every tag in bridges and models."""
-    found = []
-    files = [*(PACKAGE / "papers").glob("e2e*.py"), *(PACKAGE / "models").glob("*.py")]
-    for path in sorted(files):
-        source = text_of(path)
-        functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
-        for number, line in enumerate(source.splitlines(), start=1):
-            for match in TAG.finditer(line):
-                around = [f for f in functions if f.lineno <= number <= f.end_lineno]
-                name = max(around, key=lambda f: f.lineno).name if around else ""
-                found.append((int(match[1]), page_name(path), name))
-    return found
-
-
-def test_every_equation_is_tagged_once_in_the_code():
-    assert sorted(number for number, _, _ in tagged()) == list(range(1, NUM_EQUATIONS + 1))
-
-
-def test_the_paper_page_lists_every_tag_with_its_file_and_function():
-    listed = {
-        (int(number), file, symbol.rpartition(".")[2])
-        for number, symbol, file in ROW.findall(text_of(PAPER))
-    }
-    assert listed == set(tagged())
 
 
 # --------------------------------------------------------------------- the house, names, sizes
@@ -114,7 +79,7 @@ def test_every_metric_that_is_named_in_the_code_is_defined():
     for path in (PACKAGE / "evaluation").glob("*.py"):
         source = text_of(path)
         names.update(re.findall(r'"((?:moment|seeing|text)\.\w+)"', source))
-        names.update(f"photo.{n}" for n in re.findall(r'name="(attribute_\w+)"', source))
+        names.update(f"photo.{n}" for n in re.findall(r'"(attribute_\w+)"', source))
         names.update(f"{n}." for n in re.findall(r'prefix="([\w.]+)"', source))
     assert len(names) > 15
     missing = {name for name in names if f"`{name}" not in page}

@@ -334,5 +334,3 @@ EPISODES: dict[Episode, tuple[Speaker, int]] = {  # who begins, and how often
     vivid: (AGENT, 9),
     refusal: (USER, 5),
 }
-# Those whose outcome takes a comparison of two remarks, and requests, to copy from near first.
-EXERCISES: dict[Episode, int] = {condition: 5, bet: 4, code: 3, direct: 3}

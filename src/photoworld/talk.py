@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from photoworld import episodes, load_table
-from photoworld.episodes import EPISODES, EXERCISES, Episode
+from photoworld.episodes import EPISODES, Episode
 from photoworld.scenes import ATTRIBUTES, LOOKS, Scene, may_use_kept, photo_of, split_of
 from photoworld.setting import NONE, Move, Setting, agent, user
 from photoworld.words import Phrase, Text, draw_casing, heard, write
@@ -165,17 +165,3 @@ def world_dialogue(seed: int, *, novel: bool = False) -> Dialogue:
         talk.turn_to(USER)
         talk.play(episodes.goodbye(talk))
     return talk.dialogue(f"world-{seed}{'-novel' if novel else ''}")
-
-
-def world_exercise(seed: int) -> Dialogue:
-    """One short episode and nothing else, for training: what whole dialogues teach too seldom.
-
-    Whether a photo follows a condition, a bet or a code word depends on whether two remarks agree.
-    In whole dialogues that is one decision in ten, with much between the two. The labels are those
-    of ``world_dialogue``, and so are the chances, given what is printed.
-    """
-    talk = _Conversation(seed, novel=False)
-    rng = talk.rng
-    talk.limit = rng.randint(5, 9)
-    talk.play(rng.choices(list(EXERCISES), list(EXERCISES.values()))[0](talk))
-    return talk.dialogue(f"exercise-{seed}")

@@ -13,7 +13,7 @@ from showtell.data.world import SPANS, draw_photo, open_world
 from showtell.dialogue import Photo
 from showtell.errors import PhotoError, UsageError
 
-KINDS = ("photos", "stories", "rounds", "long", "exercises")
+KINDS = ("photos", "stories", "rounds", "long")
 
 
 @pytest.mark.parametrize("span", SPANS)

@@ -16,7 +16,7 @@ import pytest
 from photoworld import load_table
 from photoworld.scenes import LOOKS, Scene, is_novel, may_use_kept
 from photoworld.setting import FITTING, IDLE, NONE, READY
-from photoworld.talk import NEGATED, OPENINGS, world_dialogue, world_exercise
+from photoworld.talk import NEGATED, OPENINGS, world_dialogue
 from photoworld.words import named_attributes, templates_of
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 
@@ -221,20 +221,3 @@ def test_openings_ask_for_clear_things_and_their_negations_for_the_same_things()
         asked = {name: min(values) for name, values in named_attributes(opening).items()}
         colour = LOOKS.get(asked["subject"]) or asked["colour"]
         assert not is_novel(asked["subject"], colour, asked.get("place", "park"))
-
-
-def test_exercises_are_short_and_the_same_status_decides_by_the_condition_before_it() -> None:
-    exercises = [world_exercise(seed) for seed in range(600)]
-    assert max(len(each.turns) for each in exercises) <= 9
-    agents = [t for each in exercises for t in each.turns if t.speaker == AGENT]
-    expected = sum(t.labels["p_share"] for t in agents)
-    assert sum(len(t.photos) for t in agents) == pytest.approx(expected, rel=0.1)
-    assert not any(t.labels["unseen"] for each in exercises for t in each.turns)
-    assert world_exercise(3) == exercises[3] != exercises[4]
-    pairs = [pair for each in exercises for pair in zip(each.turns, each.turns[1:], strict=False)]
-    levels = {
-        turn.labels["p_share"]
-        for heard, turn in pairs
-        if heard.speaker == USER and "u_neutral" in acts_of(heard) and turn.speaker == AGENT
-    }
-    assert levels >= {NONE, READY}

@@ -2,7 +2,7 @@
 
 world:SPAN            dialogues                  world:rounds:SPAN     questions about a photo
 world:photos:SPAN     captioned photos           world:long:SPAN       dialogues of 20 to 80 turns
-world:stories:SPAN    stories in five steps      world:exercises:SPAN  one short episode each
+world:stories:SPAN    stories in five steps
 
 SPAN is train (seeds 0-99,999), dev (200,000-200,999), test (100,000-100,999), A-B (any seeds, both
 included), or for dialogues and photos novel (110,000-110,999) and novel:A-B: combinations of
@@ -29,7 +29,7 @@ from photoworld.scenes import ATTRIBUTES, Scene, sample_scene, split_of, write_c
 from photoworld.stories import world_rounds, world_story
 from photoworld.talk import NEGATED as NEGATED
 from photoworld.talk import OPENINGS as OPENINGS
-from photoworld.talk import world_dialogue, world_exercise
+from photoworld.talk import world_dialogue
 from photoworld.words import world_words as world_words
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import CheckpointError, PhotoError, UsageError, did_you_mean
@@ -77,7 +77,6 @@ _MAKERS: dict[str, Callable[..., Dialogue]] = {
     "stories": world_story,
     "rounds": world_rounds,
     "long": long_dialogue,
-    "exercises": world_exercise,
 }
 _WITH_NOVEL = ("dialogues", "photos")
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,37 +161,28 @@ def photo_report(
 ) -> dict[str, Value]:
     """What is seen in photos painted from the gold captions and from the model's own, and in the
     true ones, as they are and after the VAE and back."""
-    painted_N3HW, own_N3HW = answers.made["painted"], answers.made["photo"]
-    real_N3HW, oracle = gold.pixels_N3HW, gold.readers.oracle
+    oracle, encoder = gold.readers.oracle, gold.readers.encoder
+    painted_N3HW, real_N3HW = answers.made["painted"], gold.pixels_N3HW
     rebuilt_N3HW = through_vae(model, real_N3HW)
     assert rebuilt_N3HW is not None
-    seen = partial(attribute_values, photos=gold.photos, seed=seed)
-    second = "read by the second, independent encoder"
-    vae = "real drawings after the VAE and back"
-    captions = "the same attributes, painted from the gold captions"
-    painted = oracle.read(painted_N3HW)
-    return {
-        **seen(painted, counts="stated", name="attribute_accuracy"),
-        **seen(
-            gold.readers.encoder.read(painted_N3HW),
-            counts="stated",
-            name="attribute_accuracy_encoder",
-            each=False,
-            note=second,
-        ),
-        **seen(
-            oracle.read(real_N3HW), counts="stated", name="attribute_ceiling", note="real drawings"
-        ),
-        **seen(oracle.read(rebuilt_N3HW), counts="stated", name="attribute_ceiling_vae", note=vae),
-        **seen(oracle.read(own_N3HW), counts="determined", name="attribute_accuracy_in_dialogue"),
-        **seen(
-            painted,
-            counts="determined",
-            name="attribute_accuracy_gold_caption",
-            each=False,
-            note=captions,
-        ),
-    }
+    painted, second = oracle.read(painted_N3HW), encoder.read(painted_N3HW)
+    real, rebuilt = oracle.read(real_N3HW), oracle.read(rebuilt_N3HW)
+    own = oracle.read(answers.made["photo"])
+    independent = "read by the second, independent encoder"
+    same = "the same attributes, painted from the gold captions"
+    values = {}
+    for name, read, counts, each, note in (
+        ("attribute_accuracy", painted, "stated", True, ""),
+        ("attribute_accuracy_encoder", second, "stated", False, independent),
+        ("attribute_ceiling", real, "stated", True, "real drawings"),
+        ("attribute_ceiling_vae", rebuilt, "stated", True, "real drawings after the VAE and back"),
+        ("attribute_accuracy_in_dialogue", own, "determined", True, ""),
+        ("attribute_accuracy_gold_caption", painted, "determined", False, same),
+    ):
+        values |= attribute_values(
+            read, gold.photos, counts=counts, name=name, seed=seed, each=each, note=note
+        )
+    return values
 
 
 def attribute_values(
