@@ -151,7 +151,7 @@ def test_a_score_with_encoders_from_folders_prints_their_digests(
     assert report.metrics["photo.standard.clip_i"].value == pytest.approx(1)
     assert report.metrics["text.standard.sbert"].value == pytest.approx(1)
     assert model_digest(clip_folder) in report.encoders["clip"]
-    assert model_digest(sentence_folder) in report.encoders["sentences"]
+    assert model_digest(sentence_folder) in report.encoders["sentence_encoder"]
     assert "12 tokens" in report.to_markdown()
 
 

@@ -81,7 +81,7 @@ def test_kappa_of_a_worked_example():
     counts = """0 0 0 0 14  0 2 6 4 2  0 0 3 5 6  0 3 9 2 0  2 2 8 1 1
                 7 7 0 0 0   3 2 6 3 0  2 5 3 2 2  6 5 2 1 0  0 2 2 3 7"""
     counts_IJ = np.array(counts.split(), dtype=float).reshape(10, 5)
-    assert fleiss_kappa(counts_IJ)[0] == pytest.approx(0.210, abs=5e-4)
+    assert fleiss_kappa(counts_IJ, np.ones((1, 10)))[0] == pytest.approx(0.210, abs=5e-4)
 
 
 def test_full_agreement_is_one_and_chance_is_nothing():

@@ -201,6 +201,8 @@ def _record(value: Any, where: str, folder: Path | None) -> Record:
     where = f"{where} (id {id[:40] if id.isprintable() else repr(id[:40])})"
     if not id:
         raise DataError(f'{where}: "id" is empty, wanted a text or a number. {SKIP}')
+    if (line.nll is None) != (line.tokens is None):
+        raise DataError(f'{where}: "nll" without "tokens" or the reverse; wanted both. {SKIP}')
     texts = line.text if isinstance(line.text, list) else [] if line.text is None else [line.text]
     elements = line.elements
     if elements is None:

@@ -24,10 +24,10 @@ from typing import Any
 from showtell.data.photos import data_uri, has_pixels, load_photo, photo_image
 from showtell.data.sources import open_data
 from showtell.data.storage import write_atomically
-from showtell.dialogue import Dialogue, Photo
+from showtell.dialogue import Photo
 from showtell.errors import DataError, PhotoError, StorageError
 from showtell.metrics.answers import Record, match
-from showtell.metrics.preference import KEY_FORMAT, QUESTIONS, json_object
+from showtell.metrics.preference import QUESTIONS, Key, read_written
 from showtell.metrics.report import digest, encoded
 
 _MARKS = re.compile(r"@(TITLE|DATA|SCRIPT_HASH)@")
@@ -84,7 +84,8 @@ def export_page(
     pairs = pairs[:limit]
     sides = ["AB", "BA"] * ((len(pairs) + 1) // 2)  # each system is left in half of the items
     rng.shuffle(sides)
-    before = _contexts(context, {ours.id for ours, _ in pairs})
+    wanted = {ours.id for ours, _ in pairs}
+    before = {d.id: d for d in open_data(context) if d.id in wanted} if context else {}
 
     photos = _Photos()
     items, key = [], {}
@@ -112,17 +113,16 @@ def export_page(
     if not items:
         raise DataError(f"{a} and {b}: no pair has photos that can be read; nothing to judge.")
     page = _page({"study": study, "questions": QUESTIONS, "items": items, "photos": photos.uris})
-    secret = {
-        "format": KEY_FORMAT,
-        "study": study,
-        "seed": seed,
-        "A": {"file": str(a), "digest": digest([a])},
-        "B": {"file": str(b), "digest": digest([b])},
-        "items": key,
-    }
+    systems = {n: {"file": str(file), "digest": digest([file])} for n, file in (("A", a), ("B", b))}
+    secret = Key.model_validate({"study": study, "seed": seed, **systems, "items": key})
     key_path = out.with_name(f"{out.stem}.key.json")
-    _keep_other_key(key_path, study)
-    write_atomically(key_path, encoded(json.dumps(secret, indent=1, ensure_ascii=False) + "\n"))
+    if key_path.exists() and read_written(Key, key_path).study != study:
+        raise StorageError(
+            f"{key_path} is the key of another study, whose ratings mean nothing without it; it "
+            "was not touched. Name another page with --out."
+        )
+    plain = json.dumps(secret.model_dump(), indent=1, ensure_ascii=False)
+    write_atomically(key_path, encoded(plain + "\n"))
     write_atomically(out, page.encode())
     return Exported(
         page=out,
@@ -138,18 +138,6 @@ def export_page(
 def _asked(ours: Record, theirs: Record) -> list[str]:
     """Of photos nothing is asked where neither side has one."""
     return list(QUESTIONS) if ours.photos or theirs.photos else ["language_continuity"]
-
-
-def _contexts(name: str | None, wanted: set[str]) -> dict[str, Dialogue]:
-    return {d.id: d for d in open_data(name) if d.id in wanted} if name else {}
-
-
-def _keep_other_key(path: Path, study: str) -> None:
-    if path.exists() and json_object(path, KEY_FORMAT, "key").get("study") != study:
-        raise StorageError(
-            f"{path} is the key of another study, whose ratings mean nothing without it; it was "
-            "not touched. Name another page with --out."
-        )
 
 
 # ------------------------------------------------------------------------------------- the page

@@ -22,11 +22,6 @@ from showtell.metrics.text import References
 
 # nltk's own word_tokenize without its sentence splitter, which would need a file (punkt_tab)
 TOKENS = "nltk word_tokenize(preserve_line=True), lower case"
-WORDNET_FILES = (
-    *(f"{part}.{kind}" for part in ("data", "index") for kind in ("adj", "adv", "noun", "verb")),
-    *(f"{kind}.exc" for kind in ("adj", "adv", "noun", "verb")),
-    *("index.sense", "lexnames"),
-)
 
 
 class NoSynonyms:
@@ -47,7 +42,6 @@ def open_wordnet(folder: str | Path | None = None) -> Any:
     from nltk.corpus.util import LazyCorpusLoader
 
     if folder is not None:
-        _check_wordnet(Path(folder))
         # nltk reads below its own search path only, and this is its way to allow a folder
         root = str(Path(folder).resolve())
         nltk.data.path[:] = [root, *(path for path in nltk.data.path if path != root)]
@@ -56,34 +50,16 @@ def open_wordnet(folder: str | Path | None = None) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other languages than English, which are absent
             reader.ensure_loaded()
-    except LookupError as error:
+    except Exception as error:  # its reader fails in as many ways as a text file can be broken
         raise DataError(
-            "METEOR needs WordNet 3.0, which nltk did not find; wanted the folder corpora/wordnet "
+            f"METEOR needs WordNet 3.0, which nltk cannot read ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:160]}); wanted the whole folder corpora/wordnet "
             "(data.noun, index.noun, ..., lexnames) or corpora/wordnet.zip in one of "
             f"{', '.join(map(str, nltk.data.path[:3]))}. Put it there (python -m nltk.downloader "
             "wordnet), or name the folder that holds corpora by --wordnet. Without it, "
             "meteor_exact_stem is another measure."
         ) from error
-    except Exception as error:  # its reader fails in as many ways as a text file can be broken
-        raise DataError(
-            f"WordNet in {folder or nltk.data.find('corpora/wordnet')} cannot be read "
-            f"({type(error).__name__}: {str(error)[:160]}). Copy its files again."
-        ) from error
     return reader
-
-
-def _check_wordnet(folder: Path) -> None:
-    place = folder / "corpora" / "wordnet"
-    if place.with_name("wordnet.zip").is_file():
-        return
-    missing = [name for name in WORDNET_FILES if not (place / name).is_file()]
-    if missing:
-        raise DataError(
-            f"{folder} holds no whole WordNet: {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not in {place}; wanted WordNet 3.0 as nltk "
-            "distributes it, which is the folder dict of the original with lexnames beside it. "
-            "Copy it to corpora/wordnet of the folder that --wordnet names."
-        )
 
 
 def meteor(

@@ -31,7 +31,6 @@ from showtell.metrics.inception import (
     resize_antialiased,
     resize_tensorflow1,
 )
-from showtell.metrics.intervals import Value
 from showtell.metrics.protocols import Protocol
 from showtell.metrics.relevance import (
     Relevance,
@@ -184,9 +183,11 @@ def _sets(rows: Rows) -> None:
     elif said and rows.wants("inception_score"):
         logits_NC = _encoded(rows, said, features, lambda x: network(x).logits_NC)
         mean, spread = inception_score(logits_NC)
-        about = f"features: {features.id}, {network.fc.in_features:,}"
-        about = rows.about("inception_score", f"10 splits, spread {spread:.3f}; {about}")
-        rows.put("photo", "inception_score", Value(value=mean, n=len(said), **about))
+        note = (
+            f"10 splits, spread {spread:.3f}; features: {features.id}, {network.fc.in_features:,}"
+        )
+        value = rows.value("inception_score", mean, n=len(said), note=note)
+        rows.put("photo", "inception_score", value)
         if len(said) < 5000:
             rows.warnings.append(
                 f"IS of {len(said):,} photos: ten splits of {len(said) // 10:,} cannot hold many "
@@ -201,17 +202,12 @@ def _sets(rows: Rows) -> None:
     )
     about = f"features: {features.id}, {said_NE.shape[1]:,}"
     note = f"{len(said):,} said, {len(wanted):,} wanted; {about}"
-    rows.put(
-        "photo",
-        "fid",
-        Value(value=frechet_distance(wanted_ME, said_NE), n=fewest, **rows.about("fid", note)),
-    )
+    value = rows.value("fid", frechet_distance(wanted_ME, said_NE), n=fewest, note=note)
+    rows.put("photo", "fid", value)
     found = kernel_distance(wanted_ME, said_NE, seed=rows.seed)
     note = f"100 subsets of {found.subset_size:,}, spread {found.spread:.4g}; {about}"
-    value = Value(
-        value=found.value, low=found.low, high=found.high, n=fewest, **rows.about("kid", note)
-    )
-    rows.put("photo", "kid", value)
+    bounds = {"low": found.low, "high": found.high}
+    rows.put("photo", "kid", rows.value("kid", found.value, n=fewest, note=note, **bounds))
     rows.warnings += set_warnings(fewest, said_NE.shape[1])
     if network is None:
         rows.warnings.append(
@@ -268,7 +264,7 @@ def put_relevance(rows: Rows) -> None:
     protocol = rows.protocol
     if not protocol.relevance or not rows.wants("relevance"):
         return
-    if (clip := rows.encoder("relevance", "relevance", "relevance")) is None:
+    if (clip := rows.encoder("relevance_clip", "relevance", "relevance")) is None:
         return
     how = {"text_encoder": clip.texts, "photo_encoder": clip.photos}
     whole: dict[str, list[Any]] = {}

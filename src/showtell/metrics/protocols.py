@@ -39,7 +39,7 @@ class Protocol:
     mean_over: str  # what a mean is taken over
     clip: str = CLIP_L  # of clip_i and clip_t
     relevance_clip: str = CLIP_B
-    sentences: str = MINILM
+    sentence_encoder: str = MINILM
     tensorflow1_resize: bool = True  # to 299 px: torch-fidelity's way; else antialiased
     fid_short_side: int | None = None  # photos are reduced to it before FID (not before IS)
     quirks: tuple[str, ...] = ()

@@ -45,25 +45,14 @@ def recall_at(ranks_Q: Any, k: int) -> float:
     return float((_ranks(ranks_Q) <= k).mean())
 
 
-def mean_reciprocal_rank(ranks_Q: Any) -> float:
-    """MRR: the mean of 1 / rank."""
-    return float((1 / _ranks(ranks_Q)).mean())
-
-
 def retrieval_values(
-    ranks_Q: Any,
-    *,
-    seed: int,
-    groups: Sequence[str] | None = None,
-    prefix: str = "retrieval",
-    protocol: str = "",
+    ranks_Q: Any, *, seed: int, groups: Sequence[str] | None = None
 ) -> dict[str, Value]:
     """``retrieval.r1``, ``r5``, ``r10`` and ``retrieval.mrr``, with intervals."""
     found = _ranks(ranks_Q)
     rows = {f"r{k}": (found <= k).astype(np.float64) for k in CUTS} | {"mrr": 1 / found}
     return {
-        f"{prefix}.{name}": mean_value(row, seed=seed, groups=groups, protocol=protocol)
-        for name, row in rows.items()
+        f"retrieval.{name}": mean_value(row, seed=seed, groups=groups) for name, row in rows.items()
     }
 
 
@@ -153,11 +142,9 @@ def _confusion(
             "at least one. Score the same cases that were labelled."
         )
     classes = np.array([False, True]) if labels_N.dtype == bool else np.unique(labels_N)
-    hit_NLD = np.zeros((len(labels_N), len(classes), len(classes) + 1))
-    decided_ND = decisions_N[:, None] == classes
-    other_N1 = ~decided_ND.any(1, keepdims=True)
-    hit_NLD[:] = (labels_N[:, None] == classes)[:, :, None]
-    return hit_NLD * np.concatenate([decided_ND, other_N1], axis=1)[:, None], classes.tolist()
+    labelled_NL, decided_ND = (some_N[:, None] == classes for some_N in (labels_N, decisions_N))
+    decided_ND = np.column_stack([decided_ND, ~decided_ND.any(1)])
+    return (labelled_NL[:, :, None] & decided_ND[:, None]).astype(float), classes.tolist()
 
 
 def _macro_f1(confusion_RLD: np.ndarray) -> np.ndarray:

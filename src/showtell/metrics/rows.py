@@ -58,14 +58,6 @@ class Encoders:
     wordnet: str | Path | None = None
 
 
-# role: the option that names it, how it is read, and of which files
-ROLES: Mapping[str, tuple[str, Callable[..., Any], str]] = {
-    "clip": ("--clip", load_clip, CLIP_FILES),
-    "relevance": ("--relevance-clip", load_clip, CLIP_FILES),
-    "sentences": ("--sentence-encoder", load_sentence_encoder, SENTENCE_FILES),
-}
-
-
 class Rows:
     """``values``, ``used`` (encoders, by role) and ``warnings`` of one score."""
 
@@ -104,24 +96,18 @@ class Rows:
         if self.wants(name) or kind == "relevance":
             self.values[f"{kind}.{self.protocol.name}.{name}"] = value
 
-    def about(self, name: str, note: str = "") -> dict[str, Any]:
-        """What a value of this name says of itself."""
+    def value(self, name: str, value: float | None, *, n: int, note: str, **bounds: Any) -> Value:
+        """A value that says which way it is better, and in which unit it is."""
         unit = "" if name in PLAIN else "fraction"
-        better = name not in LOWER
-        return {
-            "higher_is_better": better,
-            "protocol": self.protocol.name,
-            "note": note,
-            "unit": unit,
-        }
+        about = {"higher_is_better": name not in LOWER, "protocol": self.protocol.name}
+        return Value(value=value, n=n, note=note, unit=unit, **about, **bounds)
 
     def absent(self, kind: str, names: Iterable[str], needs: str) -> None:
         """Rows without a value, that say what they need; an error where they were asked for."""
         for name in filter(self.wants, names):
             if name in self.only:
                 raise DataError(f"{name} cannot be measured: {needs}")
-            about = self.about(name, f"not measured: {needs}")
-            self.put(kind, name, Value(value=None, n=0, **about))
+            self.put(kind, name, self.value(name, None, n=0, note=f"not measured: {needs}"))
 
     def dealt(
         self, what: str, items: Sequence[T], measure: Callable[[Sequence[T]], Sequence[R]]
@@ -162,28 +148,21 @@ class Rows:
             values = grouped(values, dialogues) / grouped(np.ones(len(found)), dialogues)
             groups = range(len(values))
             note = "; ".join(part for part in (note, f"dialogues, of {len(found):,} turns") if part)
-        about = self.about(name, note)
-        self.put(kind, name, mean_value(values, seed=self.seed, groups=groups, **about))
+        mean = mean_value(values, seed=self.seed, groups=groups)
+        bounds = {"low": mean.low, "high": mean.high}
+        self.put(kind, name, self.value(name, mean.value, n=mean.n, note=note, **bounds))
 
     def encoder(self, role: str, kind: str, *names: str) -> Any:
-        """The encoder of a role, read where it is named by its folder, and noted as used; without
+        """One of ``Encoders``, read where it is named by its folder, and noted as used; without
         one None, and these rows are absent."""
         if role in self._loaded:
             return self._loaded[role]
-        option, load, files = ROLES[role]
-        given, protocol = self.encoders, self.protocol
-        wanted = {
-            "clip": protocol.clip,
-            "relevance": protocol.relevance_clip,
-            "sentences": protocol.sentences,
-        }[role]
-        encoder = {
-            "clip": given.clip,
-            "relevance": given.relevance_clip,
-            "sentences": given.sentence_encoder,
-        }[role]
-        if role == "relevance" and protocol.clip == wanted:
-            encoder, option = encoder or given.clip, "--clip"
+        encoder, wanted = getattr(self.encoders, role), getattr(self.protocol, role)
+        option, load, files = f"--{role.replace('_', '-')}", load_clip, CLIP_FILES
+        if role == "sentence_encoder":
+            load, files = load_sentence_encoder, SENTENCE_FILES
+        elif role == "relevance_clip" and self.protocol.clip == wanted:
+            encoder, option = encoder or self.encoders.clip, "--clip"
         if encoder is None:
             needs = f"needs {wanted}: name a folder with {files} by {option}"
             return self.absent(kind, names, needs)
@@ -253,9 +232,8 @@ def _bleu_and_rouge(rows: Rows) -> None:
         return _of_answers(rows, minigpt5_text if name == "minigpt5" else mmdialog_text)
     said, wanted, dialogues = zip(*_texts(rows), strict=True)
     groups = repeated(dialogues)
-    for row, value in text_values(
-        said, wanted, protocol=name, seed=rows.seed, groups=groups
-    ).items():
+    found = text_values(said, wanted, protocol=name, seed=rows.seed, groups=groups)
+    for row, value in found.items():
         rows.put("text", row.rpartition(".")[2], value)
     rouge = rows.values.get("text.standard.rouge_l")
     if rouge and rouge.note:
@@ -291,7 +269,7 @@ def _meteor_exact_stem(rows: Rows) -> None:
 
 def _sbert(rows: Rows) -> None:
     """A missing text counts 0, a turn without a reference text nothing."""
-    if (encoder := rows.encoder("sentences", "text", "sbert")) is None:
+    if (encoder := rows.encoder("sentence_encoder", "text", "sbert")) is None:
         return
 
     def text(record: Record) -> str:
@@ -306,14 +284,10 @@ def _sbert(rows: Rows) -> None:
 
 def _perplexity(rows: Rows) -> None:
     """From ``nll`` and ``tokens`` of the predictions."""
-    known = {"nll", "tokens"}
-    kept = [pair for pair in rows.pairs if known & pair[0].numbers.keys()]
+    kept = [pair for pair in rows.pairs if {"nll", "tokens"} <= pair[0].numbers.keys()]
     if not kept:
         needs = 'no prediction has "nll" and "tokens" of its reference'
         return rows.absent("text", ["perplexity"], needs)
-    for said, _ in kept:
-        if not known <= said.numbers.keys():
-            raise DataError(f'{said.where}: "nll" without "tokens" or the reverse; wanted both.')
     value = perplexity_value(
         [said.numbers["nll"] for said, _ in kept],
         [said.numbers["tokens"] for said, _ in kept],
@@ -329,9 +303,9 @@ def _distinct(rows: Rows) -> None:
     """Without intervals: every resampled corpus has fewer different n-grams."""
     spoken = [said.text for said, _ in rows.pairs if said.texts]
     for order in (1, 2, 3) if spoken else ():
-        about = rows.about(f"distinct{order}", "whitespace tokens; falls with n")
-        value = Value(value=distinct_n(spoken, order), n=len(spoken), **about)
-        rows.put("text", f"distinct{order}", value)
+        name, note = f"distinct{order}", "whitespace tokens; falls with n"
+        value = rows.value(name, distinct_n(spoken, order), n=len(spoken), note=note)
+        rows.put("text", name, value)
 
 
 TEXTS: Mapping[tuple[str, ...], Callable[[Rows], None]] = {
