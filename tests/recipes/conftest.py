@@ -31,10 +31,6 @@ EXTRA = {
     "world_vokens_prefix": [*VOKENS, "prefix.hidden=8", "alignment.steps=0"],
     "world_gill": GILL,
     "world_retrieval": GILL,
-    "world_text": [],
-    "world_stories_text": [],
-    "world_stories_painter": [],
-    "world_long": [],
 }
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import json
 from collections import Counter
 from dataclasses import replace
-from itertools import chain
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ from showtell.data.shards import pack
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import ConfigError, DataError
-from showtell.models.checkpoint import read_description
 from showtell.papers import load_model
 from showtell.papers.forms import form_named
 from showtell.recipes import run_recipe
@@ -32,9 +30,6 @@ from showtell.training.examples import (
     read_examples,
     square_pixels,
 )
-from showtell.training.loop import run_stage
-from showtell.training.stage import Stage
-from showtell.training.task import batch_indices
 
 STEPS = ["stage.steps=1", "stage.batch_size=2", "stage.warmup=1", "threads=1"]
 STEPS += ["calibration_dialogues=0"]
@@ -53,29 +48,7 @@ def train(name, base, data, out, *settings):
     return model, json.loads((out / "data.json").read_text())
 
 
-# --------------------------------------------------------------------------------- all the data
-
-
-@pytest.mark.parametrize(
-    ("kind", "form", "examples"),
-    [
-        ("dialogcc", "dialogue", 2),
-        ("vist", "dialogue", 2),
-        ("visdial", "dialogue", 2),
-        ("cc3m", "alignment", 1),  # the other photo is an address
-        ("folder", "caption_pairs", 4),
-        ("showtell", "dialogue", 2),
-    ],
-)
-def test_every_kind_of_data_trains_a_model_that_loads(tmp_path, base, files, kind, form, examples):
-    model, passport = train(
-        "dialogues", base, f"{kind}:{files[kind]}", tmp_path / "o", f"stage.form={form}"
-    )
-    assert passport["counts"]["examples"] == examples
-    other = "photo_encoder" if kind == "visdial" else "painter"
-    assert {"language", other} <= {name.split(".")[0] for name in learnt(base, model)}
-    assert read_description(model)["recipe"]["data"] == passport
-
+# ------------------------------------------------------------------- what other data tests leave
 
 SMALL = ("bridge.width=16", "bridge.num_layers=1", "bridge.num_heads=2", "bridge.album_width=8")
 
@@ -176,9 +149,16 @@ def test_held_out_dialogues_settle_the_threshold_and_are_not_trained_on(tmp_path
 # ---------------------------------------------------------------------------------------- shards
 
 
+def whole(task, indices):
+    """The losses of a batch in one part."""
+    generator = torch.Generator().manual_seed(0)
+    ((losses, _),) = task.parts(indices, count=1, generator=generator)
+    return losses
+
+
 def small_task(tokenizers, data, *, threads):
     model = build_model(tokenizers, bridge="dvtm")
-    stage = replace(DIALOGUES.stage, swap=False, accumulate=1)
+    stage = replace(DIALOGUES.stage, accumulate=1)
     experiment = replace(DIALOGUES, threads=threads, calibration_dialogues=0)
     return task_of(model, experiment, stage, open_data(data))[0]
 
@@ -186,63 +166,12 @@ def small_task(tokenizers, data, *, threads):
 def test_packed_photos_train_as_the_drawn_ones(tokenizers, packed):
     task = small_task(tokenizers, f"shards:{packed}", threads=2)
     task.prefetch([0, 1, 2])
-    packed_losses = task.losses([0, 1, 2], generator=torch.Generator().manual_seed(0))
+    packed_losses = whole(task, [0, 1, 2])
     same = small_task(tokenizers, "world:0-12", threads=0)
-    losses = same.losses([0, 1, 2], generator=torch.Generator().manual_seed(0))
+    losses = whole(same, [0, 1, 2])
     assert losses.keys() == packed_losses.keys()
     for name, loss in losses.items():
         torch.testing.assert_close(loss, packed_losses[name])
-
-
-def test_a_run_on_shards_cut_in_the_middle_of_an_epoch_goes_on_with_the_same_examples_and_losses(
-    tokenizers, packed, tmp_path
-):
-    stage = Stage(
-        name="s", steps=5, batch_size=2, warmup=1, learning_rate=1e-3, autocast=False,
-        weights={"t": 1.0, "moment": 0.5, "caption": 0.5, "v": 1.0},
-    )  # fmt: skip
-
-    def run(out, *, resume=False, stop_after=None):
-        task = small_task(tokenizers, f"shards:{packed}", threads=2)
-        visited, dialogue = [], task.dialogue
-
-        def watched(index):
-            found = dialogue(index)
-            visited.append((index, found.id))
-            return found
-
-        task.dialogue = watched
-        history = run_stage(stage, task, out=out, resume=resume, stop_after=stop_after)
-        return visited, history, [p.detach().clone() for p in task.module.parameters()]
-
-    whole, history, weights = run(tmp_path / "a")
-    first, _, _ = run(tmp_path / "b", stop_after=3)
-    rest, again, resumed = run(tmp_path / "b", resume=True)
-    assert first + rest == whole and len(set(whole)) == 10
-    assert again[-1]["t"] == history[-1]["t"] and again[-1]["v"] == history[-1]["v"]
-    assert all(torch.equal(a, b) for a, b in zip(weights, resumed, strict=True))
-
-
-def test_two_processes_share_an_epoch_of_shards_exactly(tokenizers, packed):
-    task = small_task(tokenizers, f"shards:{packed}", threads=0)
-    blocks = task.blocks
-    assert len(blocks) > 2 and list(chain(*blocks)) == list(range(len(task)))
-    steps = range(3 * len(task) // 6)
-    of_rank = [
-        [batch_indices(len(task), 6, step, 5, blocks=blocks)[rank::2] for step in steps]
-        for rank in range(2)
-    ]
-    visits = Counter(index for rank in of_rank for batch in rank for index in batch)
-    whole_epochs = [
-        i for step in steps for i in batch_indices(len(task), 6, step, 5, blocks=blocks)
-    ]
-    assert visits == Counter(whole_epochs)
-    first = whole_epochs[: len(task)]
-    assert sorted(first) == list(range(len(task)))
-    shard_of = {index: k for k, block in enumerate(blocks) for index in block}
-    changes = sum(shard_of[a] != shard_of[b] for a, b in zip(first, first[1:], strict=False))
-    assert changes == len(blocks) - 1  # one shard after the other
-    assert first != whole_epochs[len(task) : 2 * len(task)]
 
 
 def test_photos_read_ahead_are_those_read_on_the_spot(tokenizers, packed):
@@ -294,5 +223,5 @@ def test_captions_beside_dialogues_come_at_every_second_visit(tokenizers):
     assert [task.excerpt_only(n) for n in range(4)] == [False, True] * 2
     told = shown[1].turns[1].photos[0].caption  # the fullest that there is
     assert told == open_data("world:photos:0-3")[1].photos[0].labels["full_caption"]
-    losses = task.losses([1, 3], generator=torch.Generator().manual_seed(0))
+    losses = whole(task, [1, 3])
     assert "moment" not in losses and losses["caption"] > 0

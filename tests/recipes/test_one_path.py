@@ -12,15 +12,25 @@ from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast, ViT
 
 from conftest import build_model
 from data import natives
-from recipes.conftest import train
+from recipes.conftest import learnt, train
 from showtell.agent.session import Session
 from showtell.data.shards import pack
 from showtell.data.sources import open_data
 from showtell.evaluation import evaluate
+from showtell.models.checkpoint import read_description
 from showtell.papers import load_model
 
 FORMS = {"cc3m": "alignment", "folder": "caption_pairs", "mmdialog": "undescribed"}
-KINDS = ("photochat", "dialogcc", "mmdialog", "vist", "visdial", "cc3m", "folder", "showtell")
+EXAMPLES = {  # of these data, in that form
+    "photochat": 2,
+    "dialogcc": 2,
+    "mmdialog": 2,
+    "vist": 2,
+    "visdial": 2,
+    "cc3m": 1,  # the other photo is an address
+    "folder": 4,
+    "showtell": 2,
+}
 
 
 def write_llm(folder: Path) -> None:
@@ -82,7 +92,7 @@ def sources(files, tmp_path_factory) -> dict[str, str]:
     pack(open_data("world:0-5"), root / "shards", source="world:0-5", shard_bytes=30_000)
     natives.write_world(root / "world", open_data("world:0-5"))
     return {
-        **{kind: f"{kind}:{files[kind]}" for kind in KINDS},
+        **{kind: f"{kind}:{files[kind]}" for kind in EXAMPLES},
         "shards": f"shards:{root / 'shards'}",
         "exported": f"showtell:{root / 'world'}",
         "world": "world:0-5",
@@ -91,7 +101,7 @@ def sources(files, tmp_path_factory) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "shards", "exported", "world", "stories", "long"])
+@pytest.mark.parametrize("kind", [*EXAMPLES, "shards", "exported", "world", "stories", "long"])
 def test_a_base_of_hub_folders_trains_on_every_kind_of_data_and_is_measured_on_it(
     hub_base, sources, tmp_path, kind
 ):
@@ -105,6 +115,9 @@ def test_a_base_of_hub_folders_trains_on_every_kind_of_data_and_is_measured_on_i
         name = "vokens_alignment"
         settings += ["bridge.num_layers=1", "bridge.num_heads=2", "stage.weights.cap=0"]
     model = train(name, tmp_path / "o", *settings)
+    passport = read_description(model)["recipe"]["data"]
+    assert EXAMPLES.get(kind) in (None, passport["counts"]["examples"])
+    assert any(name.startswith("language.") for name in learnt(hub_base, model))
     report = evaluate(str(model), data, limit=2, out=tmp_path / "report")
     assert report.metrics and (tmp_path / "report" / "report.json").exists()
 

@@ -45,6 +45,7 @@ def test_the_last_stage_goes_by_two_names_and_the_others_by_their_own():
         ("painter=3", "has parts"),
         ("seed.x=3", "no parts"),
         ("painter.decay=liner", 'did you mean "linear"'),
+        ("painter.decay=plateau", "follows a measure"),
         ("painter.steps=-1", "steps is -1; wanted 0 or more"),
         ("painter.batch_size=0", "wanted 1 or more"),
         ("painter.learning_rate=1e999", "learning_rate is inf"),

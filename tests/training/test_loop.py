@@ -5,9 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -83,35 +80,6 @@ def test_a_run_cut_in_the_middle_ends_where_an_uncut_one_does(tmp_path, kind):
     goes_on_to_the_bit(kind, tmp_path / "cut", tmp_path / "whole")
 
 
-KILLED = """
-import sys, time
-sys.path.insert(0, {tests!r})
-from test_loop import STAGE, Toy
-from showtell.training.loop import run_stage
-import dataclasses
-from pathlib import Path
-class Slow(Toy):
-    def losses(self, *args, **kwargs):
-        time.sleep(0.02)
-        return super().losses(*args, **kwargs)
-stage = dataclasses.replace(STAGE, save_minutes=0.0)
-run_stage(stage, Slow(), out=Path({out!r}), resume=False)
-"""
-
-
-def test_after_kill_minus_nine_the_run_goes_on_to_the_same_weights(tmp_path):
-    out = tmp_path / "killed"
-    code = KILLED.format(tests=str(Path(__file__).parent), out=str(out))
-    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code])
-    deadline = time.monotonic() + 60
-    while not (out / "state" / "progress.json").exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    goes_on_to_the_bit(Toy, out, tmp_path / "whole")
-
-
 def test_the_order_of_examples_is_a_function_of_seed_and_step_and_an_epoch_holds_each_once():
     seen = [i for step in range(5) for i in batch_indices(10, 4, step, seed=3)]
     assert sorted(seen[:10]) == list(range(10)) == sorted(seen[10:20])
@@ -128,13 +96,9 @@ def test_a_frozen_part_does_not_move_and_a_slow_one_moves_less(tmp_path):
     assert moved[0] == moved[1] == 0 and 0 < moved[3] < moved[2]
 
 
-def test_a_loss_without_a_weight_and_a_loss_that_is_no_number_are_refused(tmp_path):
+def test_a_loss_without_a_weight_is_refused(tmp_path):
     with pytest.raises(ConfigError, match='no weight for the loss "a"'):
         run_stage(dataclasses.replace(STAGE, weights={}), Toy(), out=tmp_path, resume=False)
-    toy = Toy()
-    toy.x = toy.x * float("nan")
-    with pytest.raises(GenerationError, match="the loss is nan"):
-        run_stage(STAGE, toy, out=tmp_path, resume=False)
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient's norm"])
@@ -221,29 +185,18 @@ def test_a_state_that_cannot_be_written_leaves_the_last_one_unharmed(tmp_path, m
     assert (tmp_path / "state" / "state.safetensors").read_bytes() == before
 
 
-@pytest.mark.parametrize(("step", "rate"), [(0, 0.002), (4, 0.01), (5, 0.01), (29, 0.01)])
-def test_warm_up_is_linear_and_then_constant(step, rate):
-    assert STAGE.rate(step) == pytest.approx(rate)
-
-
 @pytest.mark.parametrize(
     ("decay", "rates"),
     [
+        ("constant", {0: 0.002, 4: 0.01, 5: 0.01, 29: 0.01}),  # a linear warm-up of 5 steps before
         ("cosine", {5: 0.01, 17.5: 0.0055, 30: 0.001}),
         ("linear", {5: 0.01, 17.5: 0.0055, 11.25: 0.00775, 30: 0.001}),
         ("step", {9: 0.01, 10: 0.001, 19: 0.001, 20: 0.0001}),  # GILL: a tenth at given steps
     ],
 )
-def test_the_rate_falls_as_the_schedule_says(decay, rates):
+def test_the_rate_rises_and_falls_as_the_schedule_says(decay, rates):
     stage = dataclasses.replace(STAGE, decay=decay, final_rate=0.1, decay_at=(10, 20))
     assert {step: stage.rate(step) for step in rates} == pytest.approx(rates)
-
-
-def test_a_schedule_that_does_not_exist_is_answered_with_a_suggestion():
-    with pytest.raises(ConfigError, match='did you mean "linear"'):
-        dataclasses.replace(STAGE, decay="liner")
-    with pytest.raises(ConfigError, match="follows a measure"):
-        dataclasses.replace(STAGE, decay="plateau")
 
 
 class Scripted(Toy):

@@ -40,12 +40,12 @@ from showtell.models.parts import BridgeConfig
 from showtell.papers import load_model
 from showtell.papers.forms import Form, as_dialogue, form_named, readable, swap_speakers
 from showtell.progress import terminal_progress
-from showtell.prompt import Renderer
 from showtell.recipes.assemble import (
     adapted,
     attending,
     code_painter,
     reading_linearly,
+    rebuilt,
     start_bridge,
     told_in_captions,
     with_bridge,
@@ -173,8 +173,8 @@ class Experiment:
         passport: dict[str, Any] = {}
         form = form_named(self.stage.form, seed=self.seed)
         held = _first(self.dev, self.calibration_dialogues, form=form)
-        for number, stage in enumerate(self.stages):
-            if stage.steps and number == len(self.stages) - 1:
+        for stage in self.stages:
+            if stage is self.stage and stage.steps:
                 stage = _adapted(stage, self, model)
             stage = _of_layers(stage, self.cross_attention_layers)
             model.painter = painter if stage.paint else None
@@ -188,9 +188,8 @@ class Experiment:
                 seed=self.seed,
             )
             if source.world is None:
-                write_atomically(
-                    out / "data.json", (json.dumps(passport, indent=2) + "\n").encode()
-                )
+                told = (json.dumps(passport, indent=2) + "\n").encode()
+                write_atomically(out / "data.json", told)
                 print(_sentence(passport), file=sys.stderr)
             runner.train(stage, watch(task))
         model.painter = painter if self.painter == "base" else None
@@ -222,14 +221,10 @@ def start(experiment: Experiment, *, name: str, licence: str = "") -> PhotoDialo
         )
     torch.manual_seed(experiment.seed)
     model = load_model(experiment.base)
-    settings: dict[str, Any] = {}
     if experiment.painter == "none":
-        model.painter, settings = None, {"own_pixels": False}
+        model = rebuilt(model, {"own_pixels": False}, painter=None)
     if experiment.photo_encoder == "none":
-        model.photo_encoder, settings["perceive"] = None, "nothing"
-    if settings:
-        config = replace(model.renderer.config, **settings)
-        model.renderer = Renderer(model.language.tokenizer, config)
+        model = rebuilt(model, {"perceive": "nothing"}, photo_encoder=None)
     if experiment.photo_encoder == "caption" and model.renderer.config.perceive != "caption":
         model = told_in_captions(model, load_model(experiment.base))
     elif experiment.photo_encoder == "linear":
@@ -256,12 +251,12 @@ def start(experiment: Experiment, *, name: str, licence: str = "") -> PhotoDialo
 def _adapted(stage: Stage, experiment: Experiment, model: PhotoDialogueModel) -> Stage:
     """The stage with the adapter that joins the LLM now."""
     torch.manual_seed(experiment.seed)  # the adapter's first values, also when the run is resumed
+    if experiment.adapter == "none":
+        return stage
     if experiment.adapter == "lora":
         add_lora(model.language, experiment.lora)
-    elif experiment.adapter == "prefix":
-        add_prefix(model.language, experiment.prefix)
     else:
-        return stage
+        add_prefix(model.language, experiment.prefix)
     return adapted(stage, model.language)
 
 
@@ -326,7 +321,6 @@ def task_of(
     loader = Loader(
         alternating or examples, model, threads=0 if source.world else experiment.threads
     )
-    swap = source.symmetric if stage.swap is None else stage.swap
     blind = model.photo_encoder is None and model.painter is None
     task = DialogueTask(
         model,
@@ -334,7 +328,7 @@ def task_of(
         length=len(examples),
         pixels_of=None if blind else loader.seen_pixels,
         made_pixels_of=None if blind else loader.made_pixels,
-        exchanged=swap_speakers if swap else None,
+        exchanged=swap_speakers if source.symmetric else None,
         excerpts=stage.excerpts,
         # every caption follows a photo: whether to share one is not learnt from that
         excerpt_only=lambda n: stage.form == "captions" or bool(alternating and n % 2),

@@ -34,6 +34,8 @@ from showtell.prompt import RendererConfig
 from showtell.recipes.assemble import words_first
 from showtell.recipes.small import DIALOGUE_TOKENS
 
+_NO_POOLING = {"add_pooling_layer": False}  # nothing reads it
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
@@ -108,21 +110,22 @@ def with_marks(language: LanguageModel, *, seed: int) -> None:
 
 def _photo_encoder(config: Parts, width: int) -> AnyPhotoEncoder:
     folder = _folder(config.vision or "", "vision")
-    kind = _kind(folder)
-    if config.photo_encoder == "linear":
-        clip = kind in ("clip", "clip_vision_model")
-        return LinearPhotoEncoder(
-            vision=_read(CLIPVisionModel, folder) if clip else _vit(folder),
-            num_tokens=config.num_photo_tokens,
-            language_width=width,
-            **pixel_statistics(folder, clip=clip),
-        )
-    if kind != "vit":
+    kind, linear = _kind(folder), config.photo_encoder == "linear"
+    clip = linear and kind in ("clip", "clip_vision_model")
+    if not linear and kind != "vit":
         raise ConfigError(
             f'vision is "{folder}", a {kind}; a Q-Former here reads a ViT: name one, or set '
             "photo_encoder=linear"
         )
-    vision = _vit(folder)
+    vision = _read(CLIPVisionModel, folder) if clip else _read(ViTModel, folder, **_NO_POOLING)
+    settings = {
+        "vision": vision,
+        "num_tokens": config.num_photo_tokens,
+        "language_width": width,
+        **pixel_statistics(folder, clip=clip),
+    }
+    if linear:
+        return LinearPhotoEncoder(**settings)
     if config.qformer is not None:
         qformer = _read(Blip2QFormerModel, _folder(config.qformer, "qformer"))
     else:
@@ -139,17 +142,7 @@ def _photo_encoder(config: Parts, width: int) -> AnyPhotoEncoder:
                 attention_probs_dropout_prob=0.0,
             )
         )
-    return QFormerPhotoEncoder(
-        vision=vision,
-        qformer=qformer,
-        num_tokens=config.num_photo_tokens,
-        language_width=width,
-        **pixel_statistics(folder, clip=False),
-    )
-
-
-def _vit(folder: Path) -> ViTModel:
-    return _read(ViTModel, folder, add_pooling_layer=False)
+    return QFormerPhotoEncoder(qformer=qformer, **settings)
 
 
 def _read(kind: Any, folder: Path, **settings: Any) -> Any:

@@ -202,8 +202,7 @@ class PainterTask(Task):
             rng = _rng(generator)
             caption = self.caption(index, rng)
             captions.append("" if rng.random() < DROP_CAPTION else caption)
-        latents = torch.from_numpy(np.stack([self.latents[i] for i in indices])).float()
-        latents = latents.to(memory_format=torch.channels_last)
+        latents = latents_tensor(self.latents[list(indices)]).to(memory_format=torch.channels_last)
         cond_NSC = self.module.text.encode(captions)
         loss = self.module.latent_loss(cond_NSC, latents, generator=generator, snr_gamma=SNR_GAMMA)
         return {"v": loss}
@@ -242,6 +241,7 @@ class ContrastiveTask(PhotoTask):
 
 
 def latents_tensor(latents: np.ndarray) -> Tensor:
+    """float16 on disk -> float (N, c, h, w)."""
     return torch.from_numpy(np.array(latents)).float()
 
 
@@ -324,7 +324,7 @@ class TranslatorTask(Task):
     def losses(self, indices: Sequence[int], *, generator: torch.Generator) -> Losses:
         rng = _rng(generator)
         captions = [self.caption(index, rng) for index in indices]
-        codes_NL = torch.from_numpy(np.stack([self.codes[i] for i in indices])).long()
+        codes_NL = torch.from_numpy(self.codes[list(indices)]).long()
         return {"v": self.module.codes_loss(self.module.text.encode(captions), codes_NL)}
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
-from transformers import CLIPImageProcessorPil, ViTModel
+from transformers import CLIPImageProcessorPil
 
 from showtell.config import to_plain
 from showtell.data.photos import has_pixels
@@ -23,14 +23,9 @@ from showtell.data.sources import DataSource, open_data
 from showtell.dialogue import Dialogue, Photo
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models.checkpoint import model_folder, save_model
-from showtell.models.folders import from_diffusers
 from showtell.models.language import LanguageModel
 from showtell.models.painter import ClipTextTower, LatentDiffusionPainter, shrinks
-from showtell.models.photo_encoder import (
-    AnyPhotoEncoder,
-    QFormerPhotoEncoder,
-    load_photo_encoder,
-)
+from showtell.models.photo_encoder import QFormerPhotoEncoder, load_photo_encoder
 from showtell.models.ranker import ClipRanker
 from showtell.models.vq_painter import VqPainter
 from showtell.papers.forms import caption_dialogue, swap_speakers
@@ -128,13 +123,10 @@ class Work:
         """The VAE on photos, then text tower and U-Net together on captions."""
         stages = [self.stages[name] for name in ("vae", "vae_whole", "painter")]
         torch.manual_seed(self.config.seed)
-        if self.start and not any(stage.steps for stage in stages):
-            return LatentDiffusionPainter.from_pretrained(self.start / "painter")
-        return self.run.made("painter", LatentDiffusionPainter.from_pretrained, self._painter)
-
-    def _painter(self) -> LatentDiffusionPainter:
         if self.start is not None:
             painter = LatentDiffusionPainter.from_pretrained(self.start / "painter")
+            if not any(stage.steps for stage in stages):
+                return painter
         else:
             tokenizer = small.train_painter_tokenizer(self.captions())
             painter = LatentDiffusionPainter(
@@ -143,15 +135,14 @@ class Work:
                 unet=small.build_unet(),
                 scheduler=small.build_scheduler(),
             )
-        read = partial(from_diffusers, AutoencoderKL, dtype=torch.float32)
-        painter.vae = self.run.made("vae", read, partial(self._vae, painter.vae))
-        painter.vae.to(the_device(), memory_format=torch.channels_last).requires_grad_(False)
+        self._vae(painter.vae)
+        painter.vae.to(the_device()).requires_grad_(False)
         painter.unet.to(memory_format=torch.channels_last)
         latents = self.latents(painter, self.photos[0])
         self.run.train(self.stages["painter"], PainterTask(painter, latents, self.caption))
         return painter
 
-    def _vae(self, vae: AutoencoderKL) -> AutoencoderKL:
+    def _vae(self, vae: AutoencoderKL) -> None:
         """On squares of half the side, then on whole photos."""
         train, held = self.pixels
         vae.to(memory_format=torch.channels_last)
@@ -162,7 +153,6 @@ class Work:
             latents = vae.encode(pixels).latent_dist.mode()
         scale, shift = float(1 / latents.std()), float(latents.mean())
         vae.register_to_config(scaling_factor=scale, shift_factor=shift)
-        return vae
 
     # -------------------------------------------------------------------------------- language
 
@@ -172,25 +162,16 @@ class Work:
         torch.manual_seed(config.seed)
         given = None if self.start is None else self.start / "language_model"
         language = None if given is None else LanguageModel.from_pretrained(given)
-        resized = config.language_layers or config.language_width
-        if language is None or resized:
-            tokenizer = self._tokenizer() if language is None else language.tokenizer
+        source, count = self.talks
+        if language is None or config.language_layers or config.language_width:
+            if language is None:
+                first = (source[number] for number in range(min(_SPOKEN, count)))
+                tokenizer = small.train_dialogue_tokenizer(small.words_of(first))
+            else:
+                tokenizer = language.tokenizer
             layers, width = config.language_layers or 4, config.language_width or 256
             new = small.build_language_model(tokenizer, layers=layers, width=width)
             language = LanguageModel(new, tokenizer)
-        if not (stage.steps or resized):
-            return language
-        return self.run.made(
-            "language", LanguageModel.from_pretrained, partial(self._talking, language, stage)
-        )
-
-    def _tokenizer(self) -> Any:
-        source, count = self.talks
-        first = (source[number] for number in range(min(_SPOKEN, count)))
-        return small.train_dialogue_tokenizer(small.words_of(first))
-
-    def _talking(self, language: LanguageModel, stage: Stage) -> LanguageModel:
-        source, count = self.talks
         settings = RendererConfig(perceive="caption", speakers=("user", "agent"))
         task = DialogueTask(
             words_first(language, settings),
@@ -204,47 +185,34 @@ class Work:
 
     # ---------------------------------------------------------------------------------- seeing
 
-    def vision(self, known: AnyPhotoEncoder | None) -> Any:
-        """The photo encoder's ViT on labels of photos, as others' are on labelled ones."""
-        if known is not None and not self.stages["vision"].steps:
-            return known.vision
-
-        def make() -> ViTModel:
-            torch.manual_seed(self.config.seed)
-            vision = small.build_vision()
-            self._labelled(self.stages["vision"], vision)
-            return vision
-
-        read = partial(ViTModel.from_pretrained, use_safetensors=True, add_pooling_layer=False)
-        return self.run.made("vision", read, make)
-
     def encoder(self, width: int) -> QFormerPhotoEncoder:
-        """What the LLM reads photos by: new, or the one to start from."""
-        stage = self.stages["qformer"]
-        folder = None if self.start is None else self.start / "perceptron"
+        """What the LLM reads photos by: new, or the one to start from. Its ViT learns labels of
+        photos, as others' learn on labelled ones, then the whole does."""
+        seed, folder = self.config.seed, None if self.start is None else self.start / "perceptron"
         known = load_photo_encoder(folder) if folder and folder.is_dir() else None
-
-        def make() -> QFormerPhotoEncoder:
-            vision = self.vision(known)
-            torch.manual_seed(self.config.seed)
-            if isinstance(known, QFormerPhotoEncoder):
-                encoder, encoder.vision = known, vision
-                if known.language_width != width:
-                    encoder.project = nn.Linear(encoder.project.in_features, width)
-            else:
-                encoder = QFormerPhotoEncoder(
-                    vision=vision,
-                    qformer=small.build_qformer(vision_width=vision.config.hidden_size),
-                    num_tokens=small.PHOTO_TOKENS,
-                    language_width=width,
-                )
-            if stage.steps:
-                self._labelled(stage, encoder)
-            return encoder
-
-        return self.run.made("qformer", load_photo_encoder, make) if stage.steps else make()
+        vision, stage = None if known is None else known.vision, self.stages["vision"]
+        if vision is None or stage.steps:
+            torch.manual_seed(seed)
+            vision = small.build_vision()
+            self._labelled(stage, vision)
+        torch.manual_seed(seed)
+        if isinstance(known, QFormerPhotoEncoder):
+            encoder, encoder.vision = known, vision
+            if known.language_width != width:
+                encoder.project = nn.Linear(encoder.project.in_features, width)
+        else:
+            encoder = QFormerPhotoEncoder(
+                vision=vision,
+                qformer=small.build_qformer(vision_width=vision.config.hidden_size),
+                num_tokens=small.PHOTO_TOKENS,
+                language_width=width,
+            )
+        self._labelled(self.stages["qformer"], encoder)
+        return encoder
 
     def _labelled(self, stage: Stage, encoder: Any) -> None:
+        if not stage.steps:
+            return  # then photos need no labels
         train, held = self.pixels
         module = Labelled(encoder, options_of(train.photos[:_SCANNED]))
         self.run.train(stage, LabelTask(module, train, held))
@@ -325,8 +293,7 @@ class Work:
         base.vae.to(memory_format=torch.channels_last)
         photos, held, about = self.photos
         latents, dev = self.latents(base, photos), self.latents(base, held)
-        read = partial(from_diffusers, VQModel, dtype=torch.float32)
-        vq = self.run.made("vq", read, partial(self._vq, latents, dev)).to(the_device())
+        vq = self._vq(latents, dev).to(the_device())
         torch.manual_seed(config.seed)
         painter = VqPainter(
             translator=small.build_translator(

@@ -92,15 +92,12 @@ def fewest_misses(wanted: Sequence[Photo], album: Sequence[Photo]) -> np.ndarray
 
 
 def shares_to_decide(
-    model: PhotoDialogueModel,
-    album: Sequence[Photo],
-    dialogues: Sequence[Dialogue],
-    *,
-    allowed: int = 1,
+    model: PhotoDialogueModel, album: Sequence[Photo], dialogues: Sequence[Dialogue]
 ) -> tuple[Tensor, np.ndarray]:
-    """States at [IMG1] of the photos that dialogues share, (N, D); whether to retrieve, (N,)."""
+    """States at [IMG1] of the photos that dialogues share, (N, D); whether to retrieve, (N,): where
+    the album's nearest lacks one attribute at most."""
     states_NKD, photos = share_states(model, dialogues)
-    return states_NKD[:, 0], fewest_misses(photos, album) <= allowed
+    return states_NKD[:, 0], fewest_misses(photos, album) <= 1
 
 
 def decision_head(

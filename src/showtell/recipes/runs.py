@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ History = list[dict[str, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Runs stages in their own folders; a finished part is not made again on --resume."""
+    """Runs stages in their own folders; one that has ended is taken as it ended on --resume."""
 
     out: Path
     resume: bool
@@ -46,22 +46,6 @@ class Run:
         history = run_stage(stage, task, out=folder, resume=self.resume)
         (folder / "history.json").write_text(json.dumps(history))
         return history
-
-    def made(
-        self,
-        name: str,
-        load: Callable[[Path], Any],
-        make: Callable[[], Any],
-    ) -> Any:
-        """The part ``name``: loaded, where an earlier session has finished it, else made and saved
-        by its own ``save_pretrained``."""
-        folder = self.out / name / "model"
-        if self.resume and (self.out / name / "done").exists():
-            return load(folder)
-        part = make()
-        part.save_pretrained(folder)
-        (self.out / name / "done").touch()
-        return part
 
 
 @contextmanager

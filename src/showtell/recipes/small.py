@@ -6,9 +6,8 @@ config, and the result is saved and loaded as the large models are.
 
 from __future__ import annotations
 
-import tempfile
+import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel, VQModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -59,12 +58,7 @@ def train_painter_tokenizer(captions: Iterable[str], *, vocabulary: int = 660) -
             show_progress=False,
         ),
     )
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.model.save(folder)
-        merges = [
-            tuple(line.split(" "))
-            for line in (Path(folder) / "merges.txt").read_text(encoding="utf-8").splitlines()[1:]
-        ]
+    merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
     # CLIP's own order: bytes, bytes that end a word, merges, the two marks.
     tokens = sorted(alphabet) + [c + "</w>" for c in sorted(alphabet)]
     tokens = list(dict.fromkeys(tokens + ["".join(pair) for pair in merges]))
@@ -80,6 +74,7 @@ def train_dialogue_tokenizer(
     texts: Iterable[str], *, vocabulary: int = 4096
 ) -> PreTrainedTokenizerFast:
     """A byte-level BPE (GPT-2's kind) for the LLM, with the tokens that mark turns and photos."""
+    marks = [*DIALOGUE_TOKENS, "[IMG]", "[/IMG]"]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -87,7 +82,7 @@ def train_dialogue_tokenizer(
         texts,
         trainers.BpeTrainer(
             vocab_size=vocabulary,
-            special_tokens=[*DIALOGUE_TOKENS, "[IMG]", "[/IMG]"],
+            special_tokens=marks,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
@@ -97,7 +92,7 @@ def train_dialogue_tokenizer(
         pad_token="<|pad|>",
         bos_token="<|begin|>",
         eos_token="<|end|>",
-        extra_special_tokens=["<|user|>", "<|agent|>", "<|photo|>", "[IMG]", "[/IMG]"],
+        extra_special_tokens=marks[3:],
         clean_up_tokenization_spaces=False,
     )
 

@@ -44,13 +44,6 @@ class DialogueTask(Task):
     def __len__(self) -> int:
         return self.length
 
-    def losses(self, indices: Sequence[int], *, generator: torch.Generator) -> Losses:
-        sums: Losses = {}
-        for losses, shares in self.parts(indices, count=None, generator=generator):
-            for name, loss in losses.items():
-                sums[name] = sums.get(name, loss.new_zeros(())) + shares[name] * loss
-        return sums
-
     def parts(
         self, indices: Sequence[int], *, count: int | None, generator: torch.Generator
     ) -> Iterator[tuple[Losses, Mapping[str, float]]]:

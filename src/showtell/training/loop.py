@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -66,13 +67,26 @@ def set_modes(module: nn.Module) -> None:
             child.train(module.training)
 
 
+@dataclass
+class Progress:
+    """How far a stage is: progress.json of its state.
+
+    ``best`` is keyed as ``patience_metrics``; ``stale`` counts measurements since one was better;
+    ``sums`` are of the losses of the ``counted`` steps since the last record.
+    """
+
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, float] = field(default_factory=dict)
+    stale: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    counted: int = 0
+    seconds: float = 0.0
+    plateau: dict[str, Any] | None = None
+
+
 def run_stage(
-    stage: Stage,
-    task: Task,
-    *,
-    out: Path,
-    resume: bool,
-    stop_after: int | None = None,
+    stage: Stage, task: Task, *, out: Path, resume: bool, stop_after: int | None = None
 ) -> list[dict[str, float]]:
     """Train; returns the history (one record every few steps) and leaves the module trained.
 
@@ -100,74 +114,50 @@ def run_stage(
     take_from_first(moving.values())
     for name in stage.compile:
         task.module.get_submodule(name).compile()
-    names = {parameter: name for name, parameter in moving.items()}
     optimizer = _optimizer(stage, moving)
     plateau = _plateau(stage) if stage.decay == "plateau" else None
     ema = ExponentialAverage(moving, stage.ema) if stage.ema else None
     generator = torch.Generator().manual_seed(stage.seed * 7919 + rank)
-    history: list[dict[str, float]] = []
-    best: dict[str, float] = {}
-    stale, step, spent = 0, 0, 0.0
-    sums: dict[str, float] = {}  # since the last record
-    counted = 0
+    kept = {
+        "module": task.module,
+        "optimizer": optimizer,
+        "names": {parameter: name for name, parameter in moving.items()},
+    }
+    now, state = Progress(), out / "state"
     if not resume and rank == 0:
         (out / BEST).unlink(missing_ok=True)
-    state = out / "state"
     if resume and told_by(0, rank == 0 and recovered(state)):
-        progress, averages = load_state(
-            state,
-            module=task.module,
-            optimizer=optimizer,
-            names=names,
-            generator=generator,
-            rank=rank,
-        )
-        step, history, best = progress["step"], progress["history"], progress["best"]
-        stale, spent = progress["stale"], progress["seconds"]
-        sums, counted = progress["sums"], progress["counted"]
+        known, averages = load_state(state, generator=generator, rank=rank, **kept)
+        now = Progress(**{each.name: known[each.name] for each in fields(Progress)})
         if ema:
             ema.values = averages
         if plateau:
-            plateau.load_state_dict(progress["plateau"])
+            plateau.load_state_dict(now.plateau or {})
             plateau.optimizer.param_groups[0]["lr"] = plateau.get_last_lr()[0]
+    spent, began = now.seconds, time.monotonic()
 
     def save() -> None:
-        chances = gathered(generator.get_state())
-        summed = mean_of_ranks(sums)
-        if rank:
-            return
-        save_state(
-            state,
-            module=task.module,
-            optimizer=optimizer,
-            names=names,
-            ema=ema.values if ema else None,
-            generators=chances,
-            progress={
-                "step": step,
-                "history": history,
-                "best": best,
-                "stale": stale,
-                "sums": summed,
-                "counted": counted,
-                "seconds": spent + time.monotonic() - began,
-                "plateau": plateau.state_dict() if plateau else None,
-                "stage": asdict(stage),
-            },
-        )
-
-    began = saved = time.monotonic()
-    epoch_steps = max(1, len(task) / stage.batch_size)
+        chances, sums = gathered(generator.get_state()), mean_of_ranks(now.sums)
+        if rank == 0:
+            now.seconds = spent + time.monotonic() - began
+            now.plateau = plateau.state_dict() if plateau else None
+            progress = {**asdict(now), "sums": sums, "stage": asdict(stage)}
+            averages = ema.values if ema else None
+            save_state(state, ema=averages, generators=chances, progress=progress, **kept)
 
     def indices_of(step: int) -> list[int]:
         numbers = batch_indices(len(task), stage.batch_size, step, stage.seed, blocks=task.blocks)
         return numbers[rank::world]
 
-    bar = StepBar(stage.name, done=step, total=stage.steps, batch=stage.batch_size, quiet=rank > 0)
+    saved, epoch_steps = began, max(1, len(task) / stage.batch_size)
+    bar = StepBar(
+        stage.name, done=now.step, total=stage.steps, batch=stage.batch_size, quiet=rank > 0
+    )
     with bar, _stopped_by_signal() as stopped:
         set_modes(task.module)
         # also of a run that patience had ended, and that is resumed in a later stage
-        while step < stage.steps and not (stage.patience and stale >= stage.patience):
+        while now.step < stage.steps and not (stage.patience and now.stale >= stage.patience):
+            step = now.step
             indices = indices_of(step)
             if step + 1 < stage.steps:
                 task.prefetch(indices_of(step + 1))
@@ -176,27 +166,26 @@ def run_stage(
             torch.manual_seed((stage.seed * 1_000_003 + step) * world + rank)
             rate = stage.rate(step) * (float(plateau.get_last_lr()[0]) if plateau else 1.0)
             losses = _step(stage, task, indices, rate, optimizer, moving, generator, step)
-            step += 1
+            now.step = step = step + 1
             if ema:
                 ema.update(moving, step)
             for key, value in losses.items():
-                sums[key] = sums.get(key, 0.0) + value
-            counted += 1
-            if counted == 20 or step == stage.steps:
-                means = mean_of_ranks(sums)
-                record = {key: value / counted for key, value in means.items()}
-                seconds = spent + time.monotonic() - began
-                history.append({"step": step, "seconds": round(seconds, 1), **record})
-                sums, counted = {}, 0
+                now.sums[key] = now.sums.get(key, 0.0) + value
+            now.counted += 1
+            if now.counted == 20 or step == stage.steps:
+                record = {k: value / now.counted for k, value in mean_of_ranks(now.sums).items()}
+                seconds = round(spent + time.monotonic() - began, 1)
+                now.history.append({"step": step, "seconds": seconds, **record})
+                now.sums, now.counted = {}, 0
                 bar.tick(step, record)
             if stage.evaluate_every and step % stage.evaluate_every == 0:
                 task.module.eval()
                 measured = told_by(0, task.validate())
                 set_modes(task.module)
-                history.append({"step": step, **measured})
-                better = improved(stage.patience_metrics, measured, best)
-                best |= {k: measured[k.removeprefix("-")] for k in better}
-                stale = 0 if better else stale + 1
+                now.history.append({"step": step, **measured})
+                better = improved(stage.patience_metrics, measured, now.best)
+                now.best |= {name: measured[name.removeprefix("-")] for name in better}
+                now.stale = 0 if better else now.stale + 1
                 if rank == 0 and better and stage.patience_metrics[0] in better:
                     save_tensors({n: p.detach() for n, p in moving.items()}, out / BEST)
                 if plateau:
@@ -215,16 +204,15 @@ def run_stage(
                     )
                 raise KeyboardInterrupt
             if step == stop_after:
-                return history
+                return now.history
         save()
-    kept = ema.values if ema else {}
-    if stage.patience_metrics and (out / BEST).exists():
-        kept = load_file(out / BEST)
+    best = out / BEST if stage.patience_metrics else None
+    ended = load_file(best) if best and best.exists() else ema.values if ema else {}
     with torch.no_grad():
-        for name, weight in kept.items():
+        for name, weight in ended.items():
             moving[name].copy_(weight)
     task.module.eval()
-    return history
+    return now.history
 
 
 @contextlib.contextmanager

@@ -64,7 +64,6 @@ class Stage:
         place of a dialogue
     excerpts: the share of visits that read a turn about a photo and up to six turns before it
     drop_words: the share of words read, and not learnt, that are made unreadable
-    swap: whether each speaker is the agent on every second visit; none: where data have no agent
     paint: whether photos are made; without it the painter rests, and words alone are trained
     """
 
@@ -97,7 +96,6 @@ class Stage:
     captions: str | None = None
     excerpts: float = 0.0
     drop_words: float = 0.0
-    swap: bool | None = None
     paint: bool = True
 
     def __post_init__(self) -> None:
