@@ -58,7 +58,7 @@ def refused(path: Path) -> str:
 
 def test_what_is_no_photo_file_is_refused_with_a_reason(tmp_path):
     assert "not there" in refused(tmp_path / "none.jpg")
-    assert "Is a directory" in refused(tmp_path)
+    assert "is a folder" in refused(tmp_path)
     for name, data, says in (
         ("empty.jpg", b"", "0 bytes"),
         ("text.jpg", b"I am not a photo", "not a photo"),

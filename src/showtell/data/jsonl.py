@@ -57,12 +57,13 @@ def opened(path: Path, *, wanted: str) -> Iterator[BinaryIO]:
 
     try:
         mode = os.stat(path).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe may keep us waiting for ever
-            raise DataError(f"{name} is a device or a pipe, not a file. {wanted} Save it as one.")
+        if not stat.S_ISREG(mode):  # a pipe may keep us waiting for ever
+            met = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+            raise DataError(f"{name} is {met}, not a file. {wanted}")
         file = open(path, "rb")  # noqa: SIM115 (closed below)
     except FileNotFoundError as error:
         raise DataError(f"{name} is not there (looked at {path}). {wanted}") from error
-    except (OSError, ValueError) as error:  # no permission; a folder; a NUL in the name
+    except (OSError, ValueError) as error:  # no permission; a NUL in the name
         raise unreadable(error) from error
     try:
         with file:
