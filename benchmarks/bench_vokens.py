@@ -48,7 +48,7 @@ def state_bytes(parameters: list[nn.Parameter]) -> dict[str, int]:
 def new_tokens(table: nn.Embedding, head: nn.Linear, vokens: int) -> NewTokens:
     names = [f"[IMG{k}]" for k in range(1, vokens + 1)]
     first_id = table.num_embeddings
-    return grown(None, names, table=table, head=head, first_id=first_id, seed=0, noise=0.1)
+    return grown(None, names, table=table, head=head, first_id=first_id, seed=0)
 
 
 def at_full_size(rows: int, width: int, vokens: int) -> dict[str, dict[str, int]]:

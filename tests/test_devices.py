@@ -12,7 +12,6 @@ from torch import nn
 
 from accelerator import DEVICE, accelerator
 from conftest import build_model, collated, dialogues_with_photos
-from showtell.cli import main
 from showtell.errors import UsageError
 from showtell.models.adapters import PrefixConfig, add_prefix
 from showtell.models.checkpoint import save_model
@@ -109,17 +108,6 @@ def test_a_gpu_that_is_not_there_is_refused(two_gpus, monkeypatch):
     assert the_device() == torch.device("cpu")
     with pytest.raises(UsageError, match="finds no GPU; wanted.*or choose --device cpu"):
         device_named("cuda")
-
-
-@pytest.mark.parametrize(
-    "command", [["chat", "--say", "hi"], ["train", "world_mini"], ["evaluate", "mini", "world:dev"]]
-)
-def test_a_wrong_device_is_a_misuse_of_the_command_line(capsys, command, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main([*command, "--device", "gpu"]) == 2
-    said = capsys.readouterr()
-    assert 'device is "gpu"; wanted cpu' in said.err and "Traceback" not in said.err
-    assert not said.out and not list(tmp_path.iterdir())
 
 
 # ---------------------------------------------------------------------------------- models

@@ -66,13 +66,12 @@ class Dialogue:
         return tuple(p for t in self.turns for p in t.photos)
 
 
-def with_photos(dialogue: Dialogue, photos: Iterable[Photo]) -> Dialogue:
-    """The dialogue with these photos, in order, in the place of its own."""
+def with_photos(turns: Iterable[Turn], photos: Iterable[Photo]) -> tuple[Turn, ...]:
+    """The turns with these photos, in order, in the place of their own."""
     coming = iter(photos)
-    turns = tuple(
+    return tuple(
         replace(
             turn, elements=tuple(next(coming) if isinstance(e, Photo) else e for e in turn.elements)
         )
-        for turn in dialogue.turns
+        for turn in turns
     )
-    return replace(dialogue, turns=turns)

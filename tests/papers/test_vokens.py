@@ -120,14 +120,6 @@ def test_states_are_dropped_before_the_mlp_in_training_and_never_after(painter):
     assert ((out.cond_NSC - out.uncond_NSC).abs().amax((1, 2)) > 1e-4).eq(~dropped).all()
 
 
-def test_a_tenth_of_the_photos_is_dropped():
-    bridge = bridge_of().train()
-    dropped = bridge._dropped(20_000, generator=torch.Generator().manual_seed(3))
-    share = float(dropped.float().mean())
-    assert share == pytest.approx(0.1, abs=4 * (0.09 / 20_000) ** 0.5)
-    assert PAPER.drop == RELEASE.drop == 0.1
-
-
 def test_a_photos_own_dice_decide_whether_it_is_dropped(painter):
     bridge, spans = bridge_of(replace(SMALL, drop=0.5)).train(), spans_of(torch.randn(6, 3, 6))
 

@@ -73,9 +73,8 @@ class MissingPhotos:
             else:
                 counts["painted"] += lost
                 photos = zip(dialogue.photos, reasons, strict=True)
-                yield with_photos(
-                    dialogue, [self._painted(p, dialogue) if lost else p for p, lost in photos]
-                )
+                shown = [self._painted(p, dialogue) if lost else p for p, lost in photos]
+                yield replace(dialogue, turns=with_photos(dialogue.turns, shown))
 
     def notes(self, counts: Counter[str]) -> tuple[str, ...]:
         """Lines for a report's passport; none where nothing was missing."""

@@ -146,7 +146,8 @@ def _files(dialogue: Dialogue) -> tuple[int, _Files]:
         photos.append(replace(photo, path=found and f"{number}{found[0]}"))
         if found:
             files.append((f".{number}{found[0]}", found[1]))
-    record = dialogue_as_dict(with_photos(dialogue, photos))
+    packed = replace(dialogue, turns=with_photos(dialogue.turns, photos))
+    record = dialogue_as_dict(packed)
     try:  # ASCII, since a label may hold what UTF-8 cannot
         data = json.dumps(record, allow_nan=False).encode("ascii")
     except (TypeError, ValueError) as error:

@@ -96,12 +96,11 @@ class LanguageModel(nn.Module):
 
     # ----------------------------------------------------------------------------- vocabulary
 
-    def grow_vocabulary(self, tokens: Sequence[str], *, seed: int, noise: float = 0.1) -> list[int]:
+    def grow_vocabulary(self, tokens: Sequence[str], *, seed: int) -> list[int]:
         """Give the vocabulary special tokens; their ids in order. Only their rows are new.
 
-        Each row starts at the mean of the old ones and ``noise`` times their spread (0: the
-        release of 2310.02239). Tokens that were gained before keep their rows. Raises ConfigError
-        for a token named twice, or one of the LLM's own.
+        ``seed`` starts these (``vocabulary.first_rows``). Tokens that were gained before keep
+        their rows. Raises ConfigError for a token named twice, or one of the LLM's own.
         """
         have = self.new_tokens.tokens if self.new_tokens is not None else ()
         fresh = [token for token in tokens if token not in have]
@@ -121,7 +120,6 @@ class LanguageModel(nn.Module):
                 head=self.model.get_output_embeddings(),
                 first_id=len(self.tokenizer),
                 seed=seed,
-                noise=noise,
             )
             self.tokenizer.add_tokens(
                 [AddedToken(token, special=True, normalized=False) for token in fresh],

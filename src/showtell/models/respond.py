@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from PIL import Image
@@ -23,7 +23,7 @@ from torch import Tensor
 from showtell.album.index import Album
 from showtell.batch import to_image
 from showtell.data.photos import load_photo, square
-from showtell.dialogue import AGENT, USER, Photo, Turn
+from showtell.dialogue import AGENT, USER, Photo, Turn, with_photos
 from showtell.errors import DataError, GenerationError
 from showtell.models.decoder import Decoder, Images, ToldRow, numbers
 from showtell.models.dialogue_model import PhotoDialogueModel
@@ -175,26 +175,22 @@ class Responder:
         captions only; a photo without an image keeps the caption it has."""
         if self.model.captioner is None:
             return list(contexts)
+        photos = [[photo for turn in turns for photo in turn.photos] for turns in contexts]
         shown = [
-            (element, own[element.id])
-            for turns, own in zip(contexts, images, strict=True)
-            for turn in turns
-            for element in turn.elements
-            if _to_describe(element, own)
+            (photo, own[photo.id])
+            for group, own in zip(photos, images, strict=True)
+            for photo in group
+            if _to_describe(photo, own)
         ]
         eyes = Responder(Decoder(self.model.captioner))
         captions = iter(eyes.captions([p for p, _ in shown], [i for _, i in shown]))
 
-        def told(turn: Turn, own: Images) -> Turn:
-            elements = (
-                replace(e, caption=next(captions)) if _to_describe(e, own) else e
-                for e in turn.elements
-            )
-            return replace(turn, elements=tuple(elements))
+        def told(photo: Photo, own: Images) -> Photo:
+            return replace(photo, caption=next(captions)) if _to_describe(photo, own) else photo
 
         return [
-            tuple(told(turn, own) for turn in turns)
-            for turns, own in zip(contexts, images, strict=True)
+            with_photos(turns, [told(photo, own) for photo in group])
+            for turns, group, own in zip(contexts, photos, images, strict=True)
         ]
 
     @torch.no_grad()
@@ -320,9 +316,9 @@ class Responder:
         ]
 
 
-def _to_describe(element: str | Photo, images: Images) -> TypeGuard[Photo]:
-    """Whether it is a photo of the user's, and there to see: the agent knows what its own show."""
-    return not isinstance(element, str) and element.origin == "user" and element.id in images
+def _to_describe(photo: Photo, images: Images) -> bool:
+    """Whether it is the user's, and there to see: the agent knows what its own photos show."""
+    return photo.origin == "user" and photo.id in images
 
 
 def _rows(conditioning: Conditioning, numbers: Sequence[int]) -> Conditioning:

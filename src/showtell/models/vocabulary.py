@@ -31,6 +31,7 @@ from showtell.errors import ConfigError
 from showtell.models.folders import reading, save_rows
 
 FILE = "new_tokens.safetensors"
+NOISE = 0.1
 
 
 class NewTokens(nn.Module):
@@ -104,19 +105,14 @@ class NewTokens(nn.Module):
             )
 
 
-def first_rows(
-    weight_VD: Tensor, count: int, *, noise: float, generator: torch.Generator
-) -> Tensor:
-    """``count`` float32 rows: the mean of the old ones and normal noise.
-
-    ``noise`` is in units of the old rows' own spread around their mean, per coordinate. At 0 (the
-    release of 2310.02239) all new tokens start as one, told apart by their places alone.
-    """
+def first_rows(weight_VD: Tensor, count: int, *, generator: torch.Generator) -> Tensor:
+    """``count`` float32 rows: the mean of the old ones, and normal noise of ``NOISE`` of their
+    spread around it (the release of 2310.02239 has none: its tokens start as one)."""
     weight_VD = weight_VD.detach().float()
     mean_D = weight_VD.mean(0)
     spread = float((weight_VD - mean_D).square().mean().sqrt())
     normal_nD = torch.randn((count, len(mean_D)), generator=generator).to(mean_D.device)
-    return mean_D + noise * spread * normal_nD
+    return mean_D + NOISE * spread * normal_nD
 
 
 def grown(
@@ -127,7 +123,6 @@ def grown(
     head: nn.Module | None,
     first_id: int,
     seed: int,
-    noise: float,
 ) -> NewTokens:
     """``old`` and, after it, rows for ``tokens``. The old rows keep their values.
 
@@ -136,7 +131,7 @@ def grown(
     known = first_id if old is None else old.first_id
     generator = torch.Generator().manual_seed(seed)
     rows = {
-        name: first_rows(weight_VD[:known], len(tokens), noise=noise, generator=generator)
+        name: first_rows(weight_VD[:known], len(tokens), generator=generator)
         for name, weight_VD in _plain(table, head, first_id=known).items()
     }
     if old is not None:

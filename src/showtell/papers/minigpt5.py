@@ -41,7 +41,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
+from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn, with_photos
 from showtell.errors import ConfigError, DataError, did_you_mean
 from showtell.models.parts import (
     Bridge,
@@ -374,11 +374,12 @@ def alignment_dialogue(caption: str, photo: Photo, *, seed: int | None = None) -
 
 def undescribed(dialogue: Dialogue) -> Dialogue:
     """MLS on dialogues: the agent's photos carry no caption, so no word about them is learnt."""
-    turns = []
-    for turn in dialogue.turns:
-        elements = tuple(_undescribed(e) if isinstance(e, Photo) else e for e in turn.elements)
-        turns.append(replace(turn, elements=elements) if turn.speaker == AGENT else turn)
-    return replace(dialogue, turns=tuple(turns))
+    photos = (
+        _undescribed(photo) if turn.speaker == AGENT else photo
+        for turn in dialogue.turns
+        for photo in turn.photos
+    )
+    return replace(dialogue, turns=with_photos(dialogue.turns, photos))
 
 
 def story_dialogues(name: str, story: Sequence[Step], *, seed: int) -> list[Dialogue]:
