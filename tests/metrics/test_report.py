@@ -78,12 +78,9 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path):
 # ------------------------------------------------------------------------------------ intervals
 
 
-def test_wilson_holds_at_the_ends_and_covers_as_often_as_it_says():
+def test_wilson_holds_at_the_ends_and_is_scipys():
     assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
     assert wilson(10, 10) == pytest.approx((0.7225, 1), abs=1e-4)
-    hits = np.random.default_rng(0).binomial(40, 0.3, 2000)
-    inside = sum(low <= 0.3 <= high for low, high in (wilson(k, 40) for k in hits))
-    assert 0.93 < inside / 2000 < 0.97
     for k in (0, 3, 40):
         assert wilson(k, 40) == pytest.approx(binomtest(k, 40).proportion_ci(method="wilson"))
 
@@ -95,13 +92,9 @@ def test_the_bootstrap_agrees_with_the_normal_interval_of_a_large_sample():
     assert found.value == pytest.approx(mean)
     assert (found.low, found.high) == pytest.approx((mean - half, mean + half), abs=0.2 * half)
     assert mean_value(values, seed=0) == found != mean_value(values, seed=1)
-
-
-def test_groups_that_agree_inside_widen_the_interval():
-    rng = np.random.default_rng(0)
-    values = np.repeat(rng.integers(0, 2, 100), 8)
-    groups = np.repeat(np.arange(100), 8)
-    narrow, wide = mean_value(values, seed=0), mean_value(values, seed=0, groups=groups)
+    # groups that agree inside widen it
+    votes, groups = np.repeat(values[:100] > 1, 8), np.repeat(np.arange(100), 8)
+    narrow, wide = mean_value(votes, seed=0), mean_value(votes, seed=0, groups=groups)
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
 

@@ -25,12 +25,10 @@ def test_ranks_count_what_stands_before_the_gold_candidate():
     assert recall_at([1, 3, 6], 5) == pytest.approx(2 / 3)
 
 
-def test_ranks_equal_a_slow_sort_and_do_not_depend_on_the_candidates_order():
+def test_ranks_do_not_depend_on_the_candidates_order():
     rng = np.random.default_rng(0)
     scores, gold = rng.permutation(200).reshape(10, 20), rng.integers(20, size=10)
-    slow = [
-        sorted(row, reverse=True).index(row[g]) + 1 for row, g in zip(scores, gold, strict=True)
-    ]
+    slow = [sorted(row)[::-1].index(row[g]) + 1 for row, g in zip(scores, gold, strict=True)]
     assert ranks(scores, gold).tolist() == slow
     order = rng.permutation(20)
     assert ranks(scores[:, order], np.argsort(order)[gold]).tolist() == slow
@@ -56,12 +54,9 @@ def test_retrieval_values_hold_their_intervals():
 def test_ranks_of_nonsense_are_refused(scores, gold):
     with pytest.raises(DataError):
         ranks(scores, gold)
-
-
-@pytest.mark.parametrize("bad", [[], [0], [1.5], [[1]]])
-def test_ranks_below_one_are_refused(bad):
-    with pytest.raises(DataError, match="1, 2, 3"):
-        recall_at(bad, 1)
+    for bad in ([], [0], [1.5], [[1]]):
+        with pytest.raises(DataError, match="1, 2, 3"):
+            recall_at(bad, 1)
 
 
 # ------------------------------------------------------------------------------------- decision
@@ -89,19 +84,6 @@ def test_macro_f1_by_hand():
     words = ["gen", "gen", "gen", "ret"]
     assert macro_f1(words, ["gen", "gen", "same", "gen"]) == pytest.approx((4 / 6 + 0) / 2)
     assert macro_f1(words, ["same"] * 4) == 0
-
-
-def test_the_interval_holds_the_value_and_narrows_with_more_cases():
-    rng = np.random.default_rng(2)
-    widths = []
-    for count in (50, 5000):
-        labels = rng.random(count) < 0.35
-        chosen = np.where(rng.random(count) < 0.8, labels, ~labels)
-        value = macro_f1_value(labels, chosen, seed=0)
-        assert value.low < value.value < value.high and value.n == count
-        assert value == macro_f1_value(labels, chosen, seed=0)
-        widths.append(value.high - value.low)
-    assert widths[1] < widths[0] / 5
 
 
 def test_votes_on_one_prompt_are_drawn_together():

@@ -49,7 +49,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("protocol", SLOW)
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_each_protocol_equals_its_definition_transcribed_with_loops(protocol, seed):
     said, wanted = texts(seed, 25, least=seed % 2), texts(seed + 99, 25, least=1)
     several = [[r] for r in wanted]
@@ -86,27 +86,15 @@ def test_standard_is_sacrebleu_and_rouge_score_and_their_frozen_numbers():
     assert list(scores.bleu) == sorted(scores.bleu, reverse=True)  # cumulative
 
 
-def test_gill_is_torchmetrics_on_captions_cut_at_their_first_full_stop():
-    from torchmetrics.functional.text import bleu_score
-
-    said, wanted = texts(0, 40, least=1), [texts(k, 1 + k % 3, least=1) for k in range(40)]
-    scores = gill(said, wanted)
-    assert scores.rouge_l is None and scores.bleu[1] > 0
-    for order in (1, 2, 3, 4):
-        theirs = bleu_score([cut_at_full_stop(h) for h in said], wanted, n_gram=order).item()
-        assert scores.bleu[order - 1] == pytest.approx(theirs, rel=1e-5)
+def test_gill_cuts_captions_at_their_first_full_stop():
     assert cut_at_full_stop("a dog runs. it is brown.") == "a dog runs"
     assert cut_at_full_stop("a dog. it") == "a dog. it"  # the stop is the sixth character
     assert cut_at_full_stop("a cats. it") == "a cats"
     assert gill(["one two three"], ["four"]).bleu == (0, 0, 0, 0)
 
 
-def test_of_several_references_the_best_ngrams_count():
-    one = standard(["a dog runs fast"], ["a cat sleeps"])
-    two = standard(["a dog runs fast"], [["a cat sleeps", "the dog runs fast"]])
-    assert two.bleu[0] == pytest.approx(1) and two.bleu[0] > one.bleu[0]
-    assert two.rouge_l == pytest.approx(3 / 4)
-    assert "nrefs:2" in two.signature
+def test_a_signature_names_the_number_of_references():
+    assert "nrefs:2" in standard(["a"], [["a", "b"]]).signature
     assert "nrefs:var" in standard(["a", "b"], [["a"], ["a", "b"]]).signature
 
 
@@ -127,28 +115,15 @@ def test_psdg_keeps_the_quirk_that_no_ngram_at_all_scores_the_brevity_penalty():
     assert psdg(["", ""], ["a", "b"]).bleu == (0, 0, 0, 0)
 
 
-@pytest.mark.parametrize("score", [psdg, standard])
-def test_a_reply_is_never_closer_to_another_reply_and_the_order_of_pairs_is_nothing(score):
-    said, wanted = texts(3, 40), [text + " and so on" for text in texts(4, 40)]
-    same, other = score(wanted, wanted), score(said, wanted)
-    assert same.bleu == pytest.approx((1, 1, 1, 1)) and same.rouge_l == pytest.approx(1)
-    assert all(0 <= x <= y for x, y in zip(other.bleu, same.bleu, strict=True))
-    assert 0 <= other.rouge_l <= 1
-    assert score(said[::-1], wanted[::-1]).bleu == pytest.approx(other.bleu)
-
-
 @pytest.mark.parametrize("protocol", ["psdg", "standard"])
 def test_values_hold_the_scores_inside_their_intervals_and_repeat_with_the_seed(protocol):
     said, wanted = texts(5, 60), texts(6, 60, least=1)
     values = text_values(said, wanted, protocol=protocol, seed=1)
-    scores = text_scores(said, wanted, protocol=protocol)
-    names = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l")
-    assert list(values) == [f"text.{protocol}.{name}" for name in names]
-    for order in (1, 2):
-        value = values[f"text.{protocol}.bleu{order}"]
-        assert value.value == scores.bleu[order - 1]
-        assert value.low < value.value < value.high and value.n == 60
-        assert value.protocol == protocol
+    assert " ".join(name.split(".")[2] for name in values) == "bleu1 bleu2 bleu3 bleu4 rouge_l"
+    for name in ("bleu1", "bleu2", "rouge_l"):
+        value = values[f"text.{protocol}.{name}"]
+        assert value.low < value.value < value.high
+        assert (value.n, value.protocol) == (60, protocol)
     assert values == text_values(said, wanted, protocol=protocol, seed=1)
     assert values != text_values(said, wanted, protocol=protocol, seed=2)
 
@@ -184,7 +159,7 @@ def test_distinct_n_counts_different_ngrams_over_all_texts():
 # ----------------------------------------------------------------------------------------- ROUGE-L
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(9))
 def test_minigpt5_rouge_is_the_packages(seed):
     said, wanted = texts(2 * seed, 1, least=1, most=14)[0], texts(2 * seed + 1, 1, least=1)[0]
     slow = slow_rouge_package(said, wanted)

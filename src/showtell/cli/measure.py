@@ -67,9 +67,6 @@ def score(
     predictions: Path = opt.argument("PREDICTIONS.jsonl", "What a model said, by id."),
     references: Path = opt.argument("REFERENCES.jsonl", "What was to be said, by id."),
     protocol: str = opt.option("standard", "protocol", "NAME", PROTOCOLS),
-    metric: list[str] = opt.option(
-        [], "metric", "NAME", "Only this row, as bleu1; may be repeated."
-    ),
     encoders: Any = None,
     threshold: float = opt.option(0.5, "threshold", "P", "Of the share moment, from p_share."),
     seed: int = opt.SEED,
@@ -89,7 +86,6 @@ def score(
         predictions,
         references,
         protocol=protocol,
-        only=metric,
         encoders=Encoders(**encoders),
         threshold=threshold,
         seed=seed,

@@ -8,7 +8,7 @@ baselines that a model has to beat: a keyword rule, and TF-IDF + logistic regres
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,50 +143,43 @@ def moment_values(
     index_N = np.arange(num)
     if groups_N is not None:
         index_N = np.unique(np.asarray(groups_N), return_inverse=True)[1]
-    chosen_N = (scores_N >= threshold).astype(np.float64)
+    chosen_N, place_N = (scores_N >= threshold).astype(np.float64), _bins(scores_N)
     square_N = (scores_N - labels_N) ** 2
-    parts = (labels_N * chosen_N, chosen_N, labels_N, square_N, np.ones(num))
-    sums_G5 = grouped(np.stack(parts, axis=1), index_N)
-    place_N = _bins(scores_N)
-    draws: dict[str, list[np.ndarray]] = {}
+    sums_G5 = grouped(
+        np.stack((labels_N * chosen_N, chosen_N, labels_N, square_N, np.ones(num)), 1), index_N
+    )
+    blocks = []
     for counts_RG in resample_counts(len(sums_G5), seed=seed):
         hits, chosen, positive, square, total = (counts_RG @ sums_G5).T
         gaps = (counts_G[index_N] * (labels_N - scores_N) for counts_G in counts_RG)
         gap_R = [np.abs(np.bincount(place_N, weights=gap_N)).sum() for gap_N in gaps]
-        of_positions = (counts_G[index_N] for counts_G in counts_RG)
-        for name, drawn_R in {
-            "f1": 2 * hits / np.maximum(chosen + positive, 1),
-            "precision": hits / np.maximum(chosen, 1),
-            "recall": hits / np.maximum(positive, 1),
-            "auprc": average_precision_of_draws(labels_N, scores_N, of_positions),
-            "ece": np.array(gap_R) / total,
-            "brier": square / total,
-            "prevalence": positive / total,
-        }.items():
-            draws.setdefault(name, []).append(drawn_R)
-
-    moment = at_threshold(labels_N, scores_N, threshold)
-    area, error = average_precision(labels_N, scores_N), calibration_error(labels_N, scores_N)
-    values = {}
-    for name, value, higher_is_better, note in (
-        ("f1", moment.f1, True, f"threshold {threshold:.4g}"),
-        ("precision", moment.precision, True, ""),
-        ("recall", moment.recall, True, ""),
+        drawn_RN = (counts_G[index_N] for counts_G in counts_RG)
+        blocks.append(
+            (
+                2 * hits / np.maximum(chosen + positive, 1),
+                hits / np.maximum(chosen, 1),
+                hits / np.maximum(positive, 1),
+                average_precision_of_draws(labels_N, scores_N, drawn_RN),
+                np.array(gap_R) / total,
+                square / total,
+                positive / total,
+            )
+        )
+    at, area = at_threshold(labels_N, scores_N, threshold), average_precision(labels_N, scores_N)
+    rows = (
+        ("f1", at.f1, True, f"threshold {threshold:.4g}"),
+        ("precision", at.precision, True, ""),
+        ("recall", at.recall, True, ""),
         ("auprc", area, True, "average precision"),
-        ("ece", error, False, f"{BINS} bins"),
+        ("ece", calibration_error(labels_N, scores_N), False, f"{BINS} bins"),
         ("brier", brier(labels_N, scores_N), False, ""),
         ("prevalence", float(labels_N.mean()), None, "share of positives"),
-    ):
-        low, high = percentiles(draws[name])
-        values[f"{prefix}.{name}"] = Value(
-            value=value,
-            low=low,
-            high=high,
-            n=num,
-            higher_is_better=higher_is_better,
-            protocol=protocol,
-            note=note,
-        )
+    )
+    values = {}
+    for (name, value, better, note), drawn in zip(rows, zip(*blocks, strict=True), strict=True):
+        (low, high), key = percentiles(drawn), f"{prefix}.{name}"
+        about = {"higher_is_better": better, "protocol": protocol, "note": note}
+        values[key] = Value(value=value, low=low, high=high, n=num, **about)
     return values
 
 
@@ -224,10 +217,20 @@ KEYWORDS = re.compile(
     r"look at (this|that)|check (this|it) out|share)\b",
     re.IGNORECASE,
 )
-TFIDF_SETTINGS = (
-    "TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r'\\S+'), "
-    "LogisticRegression(C=0.5, class_weight='balanced', solver='liblinear', max_iter=1000)"
-)
+TFIDF: Mapping[str, Any] = {
+    "ngram_range": (1, 2),
+    "sublinear_tf": True,
+    "min_df": 2,
+    "token_pattern": r"\S+",
+}
+# liblinear is deterministic here: its primal solver draws no random numbers
+LOGISTIC: Mapping[str, Any] = {
+    "C": 0.5,
+    "class_weight": "balanced",
+    "solver": "liblinear",
+    "max_iter": 1000,
+}
+TFIDF_SETTINGS = f"TfidfVectorizer {dict(TFIDF)}, LogisticRegression {dict(LOGISTIC)}"
 _WORD = re.compile(r"\w+|[?!]")
 
 
@@ -274,12 +277,6 @@ def tfidf_moment_scores(
     what = "the lexical baseline (scikit-learn)"
     words = import_extra("sklearn.feature_extraction.text", what=what)
     linear = import_extra("sklearn.linear_model", what=what)
-    vectorizer = words.TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r"\S+"
-    )
-    # liblinear is deterministic here: its primal solver draws no random numbers
-    model = linear.LogisticRegression(
-        C=0.5, class_weight="balanced", solver="liblinear", max_iter=1000
-    )
+    vectorizer, model = words.TfidfVectorizer(**TFIDF), linear.LogisticRegression(**LOGISTIC)
     model.fit(vectorizer.fit_transform(train_texts), np.asarray(train_labels))
     return model.predict_proba(vectorizer.transform(texts))[:, 1]

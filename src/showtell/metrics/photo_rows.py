@@ -262,7 +262,7 @@ PHOTOS: Mapping[tuple[str, ...], Callable[[Rows], None]] = {
 def put_relevance(rows: Rows) -> None:
     """MM-Relevance: mean over answers, or (minigpt5) over dialogues."""
     protocol = rows.protocol
-    if not protocol.relevance or not rows.wants("relevance"):
+    if not protocol.relevance:
         return
     if (clip := rows.encoder("relevance_clip", "relevance", "relevance")) is None:
         return

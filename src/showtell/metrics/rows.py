@@ -67,14 +67,12 @@ class Rows:
         pairs: Pairs,
         *,
         encoders: Encoders = Encoders(),  # noqa: B008 (frozen)
-        only: Sequence[str] = (),
         seed: int,
         told: Progress = quiet,
     ) -> None:
         self.protocol = protocol
         self.pairs = pairs
         self.encoders = encoders
-        self.only = only
         self.seed = seed
         self.told = told
         self.values: dict[str, Value] = {}
@@ -83,8 +81,8 @@ class Rows:
         self._loaded: dict[str, Any] = {}
 
     def wants(self, *names: str) -> bool:
-        known = (*self.protocol.text, *self.protocol.photo, "relevance")
-        return any(name in known and (not self.only or name in self.only) for name in names)
+        """Whether the protocol has one of these rows."""
+        return not {*self.protocol.text, *self.protocol.photo}.isdisjoint(names)
 
     def measure(self, table: Mapping[tuple[str, ...], Callable[[Rows], None]]) -> None:
         """The rows of a table: each function is called if one of its rows is wanted."""
@@ -103,10 +101,8 @@ class Rows:
         return Value(value=value, n=n, note=note, unit=unit, **about, **bounds)
 
     def absent(self, kind: str, names: Iterable[str], needs: str) -> None:
-        """Rows without a value, that say what they need; an error where they were asked for."""
-        for name in filter(self.wants, names):
-            if name in self.only:
-                raise DataError(f"{name} cannot be measured: {needs}")
+        """Rows without a value, that say what they need."""
+        for name in names:
             self.put(kind, name, self.value(name, None, n=0, note=f"not measured: {needs}"))
 
     def dealt(

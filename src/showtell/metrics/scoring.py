@@ -1,20 +1,17 @@
 """``score``: predictions beside references, under a named protocol, as a report with its passport.
 
 Needs no model of ours. What a row needs and does not get (an encoder, a file) is said in its note,
-with the option that gives it; a row that is asked for by name and cannot be measured is an error.
+with the option that gives it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from showtell.data.photos import load_photo
-from showtell.errors import ConfigError, DataError, PhotoError, did_you_mean
+from showtell.errors import ConfigError, DataError, PhotoError
 from showtell.metrics.answers import Matched, Source, match
 from showtell.metrics.photo_rows import put_photos, put_relevance
 from showtell.metrics.protocols import Protocol, protocol_named
@@ -29,7 +26,6 @@ def score(
     references: Source,
     *,
     protocol: str,
-    only: Sequence[str] = (),
     encoders: Encoders = Encoders(),  # noqa: B008 (frozen)
     threshold: float = 0.5,
     seed: int = 0,
@@ -39,19 +35,12 @@ def score(
 ) -> Report:
     """Measure what the protocol names; with ``out``, write report.json and report.md there.
 
-    ``only`` names rows ("bleu1", "fid", "relevance"); all of the protocol otherwise. ``threshold``
-    is that of the share moment. Under torchrun each rank encodes its share, all return the same
-    report, and the first writes it. Raises DataError, ConfigError, CheckpointError, PhotoError,
-    MissingDependency.
+    ``threshold`` is that of the share moment. Under torchrun each rank encodes its share, all
+    return the same report, and the first writes it. Raises DataError, ConfigError,
+    CheckpointError, PhotoError, MissingDependency.
     """
     began = time.perf_counter()
     chosen = protocol_named(protocol)
-    known = (*chosen.text, *chosen.photo, *(("relevance",) if chosen.relevance else ()))
-    for name in only:
-        if name not in known:
-            raise ConfigError(
-                f'the protocol {protocol} has no row "{name}"{did_you_mean(name, known)}'
-            )
     if not 0 <= threshold <= 1:
         raise ConfigError(f"the threshold is {threshold}, wanted a probability")
     if encoders.inception is not None and encoders.features is not None:
@@ -59,26 +48,22 @@ def score(
     matched = match(predictions, references, skip_bad=skip_bad)
     if skip_bad:
         matched = _readable(matched)
-    rows = Rows(chosen, matched.pairs, encoders=encoders, only=only, seed=seed, told=told)
+    rows = Rows(chosen, matched.pairs, encoders=encoders, seed=seed, told=told)
     put_texts(rows)
     put_photos(rows)
     put_relevance(rows)
-    if not only:
-        put_decisions(rows, threshold)
+    put_decisions(rows, threshold)
     if not rows.values:
         raise DataError(
             f"nothing to score under {protocol}: the {len(matched.pairs):,} pairs hold neither "
             "texts nor photos on both sides. Look at the files."
         )
-    names = [
-        str(s) if isinstance(s, str | Path) else "records in memory"
-        for s in (predictions, references)
-    ]
+    files = [s if isinstance(s, str | Path) else None for s in (predictions, references)]
     report = Report(
         metrics=rows.values,
         recipe=f"score, protocol {protocol}",
-        data=" against ".join(names),
-        data_digest=_digest(predictions, references, matched),
+        data=" against ".join(str(file or "records in memory") for file in files),
+        data_digest=" against ".join(digest([file]) for file in files if file is not None),
         seeds=(seed,),
         seconds=time.perf_counter() - began,
         counts=_counts(matched),
@@ -140,12 +125,3 @@ def _counts(matched: Matched) -> dict[str, int]:
         "photos said": sum(len(said.photos) for said, _ in pairs),
         "photos wanted": sum(len(wanted.photos) for _, wanted in pairs),
     } | dict(matched.skipped)
-
-
-def _digest(predictions: Source, references: Source, matched: Matched) -> str:
-    if isinstance(predictions, str | Path) and isinstance(references, str | Path):
-        return f"{digest([predictions])} against {digest([references])}"
-    text = json.dumps(
-        [[(r.id, [str(e) for e in r.elements]) for r in pair] for pair in matched.pairs]
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
