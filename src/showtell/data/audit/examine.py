@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageStat
 
-from showtell.data.audit.counts import PUBLISHED, count, published_counts
+from showtell.data.audit.counts import count, published_counts
 from showtell.data.audit.findings import EXAMPLES, Audit, Finding, SplitReport
 from showtell.data.photos import photo_image
 from showtell.data.sources import open_splits
@@ -77,7 +77,6 @@ def examine(
         data=data,
         kind=first.kind,
         licence=first.licence,
-        source=PUBLISHED[first.kind][0] if first.kind in PUBLISHED else "",
         photos_looked_at=photos,
         findings=tuple(Finding(key, *words) for key, words in _FINDINGS.items()),
     )
@@ -121,7 +120,9 @@ class _Reading:
     def take(self, dialogue: Dialogue, split: str) -> None:
         at = f"{split}, dialogue {dialogue.id[:60]}"
         if split not in self.splits:
-            self.splits[split] = SplitReport(split, published_counts(self.audit.kind, split))
+            reported, source = published_counts(self.audit.kind, split)
+            self.splits[split] = SplitReport(split, reported)
+            self.audit.source = source or self.audit.source
         counts = self.splits[split].counts
         counts.update(count(dialogue))
         if licence := dialogue.labels.get("licence"):

@@ -54,9 +54,9 @@ class Audit:
     data: str
     kind: str
     licence: str
-    source: str
     photos_looked_at: bool
     findings: tuple[Finding, ...]
+    source: str = ""
     licences: Counter[str] = field(default_factory=Counter)
     splits: list[SplitReport] = field(default_factory=list)
     photos_read: int = 0
