@@ -58,6 +58,9 @@ def test_photos_come_in_the_order_of_their_names_and_can_be_found(folder, tmp_pa
     assert firsts == [RED, GREEN, BLUE]
     (hits,) = album.search(torch.tensor([[0.0, 0.0, 1.0]]), top_k=1)
     assert hits[0].photo == album.photos[2]
+    paint(folder / "sub/copy_of_a.png", RED)  # the same photo in two places is one
+    again = add(folder, tmp_path / "album")
+    assert (again.added, again.duplicates) == (0, 4) and again.album.photos == album.photos
 
 
 def test_what_is_kept_is_upright_and_says_nothing_of_where_it_was_taken(tmp_path):
@@ -83,30 +86,14 @@ def test_large_photos_are_reduced_in_proportion(tmp_path, monkeypatch):
     assert scaled(Image.new("RGB", (1000, 1)), 10).size == (10, 1)
 
 
-def test_the_same_photo_in_two_places_is_one(folder, tmp_path):
-    paint(folder / "sub/copy_of_a.png", RED)
-    done = add(folder, tmp_path / "album")
-    assert (done.added, done.duplicates) == (3, 1)
-    again = add(folder, tmp_path / "album")
-    assert (again.added, again.duplicates) == (0, 4)
-    assert again.album.photos == done.album.photos
-
-
-def test_a_bad_photo_is_an_error_or_is_counted(folder, tmp_path):
-    (folder / "bad.jpg").write_bytes(b"\xff\xd8 not a photo")
-    with pytest.raises(PhotoError, match="bad.jpg"):
-        add(folder, tmp_path / "album")
-    done = add(folder, tmp_path / "album", skip_bad=True)
-    assert done.added == 3
-    assert [str(error).count("bad.jpg") for error in done.refused] == [1]
-
-
 def test_a_folder_without_photos_is_an_error(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no photo .*an album needs one"):
         add(tmp_path / "empty", tmp_path / "album")
     (tmp_path / "bad").mkdir()
-    (tmp_path / "bad/a.jpg").write_bytes(b"no")
+    (tmp_path / "bad/a.jpg").write_bytes(b"\xff\xd8 no")
+    with pytest.raises(PhotoError, match="a.jpg"):
+        add(tmp_path / "bad", tmp_path / "album")
     with pytest.raises(DataError, match="none of the 1 photos"):
         add(tmp_path / "bad", tmp_path / "album", skip_bad=True)
     with pytest.raises(DataError, match="is not a folder"):

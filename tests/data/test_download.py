@@ -109,17 +109,12 @@ def test_the_body_of_a_redirect_is_not_read(web, tmp_path):
     assert (tmp_path / "a").read_bytes() == BODY
 
 
-@pytest.mark.parametrize(
-    "goal", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x", "http:///", "http://[x"]
-)
+@pytest.mark.parametrize("goal", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x", "http:///"])
 def test_a_redirect_out_of_the_web_is_refused(web, tmp_path, goal):
     with pytest.raises(FetchError):
         get(web.put("/a", redirect(goal)), tmp_path / "a")
-
-
-def test_a_redirect_to_a_less_secure_address_is_refused():
     with pytest.raises(FetchError, match="no less secure"):
-        _moved("https://a/b", "http://a/b")
+        _moved("https://a/b", goal)
 
 
 @pytest.mark.parametrize(
@@ -150,11 +145,6 @@ def test_what_is_too_long_packed_or_another_is_thrown_away(web, tmp_path, answer
     with pytest.raises(FetchError, match=says):
         get(web.put("/a", answer), tmp_path / "a", **limits)
     assert not (tmp_path / "a").exists()
-
-
-def test_no_server_at_all_is_a_failure_with_a_remedy(tmp_path):
-    with pytest.raises(FetchError, match=r"connection failed.*Run the command again"):
-        get("http://127.0.0.1:9/a", tmp_path / "a")
 
 
 def test_a_disk_that_fails_is_not_taken_for_the_network(web, tmp_path):

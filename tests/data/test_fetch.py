@@ -112,17 +112,11 @@ def test_dead_photos_are_counted_and_not_asked_for_again(web, tmp_path):
         assert len(web.requests) == asked + 1
 
 
-def test_a_photo_that_failed_for_now_is_asked_for_again(web, tmp_path):
-    web.put("/a", status(500))
-    source = toy(photos=[photo_file("images/a.jpg", f"{web.address}/a")])
-    assert run(source, tmp_path, photos=True).counts == {"photos failed (500)": 1}
-    web.put("/a", whole(photo_bytes()))
-    assert run(source, tmp_path, photos=True).counts == {"photos fetched": 1}
-
-
-def test_the_second_address_is_asked_when_the_first_is_dead(web, tmp_path):
-    good = web.put("/good", whole(photo_bytes()))
+def test_the_second_address_is_asked_when_the_first_is_dead_and_again_when_it_failed(web, tmp_path):
+    good = web.put("/good", status(500))
     source = toy(photos=[photo_file("images/a.jpg", f"{web.address}/dead", "", good)])
+    assert run(source, tmp_path, photos=True).counts == {"photos failed (500)": 1}
+    web.put("/good", whole(photo_bytes()))
     assert run(source, tmp_path, photos=True).counts == {"photos fetched": 1}
 
 

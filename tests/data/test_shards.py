@@ -6,7 +6,6 @@ import json
 import tarfile
 from collections import Counter
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 
@@ -16,7 +15,6 @@ from showtell.data.shards import Shards, pack
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, PhotoError, StorageError, UsageError
-from showtell.training.loop import batch_indices
 
 from . import natives
 
@@ -61,20 +59,6 @@ def test_every_example_comes_back_with_its_photos(shards, dialogues):
     for number in (-1, NUM):
         with pytest.raises(IndexError):
             shards[number]
-
-
-def test_ranks_share_epochs_without_gap_or_overlap_and_go_on_with_other_numbers_of_them(shards):
-    batch, visits, read = 6, [], []
-    for step in range(NUM):  # six epochs
-        numbers = batch_indices(NUM, batch, step, 5, blocks=shards.blocks)
-        ranks = 2 if step < 20 else 3
-        for rank in range(ranks):
-            read += [int(shards[number].id[1:]) for number in numbers[rank::ranks]]
-        visits += numbers
-    assert Counter(read) == dict.fromkeys(range(NUM), batch)
-    shard_of = {number: k for k, block in enumerate(shards.blocks) for number in block}
-    met = [shard_of[number] for number in visits[:NUM]]
-    assert sum(a != b for a, b in pairwise(met)) == len(shards.blocks) - 1  # one after the other
 
 
 def test_the_same_dialogues_give_the_same_bytes(shards, dialogues, tmp_path):

@@ -14,8 +14,7 @@ from showtell.errors import DataError, PhotoError, UsageError
 
 @pytest.mark.parametrize(
     "name",
-    ["", "world", "world:", "wrld:test", "world:tset", "world:7-5", "world:1-", "world:novel:x"]
-    + ["world:0-99999999999", "photochat:", "some/file.jsonl", "mmdialg:x"],
+    ["", "world", "world:", "wrld:test", "photochat:", "some/file.jsonl", "mmdialg:x"],
 )
 def test_a_name_that_means_nothing_is_misuse_with_a_remedy(name):
     with pytest.raises(UsageError, match="wanted|did you mean"):
