@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageOps
 
 from showtell.data.jsonl import SKIP, opened
 from showtell.data.storage import is_plain_path, write_atomically
@@ -86,7 +86,7 @@ def photo_from_bytes(data: bytes, *, name: str) -> Image.Image:
     """The same for a photo in memory, which errors call ``name``."""
     path = Path(name)
     _check_size(len(data), path)
-    with _damage(path), _open(io.BytesIO(_without_texts(data)), path) as image:
+    with _damage(path), Image.open(io.BytesIO(_without_texts(data)), formats=FORMATS) as image:
         return _clean(image, path)
 
 
@@ -106,9 +106,21 @@ def _damage(path: Path) -> Iterator[None]:
             # what a decoder warns of (a truncated tag, an odd palette) is not for the terminal;
             # where pixels are lost it raises as well
             warnings.simplefilter("ignore")
+            # between one and two times its own pixel limit Pillow only warns
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except PhotoError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PhotoError(
+            f"{path}: more pixels than a photo has ({_reason(error)}); wanted at most "
+            f"{MAX_PIXELS // 1_000_000} megapixels. Reduce the photo and try again."
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise PhotoError(
+            f"{path} is not a photo that can be read; wanted {FORMAT_NAMES}. "
+            "Convert it (HEIC and RAW included) and try again."
+        ) from error
     except MemoryError as error:
         raise PhotoError(
             f"{path}: not enough memory to decode it. Reduce the photo and try again."
@@ -119,25 +131,6 @@ def _damage(path: Path) -> Iterator[None]:
         raise PhotoError(
             f"{path}: the photo is damaged or cut short ({_reason(error)}); wanted a whole "
             f"{FORMAT_NAMES} file. Get the file again, or open it in a viewer and save it anew."
-        ) from error
-
-
-def _open(file: io.BytesIO, path: Path) -> ImageFile.ImageFile:
-    try:
-        with warnings.catch_warnings():
-            # Pillow only warns between one and two times its own pixel limit; to us it is no less
-            # a bomb
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(file, formats=FORMATS)  # type: ignore[return-value]
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PhotoError(
-            f"{path}: more pixels than a photo has ({_reason(error)}); wanted at most "
-            f"{MAX_PIXELS // 1_000_000} megapixels. Reduce the photo and try again."
-        ) from error
-    except Image.UnidentifiedImageError as error:
-        raise PhotoError(
-            f"{path} is not a photo that can be read; wanted {FORMAT_NAMES}. "
-            "Convert it (HEIC and RAW included) and try again."
         ) from error
 
 
