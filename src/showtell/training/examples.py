@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 
 from torch import Tensor
 
@@ -98,7 +98,7 @@ class Examples(Sequence[Dialogue]):
         number, part = self.places[index]
         if part is not None:
             return self.form(self.dialogue_of(number))[part]
-        for place in (*range(index, len(self)), *range(index)):
+        for place in chain(range(index, len(self)), range(index)):
             if made := self.form(self.dialogue_of(self.places[place][0])):
                 return made[index % len(made)]
         raise DataError("these data have no example of this form; choose another form or data")
