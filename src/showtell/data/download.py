@@ -101,8 +101,9 @@ class Downloader:
                 whole.replace(place)
             except requests.RequestException as error:
                 late = isinstance(error, requests.Timeout)
+                why = str(error) if len(str(error)) < 60 else type(error).__name__
                 raise FetchError(
-                    f"{url}: the connection failed ({error!s:.120}). Run the command again later.",
+                    f"{url}: the connection failed ({why}). Run the command again later.",
                     reason="timeout" if late else "connection",
                 ) from error
             except ValueError as error:  # pooch's, of the checksum
