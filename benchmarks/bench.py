@@ -6,10 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +36,6 @@ def in_turn(
     *,
     runs: int,
     before: Callable[[], Any] = lambda: None,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of each way, ``runs`` times: all in turn within a run, so that a slow minute is slow
     for all; the first run warms up. ``before`` each: what is not measured."""
@@ -49,12 +45,12 @@ def in_turn(
     for run in range(runs + 1):
         for name, way in ways.items():
             before()
-            began = clock()
+            began = time.perf_counter()
             way()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if run:
-                seconds[name].append(clock() - began)
+                seconds[name].append(time.perf_counter() - began)
     return seconds
 
 
@@ -62,23 +58,16 @@ def spread(values: Sequence[float], *, middle: bool = False) -> dict[str, float]
     """Median and range, or the ``middle`` half."""
     ordered, count = sorted(values), len(values)
     low, high = (count // 4, 3 * count // 4) if middle else (0, count - 1)
-    return {
-        "median": statistics.median(ordered),
-        "low": ordered[low],
-        "high": ordered[high],
-        "n": count,
-    }
+    found = {"median": statistics.median(ordered), "low": ordered[low], "high": ordered[high]}
+    return {**found, "n": count}
 
 
-def show(
-    rows: Mapping[str, Mapping[str, float]], *, head: str = "low to high", unit: str = "s"
-) -> None:
-    """Spreads of seconds, in s or ms."""
-    by, digits = (1, 3) if unit == "s" else (1e3, 1)
+def show(rows: Mapping[str, Mapping[str, float]], *, head: str = "low to high") -> None:
+    """Spreads of seconds."""
     print(f"| | median | {head} | n |\n|---|--:|:-:|--:|")
     for name, row in rows.items():
-        median, low, high = (f"{by * row[key]:.{digits}f}" for key in ("median", "low", "high"))
-        print(f"| {name} | {median} {unit} | {low} to {high} | {row['n']} |")
+        median, low, high = (f"{row[key]:.4f}" for key in ("median", "low", "high"))
+        print(f"| {name} | {median} s | {low} to {high} | {row['n']} |")
 
 
 def written(options: argparse.Namespace, **found: Any) -> None:
@@ -100,16 +89,3 @@ def written(options: argparse.Namespace, **found: Any) -> None:
         text = json.dumps({"passport": passport, **found}, indent=2)
         options.json.write_text(text + "\n", encoding="utf-8")
         print(f"wrote {options.json}")
-
-
-def peak_mb() -> float:
-    """The most memory that this process ever held, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
-
-
-def apart(script: str, *arguments: str) -> dict[str, Any]:
-    """The JSON that a script prints in a process of its own, so that the peak memory is its own."""
-    command = [sys.executable, script, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout)

@@ -11,29 +11,27 @@ IS need 2,000 photos: --limit 5500. Hours on two cores; stopped, the same comman
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
-import runner
-from runner import PHOTO_NOTE, SEED_NOTE, Row, Sheet
+from runner import PHOTO_NOTE, SEED_NOTE, Bench, Row, Sheet, table
 
 from showtell.cli.exits import exit_code_of
 from showtell.evaluation.compare import columns_of
 
-NAME, WHOLE = "e2e_table2", "end to end"
-ROWS = (
-    Row(name=WHOLE),
-    Row(name="pipeline", recipe="world_pipeline"),
-    Row(name="photos in the context as captions", settings=("photo_encoder=caption",)),
-    Row(name="photos in the context unseen", settings=("photo_encoder=none",)),
-    Row(name="no vocabulary transformation", settings=("bridge.vocabulary=none",)),
-    Row(name="static vocabulary transformation", settings=("bridge.vocabulary=static",)),
-    Row(name="no Gumbel noise", settings=("bridge.gumbel=false",)),
-)
+WHOLE = "end to end"
 SHEET = Sheet(
-    name=NAME,
+    name="e2e_table2",
     title="2408.08650, Table 2, in the photo world",
+    rows=(
+        Row(name=WHOLE),
+        Row(name="pipeline", recipe="world_pipeline"),
+        Row(name="photos in the context as captions", settings=("photo_encoder=caption",)),
+        Row(name="photos in the context unseen", settings=("photo_encoder=none",)),
+        Row(name="no vocabulary transformation", settings=("bridge.vocabulary=none",)),
+        Row(name="static vocabulary transformation", settings=("bridge.vocabulary=static",)),
+        Row(name="no Gumbel noise", settings=("bridge.gumbel=false",)),
+    ),
     against=WHOLE,
-    rows=lambda bench: bench.compared(bench.chosen(ROWS)),
+    measure=Bench.compared,
     columns=columns_of(
         *("text.psdg.bleu1", "text.psdg.bleu2", "text.psdg.rouge_l", "text.word_perplexity"),
         *("moment.f1", "seeing.accuracy", "photo.attribute_accuracy_in_dialogue"),
@@ -49,11 +47,7 @@ SHEET = Sheet(
         "the LLM hears nothing of it.",
     ),
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return runner.main([SHEET], runner.parser(__doc__, runs=NAME), arguments)
-
+main = table(__file__, __doc__, SHEET)
 
 if __name__ == "__main__":
     sys.exit(exit_code_of(main))

@@ -11,14 +11,11 @@ goes on.
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-import runner
-from runner import CLIP_NOTES, ZERO_SHOT, Bench, Opener, Row, Rows, Sheet
-from torch import Tensor
+from runner import CLIP_NOTES, ZERO_SHOT, Bench, Point, Row, Rows, Sheet, table
 
 from photoworld.scenes import ATTRIBUTES, LOOKS
 from photoworld.stories import ROUNDS, STEPS
@@ -28,78 +25,60 @@ from showtell.evaluation.compare import columns_of
 from showtell.evaluation.world_gold import Gold
 from showtell.papers.forms import form_named
 
-STORIES, TALKS, GILL = "gill_stories", "gill_rounds", "GILL"
+STORIES, TALKS = "gill_stories", "gill_rounds"
 ROWS = (
-    Row(name=ZERO_SHOT),
-    Row(name=GILL, recipe="world_gill_captions"),
-    Row(name=f"{GILL}, on dialogues", recipe="world_gill", settings=("album_photos=0",)),
+    ZERO_SHOT,
+    Row(name="GILL", recipe="world_gill_captions"),
+    Row(name="GILL, on dialogues", recipe="world_gill", settings=("album_photos=0",)),
 )
-PHOTOS = "and photos"
 
 
-def story_contexts(bench: Bench) -> dict[str, list[Dialogue]]:
-    """What is read, by its name on the curve: the last texts, also with the photos between."""
-    found, stories = {}, bench.data("stories")
-    for count in range(1, STEPS + 1):
-        part = [replace(story, turns=story.turns[-count:]) for story in stories]
-        found[f"{count} captions"] = made("story_end:text", part)
-        if count > 1:
-            found[f"{count} captions {PHOTOS}"] = made("story_end:both", part)
-    return found
-
-
-def round_contexts(bench: Bench) -> dict[str, list[Dialogue]]:
-    """The last rounds of each talk, then the photo."""
-    counts = (1, ROUNDS) if bench.tiny else range(1, ROUNDS + 1)
-    talks = bench.data("rounds")
-    return {f"{count} rounds": made(f"photo_last:{count}", talks) for count in counts}
-
-
-def made(form: str, dialogues: Sequence[Dialogue]) -> list[Dialogue]:
-    """The form of each, with all attributes of its photo to be counted."""
-    found = []
+def read(form: str, dialogues: Sequence[Dialogue], *, painter: bool = True) -> Point:
+    """What is read in a form, with all attributes of its photo to be counted; by a painter all
+    words, the newest first."""
+    tasks, texts = [], []
     for task in (task for dialogue in dialogues for task in form_named(form)(dialogue)):
-        *read, last = task.turns
+        *turns, last = task.turns
         (photo,) = last.photos
         named = photo.labels["scene"]["subject"] in LOOKS
         counted = [name for name in ATTRIBUTES if not (named and name == "colour")]
         photo = replace(photo, labels={**photo.labels, "determined": counted})
-        found.append(replace(task, turns=(*read, replace(last, elements=(photo,)))))
-    return found
+        tasks.append(replace(task, turns=(*turns, replace(last, elements=(photo,)))))
+        said = [e for turn in turns for e in turn.elements if isinstance(e, str)]
+        texts.append(". ".join(said[::-1]))
+    return Point(tasks=tasks, texts=texts if painter else ())
 
 
-def photos_of(name: str, model: Opener, tasks: Sequence[Dialogue]) -> Tensor:
-    """A row's photos; the painter reads all words, the newest first."""
-    if name != ZERO_SHOT:
-        return runner.photos_in_place(model(), tasks)
-    said = [
-        [e for t in task.turns[:-1] for e in t.elements if isinstance(e, str)] for task in tasks
-    ]
-    return runner.painted_texts(model(), [". ".join(texts[::-1]) for texts in said])
+def captions(bench: Bench, rows: Sequence[Row]) -> Rows:
+    """The last texts of stories, also with the photos between."""
+    points, stories = {}, bench.data("stories")
+    for count in range(1, STEPS + 1):
+        part = [replace(story, turns=story.turns[-count:]) for story in stories]
+        points[f"{count} captions"] = read("story_end:text", part)
+        if count > 1:
+            both = read("story_end:both", part, painter=False)
+            points[f"{count} captions and photos"] = both
+    return bench.shown(STORIES, rows, points, Gold(points["1 captions"].tasks, bench.readers))
 
 
-def curve(bench: Bench, name: str, contexts: Mapping[str, list[Dialogue]]) -> Rows:
-    """Each system at each point of a curve."""
-    rows, gold = {}, Gold(next(iter(contexts.values())), bench.readers)
-    for row, run, model in bench.runs_of(bench.chosen(ROWS)):
-        for head, tasks in contexts.items():
-            if row == ZERO_SHOT and head.endswith(PHOTOS):
-                continue
-            make = functools.partial(photos_of, row, model, tasks)
-            path = run / f"{name}-{head.replace(' ', '-')}.safetensors"
-            rows.setdefault(f"{row}; {head}", []).append(bench.photos(path, make, gold))
-    return rows
+def rounds(bench: Bench, rows: Sequence[Row]) -> Rows:
+    """The last rounds of each talk."""
+    talks = bench.data("rounds")
+    counts = (1, ROUNDS) if bench.tiny else range(1, ROUNDS + 1)
+    points = {f"{count} rounds": read(f"photo_last:{count}", talks) for count in counts}
+    return bench.shown(TALKS, rows, points, Gold(points["1 rounds"].tasks, bench.readers))
 
 
 SHEETS = tuple(
     Sheet(
         name=name,
         title=f"GILL in the photo world: {title}",
+        rows=ROWS,
         columns=columns_of(
             "photo.clip_i", "photo.fid", "photo.kid", "photo.attribute_accuracy_in_dialogue"
         ),
-        against=f"{GILL}; {first}",
-        rows=lambda bench, name=name, contexts=contexts: curve(bench, name, contexts(bench)),
+        against=f"GILL; {first}",
+        measure=measure,
         notes=(
             "Attributes are all of the photo, whether the words that are read settle them or not; "
             "a name's colour is not counted.",
@@ -108,16 +87,12 @@ SHEETS = tuple(
             *CLIP_NOTES,
         ),
     )
-    for name, contexts, first, title in (
-        (STORIES, story_contexts, "1 captions", "captions of a story, with and without its photos"),
-        (TALKS, round_contexts, "1 rounds", "rounds of questions and answers"),
+    for name, measure, first, title in (
+        (STORIES, captions, "1 captions", "captions of a story, with and without its photos"),
+        (TALKS, rounds, "1 rounds", "rounds of questions and answers"),
     )
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return runner.main(SHEETS, runner.parser(__doc__, runs="gill_context", limit=200), arguments)
-
+main = table(__file__, __doc__, *SHEETS, runs="gill", limit=200)
 
 if __name__ == "__main__":
     sys.exit(exit_code_of(main))

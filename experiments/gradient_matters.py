@@ -14,9 +14,9 @@ against it:
     norm        of that gradient at logits and states, while it is trained, beside that of the whole
     text, photo words and photos of the trained model
 
-Without "none", 2408.08650's gain could come of the joint training of LLM and photo_encoder alone.
-Writes gradient_matters.md, .json and .png (norms over training). A day and more on two cores;
-stopped, the same command goes on. --only and fewer --seeds make it shorter.
+Without "none", 2408.08650's gain could come of the joint training of LLM and photo encoder alone.
+A day and more on two cores; stopped, the same command goes on. --only and fewer --seeds make it
+shorter. The norms of every step recorded stay in each run's gradients.json.
 """
 
 from __future__ import annotations
@@ -26,22 +26,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
-from pathlib import Path
 
-import runner
 import torch
-from gradient_watch import WatchedTask, watched_run
-from jobs import slug, tell
-from runner import PHOTO_NOTE, SEED_NOTE, Bench, Row, Rows, Sheet, kept
+from gradient_watch import NORMS, records_in, watched_run
+from runner import PHOTO_NOTE, SEED_NOTE, Bench, Row, Rows, Sheet, table
 from torch import Tensor
+from workers import slug, tell
 
 from showtell.batch import collate
 from showtell.cli.exits import exit_code_of
 from showtell.config import override
 from showtell.dialogue import Dialogue
 from showtell.evaluation.compare import Column, columns_of
-from showtell.metrics.paired import Scores
-from showtell.metrics.pictures import save_picture
+from showtell.evaluation.score_runs import Run
+from showtell.metrics.paired import scores
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.parts import PhotoSpans
 from showtell.papers import load_model
@@ -51,68 +49,24 @@ from showtell.runtime import the_device
 from showtell.training.examples import square_pixels
 
 NAME = "gradient_matters"
-NONE = "none, gold"
+GRAIN = ("none", "static", "sentence", "word", "aligned", "soft")
 
 
-def _rows() -> tuple[Row, ...]:
-    """Granularity x caption x noise, less what is the same: gold captions without a matrix draw no
-    noise, and "soft" reads no caption."""
-    granularities = ("none", "static", "sentence", "word", "aligned", "soft")
-    rows = []
-    for vocabulary, fed, noise in product(granularities, ("gold", "predicted"), (True, False)):
-        same = (vocabulary, fed) == ("soft", "predicted")
-        if same or (vocabulary, fed, noise) == ("none", "gold", False):
-            continue
-        name = vocabulary if vocabulary == "soft" else f"{vocabulary}, {fed}"
-        bridge = {"vocabulary": vocabulary, "caption_for_denoiser": fed, "gumbel": noise}
-        settings = tuple(f"bridge.{key}={value}".lower() for key, value in bridge.items())
-        rows.append(Row(name=name if noise else f"{name}, no noise", settings=settings))
-    return tuple(rows)
+def _row(vocabulary: str, fed: str, noise: bool) -> Row:
+    settings = {"vocabulary": vocabulary, "caption_for_denoiser": fed, "gumbel": str(noise).lower()}
+    name = vocabulary if vocabulary == "soft" else f"{vocabulary}, {fed}"
+    return Row(
+        name=name if noise else f"{name}, no noise",
+        settings=tuple(f"bridge.{key}={value}" for key, value in settings.items()),
+        train=watched_run,
+    )
 
 
-ROWS = _rows()
-HEADS = {
-    "what a caption sends back": {
-        "numbers": "numbers, tau 1",
-        "numbers_cold": "numbers, final tau",
-        "rank": "rank",
-        "rows": "rows",
-        "columns": "columns",
-    },
-    "the gradient while it is trained": {
-        "logits": "at logits",
-        "states": "at states",
-        "share": "of the whole",
-    },
-}
-GRADIENT = tuple(
-    Column(name=f"gradient.{name}", head=head, group=group, higher_is_better=None, unit="")
-    for group, heads in HEADS.items()
-    for name, head in heads.items()
-)
-COLUMNS = (
-    *GRADIENT,
-    *columns_of(
-        "text.psdg.bleu1",
-        "text.psdg.bleu2",
-        "text.word_perplexity",
-        "moment.f1",
-        "photo.attribute_accuracy_in_dialogue",
-        "photo.kid_encoder",
-    ),
-)
-NOTES = (
-    PHOTO_NOTE,
-    SEED_NOTE,
-    "Numbers: singular values above 1e-8 of the largest, of gradients at the logits for random "
-    "gradients at the conditioning, on the base, in float64; no more can be seen than were drawn. "
-    "Captions are those of the test dialogues' photos. The softmax smears a gradient over all of "
-    "the vocabulary, so rank, rows and columns (above 1e-6 of the largest) of one gradient at the "
-    "logits tell less than the numbers.",
-    "Norms: of alpha dL_v at the logits of a batch's captions and the states that these are made "
-    "of, the mean over the steps recorded; of the whole: the latter by the norm of all losses' "
-    "gradient at all states.",
-    "Intervals of numbers, ranks, rows and columns are over captions; those of norms are absent.",
+ROWS = tuple(
+    _row(*choices)
+    for choices in product(GRAIN, ("gold", "predicted"), (True, False))
+    # "soft" reads no caption, and gold captions without a matrix draw no noise
+    if choices[:2] != ("soft", "predicted") and choices != ("none", "gold", False)
 )
 
 
@@ -177,26 +131,21 @@ def sent_back(
         )
         for _ in range(draws)
     ]
+    rows_RL = torch.stack([one / one.norm().clamp_min(1e-300) for one in drawn]).flatten(1)
     loss = painter.loss(cond_1SC, pixels_13HW.double(), generator=dice)  # type: ignore[union-attr]
     loss_KV = gradient(loss)
     seen_KV = loss_KV.abs() > 1e-6 * loss_KV.abs().max()
     return {
-        "numbers": rank(
-            torch.stack([one / one.norm().clamp_min(1e-300) for one in drawn]).flatten(1)
-        ),
-        "rank": rank(loss_KV),
+        "numbers": int(torch.linalg.matrix_rank(rows_RL, rtol=1e-8)),
+        "rank": int(torch.linalg.matrix_rank(loss_KV, rtol=1e-8)),
         "rows": int(seen_KV.any(1).sum()),
         "columns": int(seen_KV.any(0).sum()),
     }
 
 
-def rank(matrix: Tensor) -> int:
-    """How many singular values are above 1e-8 of the largest; 0 of a matrix of zeros."""
-    return int(torch.linalg.matrix_rank(matrix, rtol=1e-8))
-
-
 def numbers_of(bench: Bench, row: Row) -> dict[str, list[int]]:
     """What the captions of the test dialogues send back through a row's bridge, on the base."""
+    tell(f"counting {row.name}")
     model, options = load_model(bench.base), bench.options
     spans = spans_of(model, bench.data())[: options.captions]
     model.double().requires_grad_(False)
@@ -216,91 +165,62 @@ def numbers_of(bench: Bench, row: Row) -> dict[str, list[int]]:
 # ----------------------------------------------------------------------------------------- table
 
 
-def sent_scores(bench: Bench, row: Row) -> dict[str, Scores]:
-    """``numbers_of`` a row as scores; kept in --runs."""
-    options = bench.options
-    settings = {"base": bench.base, "captions": options.captions, "draws": options.draws}
-    tell(f"counting {row.name}")
-    path = bench.runs / "numbers" / f"{slug(row.name)}.json"
-    values = kept(path, settings, partial(numbers_of, bench, row))
-    pairs = {f"gradient.{name}": list(enumerate(found)) for name, found in values.items()}
-    return {key: v for name, found in pairs.items() for key, v in runner.means(name, found).items()}
-
-
-def norm_values(run: Path) -> dict[str, float]:
-    """The mean norms over a run."""
-    records = WatchedTask.records_in(run)
-    means = {
-        name: sum(record[name] for record in records) / len(records)
-        for name in ("logits", "states", "whole")
-    }
-    share = means["states"] / max(means["whole"], 1e-30)
-    return {f"gradient.{name}": mean for name, mean in (means | {"share": share}).items()}
-
-
-def rows_of(bench: Bench) -> Rows:
-    if bench.tiny:
-        bench.options.captions, bench.options.draws = 2, 40
-    rows = bench.chosen(ROWS)
-    sent = {row.name: sent_scores(bench, row) for row in rows}
-    found = bench.compared(rows, train=watched_run)
+def watched(bench: Bench, rows: Sequence[Row]) -> Rows:
+    """The rows compared, with what their captions send back and their norms over training."""
+    found = bench.compared(rows)
     for row in rows:
+        path = bench.runs / "numbers" / f"{slug(row.name)}-{bench.options.draws}.json"
+        sent = bench.kept(path, partial(numbers_of, bench, row), bench.options.captions)
+        counted = {
+            f"gradient.{name}": scores("mean", range(len(each)), list(map(float, each)))
+            for name, each in sent.items()
+        }
         for number, seed in enumerate(bench.seeds):
-            run = found[row.name][number]
-            norms = norm_values(bench.trained(row, seed, train=watched_run))
-            found[row.name][number] = replace(
-                run, scores={**run.scores, **sent[row.name]}, values={**run.values, **norms}
-            )
+            records, run = records_in(bench.trained(row, seed)), found[row.name][number]
+            norms = {name: sum(r[name] for r in records) / len(records) for name in NORMS}
+            norms["share"] = norms["states"] / max(norms["whole"], 1e-30)
+            values = run.values | {f"gradient.{name}": norm for name, norm in norms.items()}
+            found[row.name][number] = Run(scores=run.scores | counted, values=values)
     return found
 
 
-def curves(bench: Bench, path: Path) -> None:
-    """The norm at the logits over training: a panel for each caption and noise, a line for each
-    granularity, the first seed's."""
-    from matplotlib.figure import Figure
-
-    panels: dict[str, list[Row]] = {}
-    for row in bench.chosen(ROWS):
-        panels.setdefault(", ".join(row.settings[1:]), []).append(row)
-    figure = Figure(figsize=(4.2 * len(panels), 3.6))
-    for axes, (title, members) in zip(
-        figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels.items(), strict=True
-    ):
-        for row in members:
-            run = bench.trained(row, bench.seeds[0], train=watched_run)
-            records = [r for r in WatchedTask.records_in(run) if r["logits"] > 0]
-            if records:
-                steps = [record["step"] for record in records]
-                axes.plot(steps, [r["logits"] for r in records], ".-", label=row.name, markersize=3)
-                axes.legend(fontsize=7)
-                axes.set_yscale("log")
-        axes.set_title(title.replace("bridge.", ""), fontsize=8)
-        axes.set_xlabel(f"step of training seed {bench.seeds[0]}")
-    figure.axes[0].set_ylabel("norm of dL_v at the logits")
-    figure.tight_layout()
-    save_picture(figure, path)
-
-
+SENT, TRAINED = "what a caption sends back", "the gradient while it is trained"
+HEADS = (
+    *(("numbers", "numbers, tau 1", SENT), ("numbers_cold", "numbers, final tau", SENT)),
+    *((name, name, SENT) for name in ("rank", "rows", "columns")),
+    *(("logits", "at logits", TRAINED), ("states", "at states", TRAINED)),
+    ("share", "of the whole", TRAINED),
+)
 SHEET = Sheet(
     name=NAME,
     title="Does the gradient through the bridge matter? (2408.08650, in the photo world)",
-    columns=COLUMNS,
-    against=NONE,
-    rows=rows_of,
-    notes=NOTES,
-    about=lambda bench: {
-        "numbers": f"{bench.options.captions} captions, {bench.options.draws} gradients drawn"
-    },
-    picture=curves,
+    rows=ROWS,
+    columns=(
+        *(
+            Column(name=f"gradient.{name}", head=head, group=group, higher_is_better=None, unit="")
+            for name, head, group in HEADS
+        ),
+        *columns_of("text.psdg.bleu1", "text.psdg.bleu2", "text.word_perplexity", "moment.f1"),
+        *columns_of("photo.attribute_accuracy_in_dialogue", "photo.kid_encoder"),
+    ),
+    against="none, gold",
+    measure=watched,
+    notes=(
+        PHOTO_NOTE,
+        SEED_NOTE,
+        "Numbers: singular values above 1e-8 of the largest, of gradients at the logits for random "
+        "gradients at the conditioning, on the base, in float64; no more can be seen than were "
+        "drawn (--draws). Captions are those of the test dialogues' photos. The softmax smears a "
+        "gradient over all of the vocabulary, so rank, rows and columns (above 1e-6 of the "
+        "largest) of one gradient at the logits tell less than the numbers.",
+        "Norms: of alpha dL_v at the logits of a batch's captions and the states that these are "
+        "made of, the mean over the steps recorded; of the whole: the latter by the norm of all "
+        "losses' gradient at all states.",
+        "Intervals of numbers, ranks, rows and columns are over captions; those of norms are "
+        "absent.",
+    ),
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = runner.parser(__doc__, runs=NAME)
-    options.add_argument("--captions", type=int, default=40, help="whose numbers are counted")
-    options.add_argument("--draws", type=int, default=128, help="the most numbers to be seen")
-    return runner.main([SHEET], options, arguments)
-
+main = table(__file__, __doc__, SHEET, captions=40, draws=128)
 
 if __name__ == "__main__":
     sys.exit(exit_code_of(main))

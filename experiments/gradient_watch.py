@@ -12,12 +12,11 @@ from torch import Tensor
 
 from showtell.config import override
 from showtell.data.storage import write_atomically
-from showtell.models.parts import PhotoSpans
 from showtell.recipes import run_recipe
 from showtell.recipes.registry import RECIPES
 from showtell.training.dialogue_task import DialogueTask
 
-RECORDS = "gradients.json"
+RECORDS, NORMS = "gradients.json", ("logits", "states", "whole")
 
 
 @dataclass
@@ -43,7 +42,7 @@ class WatchedTask(DialogueTask):
         self.write()
         step = round(self.epoch * max(1, len(self) / len(indices)))
         if step % self.every == 0:
-            self.step, self.squares = step, dict.fromkeys(("logits", "states", "whole"), 0.0)
+            self.step, self.squares = step, dict.fromkeys(NORMS, 0.0)
         yield from super().parts(indices, **options)
 
     def advance(self, epoch: float, *, of: float) -> None:
@@ -52,24 +51,17 @@ class WatchedTask(DialogueTask):
 
     def write(self) -> None:
         """Keep what the last backward pass left; a step that is done again replaces its record."""
-        if self.step is None:
-            return
-        norms = {name: square**0.5 for name, square in self.squares.items()}
-        old = [one for one in _read(self.file) if one["step"] < self.step]
-        plain = json.dumps([*old, {"step": self.step, **norms}])
-        write_atomically(self.file, plain.encode())
-        self.step = None
-
-    @staticmethod
-    def records_in(run: Path) -> list[dict[str, float]]:
-        """What a finished run has left."""
-        return _read(run / RECORDS)
+        if self.step is not None:
+            norms = {name: square**0.5 for name, square in self.squares.items()}
+            old = [one for one in records_in(self.file.parent) if one["step"] < self.step]
+            plain = json.dumps([*old, {"step": self.step, **norms}])
+            write_atomically(self.file, plain.encode())
+            self.step = None
 
     def _watch_spans(self, bridge: Any, inputs: tuple[Any, ...]) -> None:
-        spans: PhotoSpans = inputs[0]
-        if self.step is not None and spans.logits_NKV.requires_grad:
-            self._add("logits", spans.logits_NKV)
-            self._add("states", spans.before_NKD)
+        if self.step is not None and inputs[0].logits_NKV.requires_grad:
+            self._add("logits", inputs[0].logits_NKV)
+            self._add("states", inputs[0].before_NKD)
 
     def _watch_states(self, base: Any, inputs: Any, output: Any) -> None:
         if self.step is not None and output.last_hidden_state.requires_grad:
@@ -82,22 +74,21 @@ class WatchedTask(DialogueTask):
         tensor.register_hook(add)
 
 
-def _read(file: Path) -> list[dict[str, float]]:
+def records_in(run: Path) -> list[dict[str, float]]:
+    """The norms of a run, step by step."""
+    file = run / RECORDS
     return json.loads(file.read_text()) if file.is_file() else []
 
 
-def watched_run(
-    recipe: str, *, overrides: list[str], out: Path, resume: bool, seed: int = 0
-) -> Path:
-    """``run_recipe``, watched."""
+def watched_run(recipe: str, *, overrides: list[str], out: Path, **options: Any) -> Path:
+    """``run_recipe``, watched some 200 times."""
     tasks: list[WatchedTask] = []
 
     def watch(task: DialogueTask) -> DialogueTask:
-        config = override(RECIPES[recipe].config, overrides)
-        every = max(1, config.stage.steps // 200)
+        every = max(1, override(RECIPES[recipe].config, overrides).stage.steps // 200)
         tasks.append(WatchedTask(**vars(task), file=out / RECORDS, every=every))
         return tasks[-1]
 
-    path = run_recipe(recipe, overrides=overrides, out=out, resume=resume, seed=seed, watch=watch)
+    path = run_recipe(recipe, overrides=overrides, out=out, watch=watch, **options)
     tasks[-1].write()
     return path

@@ -11,57 +11,48 @@ the last text alone, from an earlier text alone, and from earlier photos alone. 
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Sequence
 
-import runner
-from minigpt5_stories import (
-    FINE_TUNED,
-    PAINTER_NOTE,
-    PAINTERS,
-    PHOTO_COLUMNS,
-    ROWS,
-    RUNS,
-    photos_of,
-    tasks_of,
-)
-from runner import CLIP_NOTES, Bench, Rows, Sheet
+from runner import CLIP_NOTES, Bench, Point, Row, Rows, Sheet, table
+from stories import PAINTER, PAINTER_NOTE, PHOTO_COLUMNS, ROWS, RUNS, painters_read, tasks_of
 
 from photoworld.stories import determined_in, determined_only_by
 from showtell.cli.exits import exit_code_of
 from showtell.evaluation.compare import Column
 from showtell.evaluation.world_gold import Gold
+from showtell.papers.forms import steps_of
 
 NAME = "minigpt5_table1"
 CONTEXTS = {"none": "no context", "text": "text", "photos": "photos", "both": "photos and text"}
 SOURCES = {"last": "last text", "text": "earlier text", "photos": "earlier photos"}
 
 
-def rows_of(bench: Bench) -> Rows:
-    """All rows: a system in a context."""
+def contexts(bench: Bench, rows: Sequence[Row]) -> Rows:
+    """Each row in each context."""
     stories = bench.data("stories")
-    gold, rows = Gold(tasks_of(stories, "task_end:both"), bench.readers), {}
-    last = [story.photos[-1] for story in stories]
+    last, steps = [story.photos[-1] for story in stories], [steps_of(story) for story in stories]
     only = {f"story.only_{s}": [determined_only_by(photo, s) for photo in last] for s in SOURCES}
-    for name, run, model in bench.runs_of(bench.chosen(ROWS)):
-        for context, head in CONTEXTS.items():
-            if name in PAINTERS and context in ("photos", "both"):
-                continue
-            settled = {"story.settled": [determined_in(photo, context) for photo in last]}
-            form, earlier = f"task_end:{context}", context == "text"
-            make = functools.partial(photos_of, name, model, stories, form, earlier=earlier)
-            path = run / f"{NAME}-{context}.safetensors"
-            found = bench.photos(path, make, gold, {**only, **settled})
-            rows.setdefault(f"{name}; {head}", []).append(found)
-    return rows
+    points = {
+        head: Point(
+            tasks=tasks_of(stories, f"task_end:{context}"),
+            texts=painters_read(steps, earlier=context == "text")
+            if context in ("none", "text")
+            else (),
+            counted={**only, "story.settled": [determined_in(photo, context) for photo in last]},
+        )
+        for context, head in CONTEXTS.items()
+    }
+    gold = Gold(tasks_of(stories, "task_end:both"), bench.readers)
+    return bench.shown(NAME, rows, points, gold)
 
 
 SHEET = Sheet(
     name=NAME,
     title="MiniGPT-5, Table 1, in the photo world: the last photo of a story",
-    against=f"{FINE_TUNED}; {CONTEXTS['none']}",
-    rows=rows_of,
+    rows=ROWS,
+    against=f"{PAINTER.name}; {CONTEXTS['none']}",
+    measure=contexts,
     columns=(
         *PHOTO_COLUMNS,
         Column(name="story.settled", head="settled by what was read", group="attributes"),
@@ -82,11 +73,7 @@ SHEET = Sheet(
         *CLIP_NOTES,
     ),
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return runner.main([SHEET], runner.parser(__doc__, runs=RUNS), arguments)
-
+main = table(__file__, __doc__, SHEET, runs=RUNS)
 
 if __name__ == "__main__":
     sys.exit(exit_code_of(main))

@@ -5,26 +5,28 @@
 Nothing of the step is read: its text is written, then its photo made, after all gold steps before
 it. MiniGPT-5 does both; the paper's baseline takes two stages, a fine-tuned LLM that writes and a
 fine-tuned painter that reads what was written, the newest first. People compare them in the paper,
-by language, image and coherence: here they can too, on the page that "showtell judge export" makes
-of the records under --runs (the command is printed). Beside them stand measures that no person is
-needed for. What the other tables of stories have trained is not trained again. Stopped, the same
-command goes on.
+by language, image and coherence: here they can too, of the first --people answers, on the page that
+
+    showtell judge export RUNS/people/A/predictions.jsonl RUNS/people/B/predictions.jsonl \
+        --context showtell:RUNS/people/A/context.jsonl
+
+makes. Beside it stand measures that no person is needed for. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import runner
-from jobs import slug, tell
-from minigpt5_stories import FINE_TUNED, LLM, ROWS, RUNS, tasks_of
-from runner import CLIP_NOTES, Bench, Row, Rows, Sheet, first_answer
+from making import Opener, first_answer, own_photos_in_place, own_texts, painted_texts
+from runner import CLIP_NOTES, Bench, Row, Rows, Sheet, table
+from stories import LLM, PAINTER, RUNS, WITH_VOKENS, painters_read, tasks_of
 from torch import Tensor
 from torch.nn import functional as F
+from workers import slug
 
 from photoworld.stories import STEPS
 from photoworld.words import named_attributes
@@ -36,17 +38,10 @@ from showtell.evaluation.compare import Column, columns_of
 from showtell.evaluation.score_runs import Run, photo_run, text_scores
 from showtell.evaluation.world_gold import Gold
 from showtell.metrics.paired import Scores, scores
-from showtell.papers.forms import newest_first, steps_of
-from showtell.papers.minigpt5 import Step
+from showtell.papers.forms import steps_of
 
-NAME = "minigpt5_table4"
-TWO_STAGES, GOLD = "two stages: LLM, then painter", "gold text and photo"
-VOKENS = "vokens, LoRA"
-PAINTER = next(row for row in ROWS if row.name == FINE_TUNED)
-SYSTEMS = (
-    Row(name=TWO_STAGES),
-    *(row for row in ROWS if row.recipe in ("world_stories", "world_stories_prefix")),
-)
+NAME, GOLD = "minigpt5_table4", "gold text and photo"
+TWO_STAGES = replace(LLM, name="two stages: LLM, then painter")
 
 
 def with_texts(tasks: Sequence[Dialogue], texts: Sequence[str]) -> list[Dialogue]:
@@ -59,31 +54,15 @@ def with_texts(tasks: Sequence[Dialogue], texts: Sequence[str]) -> list[Dialogue
     return found
 
 
-def makers(
-    bench: Bench, row: Row, seed: int, stories: Sequence[Dialogue]
-) -> tuple[Path, Callable[[], list[str]], Callable[[Sequence[str]], Tensor]]:
-    """A row's folder, and what makes its texts and, of these, its photos."""
-    tasks = tasks_of(stories, "task_go_on")
-    run = bench.trained(LLM if row.name == TWO_STAGES else row, seed)
-    model = bench.opener(run)
-    if row.name != TWO_STAGES:
-        return (
-            run,
-            lambda: runner.own_texts(model(), tasks),
-            lambda texts: runner.photos_in_place(model(), with_texts(tasks, texts)),
-        )
-    painter = bench.opener(bench.trained(PAINTER, seed))
-
-    def paint_after(texts: Sequence[str]) -> Tensor:
-        left = iter(texts)
-        read = [
-            newest_first([*steps[:k], Step(text=next(left), photo=steps[k].photo)], earlier=True)
-            for steps in map(steps_of, stories)
-            for k in range(1, STEPS)
-        ]
-        return runner.painted_texts(painter(), read)
-
-    return run, lambda: runner.own_texts(model(), tasks), paint_after
+def painted_after(stories: Sequence[Dialogue], texts: Sequence[str], painter: Opener) -> Tensor:
+    """A painter's photos of own texts, each after the gold ones of the steps before it."""
+    left = iter(texts)
+    read = [
+        [*steps[:k], replace(steps[k], text=next(left))]
+        for steps in map(steps_of, stories)
+        for k in range(1, STEPS)
+    ]
+    return painted_texts(painter, painters_read(read, earlier=True))
 
 
 def coherence(texts: Sequence[str], photos_N3HW: Tensor, gold: Gold) -> dict[str, Scores]:
@@ -107,54 +86,57 @@ def write_records(
     """What a row made, for "showtell judge" and "showtell score", without the instruction that the
     LLM is given first."""
     answers = Answers(dialogues=[], folder=folder)
-    shown = []
     for number, (task, text) in enumerate(zip(tasks, texts, strict=True)):
-        (asked, *rest), elements = task.turns, []
-        for element in asked.elements[1:]:
-            if isinstance(element, Photo):
-                path = folder / answers.keep_gold(element, element.id)["photo"]
-                element = replace(element, path=str(path))
-            elements.append(element)
-        shown.append(replace(task, turns=(replace(asked, elements=tuple(elements)), *rest)))
-        k = first_answer(task)
+        (asked, *rest), k = task.turns, first_answer(task)
+        elements = [
+            replace(e, path=str(folder / answers.keep_gold(e, e.id)["photo"]))
+            if isinstance(e, Photo)
+            else e
+            for e in asked.elements[1:]
+        ]
+        turns = (replace(asked, elements=tuple(elements)), *rest)
+        answers.dialogues.append(replace(task, turns=turns))
         own = answers.keep_photo(to_image(photos_N3HW[number]), "photos", f"{number:06}")
         gold = {"elements": [task.turns[k].text]}
         answers.add("answer", (number, k), {"elements": [text, own]}, gold)
-    answers.dialogues = shown
     answers.write()
-    tell(f"wrote {folder}/predictions.jsonl")
 
 
-def rows_of(bench: Bench) -> Rows:
+def going_on(bench: Bench, rows: Sequence[Row]) -> Rows:
+    """Drawn are stories, whose four tasks belong together."""
     stories = bench.data("stories")
     tasks = tasks_of(stories, "task_go_on")
-    # drawn are stories, whose four tasks belong together
     gold = Gold(tasks, bench.readers, tasks_each=STEPS - 1)
     wanted = [task.turns[first_answer(task)].text for task in tasks]
-    rows: dict[str, list[Run]] = {}
-    for row in bench.chosen(SYSTEMS):
+    found: dict[str, list[Run]] = {}
+    for row in rows:
         for seed in bench.seeds:
-            run, write, paint = makers(bench, row, seed, stories)
-            texts = bench.kept(run / f"{NAME}.json", write, len(tasks))
-            make = functools.partial(paint, texts)
-            photos = bench.kept_photos(run / f"{NAME}-photos.safetensors", make, len(tasks))
-            found = photo_run(photos, gold)
+            run = bench.trained(LLM if row == TWO_STAGES else row, seed)
+            system = bench.opener(run)
+            texts = bench.kept(run / f"{NAME}.json", partial(own_texts, system, tasks), len(tasks))
+            if row == TWO_STAGES:
+                painter = bench.opener(bench.trained(PAINTER, seed))
+                paint = partial(painted_after, stories, texts, painter)
+            else:
+                paint = partial(own_photos_in_place, system, with_texts(tasks, texts))
+            photos = bench.kept_photos(run / f"{NAME}-photos.safetensors", paint, len(tasks))
+            scored = photo_run(photos, gold)
             words = text_scores(texts, wanted, of=gold.drawn_as, readers=gold.readers)
             more = words | coherence(texts, photos, gold)
-            rows.setdefault(row.name, []).append(replace(found, scores={**found.scores, **more}))
+            found.setdefault(row.name, []).append(replace(scored, scores=scored.scores | more))
             if seed == bench.seeds[0]:
                 few = slice(bench.options.people)
                 folder = bench.runs / "people" / slug(row.name)
                 write_records(folder, tasks[few], texts[few], photos[few])
-    rows[GOLD] = [Run(scores=coherence(wanted, gold.pixels_N3HW, gold))]
-    return rows
+    return {**found, GOLD: [Run(scores=coherence(wanted, gold.pixels_N3HW, gold))]}
 
 
 SHEET = Sheet(
     name=NAME,
     title="MiniGPT-5, Table 4, in the photo world: a story goes on in words and a photo",
-    against=TWO_STAGES,
-    rows=rows_of,
+    rows=(TWO_STAGES, *WITH_VOKENS),
+    against=TWO_STAGES.name,
+    measure=going_on,
     columns=(
         *columns_of("text.similarity", "text.psdg.rouge_l", "text.psdg.bleu1"),
         *columns_of("photo.clip_i", "photo.kid"),
@@ -169,20 +151,7 @@ SHEET = Sheet(
         *CLIP_NOTES,
     ),
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = runner.parser(__doc__, runs=RUNS, limit=200)
-    options.add_argument("--people", type=int, default=100, help="answers for people to compare")
-    runner.main([SHEET], options, arguments)
-    folder = options.parse_args(arguments).runs / "people"
-    a, b = (folder / slug(name) for name in (VOKENS, TWO_STAGES))
-    print(
-        f"For people: showtell judge export {a}/predictions.jsonl {b}/predictions.jsonl "
-        f"--context showtell:{a}/context.jsonl --out judge.html"
-    )
-    return 0
-
+main = table(__file__, __doc__, SHEET, runs=RUNS, limit=200, people=100)
 
 if __name__ == "__main__":
     sys.exit(exit_code_of(main))

@@ -10,39 +10,33 @@ need 2,000 photos: --limit 2000. Stopped, the same command goes on.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import sys
 from collections.abc import Sequence
 
-import runner
-from runner import AS_BUILT, CLIP_NOTES, ZERO_SHOT, Bench, Opener, Row, Rows, Sheet
-from torch import Tensor
+from runner import CLIP_NOTES, ZERO_SHOT, Bench, Point, Row, Rows, Sheet, table
 
 from showtell.cli.exits import exit_code_of
-from showtell.dialogue import Dialogue
 from showtell.evaluation.compare import columns_of
 from showtell.evaluation.world_gold import Gold
 from showtell.papers.minigpt5 import ABLATIONS
 
-NAME, GUIDANCE, VOKENS = "minigpt5_table6", "minigpt5_guidance", "vokens"
-SCALES = {f"{VOKENS}, guidance {scale:g}": scale for scale in (1.0, 2.0, 3.0, 5.0, 7.5)}
+NAME, GUIDANCE = "minigpt5_table6", "minigpt5_guidance"
 ABLATED = {
-    VOKENS: "full",
-    "without CFG": "without_cfg",
-    "without L_cap": "without_cap",
-    "without L_LDM": "without_ldm",
-    "1 voken": "vokens_1",
-    "4 vokens": "vokens_4",
-    "16 vokens": "vokens_16",
-    "as released": "release",
+    "vokens": ABLATIONS["full"],
+    "without CFG": ABLATIONS["without_cfg"],
+    "without L_cap": ABLATIONS["without_cap"],
+    "without L_LDM": ABLATIONS["without_ldm"],
+    "1 voken": ABLATIONS["vokens_1"],
+    "4 vokens": ABLATIONS["vokens_4"],
+    "16 vokens": ABLATIONS["vokens_16"],
+    "as released": ABLATIONS["release"],
+    "mapper not started by captions": ("start_captions=0",),
 }
-ROWS = (
-    Row(name=ZERO_SHOT),
-    Row(name="GILL", recipe="world_gill_captions"),
-    *(Row(name=n, recipe="world_vokens", settings=ABLATIONS[k]) for n, k in ABLATED.items()),
-    Row(name=AS_BUILT, recipe="world_vokens", settings=("start_captions=0",)),
+VOKENS, *OTHERS = (
+    Row(name=name, recipe="world_vokens", settings=settings, aligned_only=True)
+    for name, settings in ABLATED.items()
 )
+SCALES = {f"guidance {scale:g}": scale for scale in (1.0, 2.0, 3.0, 5.0, 7.5)}
 COLUMNS = columns_of(
     *("photo.clip_i", "photo.clip_t", "photo.inception_score", "photo.fid", "photo.kid"),
     "photo.attribute_accuracy_in_dialogue",
@@ -54,63 +48,40 @@ NOTES = (
 )
 
 
-def photos_of(
-    name: str, model: Opener, tasks: Sequence[Dialogue], scale: float | None = None
-) -> Tensor:
-    """A row's photos; ``scale`` stands in for the guidance of its model."""
-    opened = model()
-    if name == ZERO_SHOT:
-        return runner.painted_texts(opened, [task.turns[0].text for task in tasks])
-    decoding = opened.decoding
-    if scale is not None:
-        decoding = dataclasses.replace(decoding, guidance=scale)
-    return runner.photos_in_place(opened, tasks, decoding=decoding)
+def photos(bench: Bench, rows: Sequence[Row]) -> Rows:
+    tasks = bench.captions()
+    point = Point(tasks=tasks, texts=[task.turns[0].text for task in tasks])
+    return bench.shown(NAME, rows, {"": point}, Gold(tasks, bench.readers))
 
 
-def rows_of(bench: Bench) -> Rows:
-    gold, rows = Gold(bench.captions(), bench.readers), {}
-    for name, run, model in bench.runs_of(bench.chosen(ROWS), only_aligned=True):
-        make = functools.partial(photos_of, name, model, gold.dialogues)
-        rows.setdefault(name, []).append(bench.photos(run / f"{NAME}.safetensors", make, gold))
-    return rows
-
-
-def scaled(bench: Bench) -> Rows:
+def scaled(bench: Bench, rows: Sequence[Row]) -> Rows:
     """The first row's model at each scale."""
-    gold, rows = Gold(bench.captions(), bench.readers), {}
-    first = [row for row in bench.chosen(ROWS) if row.name == VOKENS]
-    for seed in bench.seeds if first else ():
-        run = bench.trained(first[0], seed, only_aligned=True)
-        for name, scale in SCALES.items():
-            make = functools.partial(photos_of, VOKENS, bench.opener(run), gold.dialogues, scale)
-            path = run / f"{GUIDANCE}-{scale:g}.safetensors"
-            rows.setdefault(name, []).append(bench.photos(path, make, gold))
-    return rows
+    tasks = bench.captions()
+    points = {head: Point(tasks=tasks, guidance=scale) for head, scale in SCALES.items()}
+    return bench.shown(GUIDANCE, rows, points, Gold(tasks, bench.readers))
 
 
 SHEETS = (
     Sheet(
         name=NAME,
         title="MiniGPT-5, Table 6, in the photo world: one photo from one caption",
+        rows=(ZERO_SHOT, Row(name="GILL", recipe="world_gill_captions"), VOKENS, *OTHERS),
         columns=COLUMNS,
-        against=VOKENS,
-        rows=rows_of,
+        against=VOKENS.name,
+        measure=photos,
         notes=(*NOTES, *CLIP_NOTES),
     ),
     Sheet(
         name=GUIDANCE,
         title="MiniGPT-5 in the photo world: guidance, FID against CLIP-I",
+        rows=(VOKENS,),
         columns=COLUMNS,
-        against=next(iter(SCALES)),
-        rows=scaled,
+        against=f"{VOKENS.name}; guidance 1",
+        measure=scaled,
         notes=(*NOTES[:1], *CLIP_NOTES),
     ),
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return runner.main(SHEETS, runner.parser(__doc__, runs=NAME), arguments)
-
+main = table(__file__, __doc__, *SHEETS)
 
 if __name__ == "__main__":
     sys.exit(exit_code_of(main))

@@ -1,10 +1,11 @@
-"""The frame of the papers' tables in small: rows are trained and measured once, kept, and printed.
+"""The one way that the papers' tables in small are made: rows are trained and measured once, kept,
+and printed.
 
-A table is a ``Sheet``: its columns, and a function that measures its rows on a ``Bench``. A script
-of this folder names its rows and sheets, and ends with ``main(...)``. Stopped at any point, the
+A ``Sheet`` is a table: its rows, its columns, and how rows are measured on a ``Bench``. A script of
+this folder names rows and sheets; ``table`` makes its command of them. Stopped at any point, the
 same command goes on where it was; what was begun with other settings is refused, so that rows stay
-comparable. --tiny runs everything once on next to nothing, for tests, and writes beside its runs
-and not to docs/results.
+comparable. With --workers N a row and training seed is a process of its own, N at a time: the same
+command with --worker ROW, which keeps what it made on disk and prints nothing.
 """
 
 from __future__ import annotations
@@ -12,55 +13,43 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import re
-import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jobs import slug, tell
+from making import Opener, own_photos_in_place, painted_texts
+from page import publish
+from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
+from workers import run_all, slug, tell
 
+from showtell.config import override
 from showtell.data.sources import open_data
 from showtell.data.storage import write_atomically
-from showtell.dialogue import AGENT, Dialogue, Photo
+from showtell.dialogue import Dialogue, Photo
 from showtell.errors import ConfigError, UsageError, did_you_mean
-from showtell.evaluation.answer import own_photos, write_texts
 from showtell.evaluation.answered import ANSWERS, Answers
-from showtell.evaluation.compare import Cell, Column, table_of
+from showtell.evaluation.compare import Column
 from showtell.evaluation.score_runs import FEW_PHOTOS, Run, photo_run, run_of
-from showtell.evaluation.table_page import write
 from showtell.evaluation.world_answers import world_answers
 from showtell.evaluation.world_gold import Gold, Readers
 from showtell.metrics.encoders import load_clip
-from showtell.metrics.intervals import RESAMPLES
-from showtell.metrics.paired import Scores, scores
-from showtell.metrics.report import current_commit, installed_versions, model_digest
 from showtell.models.checkpoint import model_folder
-from showtell.models.decoder import Decoder
-from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
-from showtell.models.gold import described
+from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.painter import LatentDiffusionPainter
-from showtell.models.parts import Conditioning
-from showtell.models.respond import Responder
+from showtell.models.respond import open_album
 from showtell.papers import load_model
-from showtell.papers.forms import readable
 from showtell.papers.minigpt5 import alignment_dialogue
 from showtell.recipes import run_recipe
 from showtell.recipes.registry import RECIPES
 from showtell.runtime import device_label
 
 RESULTS = Path("docs/results")
-TINY = ("stage.batch_size=2", "num_dialogues=8", "calibration_dialogues=12")
-AS_BUILT = "mapper not started by captions"  # with start_captions=0
-ZERO_SHOT = "painter, zero-shot"  # the base's own: nothing is trained
-BATCH = 32
-Opener = Callable[[], PhotoDialogueModel]
 Rows = Mapping[str, Sequence[Run]]
 PHOTO_NOTE = (
     "Photos are each row's own, at the agent's gold photo turns, painted from its own description; "
@@ -78,80 +67,158 @@ CLIP_NOTES = (
 )
 
 
+# ------------------------------------------------------------------------------ what a table is
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of a table: a recipe, the settings that make it this row, and jobs it waits for."""
+    """A row of a table: a recipe and the settings that make it this row.
+
+    recipe: "" for the base as it is, of which nothing is trained
+    aligned_only: it ends after its stage of alignment, which gets all of the steps
+    paints_texts: it is a painter alone, which reads texts and no dialogue
+    train: what stands in for ``run_recipe``
+    """
 
     name: str
     settings: tuple[str, ...] = ()
     recipe: str = "world_mini"
-    needs: tuple[str, ...] = ()
+    aligned_only: bool = False
+    paints_texts: bool = False
+    train: Callable[..., Path] | None = None
+
+
+ZERO_SHOT = Row(name="painter, zero-shot", recipe="", paints_texts=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """What is read before photos are made: the tasks, or the texts by a row that paints texts. A
+    row that has nothing to read is left out here.
+
+    counted: further measures, by the attributes that count for each photo
+    guidance: in the place of the model's own
+    """
+
+    tasks: Sequence[Dialogue] = ()
+    texts: Sequence[str] = ()
+    counted: Mapping[str, Sequence[Collection[str]]] = field(default_factory=dict)
+    guidance: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """A table: ``rows`` measures them, ``against`` is the row that all others are held to."""
+    """A table. ``measure`` trains and measures rows; ``against`` is the row that all others are
+    held to; with ``floors`` stand rows of photos that no system made."""
 
     name: str
     title: str
+    rows: tuple[Row, ...]
     columns: Sequence[Column]
     against: str
-    rows: Callable[[Bench], Rows]
+    measure: Callable[[Bench, Sequence[Row]], Rows]
     notes: Sequence[str] = ()
-    absent: Callable[[Bench], Mapping[str, str]] = lambda bench: {}
-    about: Callable[[Bench], Mapping[str, str]] = lambda bench: {}
-    picture: Callable[[Bench, Path], Any] | None = None
+    floors: bool = False
 
 
-def parser(doc: str | None, *, runs: str, limit: int = 500) -> argparse.ArgumentParser:
-    """The options that all tables have; ``Bench`` finishes what it parses."""
-    found = argparse.ArgumentParser(description=(doc or runs).splitlines()[0])
-    found.add_argument("--base", help="a world_base to start from; default: the shipped parts")
-    found.add_argument("--runs", type=Path, default=Path("runs") / runs)
-    found.add_argument("--out", type=Path, help="default: docs/results")
-    found.add_argument("--steps", type=int, default=2000, help="of each row's stage on dialogues")
-    found.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")])
-    found.add_argument("--limit", type=int, default=limit, help="dialogues to measure on")
-    found.add_argument("--only", action="append", metavar="ROW", help="these rows; repeatable")
-    found.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
-    found.add_argument("--clip", help='the model of "showtell train world_contrastive"')
-    found.add_argument(
+def table(
+    file: str,
+    doc: str | None,
+    *sheets: Sheet,
+    runs: str = "",
+    steps: int = 2000,
+    limit: int = 500,
+    **numbers: int,
+) -> Callable[[Sequence[str] | None], int]:
+    """The command of a script: its sheets, measured, printed and written.
+
+    ``runs`` is the folder that it shares with others; ``numbers`` are options of its own.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--base", default="mini", help="a world_base; default: the shipped parts")
+    parser.add_argument("--runs", type=Path, default=Path("runs") / (runs or Path(file).stem))
+    parser.add_argument("--out", type=Path, help="default: docs/results")
+    parser.add_argument("--steps", type=int, default=steps, help="of each row's last stage")
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")])
+    parser.add_argument("--limit", type=int, default=limit, help="dialogues to measure on")
+    parser.add_argument("--only", action="append", metavar="ROW", help="these rows; repeatable")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument("--clip", help='the model of "showtell train world_contrastive"')
+    parser.add_argument(
         "--aligned",
         help="the model of a run of world_vokens with stage.steps=0, for all rows that else begin "
         "with an alignment of their own; {seed} in it is the row's seed",
     )
-    found.add_argument("--tiny", action="store_true", help="next to nothing of everything")
-    return found
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: in this one")
+    parser.add_argument("--worker", metavar="ROW", help=argparse.SUPPRESS)
+    parser.add_argument("--tiny", action="store_true", help="next to nothing of everything")
+    for name, value in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+
+    def main(arguments: Sequence[str] | None = None) -> int:
+        told = list(sys.argv[1:] if arguments is None else arguments)
+        options = parser.parse_args(told)
+        if options.tiny:
+            options.steps, options.limit, options.seeds = 1, 12, [0]
+            vars(options).update(dict.fromkeys(numbers, 3))
+        return Bench(options, [file, *told]).run(sheets)
+
+    return main
 
 
-def main(
-    sheets: Sequence[Sheet],
-    options: argparse.ArgumentParser,
-    arguments: Sequence[str] | None = None,
-) -> int:
-    """Measure, print and write all sheets of a script."""
-    bench = Bench(options.parse_args(arguments))
-    for sheet in sheets:
-        bench.publish(sheet)
-    return 0
+# ------------------------------------------------------------------------------------- the bench
 
 
 class Bench:
-    """A command: its options, the data and readers of its tables, what is kept of its rows."""
+    """A command at work: its options, the data and readers of its tables, what is kept."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options, self.tiny = options, options.tiny
+    def __init__(self, options: argparse.Namespace, command: Sequence[str]) -> None:
+        self.options, self.command, self.tiny = options, command, options.tiny
         self.runs: Path = options.runs
-        if self.tiny:
-            options.steps, options.limit, options.seeds = 1, 12, [0]
         self.seeds: list[int] = options.seeds or [0, 1, 2]
         self.out: Path = options.out or (self.runs if self.tiny else RESULTS)
-        self.base = str(model_folder(options.base or "mini").resolve())
+        self.base = str(model_folder(options.base).resolve())
+        self.failed: dict[str, str] = {}  # rows, and why
+        self._scored: dict[Path, Run] = {}
+
+    def run(self, sheets: Sequence[Sheet]) -> int:
+        """Train, measure, print and write all sheets; 1 where a row could not be run."""
+        rows = {row.name: row for sheet in sheets for row in sheet.rows}
+        wanted = [self.options.worker] if self.options.worker else self.options.only
+        for name in wanted or ():
+            if name not in rows:
+                raise UsageError(f'there is no row "{name}"{did_you_mean(name, rows)}')
+        chosen = [row for row in rows.values() if not wanted or row.name in wanted]
+        if self.options.workers and not self.options.worker:
+            jobs = {
+                f"{row.name}, seed {n}": [*self.command, "--worker", row.name, "--seeds", str(n)]
+                for row in chosen
+                for n in self.seeds_of(row)
+            }
+            failed = run_all(jobs, logs=self.runs / "logs", workers=self.options.workers)
+            self.failed = {name.rpartition(", seed ")[0]: why for name, why in failed.items()}
+        for sheet in sheets:
+            own = [row for row in chosen if row in sheet.rows and row.name not in self.failed]
+            found = sheet.measure(self, own) if own else {}
+            if found and not self.options.worker:
+                publish(self, sheet, own, found)
+        return 1 if self.failed else 0
+
+    def seeds_of(self, row: Row) -> list[int]:
+        """What is not trained is the same with all seeds."""
+        return self.seeds if row.recipe else self.seeds[:1]
+
+    # ------------------------------------------------------------------------------------- data
 
     @functools.cached_property
     def readers(self) -> Readers:
         """The shipped readers, and the CLIP that was named."""
         return Readers(clip=load_clip(self.options.clip) if self.options.clip else None)
+
+    @functools.cached_property
+    def gold(self) -> Gold:
+        """The world's test dialogues."""
+        return Gold(self.data(), self.readers)
 
     def data(self, kind: str = "") -> list[Dialogue]:
         """The first ``limit`` of the world's test data of a kind (dialogues, tiny: some with
@@ -169,63 +236,52 @@ class Bench:
             tasks.append(alignment_dialogue(photo.caption, Photo(id=photo.id, labels=labels)))
         return tasks
 
-    def chosen(self, rows: Sequence[Row]) -> list[Row]:
-        """All rows, or those of --only. Raises UsageError for a row that is not there."""
-        names = [row.name for row in rows]
-        for name in self.options.only or ():
-            if name not in names:
-                raise UsageError(f'there is no row "{name}"{did_you_mean(name, names)}')
-        return [row for row in rows if not self.options.only or row.name in self.options.only]
+    # --------------------------------------------------------------------------------- training
 
-    # ---------------------------------------------------------------------------------- training
-
-    def trained(
-        self,
-        row: Row,
-        seed: int,
-        *,
-        train: Callable[..., Path] = run_recipe,
-        only_aligned: bool = False,
-    ) -> Path:
-        """The folder of the finished run of a row.
-
-        Where there is an alignment stage it has half of the steps, or, if ``only_aligned``, all; or
-        the row goes on from --aligned, which has had it.
-        """
-        config, options = RECIPES[row.recipe].config, self.options
-        settings = schedule(row, options.steps)
-        (first, *_) = config.stages
-        aligns = first.name == "alignment"
-        if aligns and options.aligned and "alignment.steps=0" not in row.settings:
-            aligned = model_folder(options.aligned.format(seed=seed)).resolve()
-            settings += [f"base={aligned}", "alignment.steps=0"]
-        elif aligns:
-            steps = options.steps if only_aligned else -(-options.steps // 2)
-            warmup = round(first.warmup * steps / first.steps)
-            settings += [f"alignment.steps={steps}", f"alignment.warmup={warmup}"]
-            settings += ["stage.steps=0"] if only_aligned else []
-            settings += ["alignment.batch_size=2"] if self.tiny else []
+    def trained(self, row: Row, seed: int) -> Path:
+        """The folder of the finished run of a row."""
         out = self.runs / slug(f"{row.name}, seed {seed}")
-        overrides = [f"base={self.base}", f"stage.steps={options.steps}", *settings]
-        overrides += [*(TINY if self.tiny else ()), *options.settings, *row.settings]
-        kept(out / "row.json", {"recipe": row.recipe, "settings": overrides}, dict)
-        if not (out / "model" / "showtell.json").is_file():
+        if row.recipe:
+            settings = self.settings(row, seed)
+            about = {"recipe": row.recipe, "settings": settings}
+            kept(out / "row.json", about, lambda: {"device": device_label()})
+        if row.recipe and not (out / "model" / "showtell.json").is_file():
             tell(f"training {row.name}, seed {seed}")
-            train(row.recipe, overrides=overrides, out=out, resume=True, seed=seed)
+            train = row.train or run_recipe
+            train(row.recipe, overrides=settings, out=out, resume=True, seed=seed)
         return out
 
-    def runs_of(
-        self, rows: Sequence[Row], *, only_aligned: bool = False
-    ) -> Iterator[tuple[str, Path, Opener]]:
-        """The name of each row, trained if it is not yet, the folder of each of its runs,
-        and what opens the model. ``ZERO_SHOT`` is the base, which has one run and no training."""
+    def settings(self, row: Row, seed: int) -> list[str]:
+        """What makes the recipe the row. Stages warm up at the same part of their steps as in the
+        recipe. One of alignment has half of the steps, or all (``aligned_only``); or the row goes
+        on from --aligned, which has had it."""
+        config, options = RECIPES[row.recipe].config, self.options
+        found = [f"base={self.base}", *schedule(config.stage, "stage", options.steps)]
+        first = config.stages[0]
+        if first.name == "alignment":
+            if options.aligned and not row.aligned_only and "alignment.steps=0" not in row.settings:
+                aligned = model_folder(options.aligned.format(seed=seed)).resolve()
+                found += [f"base={aligned}", "alignment.steps=0"]
+            else:
+                steps = options.steps if row.aligned_only else -(-options.steps // 2)
+                found += schedule(first, "alignment", steps)
+        found += ["stage.steps=0"] if row.aligned_only else []
+        found += [*options.settings, *row.settings]
+        if self.tiny:
+            config = override(config, found)
+            found += ["num_dialogues=8", "calibration_dialogues=12"]
+            found += [f"album_photos={min(8, config.album_photos)}"]
+            for stage in config.stages:
+                found += [f"{stage.name}.steps={min(1, stage.steps)}", f"{stage.name}.batch_size=2"]
+        return found
+
+    def runs_of(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Path, Opener]]:
+        """Each row, trained if it is not yet, with the folder of each of its runs, and what opens
+        the model."""
         for row in rows:
-            for seed in self.seeds[:1] if row.name == ZERO_SHOT else self.seeds:
-                if row.name == ZERO_SHOT:
-                    yield row.name, self.runs / "zero-shot", self.opener(self.base)
-                else:
-                    run = self.trained(row, seed, only_aligned=only_aligned)
-                    yield row.name, run, self.opener(run)
+            for seed in self.seeds_of(row):
+                run = self.trained(row, seed)
+                yield row, run, self.opener(run if row.recipe else self.base)
 
     def opener(self, folder: str | Path) -> Opener:
         """Opens a model that is going to be measured, once: its photos are many, and painted in
@@ -242,40 +298,54 @@ class Bench:
 
         return opened
 
-    # --------------------------------------------------------------------------------- measuring
+    # -------------------------------------------------------------------------------- measuring
+
+    def answers(self, row: Row, seed: int, gold: Gold | None = None, **most: int) -> Answers:
+        """What a row says and paints on the gold dialogues (None: the test split's), made once."""
+        dialogues, run = (gold or self.gold).dialogues, self.trained(row, seed)
+        folder = run / slug(f"answers {len(dialogues)} {dialogues[0].id} {sorted(most.items())}")
+        if not (folder / ANSWERS).is_file():
+            tell(f"measuring {row.name}, seed {seed}")
+            model, album = self.opener(run)(), run / "album"
+            shows = model.painter is None and album.is_dir()
+            album_of = open_album(model, album) if shows else None
+            world_answers(model, dialogues, folder=folder, seed=0, album=album_of, **most)
+        return Answers.read(folder, dialogues, seed=0)
 
     def compared(
-        self,
-        rows: Sequence[Row],
-        dialogues: Sequence[Dialogue] | None = None,
-        *,
-        train: Callable[..., Path] = run_recipe,
+        self, rows: Sequence[Row], gold: Gold | None = None, **most: int
     ) -> dict[str, list[Run]]:
-        """Train what is not trained, let it speak and paint on ``dialogues`` (None: those of the
-        test split) where it has not, and score everything."""
-        dialogues = self.data() if dialogues is None else dialogues
-        gold = Gold(dialogues, self.readers)
+        """Rows that speak and paint, with every measure that their answers have."""
         found: dict[str, list[Run]] = {}
         for row in rows:
             for seed in self.seeds:
-                run = self.trained(row, seed, train=train)
-                folder = run / f"answers-{len(dialogues)}-{slug(dialogues[0].id)}"
-                if not (folder / ANSWERS).is_file():
-                    tell(f"measuring {row.name}, seed {seed}")
-                    world_answers(self.opener(run)(), dialogues, folder=folder, seed=0)
-                answers = Answers.read(folder, dialogues, seed=0)
-                found.setdefault(row.name, []).append(run_of(answers, gold))
+                answers = self.answers(row, seed, gold, **most)
+                if answers.folder not in self._scored and not self.options.worker:
+                    costs = costs_of(self.trained(row, seed))
+                    self._scored[answers.folder] = run_of(answers, gold or self.gold, costs)
+                scored = self._scored.get(answers.folder, Run(scores={}))
+                found.setdefault(row.name, []).append(scored)
         return found
 
-    def photos(
-        self,
-        path: Path,
-        make: Callable[[], Tensor],
-        gold: Gold,
-        counted: Mapping[str, Sequence[Collection[str]]] | None = None,
-    ) -> Run:
-        """What photos score, which are made once."""
-        return photo_run(self.kept_photos(path, make, len(gold.dialogues)), gold, counted)
+    def shown(
+        self, name: str, rows: Sequence[Row], points: Mapping[str, Point], gold: Gold
+    ) -> dict[str, list[Run]]:
+        """The photos of rows at each point, a row "ROW; POINT" each; ``name`` is the table's."""
+        found: dict[str, list[Run]] = {}
+        for row, run, model in self.runs_of(rows):
+            for head, point in points.items():
+                read = point.texts if row.paints_texts else point.tasks
+                if not read:
+                    continue
+                make = painted_texts if row.paints_texts else own_photos_in_place
+                paint = functools.partial(make, model, read, guidance=point.guidance)
+                path = run / f"{slug(f'{name} {head}')}.safetensors"
+                photos_N3HW = self.kept_photos(path, paint, len(gold.dialogues))
+                scored = Run(scores={})
+                if not self.options.worker:
+                    scored = photo_run(photos_N3HW, gold, point.counted)
+                found.setdefault(f"{row.name}; {head}" if head else row.name, []).append(scored)
+        return found
 
     def kept_photos(self, path: Path, make: Callable[[], Tensor], num: int) -> Tensor:
         """Photos (N, 3, H, W) in [0, 1] of ``num`` tasks, made once."""
@@ -293,133 +363,35 @@ class Bench:
         """JSON of ``num`` tasks, made once."""
         return kept(path, {"tasks": num, "base": self.base}, make)
 
-    # ----------------------------------------------------------------------------------- writing
-
-    def publish(self, sheet: Sheet) -> None:
-        """Measure, print and write a table; one without rows (--only named others) is left out."""
-        rows = sheet.rows(self)
-        if not rows:
-            return
-        num = max((len(s.rows_NS) for r in rows.values() for x in r for n, s in x.scores.items()
-                   if n.startswith("photo.")), default=0)  # fmt: skip
-        table = table_of(
-            rows, sheet.columns, against=sheet.against, absent=sheet.absent(self), num_photos=num
-        )
-        options = self.options
-        about = {
-            "base": f"{Path(self.base).name}, digest {model_digest(self.base)}",
-            "rows": f"{options.steps:,} steps, training seeds {', '.join(map(str, self.seeds))}",
-            "settings": " ".join(options.settings),
-            "photos": "painted by bfloat16 products, on a device that has them",
-            "measuring CLIP": model_digest(options.clip) if options.clip else "",
-            **sheet.about(self),
-        }
-        if sheet.picture:
-            sheet.picture(self, self.out / f"{sheet.name}.png")
-        write_sheet(
-            table,
-            sheet.columns,
-            name=sheet.name,
-            title=sheet.title,
-            against=sheet.against,
-            notes=sheet.notes,
-            about=about,
-            out=self.out,
-        )
-
-
-def write_sheet(
-    table: Mapping[str, Mapping[str, Cell]],
-    columns: Sequence[Column],
-    *,
-    about: Mapping[str, str],
-    out: Path,
-    name: str,
-    **page: Any,
-) -> None:
-    """Print the table and write NAME.md and NAME.json to ``out`` with its passport."""
-    passport = {
-        "command": without_folders(
-            f"`python experiments/{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}`"
-        ),
-        "N": ", ".join(
-            f"{column.head} {found[0].n:,}"
-            for column in columns
-            if (found := [c[column.name].value for c in table.values() if c[column.name].value])
-        ),
-        **about,
-        "bootstrap": f"{RESAMPLES:,} draws of dialogues",
-        "written on": device_label(),  # rows may have been trained elsewhere
-        "commit": current_commit() or "not a git checkout",
-        "versions": ", ".join(f"{key} {value}" for key, value in installed_versions().items()),
-    }
-    print(write(dict(table), columns, out=out, name=name, passport=passport, **page))
-    print(f"Wrote {out / name}.md and .json")
-
-
-def without_folders(text: str) -> str:
-    """Absolute paths cut to their last two parts: a page names no machine."""
-    return re.sub(r"/(?:[^/\s]+/)+([^/\s]+/[^/\s]+)", r"\1", text)
-
-
-# -------------------------------------------------------------------------- what a system makes
-
-
-def schedule(row: Row, steps: int) -> list[str]:
-    """Warm-up at the same part of a row's run as in its recipe, however long it is."""
-    stage = RECIPES[row.recipe].config.stage
-    return [f"stage.warmup={round(stage.warmup * steps / stage.steps)}"]
-
-
-def photos_in_place(
-    model: PhotoDialogueModel, tasks: Sequence[Dialogue], *, decoding: Decoding | None = None
-) -> Tensor:
-    """A system's photos in the places of the gold ones: the agent's, one a task or more."""
-    contexts = [
-        task.turns[:k]
-        for task in described(model, tasks)
-        for k, turn in enumerate(task.turns)
-        if turn.speaker == AGENT and turn.photos
-    ]
-    responder = Responder(Decoder(model, decoding=decoding))
-    photos_N3HW = own_photos(responder, contexts, seed=0).pixels_N3HW
-    if photos_N3HW is None:
-        raise UsageError(f'"{model.name}" paints no photo; name a --base with a painter')
-    return photos_N3HW
-
-
-@torch.no_grad()
-def painted_texts(model: PhotoDialogueModel, texts: Sequence[str]) -> Tensor:
-    """What the painter alone makes of texts, the n-th from seed n; of a long text its text tower
-    reads the words that it knows (``readable``), as many as it has room for."""
-    painter, settings = model.painter, model.decoding
-    if not isinstance(painter, LatentDiffusionPainter):
-        raise UsageError(f'"{model.name}" has no painter that reads texts; name another --base')
-    parts = []
-    for start in range(0, len(texts), BATCH):
-        part = [readable(text, painter.text) for text in texts[start : start + BATCH]]
-        parts.append(
-            painter.paint(
-                Conditioning(cond_NSC=painter.text.encode(part)),
-                num_steps=settings.num_steps,
-                guidance=settings.guidance,
-                seeds=range(start, start + len(part)),
-            )
-        )
-    return torch.cat(parts)
-
-
-def first_answer(task: Dialogue) -> int:
-    return next(k for k, turn in enumerate(task.turns) if turn.speaker == AGENT)
-
-
-def own_texts(model: PhotoDialogueModel, tasks: Sequence[Dialogue]) -> list[str]:
-    """A system's texts in the places of the agent's first turns."""
-    contexts = [task.turns[: first_answer(task)] for task in tasks]
-    return write_texts(Decoder(model), contexts, seed=0)
-
 
 # ---------------------------------------------------------------------------------------- tools
+
+
+def schedule(stage: Any, name: str, steps: int) -> list[str]:
+    """So many steps, and warm-up at the same part of them as the recipe's stage has."""
+    warmup = round(stage.warmup * steps / stage.steps)
+    return [f"{name}.steps={steps}", f"{name}.warmup={warmup}"]
+
+
+def costs_of(run: Path) -> dict[str, float]:
+    """What training a row cost: seconds of its stages, and what moved in any; with those of the
+    alignment that it goes on from."""
+    runs = [run]
+    for setting in json.loads((run / "row.json").read_text())["settings"]["settings"]:
+        if (
+            setting.startswith("base=")
+            and (parent := Path(setting[5:]).parent / "row.json").is_file()
+        ):
+            runs.append(parent.parent)
+    histories = [json.loads(path.read_text()) for r in runs for path in r.rglob("history.json")]
+    seconds = [max(r["seconds"] for r in h if "seconds" in r) for h in histories if h]
+    moved: dict[str, int] = {}
+    for path in (path for r in runs for path in r.rglob("state/state.safetensors")):
+        with safe_open(path, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (it is no dict)
+                if name.startswith("model/"):
+                    moved[name] = int(torch.Size(tensors.get_slice(name).get_shape()).numel())
+    return {"cost.training_seconds": sum(seconds), "cost.trained": float(sum(moved.values()))}
 
 
 def kept(path: Path, settings: Mapping[str, Any], make: Callable[[], Any]) -> Any:
@@ -434,21 +406,3 @@ def kept(path: Path, settings: Mapping[str, Any], make: Callable[[], Any]) -> An
             f'rows are alike; remove the folder "{path.parent}", or name another --runs'
         )
     return found["value"]
-
-
-def with_scores(rows: Rows, more: Mapping[str, Sequence[Mapping[str, Scores]]]) -> Rows:
-    """Rows with further measures of their runs, or rows of those alone."""
-    found = {name: list(runs) for name, runs in rows.items()}
-    for name, each in more.items():
-        runs = found.get(name) or [Run(scores={}) for _ in each]
-        found[name] = [
-            replace(run, scores={**run.scores, **own}) for run, own in zip(runs, each, strict=True)
-        ]
-    return found
-
-
-def means(name: str, pairs: Sequence[tuple[int, float]]) -> dict[str, Scores]:
-    """A measure that is a mean of (what is drawn, value); {} without any."""
-    if not pairs:
-        return {}
-    return {name: scores("mean", [n for n, _ in pairs], [float(value) for _, value in pairs])}

@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-PYTHON = VENV / "bin" / "python"
+PYTHON, STAMP = VENV / "bin" / "python", VENV / ".showtell"
+PIP = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input"]
 # Measured on Linux x86-64 with the CPU build of torch: megabytes to download, on disk.
 SIZES = {"core": (265, 1250), "dev": (370, 1650)}
 EXTRAS = {"core": "", "dev": "[dev]"}
@@ -28,17 +29,14 @@ NEVER = "torchvision"
 
 def main(level: str) -> int:
     digest = wanted_digest()
-    if level in installed_levels(digest):
-        return 0
-    for old in VENV.glob(".showtell-*"):
-        old.unlink()  # whatever happens from here on, the environment is not known to be whole
+    if PYTHON.exists() and STAMP.exists() and STAMP.read_text() in (digest + level, digest + "dev"):
+        return 0  # dev includes core
+    STAMP.unlink(missing_ok=True)  # from here on the environment is not known to be whole
     if not PYTHON.exists():
         if VENV.exists():
             return fail(f"{VENV} is there but holds no bin/python. Remove it and run make again.")
-        print(
-            f"Making {VENV.relative_to(ROOT)} with Python {sys.version.split()[0]} ...", flush=True
-        )
-        run([sys.executable, "-m", "venv", str(VENV)])
+        print(f"Making .venv with Python {sys.version.split()[0]} ...", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
     elif not succeeds([str(PYTHON), "-c", "import sys, pip; sys.exit(sys.version_info < (3, 11))"]):
         return fail(
             f"{VENV} is broken, or its Python is older than 3.11. Remove it and run make again."
@@ -60,40 +58,26 @@ def main(level: str) -> int:
     if problem := unwanted(coming, has_gpu=has_nvidia_gpu()):
         return fail(problem)
     start = time.monotonic()
-    if not succeeds([*pip(), "install", "--progress-bar", "off", "-qq", *target]):
+    if not succeeds([*PIP, "install", "--progress-bar", "off", "-qq", *target]):
         return fail("pip failed (its words are above). Running make again goes on from there.")
     if problem := unwanted(installed(), has_gpu=has_nvidia_gpu()):
         return fail(problem + " Remove .venv before the next try.")
-    (VENV / f".showtell-{level}").write_text(digest)
+    STAMP.write_text(digest + level)
     print(f"Set up in {time.monotonic() - start:.0f} s.", flush=True)
     return 0
 
 
 def wanted_digest() -> str:
     """Changes when constraints.txt, pyproject.toml or the place of the checkout does."""
-    digest = hashlib.sha256(str(ROOT).encode())
-    for name in ("constraints.txt", "pyproject.toml"):
-        digest.update((ROOT / name).read_bytes())
-    return digest.hexdigest()
-
-
-def installed_levels(digest: str) -> set[str]:
-    """What .venv is good for: dev includes core."""
-    levels = set()
-    if PYTHON.exists():
-        for level, also in (("core", ("core",)), ("dev", ("core", "dev"))):
-            stamp = VENV / f".showtell-{level}"
-            if stamp.exists() and stamp.read_text() == digest:
-                levels.update(also)
-    return levels
+    files = [(ROOT / name).read_bytes() for name in ("constraints.txt", "pyproject.toml")]
+    return hashlib.sha256(b"".join([str(ROOT).encode(), *files])).hexdigest()
 
 
 def resolve(target: list[str]) -> dict[str, str] | None:
     """Names and versions that pip would install, without installing them."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        command = [*pip(), "install", "-qq", "--dry-run", "--report", str(report), *target]
-        if not succeeds(command):
+        if not succeeds([*PIP, "install", "-qq", "--dry-run", "--report", str(report), *target]):
             return None
         found = json.loads(report.read_text())["install"]
     return {normal(p["metadata"]["name"]): p["metadata"]["version"] for p in found}
@@ -101,9 +85,8 @@ def resolve(target: list[str]) -> dict[str, str] | None:
 
 def installed() -> dict[str, str]:
     """Names and versions of what is in .venv."""
-    found = subprocess.run(
-        [*pip(), "list", "--format", "json"], check=True, capture_output=True, text=True
-    )
+    command = [*PIP, "list", "--format", "json"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
     return {normal(p["name"]): p["version"] for p in json.loads(found.stdout)}
 
 
@@ -139,14 +122,6 @@ def has_nvidia_gpu() -> bool:
 
 def normal(name: str) -> str:
     return name.lower().replace("_", "-").replace(".", "-")
-
-
-def pip() -> list[str]:
-    return [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input"]
-
-
-def run(command: list[str]) -> None:
-    subprocess.run(command, check=True)
 
 
 def succeeds(command: list[str], *, quiet: bool = False) -> bool:

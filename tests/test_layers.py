@@ -140,7 +140,7 @@ def test_no_file_is_long_and_no_name_stands_twice():
 # The goal is 18,000, 3,000 and 12,000 lines: these bounds only ever fall (docs/design.md).
 @pytest.mark.parametrize(
     ("folders", "most"),
-    [(("src",), 29_000), (("experiments", "benchmarks", "scripts"), 6_560), (("tests",), 18_950)],
+    [(("src",), 29_000), (("experiments", "benchmarks", "scripts"), 3_000), (("tests",), 18_950)],
 )
 def test_the_house_stays_small(folders, most):
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
