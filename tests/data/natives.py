@@ -172,7 +172,9 @@ def write_world(folder: Path, dialogues: Iterable[Dialogue]) -> Path:
         photos = [replace(photo, path=f"photos/{photo.id}.png") for photo in dialogue.photos]
         for drawn, stored in zip(dialogue.photos, photos, strict=True):
             save_photo(photo_image(drawn), folder / str(stored.path))
-        records.append(dialogue_as_dict(with_photos(dialogue, photos)))
+        records.append(
+            dialogue_as_dict(replace(dialogue, turns=with_photos(dialogue.turns, photos)))
+        )
     return write_lines(folder / "dialogues.jsonl", records)
 
 

@@ -118,7 +118,7 @@ def test_a_bad_line_is_named_by_file_and_number_and_the_rest_can_go_on(tmp_path,
         next(reader)
     assert len(str(caught.value)) < 500
     skipped: list[DataError] = []
-    good = list(read_photochat(path, skip_bad=True, on_skip=skipped.append))
+    good = list(read_photochat(path, skipped=skipped))
     assert [d.id for d in good] == ["0", "2"]
     assert len(skipped) == 1 and "line 2" in str(skipped[0])
 
@@ -128,10 +128,10 @@ def test_a_bad_record_of_an_array_is_named_by_its_number(tmp_path):
     path.write_text(json.dumps([record(0), without(record(1), "dialogue"), record(2)]))
     with pytest.raises(DataError, match=r"dev_00\.json, record 2: \"dialogue\" is missing"):
         list(read_photochat(path))
-    assert [d.id for d in read_photochat(path, skip_bad=True)] == ["0", "2"]
+    assert [d.id for d in read_photochat(path, skipped=[])] == ["0", "2"]
     path.write_text("[\n" + json.dumps(record(0)) + ",\n{,]")
     with pytest.raises(DataError, match=r"line 3: broken JSON"):
-        list(read_photochat(path, skip_bad=True))
+        list(read_photochat(path, skipped=[]))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_file_with_nothing_to_read_is_an_error_even_when_skipping(tmp_path, da
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(DataError, match=says):
-        list(read_photochat(path, skip_bad=True))
+        list(read_photochat(path, skipped=[]))
 
 
 # ------------------------------------------------------------------- moments and the hold-out

@@ -104,7 +104,7 @@ def test_a_vist_story_that_is_not_five_different_steps_is_bad(tmp_path):
     with pytest.raises(DataError, match=r"annotation 1 \(story s0\).*5 annotations for 4"):
         list(read_vist(path))
     skipped: list[DataError] = []
-    assert [d.id for d in read_vist(path, skip_bad=True, on_skip=skipped.append)] == ["s2"]
+    assert [d.id for d in read_vist(path, skipped=skipped)] == ["s2"]
     assert len(skipped) == 2 and "4 annotations for 4" in str(skipped[1])
 
 
@@ -149,7 +149,7 @@ def test_a_number_that_no_list_has_is_bad(tmp_path):
     ):
         list(read_visdial(path))
     with pytest.raises(DataError, match="none of its 2 records"):
-        list(read_visdial(path, skip_bad=True))
+        list(read_visdial(path, skipped=[]))
 
 
 @pytest.mark.parametrize("head", ["", "caption\timage\n"])
@@ -289,14 +289,14 @@ def test_what_no_label_can_hold_and_misspelt_fields_are_refused(tmp_path, field,
     path = natives.write_lines(tmp_path / "captions.jsonl", lines)
     with pytest.raises(DataError, match=f"line 2.*{says}"):
         list(read_folder(path))
-    assert len(list(read_folder(path, skip_bad=True))) == 1
+    assert len(list(read_folder(path, skipped=[]))) == 1
     if "\\u" in field:  # in an array it is one bad record, too
         records = [
             json.dumps(natives.dialogcc(0)),
             json.dumps(natives.dialogcc(1) | {"x": "\ud800"}),
         ]
         (tmp_path / "train.json").write_text(f"[{','.join(records)}]")
-        assert len(list(read_dialogcc(tmp_path / "train.json", skip_bad=True))) == 1
+        assert len(list(read_dialogcc(tmp_path / "train.json", skipped=[]))) == 1
 
 
 @pytest.mark.parametrize("kind", ["dialogcc", "mmdialog", "photochat", "showtell", "folder"])
@@ -393,7 +393,7 @@ def test_mutated_input_gives_dialogues_or_an_error_of_ours(kind, data, originals
         for skip_bad in (False, True):
             errors: list[DataError] = []
             try:
-                read = list(FORMATS[kind](path, skip_bad=skip_bad, on_skip=errors.append))
+                read = list(FORMATS[kind](path, skipped=errors if skip_bad else None))
             except ShowtellError as error:
                 assert len(str(error)) < 2000
             else:

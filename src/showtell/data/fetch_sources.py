@@ -13,7 +13,7 @@ from typing import Any
 from showtell.data.dialogcc import photo_id
 from showtell.data.fetch import FetchSource, RemoteFile, photo_file
 from showtell.data.jsonl import parse_json_records
-from showtell.data.readers import Reader
+from showtell.data.readers import Reader, Skipped
 from showtell.data.sources import FORMATS
 from showtell.data.storage import write_atomically
 from showtell.errors import DataError, UsageError, did_you_mean
@@ -70,7 +70,7 @@ def _photos(read: Reader, names: Sequence[str], folder: Path) -> Iterator[Remote
     Those of Open Images come from its mirror, as PhotoChat's owners advise, else by address.
     """
     for name in names:
-        for dialogue in read(folder / name, skip_bad=True):
+        for dialogue in read(folder / name, skipped=Skipped()):
             for photo in dialogue.photos:
                 known = re.fullmatch(r"(train|validation|test)/[0-9a-f]{16}", photo.id)
                 mirror = f"{_OPEN_IMAGES}/{photo.id}.jpg" if known else ""

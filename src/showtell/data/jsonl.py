@@ -13,7 +13,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -35,7 +35,6 @@ class Record(NamedTuple):
 
 
 Parsed = Iterator[Record | DataError]
-OnSkip = Callable[[DataError], None]
 
 
 def short_name(path: Path) -> str:

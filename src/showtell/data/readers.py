@@ -15,7 +15,7 @@ from typing import Annotated, Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from showtell.data.jsonl import SKIP, OnSkip, Parsed, opened, parse_json_records, short_name
+from showtell.data.jsonl import SKIP, Parsed, opened, parse_json_records, short_name
 from showtell.data.photos import PhotoFolder
 from showtell.dialogue import Dialogue
 from showtell.errors import DataError
@@ -29,6 +29,27 @@ def split_of_name(name: str) -> str:
     if not told:
         return ""
     return "valid" if told[0].startswith("val") else told[0]
+
+
+class Skipped:
+    """The records that were left out: ``len()`` counts all, the first hundred are kept."""
+
+    KEPT = 100
+
+    def __init__(self) -> None:
+        self.first: list[DataError] = []
+        self.count = 0
+
+    def append(self, error: DataError) -> None:
+        self.count += 1
+        if len(self.first) < self.KEPT:
+            self.first.append(error)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: slice) -> list[DataError]:
+        return self.first[index]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +75,13 @@ class Reader:
     symmetric: bool = False
 
     def __call__(
-        self, path: str | Path, *, skip_bad: bool = False, on_skip: OnSkip | None = None
+        self, path: str | Path, *, skipped: Skipped | list[DataError] | None = None
     ) -> Iterator[Dialogue]:
         """The dialogues of a file, in bounded memory.
 
-        A bad record raises DataError, which names file and record; with ``skip_bad`` it is handed
-        to ``on_skip`` instead and the rest goes on. A dialogue whose id was there already is bad; a
-        file of which nothing is left is an error all the same.
+        A bad record raises DataError, which names file and record; where there is a list for what
+        is ``skipped`` it goes there, and reading goes on. A dialogue whose id was there already is
+        bad; a file of which nothing is left is an error all the same.
         """
         path = Path(path)
         split = path.name.partition(".")[0]
@@ -83,12 +104,11 @@ class Reader:
                     ids.add(dialogue.id)
                     yield dialogue
                 except DataError as error:
-                    if not skip_bad:
+                    if skipped is None:
                         raise
                     num_bad += 1
                     first_bad = first_bad or error
-                    if on_skip:
-                        on_skip(error)
+                    skipped.append(error)
         if num_bad and not ids:
             raise DataError(
                 f"{name}: none of its {num_bad:,} records can be used. The first: {first_bad}"

@@ -22,7 +22,7 @@ from showtell.data.dialogcc import read_dialogcc
 from showtell.data.missing import MissingPhotos
 from showtell.data.mmdialog import read_mmdialog
 from showtell.data.photochat import read_photochat
-from showtell.data.readers import Reader, split_of_name
+from showtell.data.readers import Reader, Skipped, split_of_name
 from showtell.data.shards import INDEX_NAME, Shards
 from showtell.data.showtell_jsonl import read_showtell
 from showtell.data.storage import sha256_of
@@ -43,27 +43,6 @@ FORMATS: dict[str, Reader] = {
     "showtell": read_showtell,
 }
 _FORMS = f"{WANTED}, shards:DIR, or KIND:PATH with KIND one of " + ", ".join(FORMATS)
-
-
-class Skipped:
-    """The records that were left out: ``len()`` counts all, the first hundred are kept."""
-
-    KEPT = 100
-
-    def __init__(self) -> None:
-        self.first: list[DataError] = []
-        self.count = 0
-
-    def append(self, error: DataError) -> None:
-        self.count += 1
-        if len(self.first) < self.KEPT:
-            self.first.append(error)
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: slice) -> list[DataError]:
-        return self.first[index]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -161,7 +140,7 @@ class DataSource(Sequence[Dialogue]):
         else:
             read = FORMATS[self.kind]
             for path in self.files:
-                yield from read(path, skip_bad=self.skip_bad, on_skip=self.skipped.append)
+                yield from read(path, skipped=self.skipped if self.skip_bad else None)
 
 
 def open_data(

@@ -182,7 +182,7 @@ def lexical_baseline(
     if train is None or not train.is_file() or train == path:
         reason = "train.jsonl is not beside the evaluated file"
         return not_run(row, reason, protocol=PHOTOCHAT)
-    known = list(read_photochat(train, skip_bad=True))
+    known = list(read_photochat(train, skipped=[]))
     rest, held = split_held_out(known, count=min(HELD_OUT, len(known) // 3))
     learn, tune, test = positions_of(rest), positions_of(held), positions_of(dialogues)
     try:
