@@ -47,7 +47,6 @@ _FINDINGS: dict[str, tuple[str, str]] = {
     "empty_turns": ("warning", "turns with neither words nor photo"),
     "encoding": ("warning", "texts that look wrongly decoded"),
     "control": ("warning", "texts with control characters"),
-    "shared_ids": ("note", "dialogue ids that are in several splits"),
     "same_photos": ("note", "groups of photo files with the same bytes within a split"),
     "near_photos": ("note", "pairs of near-duplicate photos within a split"),
 }
@@ -114,7 +113,7 @@ class _Reading:
         self.splits: dict[str, SplitReport] = {}
         self.photo_ids: dict[str, dict[str, str]] = {}  # split -> photo -> dialogue
         self.dialogues: dict[bytes, tuple[str, str]] = {}  # digest of the words -> split, id
-        self.ids: dict[bytes, tuple[str, ...]] = {}  # digest of an id -> the splits that have it
+        self.ids: set[tuple[str, bytes]] = set()  # split, digest of an id
         self.files: dict[str, _Seen | None] = {}  # path -> the photo; None where it is broken
 
     def take(self, dialogue: Dialogue, split: str) -> None:
@@ -127,21 +126,14 @@ class _Reading:
         counts.update(count(dialogue))
         if licence := dialogue.labels.get("licence"):
             self.audit.licences[str(licence)] += 1
-        self._id(dialogue, at, split)
+        if (key := (split, _digest(dialogue.id))) in self.ids:
+            self.found["doubled_ids"].note(at)
+        self.ids.add(key)
         self._words(dialogue, at, split)
         self._photos(dialogue, at, split, counts)
         neighbours = list(pairwise(turn.speaker for turn in dialogue.turns))
         counts["neighbours"] += len(neighbours)
         counts["same_speaker"] += sum(one == other for one, other in neighbours)
-
-    def _id(self, dialogue: Dialogue, at: str, split: str) -> None:
-        had = self.ids.setdefault(_digest(dialogue.id), ())
-        if split in had:
-            self.found["doubled_ids"].note(at)
-            return
-        if had:
-            self.found["shared_ids"].note(f"{at}, and in {', '.join(had)}")
-        self.ids[_digest(dialogue.id)] = (*had, split)
 
     def _words(self, dialogue: Dialogue, at: str, split: str) -> None:
         said = [f"{turn.speaker}\t{turn.text}" for turn in dialogue.turns if turn.text]
