@@ -149,7 +149,7 @@ def draw_photo(photo: Photo) -> Image.Image:
     except ValueError as error:
         raise PhotoError(
             f'the photo "{photo.id[:80]}" has no scene that can be drawn ({error}); give a photo '
-            "of the world, or one whose path names an image file"
+            "of the world, or one whose path names an image file."
         ) from error
 
 
