@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from itertools import accumulate, chain, groupby, pairwise
 
 from torch import Tensor
 
@@ -183,12 +183,8 @@ class Alternating(Sequence[Dialogue]):
 
 
 def _runs(values: Sequence[int]) -> list[range]:
-    runs, start = [], 0
-    for _, group in groupby(values):
-        stop = start + sum(1 for _ in group)
-        runs.append(range(start, stop))
-        start = stop
-    return runs
+    ends = [0, *accumulate(len(list(group)) for _, group in groupby(values))]
+    return [range(start, stop) for start, stop in pairwise(ends)]
 
 
 # ---------------------------------------------------------------------------------------- pixels

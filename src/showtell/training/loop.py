@@ -21,10 +21,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from showtell.data.storage import write_atomically
 from showtell.errors import ConfigError, GenerationError
 from showtell.progress import StepBar
 from showtell.runtime import (
@@ -38,7 +40,7 @@ from showtell.runtime import (
     told_by,
 )
 from showtell.training.stage import Stage
-from showtell.training.state import load_state, recovered, save_state, save_tensors
+from showtell.training.state import load_state, plain, recovered, save_state
 from showtell.training.task import Task, batch_indices
 
 BEST = "best.safetensors"
@@ -187,7 +189,7 @@ def run_stage(
                 now.best |= {name: measured[name.removeprefix("-")] for name in better}
                 now.stale = 0 if better else now.stale + 1
                 if rank == 0 and better and stage.patience_metrics[0] in better:
-                    save_tensors({n: p.detach() for n, p in moving.items()}, out / BEST)
+                    write_atomically(out / BEST, save_safetensors(plain(moving)))
                 if plateau:
                     plateau.step(measured[stage.patience_metrics[0].removeprefix("-")])
             late = time.monotonic() - saved > stage.save_minutes * 60

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from showtell.data.storage import replacing
-from showtell.errors import CheckpointError, StorageError
+from showtell.errors import CheckpointError
 
 
 def save_state(
@@ -33,7 +33,7 @@ def save_state(
     """
     tensors = {f"generator{rank or ''}": value for rank, value in enumerate(generators)}
     for parameter, name in names.items():
-        tensors[f"model/{name}"] = parameter.detach()
+        tensors[f"model/{name}"] = parameter
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value)
     for name, buffer in module.named_buffers():
@@ -41,11 +41,13 @@ def save_state(
     for name, value in (ema or {}).items():
         tensors[f"ema/{name}"] = value
     with replacing(folder, what="the training state") as fresh:
-        save_file(
-            {k: v.cpu().contiguous().clone() for k, v in tensors.items()},
-            fresh / "state.safetensors",
-        )
+        save_file(plain(tensors), fresh / "state.safetensors")
         (fresh / "progress.json").write_text(json.dumps(progress))
+
+
+def plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As a file holds them: on the CPU, row by row, none sharing memory with another."""
+    return {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
 
 
 def recovered(folder: Path) -> bool:
@@ -54,20 +56,6 @@ def recovered(folder: Path) -> bool:
     if not folder.exists() and old.exists():
         old.rename(folder)
     return folder.exists()
-
-
-def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write one safetensors file in one rename. Raises StorageError."""
-    fresh = path.with_name(path.name + ".new")
-    try:
-        save_file({k: v.cpu().contiguous().clone() for k, v in tensors.items()}, fresh)
-        fresh.replace(path)
-    except (OSError, SafetensorError) as error:
-        fresh.unlink(missing_ok=True)
-        raise StorageError(
-            f'"{path}" could not be written ({error}); free some disk space and run the same '
-            "command with --resume"
-        ) from error
 
 
 def load_state(
