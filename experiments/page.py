@@ -67,9 +67,7 @@ def cells_of(bench: Bench, sheet: Sheet, found: Rows) -> Table:
     cells = table_of(found, sheet.columns, against=sheet.against, absent=absent, num_photos=num)
     if sheet.floors:
         rebuilt = through_vae(load_model(bench.base), bench.gold.pixels_N3HW)
-        names = [column.name for column in sheet.columns]
-        for name, row in floors(rebuilt, bench.gold).items():
-            cells[name] = {column: row[column] for column in names}
+        cells |= floors(rebuilt, bench.gold, sheet.columns)
     return cells
 
 

@@ -46,7 +46,6 @@ COLUMNS: tuple[Column, ...] = (
     Column("text.psdg.bleu2", "BLEU-2", "words"),
     Column("text.psdg.rouge_l", "ROUGE-L", "words"),
     Column("text.meteor_exact_stem", "METEOR, no synonyms", "words"),
-    Column("text.meteor", "METEOR", "words"),
     plain("text.similarity", "similarity", "words"),
     lower("text.word_perplexity", "perplexity", "words"),
     Column("moment.f1", "moment F1", WHEN),
@@ -69,7 +68,6 @@ COLUMNS: tuple[Column, ...] = (
     fact("cost.parameters", "parameters", "cost", unit=""),
     fact("cost.trained", "trained", "cost", unit=""),
     price("cost.training_seconds", "training", "cost", unit="s"),
-    price("cost.peak_memory", "peak memory", "cost", unit="MB"),
     price("cost.answer", "an answer", "cost", unit="s"),
     price("cost.answer_with_photo", "with a photo", "cost", unit="s"),
 )
@@ -163,14 +161,12 @@ def _reason(column: Column, measured: Collection[str], num_photos: int) -> str:
         return "it shows no photo"
     if name not in measured and any(word in name for word in ("clip", "similarity", "relevance")):
         return "no CLIP was named (--clip)"
-    return {
-        "cost.answer_with_photo": "no answer had a photo",
-        "text.meteor": "WordNet was not named (--wordnet)",
-        "text.meteor_exact_stem": "METEOR itself stands beside it",
-    }.get(name, "not measured of this row" if name in measured else "nothing to measure")
+    if name == "cost.answer_with_photo":
+        return "no answer had a photo"
+    return "not measured of this row" if name in measured else "nothing to measure"
 
 
-def floors(rebuilt_N3HW: Tensor | None, gold: Gold) -> Table:
+def floors(rebuilt_N3HW: Tensor | None, gold: Gold, columns: Sequence[Column]) -> Table:
     """What photos score that no system made: real ones of other dialogues, and the true ones
     after the VAE and back (None: the base has none)."""
     others: list[Photo] = []
@@ -182,7 +178,7 @@ def floors(rebuilt_N3HW: Tensor | None, gold: Gold) -> Table:
     if rebuilt_N3HW is not None:
         rows["the true photos, through the VAE"] = rebuilt_N3HW
     runs = {name: [photo_run(photos, gold)] for name, photos in rows.items()}
-    table = table_of(runs, against="", num_photos=len(gold.photos))
+    table = table_of(runs, columns, against="", num_photos=len(gold.photos))
     return {
         name: {
             key: cell if cell.value else replace(cell, reason=NO_SYSTEM)

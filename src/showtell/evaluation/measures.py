@@ -170,7 +170,7 @@ def photo_report(
     own = oracle.read(answers.made["photo"])
     independent = "read by the second, independent encoder"
     same = "the same attributes, painted from the gold captions"
-    values = {}
+    values: dict[str, Value] = {}
     for name, read, counts, each, note in (
         ("attribute_accuracy", painted, "stated", True, ""),
         ("attribute_accuracy_encoder", second, "stated", False, independent),

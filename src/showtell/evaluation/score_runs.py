@@ -19,7 +19,7 @@ from showtell.evaluation.answer import gold_answer
 from showtell.evaluation.answered import Answers
 from showtell.evaluation.world_gold import Gold, Readers, is_right, right_and_counted
 from showtell.metrics.fid import PART, features_of, frechet_distance, inception_score
-from showtell.metrics.meteor import meteor, meteor_exact_stem
+from showtell.metrics.meteor import meteor_exact_stem
 from showtell.metrics.paired import Scores, scores
 from showtell.metrics.relevance import cosines, mmdialog_relevance
 from showtell.metrics.rouge import rouge_l_f1
@@ -84,15 +84,11 @@ def text_scores(
         "text.psdg.bleu1": scores("bleu1", of, counts),
         "text.psdg.bleu2": scores("bleu2", of, counts),
         "text.psdg.rouge_l": scores("mean", of, list(map(rouge_l_f1, said, texts))),
+        "text.meteor_exact_stem": scores("mean", of, meteor_exact_stem(said, texts)),
     }
     if (clip := readers.clip) is not None:
         similar = cosines(clip.texts(said), clip.texts(texts))
         found["text.similarity"] = scores("mean", of, similar)
-    if readers.wordnet is None:
-        found["text.meteor_exact_stem"] = scores("mean", of, meteor_exact_stem(said, texts))
-    else:
-        values = meteor(said, texts, wordnet=readers.wordnet)
-        found["text.meteor"] = scores("mean", of, values)
     return found
 
 

@@ -1,16 +1,14 @@
-"""The comparison on paper: Markdown for people, JSON for what reads it again."""
+"""The comparison on paper: Markdown for people, JSON for programs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from showtell.data.storage import write_atomically
-from showtell.errors import DataError
 from showtell.evaluation.compare import COLUMNS, NO_SYSTEM, NOT_RUN, Cell, Column, Table
 
 FOR_WHOM = """\
@@ -28,7 +26,6 @@ DIFFERENCES = (
     'The difference and its 95% interval; p, two-sided; and, after "sees", the smallest '
     "difference that would have been found in four of five repetitions at a level of 5%."
 )
-_CELLS = TypeAdapter(Table)
 
 
 def write(
@@ -54,17 +51,9 @@ def write(
 
 def to_json(table: Table, *, notes: Sequence[str], passport: Mapping[str, Any]) -> str:
     """Every cell with its value, interval, reason, difference and single runs."""
-    plain = {"passport": passport, "notes": list(notes), "rows": _CELLS.dump_python(table)}
+    rows = {name: {key: asdict(cell) for key, cell in row.items()} for name, row in table.items()}
+    plain = {"passport": passport, "notes": list(notes), "rows": rows}
     return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def from_json(text: str) -> tuple[Table, dict[str, Any]]:
-    """The table and the passport that ``to_json`` wrote. Raises DataError for another text."""
-    try:
-        plain = json.loads(text)
-        return _CELLS.validate_python(plain["rows"]), dict(plain["passport"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"not a table as to_json writes it ({error})") from error
 
 
 # -------------------------------------------------------------------------------------- Markdown
@@ -78,17 +67,15 @@ def to_markdown(
     against: str,
     notes: Sequence[str],
     passport: Mapping[str, str],
-    head: str = HEAD,
 ) -> str:
-    """All groups of measures, then the differences to ``against``, then where it came from.
-    ``head`` says what a cell and its interval are."""
+    """All groups of measures, then the differences to ``against``, then where it came from."""
     groups: dict[str, list[Column]] = {}  # the columns in which some system has a value
     for column in columns:
         if any(row[column.name].value is not None for row in table.values()):
             groups.setdefault(column.group, []).append(column)
     cells = ((name, row[columns[0].name]) for name, row in table.items())
     absent = [f"- {name}: {cell.reason}" for name, cell in cells if cell.reason.startswith(NOT_RUN)]
-    lines = [f"# {title}", "", FOR_WHOM, head.format(against=against), *absent, ""]
+    lines = [f"# {title}", "", FOR_WHOM, HEAD.format(against=against), *absent, ""]
     for group, members in groups.items():
         rows = _rows_with(table, members, _belongs)
         lines += [f"## {group.capitalize()}", "", *_grid(rows, members, _cell_text), ""]

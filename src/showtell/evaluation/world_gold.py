@@ -100,13 +100,11 @@ def shipped_reader(name: str) -> AttributeReader:
 @dataclass(frozen=True, kw_only=True)
 class Readers:
     """What reads photos and texts for measurement; none of them trained, ranked or filtered what
-    it measures. ``wordnet`` None: METEOR without synonyms, under its own name; ``clip`` None:
-    nothing of similarity and relevance."""
+    it measures. ``clip`` None: nothing of similarity and relevance."""
 
     oracle: Any = field(default_factory=lambda: shipped_reader("oracle"))
     encoder: Any = field(default_factory=lambda: shipped_reader("encoder"))
     clip: ClipEncoder | None = None
-    wordnet: Any = None
 
     @torch.no_grad()
     def features(self, photos_N3HW: Tensor) -> dict[str, Tensor]:
