@@ -15,10 +15,18 @@ from showtell.errors import DataError
 from showtell.evaluation.answer import gold_answer
 from showtell.evaluation.answered import ANSWERS, Answers
 from showtell.evaluation.compare import COLUMNS, table_of
+from showtell.evaluation.measures import attribute_values, moment_report, seeing_report
+from showtell.evaluation.score import reply_values
 from showtell.evaluation.score_runs import photo_scores, run_of
 from showtell.evaluation.table_page import to_json, to_markdown
 from showtell.evaluation.world_answers import world_answers
-from showtell.evaluation.world_gold import Gold, Readers, answer_places
+from showtell.evaluation.world_gold import (
+    Gold,
+    Readers,
+    answer_places,
+    photo_places,
+    photos_at,
+)
 from showtell.metrics.paired import Difference
 from showtell.models.respond import Responder
 
@@ -126,15 +134,9 @@ class Reader:
 @pytest.fixture
 def gold(spoken):
     dialogues, _ = spoken
-    scenes = [p.labels["scene"] for d in dialogues for t in d.turns for p in t.photos]
-    agents = [
-        t.photos[0].labels["scene"]
-        for d in dialogues
-        for t in d.turns
-        if t.speaker == AGENT and t.photos
-    ]
-    assert len(agents) < len(scenes)
-    reader = Reader(agents)
+    agents = photos_at(dialogues, photo_places(dialogues))
+    assert len(agents) < sum(len(dialogue.photos) for dialogue in dialogues)
+    reader = Reader([photo.labels["scene"] for photo in agents])
     return Gold(dialogues, Readers(oracle=reader, encoder=reader, clip=Clip()))
 
 
@@ -157,6 +159,23 @@ def test_the_true_photos_score_best_and_the_gold_words_too(spoken, gold):
     ):
         assert scored[name] == pytest.approx(1), name
     assert scored["text.meteor_exact_stem"] > 0.9
+
+
+def test_a_table_has_the_values_that_a_report_has(spoken, gold):
+    _, found = spoken
+    told = moment_report(found, seed=0) | seeing_report(found, gold, seed=0)
+    told |= reply_values(found, seed=0, distinct=3, protocol="world")
+    wrong = [{**gold.photos[0].labels["scene"], "place": "?"}] * len(gold.photos)
+    gold.readers.oracle.scenes = wrong
+    name = "attribute_accuracy_in_dialogue"
+    told |= attribute_values(wrong, gold.photos, counts="determined", name=name, seed=0)
+    values = {name: one.value() for name, one in run_of(found, gold).scores.items()}
+    shared = values.keys() & told.keys()
+    assert shared > {"moment.f1", "moment.auprc", "seeing.accuracy", f"photo.{name}"}
+    assert {f"text.psdg.{row}" for row in ("bleu1", "bleu2", "rouge_l")} < shared
+    assert {key: told[key].value for key in shared} == pytest.approx(
+        {key: values[key] for key in shared}
+    )
 
 
 def test_a_captioner_sees_each_photo_once(tokenizers, monkeypatch, tmp_path):

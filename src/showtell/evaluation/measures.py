@@ -146,7 +146,7 @@ def seeing_report(answers: Answers, gold: Gold, *, seed: int) -> dict[str, Value
         ("caption_only", answers.texts("captioned"), scenes, "the gold caption instead of pixels"),
         ("blind", answers.texts("blind"), scenes, "a grey photo instead of the photo"),
     ):
-        if name != "blind" or texts:  # a model without eyes is not asked
+        if texts or name not in ("blind", "caption_only"):  # they may not have been asked for
             right = [is_right(t, s) for t, s in zip(texts, against, strict=True)]
             values[f"seeing.{name}"] = mean_value(right, seed=seed, protocol=WORLD, note=note)
     silent = [not names_something(text) for text in replies]
