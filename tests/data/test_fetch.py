@@ -106,7 +106,7 @@ def test_dead_photos_are_counted_and_not_asked_for_again(web, tmp_path):
     assert again.counts == {"photos kept": 1, **gone}
     assert len(web.requests) == asked
     record = tmp_path / "fetched.jsonl"
-    record.write_bytes(record.read_bytes()[:-5])  # a kill within the last line
+    record.write_bytes(b"[]\n" + record.read_bytes()[:-5])  # a kill within the last line
     for _ in range(2):
         assert run(source, tmp_path, photos=True).counts == again.counts
         assert len(web.requests) == asked + 1

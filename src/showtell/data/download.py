@@ -134,6 +134,8 @@ class Downloader:
         """What the server says at the end of the redirects, with its body unread."""
         place = url
         for _ in range(MAX_REDIRECTS + 1):
+            if self.stop.is_set():
+                raise FetchError(f"{url}: stopped", reason="stopped")
             answer = self.session.get(place, stream=True, timeout=self.timeout_s)
             if answer.ok and not answer.is_redirect:
                 return answer

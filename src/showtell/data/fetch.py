@@ -141,9 +141,9 @@ class _Run:
         if (folder / GONE).exists():
             with opened(folder / GONE, wanted="Wanted the record of an earlier fetch.") as file:
                 for row in parse_json_lines(file, GONE):
-                    # a line that a kill cut short: its photo is asked for once more
-                    if isinstance(row, Record) and row.value.get("gone"):
-                        self.gone[row.value["path"]] = row.value["gone"]
+                    # a line that a kill cut short is none: its photo is asked for once more
+                    if isinstance(row, Record) and isinstance(row.value, dict):
+                        self.gone[str(row.value.get("path"))] = str(row.value.get("gone", ""))
 
     def all_files(self, files: tuple[RemoteFile, ...], pool: ThreadPoolExecutor) -> None:
         errors = []
