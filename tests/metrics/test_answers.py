@@ -91,15 +91,6 @@ def test_a_bad_line_names_itself_and_may_be_skipped(tmp_path, line, says):
     assert len(skipped) == 1 and str(skipped[0]).isprintable()
 
 
-def test_a_folder_an_empty_file_and_one_of_another_encoding_are_said(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
-        read(tmp_path)
-    with pytest.raises(DataError, match="is empty"):
-        read(write(tmp_path / "empty.jsonl", ""))
-    with pytest.raises(DataError, match="UTF-16"):
-        read(write(tmp_path / "wide.jsonl", GOOD.encode("utf-16")))
-
-
 def test_records_in_memory_are_checked_alike():
     for bad in ({"id": True}, {"id": "1", "nll": HUGE}, {"id": 1, 2: 3}, 7):
         with pytest.raises(DataError, match="predictions, record 1") as caught:
@@ -112,12 +103,6 @@ def test_records_in_memory_are_checked_alike():
 
 def rows(*ids):
     return [{"id": id, "text": f"text {id}"} for id in ids]
-
-
-def test_pairs_are_matched_by_id_in_the_references_order():
-    matched = match(rows("b", "a"), rows("a", "b"))
-    assert [(said.id, wanted.id) for said, wanted in matched.pairs] == [("a", "a"), ("b", "b")]
-    assert matched.skipped == {}
 
 
 def test_missing_and_double_ids_are_named_with_file_and_line(tmp_path):
@@ -137,15 +122,11 @@ def test_missing_and_double_ids_are_named_with_file_and_line(tmp_path):
 
 def test_skipping_counts_everything_that_is_left_out():
     said = [*rows("a", "b", "x"), {"id": "b", "text": "again"}, {"text": "no id"}]
-    matched = match(said, rows("a", "b", "c", "d"), skip_bad=True)
-    assert [wanted.id for _, wanted in matched.pairs] == ["a", "b"]
-    assert matched.pairs[1][0].text == "text b"  # the first of two
-    assert matched.skipped == {
-        "bad predictions": 2,
-        "references without prediction": 2,
-        "predictions without reference": 1,
-    }
-    assert "occurs twice" in matched.first_bad
+    matched = match(said, rows("b", "a", "c", "d"), skip_bad=True)
+    # in the references' order; the first of two counts
+    assert [(a.id, b.id) for a, b in matched.pairs] == [("b", "b"), ("a", "a")]
+    assert matched.pairs[0][0].text == "text b"
+    assert list(matched.skipped.values()) == [2, 2, 1] and "occurs twice" in matched.first_bad
     with pytest.raises(DataError, match="no id is in both"):
         match(rows("a"), rows("b"), skip_bad=True)
 

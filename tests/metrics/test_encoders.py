@@ -121,12 +121,8 @@ def test_clip_gives_what_the_whole_model_gives_and_not_its_neighbours(clip_folde
     torch.testing.assert_close(clip.texts(TEXTS)[1], clip.texts(TEXTS[1:2])[0])
 
 
-def test_clip_reads_files_counts_texts_that_it_cuts_and_says_which_one_is_wanted(
-    clip_folder, tmp_path
-):
-    clip, red = load_clip(clip_folder), Image.new("RGB", (40, 40), "red")
-    red.save(tmp_path / "red.png")
-    torch.testing.assert_close(clip.photos([tmp_path / "red.png"]), clip.photos([red]))
+def test_clip_counts_texts_that_it_cuts_and_says_which_one_is_wanted(clip_folder, tmp_path):
+    clip = load_clip(clip_folder)
     clip.texts(["a " * 6, "a " * 7])
     assert clip.truncated == 1
     with pytest.raises(CheckpointError, match=r"openai/clip-vit-base-patch32.*--clip FOLDER"):

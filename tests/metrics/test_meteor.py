@@ -16,15 +16,6 @@ FROZEN = (  # nltk 3.10.4 on these five pairs
 )
 
 
-class Synonyms:
-    """Knows that a hound is a dog, in nltk's way of saying so."""
-
-    def synsets(self, word):
-        names = {"dog", "hound"} if word in ("dog", "hound") else {word}
-        lemmas = [type("Lemma", (), {"name": lambda self, n=n: n})() for n in names]
-        return [type("Synset", (), {"lemmas": lambda self: lemmas})()]
-
-
 def test_meteor_is_its_formula_and_gives_the_frozen_numbers():
     assert meteor_exact_stem(SAID, WANTED) == pytest.approx(FROZEN, abs=1e-6)
     # m = 3, one chunk, P = R = 1
@@ -34,13 +25,8 @@ def test_meteor_is_its_formula_and_gives_the_frozen_numbers():
     found = meteor_exact_stem(["walked it home"], ["home we were walking"])
     assert found == pytest.approx([f * (1 - 0.5)])
     assert meteor_exact_stem(["a", ""], ["b", "b"]) == [0, 0]
-
-
-def test_synonyms_need_a_wordnet_and_the_best_of_several_references_counts():
-    said, wanted = ["a hound"], ["a dog"]
-    assert meteor(said, wanted, wordnet=Synonyms()) == pytest.approx([1 - 0.5 / 8])
-    assert meteor_exact_stem(said, wanted)[0] < 0.5
     assert meteor_exact_stem(["a cat"], [["no", "a cat"]]) == pytest.approx([1 - 0.5 / 8])
+    assert meteor_exact_stem(["a hound"], ["a dog"])[0] < 0.5
     with pytest.raises(DataError, match="1 hypotheses and 2"):
         meteor_exact_stem(["a"], ["a", "b"])
 
@@ -72,7 +58,6 @@ def write_wordnet(folder):
     (folder / "index.noun").write_text(notice + "".join(index))
     (folder / "index.sense").write_text("")
     (folder / "lexnames").write_text("".join(f"{k:02d}\tname{k}\t1\n" for k in range(45)))
-    folder.chmod(0o755)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # nltk's reader leaves its files open

@@ -18,7 +18,6 @@ from showtell.errors import DataError, import_extra
 from showtell.metrics.intervals import percentiles, resample_counts
 
 PART = 128  # photos, or rows of features, at once
-FEW = 10_000  # below it FID is biased enough to be warned of
 SPLITS = 10
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # the defaults of Binkowski et al. and torchmetrics
 _MOST_DRAWN = 2000  # photos of each set that the interval of KID looks at
@@ -129,27 +128,6 @@ def inception_score(logits_NC: Tensor) -> tuple[float, float]:
         scores.append(((probs * logs).sum(-1).mean() - marginal).exp())
     scores_S = torch.stack(scores)
     return float(scores_S.mean()), float(scores_S.std()) if len(scores_S) > 1 else 0.0
-
-
-def set_warnings(fewest: int, num_features: int) -> list[str]:
-    """What must be said beside FID and KID of so few photos."""
-    said = []
-    if fewest < FEW:
-        said.append(
-            f"FID of {fewest:,} photos is biased upwards (wanted {FEW:,} or more): compare it only "
-            "with sets of the same size, and read kid beside it"
-        )
-    if fewest <= num_features:
-        said.append(
-            f"FID: {fewest:,} photos cannot fill a covariance of {num_features:,} features: it is "
-            "singular"
-        )
-    if fewest < KID_SUBSET_SIZE:
-        said.append(
-            f"KID: its subsets have {fewest:,} photos instead of {KID_SUBSET_SIZE:,}, and are all "
-            "the same"
-        )
-    return said
 
 
 def _checked(real_NE: Tensor, painted_ME: Tensor) -> Iterator[tuple[Tensor, bool]]:

@@ -20,7 +20,7 @@ from showtell.data.photos import load_photo, square
 from showtell.data.world import load_oracle
 from showtell.errors import ConfigError, did_you_mean
 from showtell.metrics.encoders import EXTREME
-from showtell.metrics.fid import frechet_distance, inception_score, kernel_distance, set_warnings
+from showtell.metrics.fid import frechet_distance, inception_score, kernel_distance
 from showtell.metrics.inception import FILE as INCEPTION_FILE
 from showtell.metrics.inception import (
     LPIPS_FILE,
@@ -41,6 +41,7 @@ from showtell.metrics.relevance import (
 )
 from showtell.metrics.rows import Pairs, Rows, marked, name_of
 
+FEW = 10_000  # photos: below it FID is biased enough to be warned of
 WORLD_FEATURES = ("world:oracle", "world:encoder")
 _INCEPTION_NEEDS = (
     f"needs {INCEPTION_FILE}: name the file by --inception (docs/metrics.md says how it is made), "
@@ -208,7 +209,11 @@ def _sets(rows: Rows) -> None:
     note = f"100 subsets of {found.subset_size:,}, spread {found.spread:.4g}; {about}"
     bounds = {"low": found.low, "high": found.high}
     rows.put("photo", "kid", rows.value("kid", found.value, n=fewest, note=note, **bounds))
-    rows.warnings += set_warnings(fewest, said_NE.shape[1])
+    if fewest < FEW:
+        rows.warnings.append(
+            f"FID of {fewest:,} photos is biased upwards (wanted {FEW:,} or more): compare it only "
+            "with sets of the same size, and read kid beside it"
+        )
     if network is None:
         rows.warnings.append(
             f"FID and KID in the features of {features.id}, not of Inception: not to be compared "
