@@ -8,7 +8,7 @@ import sys
 # Ctrl-C while modules are imported would end in a traceback.
 _signal.signal(_signal.SIGINT, lambda number, frame: os._exit(130))
 
-SHARED = ("train", "score")  # what several processes do together
+SHARED = "train"  # what several processes do together
 
 
 def run() -> int:
@@ -17,10 +17,10 @@ def run() -> int:
         if getattr(sys, name) is None:  # "showtell recipes >&-"
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and command not in SHARED:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and command != SHARED:
         print(
             f'"{command}" under torchrun with {os.environ["WORLD_SIZE"]} processes; wanted '
-            f'{" or ".join(SHARED)}: run "showtell {command}" itself, in one process',
+            f'{SHARED}: run "showtell {command}" itself, in one process',
             file=sys.stderr,
         )
         return 2

@@ -13,7 +13,7 @@ which does everything; what is sent between ranks must be called by all of them,
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TypeVar
@@ -26,7 +26,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from showtell.errors import UsageError
 
 T = TypeVar("T")
-R = TypeVar("R")
 _chosen: ContextVar[torch.device | None] = ContextVar("_chosen", default=None)
 
 # ------------------------------------------------------------------------------------ devices
@@ -144,12 +143,6 @@ def processes() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def share_of(length: int) -> range:
-    """The numbers of ``length`` things that are this rank's; perhaps none."""
-    rank, count = processes()
-    return range(length * rank // count, length * (rank + 1) // count)
-
-
 def gathered(value: T) -> list[T]:
     """What every rank has, in the order of the ranks, on all of them. It is pickled."""
     _, count = processes()
@@ -168,15 +161,6 @@ def told_by(rank: int, value: T) -> T:
     told = [value]
     dist.broadcast_object_list(told, src=rank)
     return told[0]
-
-
-def dealt(items: Sequence[T], measure: Callable[[Sequence[T]], Sequence[R]], chunk: int) -> list[R]:
-    """``measure`` of each item, ``chunk`` of them at once, by one rank each; in order, on all."""
-    mine = share_of(len(items))
-    found: list[R] = []
-    for start in range(mine.start, mine.stop, chunk):
-        found += measure(items[start : min(start + chunk, mine.stop)])
-    return [result for part in gathered(found) for result in part]
 
 
 def mean_of_ranks(values: Mapping[str, float]) -> dict[str, float]:

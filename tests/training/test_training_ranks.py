@@ -249,6 +249,16 @@ def test_one_state_is_kept_and_one_process_may_go_on_from_it(folder, shards):
     assert all(torch.equal(whole[0][key], value) for key, value in weights(task).items())
 
 
+def test_a_command_that_processes_cannot_share_is_refused():
+    done = subprocess.run(
+        [sys.executable, "-m", "showtell", "evaluate", "mini", "world:test"],
+        capture_output=True,
+        text=True,
+        env={"WORLD_SIZE": "2", "RANK": "1", "PATH": ""},
+    )
+    assert done.returncode == 2 and "wanted train" in done.stderr
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     on_a_rank(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

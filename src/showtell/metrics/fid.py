@@ -144,7 +144,7 @@ def _checked(real_NE: Tensor, painted_ME: Tensor) -> Iterator[tuple[Tensor, bool
 
 
 def _torchmetrics(name: str, num_features: int, **settings: Any) -> Any:
-    """One of its metrics, fed with features. Each rank has them all, so none asks the others."""
+    """One of its metrics, fed with features; in training each rank measures for itself."""
     module, _, kind = name.partition(".")
     same = nn.Identity()
     same.num_features = num_features  # type: ignore[assignment]

@@ -177,9 +177,16 @@ def moment_values(
     )
     values = {}
     for (name, value, better, note), drawn in zip(rows, zip(*blocks, strict=True), strict=True):
-        (low, high), key = percentiles(drawn), f"{prefix}.{name}"
-        about = {"higher_is_better": better, "protocol": protocol, "note": note}
-        values[key] = Value(value=value, low=low, high=high, n=num, **about)
+        low, high = percentiles(drawn)
+        values[f"{prefix}.{name}"] = Value(
+            value=value,
+            low=low,
+            high=high,
+            n=num,
+            higher_is_better=better,
+            protocol=protocol,
+            note=note,
+        )
     return values
 
 

@@ -1,7 +1,7 @@
 """The rows of photos of a score: CLIP-I, CLIP-T, LPIPS, IS, FID, KID, and MM-Relevance.
 
-Photos are opened, encoded and forgotten in small parts, dealt out to the ranks where there are
-several. A photo that cannot be read is a PhotoError that names it.
+Photos are opened, encoded and forgotten in small parts. A photo that cannot be read is a
+PhotoError that names it.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def _encoded(
             images = [_reduced(image, short_side) for image in images]
         return [encode(to_pixels(image)[None])[0].cpu() for image in images]
 
-    return torch.stack(rows.dealt("photos", photos, of_part))
+    return torch.stack(rows.in_parts("photos", photos, of_part))
 
 
 def _reduced(image: Image.Image, short_side: int) -> Image.Image:
@@ -284,7 +284,7 @@ def put_relevance(rows: Rows) -> None:
         return mmdialog_relevance(said[0], wanted[0], **how)
 
     answers = list(whole.values())
-    found = rows.dealt("MM-Relevance", answers, lambda part: list(map(one, part)))
+    found = rows.in_parts("MM-Relevance", answers, lambda part: list(map(one, part)))
     for part in ("f1", "precision", "recall"):
         values = [
             (getattr(row, part), turns[0][1].dialogue)

@@ -25,7 +25,6 @@ from showtell.metrics.report import digest, model_digest
 from showtell.metrics.retrieval import decision_values, retrieval_values
 from showtell.metrics.text import CORPUS, distinct_n, perplexity_value, text_values
 from showtell.progress import Progress, quiet
-from showtell.runtime import dealt, gathered, share_of
 
 if TYPE_CHECKING:
     from showtell.metrics.photo_rows import SetFeatures
@@ -96,29 +95,30 @@ class Rows:
 
     def value(self, name: str, value: float | None, *, n: int, note: str, **bounds: Any) -> Value:
         """A value that says which way it is better, and in which unit it is."""
-        unit = "" if name in PLAIN else "fraction"
-        about = {"higher_is_better": name not in LOWER, "protocol": self.protocol.name}
-        return Value(value=value, n=n, note=note, unit=unit, **about, **bounds)
+        return Value(
+            value=value,
+            n=n,
+            higher_is_better=name not in LOWER,
+            protocol=self.protocol.name,
+            note=note,
+            unit="" if name in PLAIN else "fraction",
+            **bounds,
+        )
 
     def absent(self, kind: str, names: Iterable[str], needs: str) -> None:
         """Rows without a value, that say what they need."""
         for name in names:
             self.put(kind, name, self.value(name, None, n=0, note=f"not measured: {needs}"))
 
-    def dealt(
+    def in_parts(
         self, what: str, items: Sequence[T], measure: Callable[[Sequence[T]], Sequence[R]]
     ) -> list[R]:
-        """``measure`` of all items, some at once; each rank measures its share."""
-        done, mine = 0, len(share_of(len(items)))
-
-        def part(some: Sequence[T]) -> Sequence[R]:
-            nonlocal done
-            found = measure(some)
-            done += len(some)
-            self.told(what, done, mine)
-            return found
-
-        return dealt(items, part, CHUNK)
+        """``measure`` of all items, some at once."""
+        found: list[R] = []
+        for start in range(0, len(items), CHUNK):
+            found += measure(items[start : start + CHUNK])
+            self.told(what, len(found), len(items))
+        return found
 
     def compared(
         self, what: str, pairs: Sequence[tuple], measure: Callable[[list, list], Any]
@@ -128,7 +128,7 @@ class Rows:
         def of_part(part: Sequence[tuple]) -> list[float]:
             return measure([pair[0] for pair in part], [pair[1] for pair in part]).tolist()
 
-        found = iter(self.dealt(what, [pair for pair in pairs if pair[0]], of_part))
+        found = iter(self.in_parts(what, [pair for pair in pairs if pair[0]], of_part))
         return [(next(found) if pair[0] else None, pair[2]) for pair in pairs]
 
     def mean(self, kind: str, name: str, found: Found, note: str = "") -> None:
@@ -154,7 +154,8 @@ class Rows:
         if role in self._loaded:
             return self._loaded[role]
         encoder, wanted = getattr(self.encoders, role), getattr(self.protocol, role)
-        option, load, files = f"--{role.replace('_', '-')}", load_clip, CLIP_FILES
+        option, files = f"--{role.replace('_', '-')}", CLIP_FILES
+        load: Callable[..., Any] = load_clip
         if role == "sentence_encoder":
             load, files = load_sentence_encoder, SENTENCE_FILES
         elif role == "relevance_clip" and self.protocol.clip == wanted:
@@ -176,7 +177,7 @@ class Rows:
         found = [f"warning: {note}" for note in found]
         roles = {id(encoder): role for role, encoder in reversed(self._loaded.items())}
         for role in reversed(roles.values()):  # one encoder may have two roles
-            if cut := sum(gathered(getattr(self._loaded[role], "truncated", 0))):
+            if cut := getattr(self._loaded[role], "truncated", 0):
                 found.append(f"{cut:,} texts were longer than the encoder of {role} reads: cut")
         return found
 

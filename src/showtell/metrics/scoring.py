@@ -18,7 +18,6 @@ from showtell.metrics.protocols import Protocol, protocol_named
 from showtell.metrics.report import Report, digest
 from showtell.metrics.rows import Encoders, Rows, put_decisions, put_texts
 from showtell.progress import Progress, quiet
-from showtell.runtime import processes
 
 
 def score(
@@ -35,9 +34,8 @@ def score(
 ) -> Report:
     """Measure what the protocol names; with ``out``, write report.json and report.md there.
 
-    ``threshold`` is that of the share moment. Under torchrun each rank encodes its share, all
-    return the same report, and the first writes it. Raises DataError, ConfigError,
-    CheckpointError, PhotoError, MissingDependency.
+    ``threshold`` is that of the share moment. Raises DataError, ConfigError, CheckpointError,
+    PhotoError, MissingDependency.
     """
     began = time.perf_counter()
     chosen = protocol_named(protocol)
@@ -70,7 +68,7 @@ def score(
         notes=(*rows.notes(), *_notes(chosen, matched)),
         encoders=rows.used,
     )
-    if out is not None and processes()[0] == 0:
+    if out is not None:
         report.write(out)
     return report
 
