@@ -24,9 +24,9 @@ from showtell.errors import ConfigError, DataError, StorageError
 from showtell.evaluation import evaluate
 from showtell.evaluation.answer import BATCH, answer_dialogues
 from showtell.evaluation.answered import working_folder
-from showtell.metrics import score
 from showtell.metrics.blind_page import export_page
 from showtell.metrics.rows import Encoders
+from showtell.metrics.scoring import score
 from showtell.models.checkpoint import save_model
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import share_logit

@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from showtell.errors import DataError
-from showtell.metrics import answers
-from showtell.metrics.answers import match, read_records
+from showtell.metrics.answers import FIELDS, match, read_records
 
 GOOD = '{"id": "1", "text": "a"}'
 HUGE = "1" + "0" * 400
@@ -136,7 +135,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=6,
 )
-keys = st.sampled_from(answers.FIELDS)
+keys = st.sampled_from(FIELDS)
 lines = st.one_of(
     st.binary(max_size=60), st.dictionaries(keys, values).map(lambda v: json.dumps(v).encode())
 )

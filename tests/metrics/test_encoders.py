@@ -132,8 +132,9 @@ def test_clip_counts_texts_that_it_cuts_and_says_which_one_is_wanted(clip_folder
 def test_a_score_with_encoders_from_folders_prints_their_digests(
     clip_folder, sentence_folder, tmp_path
 ):
-    from showtell.metrics import Encoders, score
     from showtell.metrics.report import model_digest
+    from showtell.metrics.rows import Encoders
+    from showtell.metrics.scoring import score
 
     Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
     rows = [{"id": 1, "text": "a dog runs", "photos": [tmp_path / "red.png"]}]

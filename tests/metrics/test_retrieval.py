@@ -9,7 +9,6 @@ from sklearn.metrics import f1_score
 from showtell.errors import DataError
 from showtell.metrics.retrieval import (
     coin_macro_f1,
-    decision_values,
     macro_f1,
     macro_f1_value,
     ranks,
@@ -72,20 +71,6 @@ def test_macro_f1_is_scikit_learns():
         assert macro_f1(*words) == pytest.approx(f1_score(*words, average="macro"))
 
 
-def test_macro_f1_by_hand():
-    # retrieve: 1 right of 2 said, 3 there are; generate: 2 right of 4 said, 3 there are
-    labels = [True, True, True, False, False, False]
-    chosen = [True, False, False, True, False, False]
-    assert macro_f1(labels, chosen) == pytest.approx((2 / 5 + 4 / 7) / 2)
-    # always "generate" on GILL's 311 test prompts, of which 201 are to generate
-    always = macro_f1([False] * 201 + [True] * 110, [False] * 311)
-    assert always == pytest.approx(2 * 201 / (201 + 311) / 2)
-    # the mean is over the labels' classes: what is never wanted is no class
-    words = ["gen", "gen", "gen", "ret"]
-    assert macro_f1(words, ["gen", "gen", "same", "gen"]) == pytest.approx((4 / 6 + 0) / 2)
-    assert macro_f1(words, ["same"] * 4) == 0
-
-
 def test_votes_on_one_prompt_are_drawn_together():
     """Each label four times over is no more to know: the interval is that of one."""
     labels, chosen = np.random.default_rng(3).random((2, 80)) < 0.4
@@ -110,15 +95,6 @@ def test_a_coin_of_the_prior_gets_about_a_half_and_always_is_no_coin():
     assert coin.low < coin.value < coin.high
     never = coin_macro_f1(labels, share=0.0, seed=0, draws=10)
     assert never.low == never.high == pytest.approx(macro_f1(labels, [False] * 311))
-
-
-def test_decision_values_are_macro_f1_accuracy_and_the_prior():
-    labels, decisions = np.random.default_rng(0).choice(["gen", "ret", "same"], (2, 80)).tolist()
-    values = decision_values(labels, decisions, seed=0)
-    assert values["decision.macro_f1"].value == macro_f1(labels, decisions)
-    assert values["decision.macro_f1"].note == "mean over gen, ret, same"
-    assert values["decision.accuracy"].value == np.mean(np.array(labels) == np.array(decisions))
-    assert values["decision.macro_f1_prior"].value == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(("labels", "said"), [([True, False, True], [True, False]), ([], [])])

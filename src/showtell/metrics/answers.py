@@ -74,15 +74,12 @@ def match(predictions: Source, references: Source, *, skip_bad: bool = False) ->
     without prediction or a prediction without reference; with ``skip_bad`` these are left out and
     counted.
     """
-    bad: list[DataError] = []
-    skipped: dict[str, int] = {}
-    sides: list[dict[str, Record]] = []
-    for source, name in ((predictions, "predictions"), (references, "references")):
-        before = len(bad)
-        read = read_records(source, name=name, bad=bad if skip_bad else None)
-        sides.append({record.id: record for record in read})
-        skipped[f"bad {name}"] = len(bad) - before
-    said, wanted = sides
+    bad: dict[str, list[DataError]] = {"predictions": [], "references": []}
+    said, wanted = (
+        {r.id: r for r in read_records(source, name=name, bad=bad[name] if skip_bad else None)}
+        for source, name in ((predictions, "predictions"), (references, "references"))
+    )
+    skipped = {f"bad {name}": len(errors) for name, errors in bad.items()}
     for rows, others, name, other in (
         (wanted, said, "references", "prediction"),
         (said, wanted, "predictions", "reference"),
@@ -97,17 +94,14 @@ def match(predictions: Source, references: Source, *, skip_bad: bool = False) ->
                 "Add them, or pass --skip-bad to leave them out."
             )
     pairs = tuple((said[id], record) for id, record in wanted.items() if id in said)
+    first_bad = next((str(error) for errors in bad.values() for error in errors), "")
     if not pairs:
-        reason = f" The first bad record: {bad[0]}" if bad else ""
         raise DataError(
             "no id is in both the predictions and the references; wanted pairs to score. Give both "
-            f'the same "id".{reason}'
+            f'the same "id". {first_bad}'.strip()
         )
-    return Matched(
-        pairs=pairs,
-        skipped={name: n for name, n in skipped.items() if n},
-        first_bad=str(bad[0]) if bad else "",
-    )
+    skipped = {name: n for name, n in skipped.items() if n}
+    return Matched(pairs=pairs, skipped=skipped, first_bad=first_bad)
 
 
 def read_records(

@@ -24,8 +24,7 @@ import math
 import string
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -112,8 +111,7 @@ def mmdialog_text(said: Answer, wanted: Answer) -> dict[str, float] | None:
 # --------------------------------------------------------------------------------- MM-Relevance
 
 
-@dataclass(frozen=True, kw_only=True)
-class Relevance:
+class Relevance(NamedTuple):
     """Soft precision and recall, and their harmonic mean ``f1``."""
 
     precision: float
@@ -127,11 +125,9 @@ def relevance(total: float, *, num_said: int, num_wanted: int) -> Relevance:
     F1 = 2 P R / (P + R) = 2 total / (num_said + num_wanted); 0 with nothing said or wanted.
     """
     if not num_said or not num_wanted or total == 0:
-        return Relevance(precision=0.0, recall=0.0, f1=0.0)
+        return Relevance(0.0, 0.0, 0.0)
     precision, recall = total / num_said, total / num_wanted
-    return Relevance(
-        precision=precision, recall=recall, f1=2 * precision * recall / (precision + recall)
-    )
+    return Relevance(precision, recall, 2 * precision * recall / (precision + recall))
 
 
 def _likeness(pairs: Sequence[tuple[Any, Any]], texts: TextEncoder, photos: PhotoEncoder) -> float:
