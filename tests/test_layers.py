@@ -32,7 +32,7 @@ OF_PAPERS = ("errors", "dialogue", "config", "runtime", "models.parts", "trainin
 DOORS = ("showtell.data.world", "showtell.evaluation.world_gold")  # to the photo world
 LIGHT = ("showtell.errors", "showtell.dialogue", "showtell.config", "showtell.data.", "photoworld.")
 HEAVY = {"torch", "transformers", "diffusers"}
-HEAVY_HERE = ("photoworld.oracle", "photoworld.train_oracle", "photoworld.degradation")
+HEAVY_HERE = ("photoworld.oracle", "photoworld.train_oracle")
 MOST_LINES = {"papers": 650}  # of a file; elsewhere 400
 FILES = sorted(SOURCE.rglob("*.py"))
 
