@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from showtell.data.photos import load_photo
 from showtell.errors import DataError
-from showtell.metrics.pictures import MOST_BYTES, contact_sheet, loss_curves, save_picture
+from showtell.metrics.pictures import MOST_BYTES, contact_sheet, save_picture
 
 
 def colours(image):
@@ -33,23 +32,6 @@ def test_captions_stay_inside_their_column_and_a_long_one_ends_in_an_ellipsis():
     assert set(colours(margin)) == {(255, 255, 255)}
     with pytest.raises(DataError, match="1 photos and 0 captions"):
         contact_sheet([photo], [])
-
-
-@pytest.mark.parametrize(
-    "losses",
-    [[1.0], [3.0, 0.1, float("inf")], [0.0, 0.0], [-5.0, 1e9], [1e-9 * k for k in range(99)]],
-)
-def test_loss_curves_can_be_drawn_at_any_length_and_of_odd_losses(tmp_path, losses):
-    history = [{"step": k, "seconds": k, "ldm": 1, "loss": x} for k, x in enumerate(losses)]
-    history.append({"step": 1, "dev.loss": 2.0})
-    image = load_photo(loss_curves(history, tmp_path / "curves.png"))
-    assert min(image.size) > 200 and len(colours(image)) > 10
-
-
-def test_a_history_without_numbers_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no numbers to draw"):
-        loss_curves([{"step": 1, "loss": float("nan")}], tmp_path / "curves.png")
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,22 @@
-"""Pictures for reports and trainings: contact sheet, loss curves; and how they are written."""
+"""Pictures for reports: the contact sheet; and how they are written."""
 
 from __future__ import annotations
 
 import io
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from showtell.data.storage import write_atomically
-from showtell.errors import DataError, import_extra
+from showtell.errors import DataError
 
 MOST_BYTES = 300_000  # of a picture of results: many lie in one repository
 _CELL, _GAP = 160, 14  # the side of a photo, and what stands between two
 _LETTERS, _LINES = 24, 5  # of a caption: so many fit below a photo
 _INK, _PALE = (38, 43, 51), (246, 247, 249)
-_NOT_CURVES = ("step", "seconds", "epoch")
 
 
 def contact_sheet(
@@ -63,44 +61,11 @@ def _wrapped(caption: str) -> str:
     return "\n".join(lines)
 
 
-def loss_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> Path:
-    """One panel for each quantity of the history over ``step``; written as PNG.
-
-    A record has ``step`` and any numbers ("loss", "text", "dev.text"); ``dev.x`` is drawn with
-    ``x``. Raises MissingDependency without matplotlib.
-    """
-    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for record in history:
-        for key, value in record.items():
-            if key not in _NOT_CURVES and math.isfinite(value):
-                panel = panels.setdefault(key.removeprefix("dev.").removeprefix("dev_"), {})
-                panel.setdefault(key, []).append((record["step"], value))
-    if not panels:
-        raise DataError(
-            "the history holds no numbers to draw; wanted records with step and at least one "
-            "loss. Train for more steps first."
-        )
-    # without pyplot's global state and windows
-    figure = import_extra("matplotlib.figure", what="a chart").Figure(
-        figsize=(9.6, 2.9 * math.ceil(len(panels) / 2)), layout="constrained"
-    )
-    axes = figure.subplots(math.ceil(len(panels) / 2), 2, squeeze=False).flat
-    for axis, (name, series) in zip(axes, panels.items(), strict=False):
-        for key, points in series.items():
-            axis.plot(*zip(*points, strict=True), marker=".", label=key)
-        axis.set(title=name, xlabel="step", yscale="symlog")
-    return save_picture(figure, path)
-
-
-def save_picture(picture: Any, path: str | Path) -> Path:
-    """Write an image, or a figure of matplotlib, as PNG of at most ``MOST_BYTES``.
+def save_picture(picture: Image.Image, path: str | Path) -> Path:
+    """Write an image as PNG of at most ``MOST_BYTES``.
 
     One that is larger gets a palette of 256 colours, then of 64; then it is reduced.
     """
-    if not isinstance(picture, Image.Image):
-        drawn = io.BytesIO()
-        picture.savefig(drawn, format="png")
-        picture = Image.open(drawn)
     picture = picture.convert("RGB")
     while True:
         for colours in (0, 256, 64):
