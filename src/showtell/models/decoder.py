@@ -21,7 +21,7 @@ from showtell.errors import GenerationError
 from showtell.models.cross_attention import AttendedPhotos, seen_on
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel, share_logit
 from showtell.models.parts import PhotoSpans
-from showtell.models.writing import Cache, Writing
+from showtell.models.writing import Cache, Writing, joined
 from showtell.prompt import Rendered, Renderer
 
 ToldRow = Callable[[int, str], None]
@@ -61,9 +61,7 @@ class Decoder:
             (group, self._read_rows([rows[n] for n in group], [images[n] for n in group]))
             for group in groups
         ]
-        writing = parts[0][1]
-        if len(parts) > 1:
-            writing.become(parts)
+        writing = joined(parts) if len(parts) > 1 else parts[0][1]
         return writing, [row.dropped_turns for row in rows]
 
     def _read_rows(self, rows: Sequence[Rendered], images: Sequence[Images]) -> Writing:
@@ -269,52 +267,34 @@ class Decoder:
         rows_B: Tensor | None = None,
         on_text: ToldRow | None = None,
     ) -> list[str]:
-        """Words, one at least, until ``stop``, in each row; the state ends after it.
-
-        Rows that are done wait in ``parts``, so that the LLM runs for those which go on.
-        """
+        """Words, one at least, until ``stop``, in each row; the state ends after it."""
         rows_B = writing.all_rows_B if rows_B is None else rows_B
         stops = {stop, *(self.language.end_ids if stop == self.renderer.end else ())}
         banned, stops_S = list(self.renderer.special - stops), self.language.column(list(stops))
         tokenizer = self.language.tokenizer
         decode, pad_id, known = tokenizer.decode, tokenizer.pad_token_id, len(tokenizer)
         ids: list[list[int]] = [[] for _ in generators]
-        said = [""] * len(ids)
-        parts: list[tuple[list[int], Writing]] = []
-        now, going_B = writing, rows_B.clone()
-        places = list(range(len(ids)))  # of the rows in ``now``
+        said, going_B = [""] * len(ids), rows_B
         for count in range(self.decoding.max_new_tokens):
-            logits_BV = now.logits_BV.clone()
+            logits_BV = writing.logits_BV.clone()
             logits_BV[:, banned] = -torch.inf
             logits_BV[:, known:] = -torch.inf  # rows that stand for no token
             if count == 0:
                 logits_BV[:, list(stops)] = -torch.inf
             chosen_B = self._choose(
-                logits_BV,
-                going_B,
-                temperature=temperature,
-                top_p=top_p,
-                generators=[generators[place] for place in places],
+                logits_BV, going_B, temperature=temperature, top_p=top_p, generators=generators
             )
             going_B = going_B & ~torch.isin(chosen_B, stops_S)
             if not bool(going_B.any()):
                 break
-            if 2 * int(going_B.sum()) <= len(places):
-                rest_N, going_N = ((~going_B).nonzero()[:, 0], going_B.nonzero()[:, 0])
-                parts.append(([places[n] for n in rest_N], now.take(rest_N)))
-                now, places = now.take(going_N), [places[n] for n in going_N]
-                chosen_B, going_B = chosen_B[going_N], going_B[going_N]
-            for n in numbers(going_B):
-                b = places[n]
-                ids[b].append(int(chosen_B[n]))
+            for b in numbers(going_B):
+                ids[b].append(int(chosen_B[b]))
                 text = decode(ids[b]) if on_text else "\ufffd"
                 if on_text and not text.endswith("\ufffd"):  # its last bytes are not all here yet
                     piece, said[b] = text[len(said[b]) :], text
                     on_text(b, piece if len(ids[b]) > 1 else piece.lstrip())
             tokens_B = chosen_B.masked_fill(~going_B, pad_id)
-            self._push_ids(now, tokens_B[:, None], going_B)
-        if parts:
-            writing.become([*parts, (places, now)])
+            self._push_ids(writing, tokens_B[:, None], going_B)
         self.push(writing, [stop], rows_B)
         return [decode(row).strip() for row in ids]
 
