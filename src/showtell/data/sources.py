@@ -51,9 +51,8 @@ class DataSource(Sequence[Dialogue]):
 
     Iterating reads them in bounded memory; ``skipped`` then lists what was left out. By number,
     those of the photo world and of shards are made or read when they are asked for; files are read
-    whole first, once. ``files`` are all, in order; ``split`` is what their names tell, ""
-    if they tell none. Where a policy for ``missing`` photos is given, reading applies it, and
-    ``missing_counts`` then tell what was met.
+    whole first, once. ``files`` are all, in order. Where a policy for ``missing`` photos is given,
+    reading applies it, and ``missing_counts`` then tell what was met.
     """
 
     name: str
@@ -62,7 +61,6 @@ class DataSource(Sequence[Dialogue]):
     world: WorldData | None = None
     shards: Shards | None = None
     files: Sequence[Path] = ()
-    split: str = ""
     skipped: Skipped = field(default_factory=Skipped)
     missing: MissingPhotos | None = None
     missing_counts: Counter[str] = field(default_factory=Counter)
@@ -183,7 +181,7 @@ def open_splits(name: str, *, skip_bad: bool = False) -> dict[str, DataSource]:
         if path.is_dir():
             splits = FORMATS[kind].splits(path)
         return {
-            split: DataSource(name=name, kind=kind, files=files, split=split, skip_bad=skip_bad)
+            split: DataSource(name=name, kind=kind, files=files, skip_bad=skip_bad)
             for split, files in splits.items()
         }
     if kind == "shards" and rest:
