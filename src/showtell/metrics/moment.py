@@ -8,7 +8,7 @@ baselines that a model has to beat: a keyword rule, and TF-IDF + logistic regres
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -224,20 +224,6 @@ KEYWORDS = re.compile(
     r"look at (this|that)|check (this|it) out|share)\b",
     re.IGNORECASE,
 )
-TFIDF: Mapping[str, Any] = {
-    "ngram_range": (1, 2),
-    "sublinear_tf": True,
-    "min_df": 2,
-    "token_pattern": r"\S+",
-}
-# liblinear is deterministic here: its primal solver draws no random numbers
-LOGISTIC: Mapping[str, Any] = {
-    "C": 0.5,
-    "class_weight": "balanced",
-    "solver": "liblinear",
-    "max_iter": 1000,
-}
-TFIDF_SETTINGS = f"TfidfVectorizer {dict(TFIDF)}, LogisticRegression {dict(LOGISTIC)}"
 _WORD = re.compile(r"\w+|[?!]")
 
 
@@ -247,11 +233,6 @@ def keyword_score(context: Sequence[Turn]) -> float:
         if KEYWORDS.search(turn.text):
             return score
     return 0.0
-
-
-def plain_text(context: Sequence[Turn]) -> str:
-    """All words of the context, one bag: the text that a simple lexical baseline is given."""
-    return " ".join(word for turn in context for word in _words(turn))
 
 
 def tagged_text(context: Sequence[Turn]) -> str:
@@ -265,7 +246,7 @@ def tagged_text(context: Sequence[Turn]) -> str:
     for distance, turn in enumerate(reversed(context[-3:])):
         tag = f"{distance}{'same' if turn.speaker == context[-1].speaker else 'other'}"
         pieces += [tag, *(f"{tag}_{word}" for word in _words(turn))]
-    return " ".join([*pieces, plain_text(context[-8:])])
+    return " ".join([*pieces, *(word for turn in context[-8:] for word in _words(turn))])
 
 
 def _words(turn: Turn) -> list[str]:
@@ -276,7 +257,7 @@ def _words(turn: Turn) -> list[str]:
 def tfidf_moment_scores(
     train_texts: Sequence[str], train_labels: Sequence[int], texts: Sequence[str]
 ) -> np.ndarray:
-    """P(share) of each text by TF-IDF + logistic regression (``TFIDF_SETTINGS``).
+    """P(share) of each text by TF-IDF + logistic regression.
 
     The classes are balanced in training, so the scores rank and need a threshold of their own;
     they are not calibrated.
@@ -284,6 +265,12 @@ def tfidf_moment_scores(
     what = "the lexical baseline (scikit-learn)"
     words = import_extra("sklearn.feature_extraction.text", what=what)
     linear = import_extra("sklearn.linear_model", what=what)
-    vectorizer, model = words.TfidfVectorizer(**TFIDF), linear.LogisticRegression(**LOGISTIC)
+    vectorizer = words.TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r"\S+"
+    )
+    # liblinear is deterministic here: its primal solver draws no random numbers
+    model = linear.LogisticRegression(
+        C=0.5, class_weight="balanced", solver="liblinear", max_iter=1000
+    )
     model.fit(vectorizer.fit_transform(train_texts), np.asarray(train_labels))
     return model.predict_proba(vectorizer.transform(texts))[:, 1]

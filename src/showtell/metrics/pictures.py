@@ -1,4 +1,4 @@
-"""Pictures for reports: the contact sheet; and how they are written."""
+"""Pictures for reports: the contact sheet, and how they are written."""
 
 from __future__ import annotations
 
