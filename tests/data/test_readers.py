@@ -130,13 +130,26 @@ def test_visdial_joins_questions_and_answers_wherever_they_stand_in_the_file(tmp
     assert last.turns[-1].speaker == AGENT
 
 
-def test_visdial_takes_the_open_end_of_test_dialogues_and_no_annotations_for_a_split(tmp_path):
+@pytest.mark.parametrize(
+    ("split", "beside", "key"),
+    [
+        ("test", "dense_annotations", "gt_relevance"),
+        ("train", "dense_sample", "relevance"),  # and no split of its own
+    ],
+)
+def test_visdial_takes_relevance_and_the_open_end_of_test_dialogues(tmp_path, split, beside, key):
     data = natives.visdial(1)
     del data["data"]["dialogs"][0]["dialog"][9]["answer"]
-    natives.write_json(tmp_path / "visdial_1.0_test.json", data)
-    natives.write_json(tmp_path / "visdial_1.0_val_dense_annotations.json", [])
-    (dialogue,) = open_data(f"visdial:{tmp_path}")
+    natives.write_json(tmp_path / f"visdial_1.0_{split}.json", data)
+    rows = [{"image_id": 100, "round_id": 2, key: [0.5, 0, 1]}]
+    natives.write_json(tmp_path / f"visdial_1.0_{split}_{beside}.json", rows)
+    natives.write_json(tmp_path / "visdial_1.0_val.json", natives.visdial(2))
+    splits = open_splits(f"visdial:{tmp_path}")
+    assert {name: len(source) for name, source in splits.items()} == {split: 1, "valid": 2}
+    (dialogue,) = splits[split]
     assert dialogue.turns[-1].text == "is it number 9"
+    assert dialogue.turns[4].labels["relevance"] == (0.5, 0.0, 1.0)
+    assert "relevance" not in dialogue.turns[2].labels
 
 
 def test_a_number_that_no_list_has_is_bad(tmp_path):

@@ -20,6 +20,7 @@ from transcribed import (
 )
 
 from showtell.errors import DataError, MissingDependency
+from showtell.metrics.cider import cider_d
 from showtell.metrics.rouge import rouge_l_f1, rouge_package_l
 from showtell.metrics.text import (
     cut_at_full_stop,
@@ -166,6 +167,51 @@ def test_rouge_of_very_long_texts_is_quick():
     for score in (rouge_l_f1, rouge_package_l, lambda h, r: standard([h], [r]).rouge_l):
         assert score(text, text) == pytest.approx(1)
         assert 0 < score(text, text[::-1]) < 1
+
+
+# ---------------------------------------------------------------------------------------- CIDEr-D
+
+
+def test_a_half_right_caption_is_what_the_definition_gives_by_hand():
+    # Two images; "a" is in both, so ln 2 - ln 2 = 0; all else is in one and weighs ln 2.
+    # n = 1: (dog, sits) against (dog, runs): one of two weights, 1/2. n = 2: (a dog, dog sits)
+    # against (a dog, dog runs): 1/2. n = 3: nothing in common; n = 4: there is none.
+    score = cider_d(["A dog sits.", "a cat"], [["a dog runs"], ["a cat"]])[0]
+    assert score == pytest.approx(10 * (1 / 2 + 1 / 2) / 4)
+
+
+def test_repeating_a_word_gains_nothing_and_length_costs():
+    references = [["a b c d"], ["p q r s"]]
+    once, twice = (cider_d([text, ""], references)[0] for text in ("b", "b b"))
+    shorter = math.exp(-(3**2) / 72), math.exp(-(2**2) / 72)
+    # n = 1 only; four words of one weight each: w w / (w * 2 w), and min(2 w, w) w / (2 w * 2 w)
+    assert once == pytest.approx(10 * shorter[0] / 2 / 4)
+    assert twice == pytest.approx(10 * shorter[1] / 4 / 4)
+
+
+def test_several_references_are_averaged_and_their_order_does_not_matter():
+    several = ["a dog runs", "one dog sits there", "some dog"]
+    first, second = (
+        cider_d(["a dog sits", "a cat"], [list(order), ["a cat here"]])
+        for order in (several, several[::-1])
+    )
+    assert first == pytest.approx(second)
+
+
+def test_words_of_any_script_are_words_and_accents_do_not_cut_them():
+    said = ["собака на пляже", "две кошки спят"]
+    wanted = [["собака на пляже", "собака бежит"], ["две кошки спят", "кошки на кровати"]]
+    assert cider_d(said, wanted) == pytest.approx([4.366, 4.260], abs=5e-4)
+    for word in ("café", "cafe\u0301", "jalapeño", "कुत्ता", "2nd"):
+        assert cider_d([f"a {word} here", "x"], [[f"a {word} there"], ["x"]])[0] == pytest.approx(
+            cider_d(["a dog here", "x"], [["a dog there"], ["x"]])[0]
+        )
+
+
+@pytest.mark.parametrize("references", [[], [["a"], ["b"]], [[]]])
+def test_numbers_that_do_not_fit_are_a_clear_error(references):
+    with pytest.raises(DataError, match="at least one reference an image"):
+        cider_d(["a"], references)
 
 
 # -------------------------------------------------------------------------------------- perplexity

@@ -9,7 +9,9 @@ Reads visdial_1.0_{train,val,test}.json, one large JSON object each, streamed:
 What becomes of it: the user shows the photo, whose caption is the given one, asks, and the agent
 answers. Questions are stored without their question mark, and stay so. The last answer of a test
 dialogue is not public; there the dialogue ends with the question. The options of the ranking task
-and their relevance are not read: nothing needs them. Photos are looked for beside the file, in the
+are not read. The label ``relevance`` of an answer's turn rates its 100 options, where a file of
+dense annotations beside the dialogues has it: NAME_dense_annotations.json (val),
+NAME_dense_sample.json (train); rounds count from 1. Photos are looked for beside the file, in the
 folders of the owners' archives and in ``images``, as twelve digits with .jpg.
 
 Questions and answers are read in a first pass and kept (some tens of MB for train); the dialogues
@@ -19,11 +21,12 @@ are streamed in a second.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, BinaryIO
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
-from showtell.data.jsonl import SKIP, Parsed, Record, parse_json_items
+from showtell.data.jsonl import SKIP, Parsed, Record, opened, parse_json_items, short_name
 from showtell.data.photos import PhotoFolder
 from showtell.data.readers import Fields, Reader, checked
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
@@ -41,6 +44,14 @@ _PHOTOS = (
     "val2014/COCO_val2014_",
     "images/",
 )
+_RELEVANCE = ("_dense_annotations.json", "_dense_sample.json")
+
+
+class _Known(NamedTuple):
+    """What a first pass over the files finds: texts by "question" and "answer", relevance."""
+
+    texts: Mapping[str, list[str]]
+    relevance: Mapping[tuple[int, int], tuple[float, ...]]  # (image, round) -> 100 numbers
 
 
 def _parse(file: BinaryIO, name: str) -> Parsed:
@@ -53,12 +64,37 @@ def _parse(file: BinaryIO, name: str) -> Parsed:
             if not isinstance(item.value, str):  # a hole would shift all that come after it
                 raise DataError(f"{name}, {item.path} {item.number}: no text, wanted one.")
             lists[item.path].append(item.value)
+    known = _Known(texts, _relevance(Path(file.name)))
     file.seek(0)
     for item in parse_json_items(file, name):
         if item.path == "data.dialogs":
             where = f"{name}, dialogue {item.number}"
             bad = isinstance(item.value, DataError)
-            yield item.value if bad else Record((item.value, texts), where)
+            yield item.value if bad else Record((item.value, known), where)
+
+
+class _Dense(Fields):
+    image_id: int
+    round_id: int
+    relevance: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        validation_alias=AliasChoices("gt_relevance", "relevance")
+    )
+
+
+def _relevance(path: Path) -> dict[tuple[int, int], tuple[float, ...]]:
+    """The dense annotations, if they are there; they are never skipped in part."""
+    wanted = "Wanted: VisDial's dense annotations, with image_id, round_id and relevance."
+    known = {}
+    for beside in (path.with_name(path.stem + ending) for ending in _RELEVANCE):
+        if beside.exists():
+            with opened(beside, wanted=wanted) as file:
+                for item in parse_json_items(file, short_name(beside)):
+                    if isinstance(item.value, DataError):
+                        raise item.value
+                    where = f"{short_name(beside)}, record {item.number}"
+                    row = checked(_Dense, item.value, where, wanted=wanted)
+                    known[row.image_id, row.round_id] = tuple(row.relevance)
+    return known
 
 
 class _Round(Fields):
@@ -74,7 +110,7 @@ class _Record(Fields):
 
 def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
     record = checked(_Record, value[0], where, wanted=_FORMAT)
-    texts: Mapping[str, list[str]] = value[1]
+    known: _Known = value[1]
     image = record.image_id
     where = f"{where} (image {image})"
     names = (f"{place}{image:012}.jpg" for place in _PHOTOS)
@@ -86,11 +122,13 @@ def _dialogue(value: Any, where: str, folder: PhotoFolder) -> Dialogue:
     turns = [Turn(speaker=USER, elements=(photo,))]
     for number, talk in enumerate(record.dialog, start=1):
         at = f"{where}, round {number}"
-        question = _looked_up(talk.question, "question", texts, at)
+        question = _looked_up(talk.question, "question", known.texts, at)
         turns.append(Turn(speaker=USER, elements=(question,)))
         if talk.answer is not None or number < len(record.dialog):
-            answer = _looked_up(talk.answer, "answer", texts, at)
-            turns.append(Turn(speaker=AGENT, elements=(answer,)))
+            answer = _looked_up(talk.answer, "answer", known.texts, at)
+            relevance = known.relevance.get((image, number))
+            labels = {} if relevance is None else {"relevance": relevance}
+            turns.append(Turn(speaker=AGENT, elements=(answer,), labels=labels))
     return Dialogue(id=str(image), turns=tuple(turns), labels={"licence": LICENCE})
 
 
