@@ -187,8 +187,7 @@ def _sets(rows: Rows) -> None:
         note = (
             f"10 splits, spread {spread:.3f}; features: {features.id}, {network.fc.in_features:,}"
         )
-        value = rows.value("inception_score", mean, n=len(said), note=note)
-        rows.put("photo", "inception_score", value)
+        rows.row("photo", "inception_score", mean, n=len(said), note=note)
         if len(said) < 5000:
             rows.warnings.append(
                 f"IS of {len(said):,} photos: ten splits of {len(said) // 10:,} cannot hold many "
@@ -203,12 +202,10 @@ def _sets(rows: Rows) -> None:
     )
     about = f"features: {features.id}, {said_NE.shape[1]:,}"
     note = f"{len(said):,} said, {len(wanted):,} wanted; {about}"
-    value = rows.value("fid", frechet_distance(wanted_ME, said_NE), n=fewest, note=note)
-    rows.put("photo", "fid", value)
+    rows.row("photo", "fid", frechet_distance(wanted_ME, said_NE), n=fewest, note=note)
     found = kernel_distance(wanted_ME, said_NE, seed=rows.seed)
     note = f"100 subsets of {found.subset_size:,}, spread {found.spread:.4g}; {about}"
-    bounds = {"low": found.low, "high": found.high}
-    rows.put("photo", "kid", rows.value("kid", found.value, n=fewest, note=note, **bounds))
+    rows.row("photo", "kid", found.value, n=fewest, note=note, low=found.low, high=found.high)
     if fewest < FEW:
         rows.warnings.append(
             f"FID of {fewest:,} photos is biased upwards (wanted {FEW:,} or more): compare it only "

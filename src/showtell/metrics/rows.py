@@ -17,7 +17,7 @@ from showtell.errors import DataError
 from showtell.metrics.answers import Record
 from showtell.metrics.encoders import CLIP_FILES, SENTENCE_FILES, load_clip, load_sentence_encoder
 from showtell.metrics.intervals import Value, grouped, mean_value
-from showtell.metrics.meteor import TOKENS, meteor, meteor_exact_stem, open_wordnet
+from showtell.metrics.meteor import TOKENS, NoSynonyms, meteor, open_wordnet
 from showtell.metrics.moment import moment_values
 from showtell.metrics.protocols import Protocol
 from showtell.metrics.relevance import cosines, minigpt5_text, mmdialog_text, text_before_photo
@@ -93,9 +93,11 @@ class Rows:
         if self.wants(name) or kind == "relevance":
             self.values[f"{kind}.{self.protocol.name}.{name}"] = value
 
-    def value(self, name: str, value: float | None, *, n: int, note: str, **bounds: Any) -> Value:
-        """A value that says which way it is better, and in which unit it is."""
-        return Value(
+    def row(
+        self, kind: str, name: str, value: float | None, *, n: int, note: str, **bounds: Any
+    ) -> None:
+        """A row that says which way it is better, and in which unit it is."""
+        found = Value(
             value=value,
             n=n,
             higher_is_better=name not in LOWER,
@@ -104,11 +106,12 @@ class Rows:
             unit="" if name in PLAIN else "fraction",
             **bounds,
         )
+        self.put(kind, name, found)
 
     def absent(self, kind: str, names: Iterable[str], needs: str) -> None:
         """Rows without a value, that say what they need."""
         for name in names:
-            self.put(kind, name, self.value(name, None, n=0, note=f"not measured: {needs}"))
+            self.row(kind, name, None, n=0, note=f"not measured: {needs}")
 
     def in_parts(
         self, what: str, items: Sequence[T], measure: Callable[[Sequence[T]], Sequence[R]]
@@ -145,8 +148,7 @@ class Rows:
             groups = range(len(values))
             note = "; ".join(part for part in (note, f"dialogues, of {len(found):,} turns") if part)
         mean = mean_value(values, seed=self.seed, groups=groups)
-        bounds = {"low": mean.low, "high": mean.high}
-        self.put(kind, name, self.value(name, mean.value, n=mean.n, note=note, **bounds))
+        self.row(kind, name, mean.value, n=mean.n, note=note, low=mean.low, high=mean.high)
 
     def encoder(self, role: str, kind: str, *names: str) -> Any:
         """One of ``Encoders``, read where it is named by its folder, and noted as used; without
@@ -253,15 +255,17 @@ def _meteor(rows: Rows) -> None:
             raise
         return rows.absent("text", ["meteor"], str(error))
     rows.used["wordnet"] = str(rows.encoders.wordnet or "nltk's own")
-    said, wanted, dialogues = zip(*_texts(rows), strict=True)
-    scores = zip(meteor(said, wanted, wordnet=wordnet), dialogues, strict=True)
-    rows.mean("text", "meteor", list(scores), f"nltk; {TOKENS}")
+    _mean_meteor(rows, "meteor", wordnet, f"nltk; {TOKENS}")
 
 
 def _meteor_exact_stem(rows: Rows) -> None:
+    _mean_meteor(rows, "meteor_exact_stem", NoSynonyms(), f"no synonyms: not METEOR; {TOKENS}")
+
+
+def _mean_meteor(rows: Rows, name: str, wordnet: Any, note: str) -> None:
     said, wanted, dialogues = zip(*_texts(rows), strict=True)
-    scores = zip(meteor_exact_stem(said, wanted), dialogues, strict=True)
-    rows.mean("text", "meteor_exact_stem", list(scores), f"no synonyms: not METEOR; {TOKENS}")
+    scores = zip(meteor(said, wanted, wordnet=wordnet), dialogues, strict=True)
+    rows.mean("text", name, list(scores), note)
 
 
 def _sbert(rows: Rows) -> None:
@@ -301,8 +305,7 @@ def _distinct(rows: Rows) -> None:
     spoken = [said.text for said, _ in rows.pairs if said.texts]
     for order in (1, 2, 3) if spoken else ():
         name, note = f"distinct{order}", "whitespace tokens; falls with n"
-        value = rows.value(name, distinct_n(spoken, order), n=len(spoken), note=note)
-        rows.put("text", name, value)
+        rows.row("text", name, distinct_n(spoken, order), n=len(spoken), note=note)
 
 
 TEXTS: Mapping[tuple[str, ...], Callable[[Rows], None]] = {
