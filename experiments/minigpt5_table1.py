@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from runner import CLIP_NOTES, Bench, Point, Row, Rows, Sheet, table
-from stories import PAINTER, PAINTER_NOTE, PHOTO_COLUMNS, ROWS, RUNS, painters_read, tasks_of
+from story_tasks import PAINTER, PAINTER_NOTE, PHOTO_COLUMNS, ROWS, RUNS, painters_read, tasks_of
 
 from photoworld.stories import determined_in, determined_only_by
 from showtell.cli.exits import exit_code_of

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from making import Opener, first_answer, own_photos_in_place, own_texts, painted_texts
 from runner import CLIP_NOTES, Bench, Row, Rows, Sheet, table
-from stories import LLM, PAINTER, RUNS, WITH_VOKENS, painters_read, tasks_of
+from story_tasks import LLM, PAINTER, RUNS, WITH_VOKENS, painters_read, tasks_of
 from torch import Tensor
 from torch.nn import functional as F
 from workers import slug

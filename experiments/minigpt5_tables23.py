@@ -15,7 +15,7 @@ from functools import partial
 
 from making import first_answer, own_texts
 from runner import CLIP_NOTES, Bench, Point, Row, Rows, Sheet, table
-from stories import (
+from story_tasks import (
     LLM,
     PAINTER,
     PAINTER_NOTE,

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from making import Opener, own_photos_in_place, painted_texts
-from page import publish
+from published import publish
 from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from page import without_folders
+from published import without_folders
 from safetensors.torch import load_file, save_file
 
 from showtell.cli.exits import exit_code_of

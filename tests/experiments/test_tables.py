@@ -14,10 +14,10 @@ import gill_context
 import minigpt5_table1
 import minigpt5_table4
 import minigpt5_table6
-import page
+import published
 import pytest
 import runner
-import stories
+import story_tasks
 import torch
 import workers
 import world_table
@@ -198,7 +198,7 @@ def test_rows_go_on_from_an_alignment_or_have_their_own(base, tmp_path):
     config = override(whole, settings(world_table.VOKENS[0], *later))
     assert [stage.steps for stage in config.stages] == [0, 100]
     assert config.base == str(before.resolve())
-    without = next(row for row in stories.PAPERS if "UAS" in row.name)
+    without = next(row for row in story_tasks.PAPERS if "UAS" in row.name)
     assert override(RECIPES[without.recipe].config, settings(without, *later)).base != config.base
 
 
@@ -246,7 +246,7 @@ def test_a_row_that_failed_is_not_run_and_rows_of_two_devices_are_said_to_be(
 
 
 def test_a_page_names_no_folder_of_a_machine():
-    shown = page.without_folders("--base /home/me/runs/base/model --out runs/some/where/else")
+    shown = published.without_folders("--base /home/me/runs/base/model --out runs/some/where/else")
     assert shown == "--base base/model --out runs/some/where/else"
 
 
@@ -261,13 +261,13 @@ def test_photos_are_painted_once_and_kept_to_the_byte(base, tmp_path):
         return {}
 
     sheet = runner.Sheet(
-        name="x", title="x", rows=(stories.LLM,), columns=(), against="x", measure=measure
+        name="x", title="x", rows=(story_tasks.LLM,), columns=(), against="x", measure=measure
     )
     assert runner.table("x.py", "x", sheet)(["--base", str(base), "--runs", str(tmp_path)]) == 0
 
 
 def test_people_compare_answers_without_the_instruction(base, tmp_path, capsys):
-    rows = (minigpt5_table4.TWO_STAGES.name, stories.VOKENS.name)
+    rows = (minigpt5_table4.TWO_STAGES.name, story_tasks.VOKENS.name)
     assert minigpt5_table4.main(command(base, tmp_path, *rows)) == 0
     a, b = (tmp_path / "people" / workers.slug(name) / "predictions.jsonl" for name in rows)
     context = a.with_name("context.jsonl")
@@ -298,7 +298,7 @@ def test_a_painter_reads_all_of_a_short_text_and_of_a_long_one_the_words_it_know
 
 
 def test_true_photos_score_full_marks_on_what_each_source_settles():
-    gold = Gold(stories.tasks_of(STORIES, "task_end:both"), Readers())
+    gold = Gold(story_tasks.tasks_of(STORIES, "task_end:both"), Readers())
     counted = {
         f"story.only_{s}": [determined_only_by(story.photos[-1], s) for story in STORIES]
         for s in minigpt5_table1.SOURCES
