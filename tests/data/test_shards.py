@@ -182,6 +182,8 @@ def test_a_source_applies_the_policy_each_time_it_is_read(tmp_path):
 def test_a_policy_that_is_none_is_misuse(text):
     with pytest.raises(UsageError, match="wanted"):
         MissingPhotos.parse(text)
+    with pytest.raises(UsageError, match="nothing that paints"):
+        next(MissingPhotos.parse("paint:mini").apply([], counts=Counter()))
 
 
 def test_painting_without_a_caption_is_an_error():

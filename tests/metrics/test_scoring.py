@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import weakref
 
 import pytest
 from PIL import Image
 from scored_files import MEAN_COLOUR, Clip, all_encoders, write_files
 
 from showtell.cli import main
+from showtell.data.photos import load_photo
 from showtell.errors import ConfigError, DataError, PhotoError
 from showtell.metrics.photo_rows import _reduced
 from showtell.metrics.protocols import PROTOCOLS, VERSIONS
@@ -58,6 +60,21 @@ def test_encoders_are_named_and_say_how_many_texts_they_cut(files):
     assert "texts were longer than the encoder of clip reads" in report.to_markdown()
 
 
+def test_sets_of_photos_are_read_one_photo_at_a_time(files, monkeypatch):
+    """64 of the largest that may come would be ten gigabytes."""
+    opened = []
+
+    def opening(path):
+        assert not any(image() is not None for image in opened)
+        image = load_photo(path)
+        opened.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr("showtell.metrics.photo_rows.load_photo", opening)
+    scored(files, "standard", encoders=Encoders(features="world:oracle"))
+    assert len(opened) > 40
+
+
 def memory(*rows):
     return [{"id": str(k), **row} for k, row in enumerate(rows)]
 
@@ -68,6 +85,8 @@ def test_a_missing_text_counts_zero_and_a_missing_reference_nothing():
     for protocol, row in {"mmdialog": "bleu1", "minigpt5": "bleu1", "standard": "rouge_l"}.items():
         report = score(said, wanted, protocol=protocol)
         assert report.metrics[f"text.{protocol}.{row}"].value == pytest.approx(0.5)
+        one, _, other = report.data_digest.partition(" against ")
+        assert len(one) == len(other) == 16 and one != other
         assert "50.0% of the reference texts" in report.to_markdown()
     assert "each is a dialogue of its own" in score(said, wanted, protocol="minigpt5").to_markdown()
 

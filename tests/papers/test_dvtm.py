@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tokenizers import normalizers
 from torch import Tensor
 
 from showtell.errors import DataError
@@ -366,6 +367,18 @@ def test_the_words_of_an_llm_are_found_in_whatever_tokens_it_says_them(tokenizer
     ids = [*ids[2:], *bytes_of]
     assert tokenizer.decode(ids) == " cat\u00e9" and len(bytes_of) == 2
     assert token_offsets(" cat\u00e9", ids, tokenizer)[-2:] == [(4, 5), (5, 5)]
+
+
+def test_words_are_found_where_a_tokenizer_changes_what_it_reads():
+    tokenizer = llm_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    for text in ("A Cat", "  A Cat "):
+        ids = tokenizer(" A Cat", add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids) == " a cat"
+        found = [text[start:end] for start, end in token_offsets(text, ids, tokenizer)]
+        assert "".join(found).strip() == "A Cat"
+    with pytest.raises(DataError, match="holds the ids"):
+        token_offsets("a dog", ids, tokenizer)
 
 
 @pytest.mark.parametrize("gumbel", [False, True])

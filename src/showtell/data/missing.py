@@ -51,8 +51,13 @@ class MissingPhotos:
         missing, unreadable, painted, dialogues, dialogues_skipped.
 
         Raises DataError for a missing photo under ``error``, and for one without a caption under
-        ``paint``.
+        ``paint``; UsageError under ``paint`` without what paints.
         """
+        if self.policy == "paint" and self.paint is None:
+            raise UsageError(
+                f'--missing-photos=paint:{self.model} was given nothing that paints; wanted "paint"'
+                ", as evaluation.substitutes.missing_photos gives it"
+            )
         for dialogue in dialogues:
             counts["dialogues"] += 1
             counts["photos"] += len(dialogue.photos)

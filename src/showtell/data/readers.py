@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeVar
@@ -162,14 +162,28 @@ def checked(model: type[Checked], value: Any, where: str, *, wanted: str = "") -
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
+        errors = error.errors(include_url=False, include_context=False)
+        first, place = errors[0], _place(value, errors[0])
         at = f'{where}: "{place[:80]}"' if place else where
-        says = re.sub("^Value error, | or instance of .*", "", first["msg"])
+        # where a field has several types pydantic has an error for each
+        said = " or ".join(
+            dict.fromkeys(each["msg"] for each in errors if _place(value, each) == place)
+        ).replace(" or Input should be ", " or ")
+        says = re.sub("^Value error, | or (an )?instance of .*", "", said)
         met = f": {says}, met {_shown(first['input'])}"
         if first["type"] == "missing":
             met = " is missing"
         raise DataError(f"{at}{met}. {SKIP if place else wanted or SKIP}") from error
+
+
+def _place(value: Any, error: Any) -> str:
+    """The field that an error is of, without pydantic's names for the types that it may have."""
+    parts, here = [], value
+    for part in error["loc"]:
+        if isinstance(here, Mapping) or isinstance(here, list) and isinstance(part, int):
+            parts.append(str(part))
+            here = here[part] if isinstance(here, list) else here.get(part)
+    return ".".join(parts)
 
 
 def _shown(value: Any) -> str:

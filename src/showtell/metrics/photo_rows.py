@@ -225,18 +225,18 @@ def _encoded(
     encode: Callable[[Tensor], Tensor],
     short_side: int | None = None,
 ) -> Tensor:
-    """A row for each photo, one after the other: they have many sizes."""
+    """A row for each photo. One is open at a time: they have many sizes, up to 50 megapixels."""
 
     @torch.no_grad()
-    def of_part(part: Sequence[Path]) -> list[Tensor]:
-        images = [load_photo(photo) for photo in part]
+    def of_photo(photo: Path) -> Tensor:
+        image = load_photo(photo)
         if features.side is not None:
-            images = [square(image, features.side) for image in images]
+            image = square(image, features.side)
         elif short_side is not None:
-            images = [_reduced(image, short_side) for image in images]
-        return [encode(to_pixels(image)[None])[0].cpu() for image in images]
+            image = _reduced(image, short_side)
+        return encode(to_pixels(image)[None])[0].cpu()
 
-    return torch.stack(rows.in_parts("photos", photos, of_part))
+    return torch.stack(rows.in_parts("photos", photos, lambda part: list(map(of_photo, part))))
 
 
 def _reduced(image: Image.Image, short_side: int) -> Image.Image:

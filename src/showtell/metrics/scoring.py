@@ -6,13 +6,15 @@ with the option that gives it.
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from showtell.data.photos import load_photo
 from showtell.errors import ConfigError, DataError, PhotoError
-from showtell.metrics.answers import Matched, Source, match
+from showtell.metrics.answers import Matched, Record, Source, match
 from showtell.metrics.photo_rows import put_photos, put_relevance
 from showtell.metrics.protocols import Protocol, protocol_named
 from showtell.metrics.report import Report, digest
@@ -56,12 +58,15 @@ def score(
             f"nothing to score under {protocol}: the {len(matched.pairs):,} pairs hold neither "
             "texts nor photos on both sides. Look at the files."
         )
-    files = [s if isinstance(s, str | Path) else None for s in (predictions, references)]
+    sources = list(zip((predictions, references), zip(*matched.pairs, strict=True), strict=True))
     report = Report(
         metrics=rows.values,
         recipe=f"score, protocol {protocol}",
-        data=" against ".join(str(file or "records in memory") for file in files),
-        data_digest=" against ".join(digest([file]) for file in files if file is not None),
+        data=" against ".join(
+            str(source) if isinstance(source, str | Path) else "records in memory"
+            for source, _ in sources
+        ),
+        data_digest=" against ".join(_digest(*each) for each in sources),
         seeds=(seed,),
         seconds=time.perf_counter() - began,
         counts=_counts(matched),
@@ -123,3 +128,11 @@ def _counts(matched: Matched) -> dict[str, int]:
         "photos said": sum(len(said.photos) for said, _ in pairs),
         "photos wanted": sum(len(wanted.photos) for _, wanted in pairs),
     } | dict(matched.skipped)
+
+
+def _digest(source: Source, records: Sequence[Record]) -> str:
+    """Of a file, or of what records in memory say."""
+    if isinstance(source, str | Path):
+        return digest([source])
+    said = repr([(record.id, *map(str, record.elements)) for record in records])
+    return hashlib.sha256(said.encode(errors="surrogatepass")).hexdigest()[:16]

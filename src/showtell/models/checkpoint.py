@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from safetensors.torch import load_file
 
 from showtell.config import from_plain, to_plain
 from showtell.data.storage import replacing
-from showtell.errors import CheckpointError, did_you_mean
+from showtell.errors import CheckpointError
 from showtell.models.cross_attention import has_cross_attention
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
 from showtell.models.folders import reading, save_rows, write_json
@@ -76,14 +77,17 @@ def model_folder(name_or_path: str) -> Path:
         if (candidate / "showtell.json").is_file():
             return candidate
     known = sorted(p.parent.name for p in SHIPPED.glob("*/showtell.json"))
-    near, do = did_you_mean(name_or_path, known), 'see "showtell recipes"'
+    met, do = "", 'see "showtell recipes"'
     if path.is_dir():
-        near = ": the folder has no showtell.json"
+        met = ": the folder has no showtell.json"
     elif path.parts[:1] == ("runs",) and len(path.parts) > 1:  # what a recipe writes, unless told
-        near, do = "", f'train it first with "showtell train {path.parts[1]}", or name another'
+        do = f'train it first with "showtell train {path.parts[1]}", or name another'
+        do += " (of a recipe with --set base=NAME)"
+    elif near := get_close_matches(name_or_path, known, n=1):
+        do = f'did you mean "{near[0]}"?'
     raise CheckpointError(
-        f'there is no model "{name_or_path}"{near}; wanted one of {", ".join(known)} or a folder '
-        f'that "showtell train" wrote (of a recipe with --set base=NAME); {do}'
+        f'there is no model "{name_or_path}"{met}; wanted one of {", ".join(known)} or a folder '
+        f'that "showtell train" wrote; {do}'
     )
 
 

@@ -245,14 +245,27 @@ def token_offsets(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[t
     """
     ids = list(ids)
     decoded = tokenizer.decode(ids, skip_special_tokens=True)
+    ahead = len(text) - len(text.lstrip())
     if decoded.strip() != text.strip():
-        raise DataError(
-            f"the span of the caption {text!r} holds the ids {ids}, which are {decoded!r}; finding "
-            "a word's own tokens needs those of the caption: put them into the span unshortened, "
-            'or choose vocabulary="sentence", which does not look at words'
+        # a tokenizer may change what it reads (NFC, lower case): then its own offsets tell
+        told = tokenizer(
+            " " + text.strip(),
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_offsets_mapping=True,
         )
+        if list(told["input_ids"]) != ids:
+            raise DataError(
+                f"the span of the caption {text!r} holds the ids {ids}, which are {decoded!r}; "
+                "finding a word's own tokens needs those of the caption: put them into the span "
+                'unshortened, or choose vocabulary="sentence", which does not look at words'
+            )
+        return [
+            (max(start + ahead - 1, 0), max(end + ahead - 1, 0))
+            for start, end in told["offset_mapping"]
+        ]
     # a span has a space before the caption, and not those around the caption itself
-    shift = len(decoded.lstrip()) - len(decoded) + len(text) - len(text.lstrip())
+    shift = len(decoded.lstrip()) - len(decoded) + ahead
     parts = (ids[:k] for k in range(len(ids) + 1))
     lengths = (len(tokenizer.decode(part, skip_special_tokens=True)) for part in parts)
     ends = [min(max(end + shift, 0), len(text)) for end in accumulate(lengths, max)]
