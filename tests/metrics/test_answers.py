@@ -54,7 +54,10 @@ def test_a_record_is_text_and_photos_or_ordered_elements(tmp_path):
         ('{"id": "1", "txet": "a"}', "unknown field 'txet'; did you mean \"text\""),
         ('{"id": "1", "te\\u0000\\u001bxt": "a"}', r"unknown field 'te\\x00\\x1bxt'"),
         ('{"id": "1", "text": 5}', "valid string or a valid list, met 5"),
-        ('{"id": "1", "text": []}', r"valid string or List should have at least 1 item.*, met \[\]"),
+        (
+            '{"id": "1", "text": []}',
+            r"valid string or List should have at least 1 item.*, met \[\]",
+        ),
         ('{"id": "1", "text": "\\ud800"}', "surrogate"),
         ('{"id": "1", "photos": "a.png"}', "valid list"),
         ('{"id": "1", "photos": [3]}', "valid string, met 3"),
