@@ -54,7 +54,10 @@ else
 fi
 for name in "$@"; do
     stories="--runs $runs/stories --clip $clip --aligned $aligned"
-    case $name in minigpt5_table[1-5] | minigpt5_tables23 | world_table) vokens ;; esac
+    case $name in minigpt5_table[1-5] | minigpt5_tables23 | world_table)
+        vokens || { failed="$failed $name"; continue; }
+        ;;
+    esac
     case $name in
     minigpt5_table6) run "$name" 600 500 2000 --clip "$clip" --runs "$runs/$name" ;;
     minigpt5_table1) run "$name" 300 200 2000 $stories ;;

@@ -51,9 +51,11 @@ def open_wordnet(folder: str | Path | None = None) -> Any:
             warnings.simplefilter("ignore")  # of other languages than English, which are absent
             reader.ensure_loaded()
     except Exception as error:  # its reader fails in as many ways as a text file can be broken
+        met = f"cannot read ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+        if isinstance(error, LookupError) and "not found" in str(error):
+            met = "did not find"  # in place of a page with a frame
         raise DataError(
-            f"METEOR needs WordNet 3.0, which nltk cannot read ({type(error).__name__}: "
-            f"{' '.join(str(error).split())[:160]}); wanted the whole folder corpora/wordnet "
+            f"METEOR needs WordNet 3.0, which nltk {met}; wanted the whole folder corpora/wordnet "
             "(data.noun, index.noun, ..., lexnames) or corpora/wordnet.zip in one of "
             f"{', '.join(map(str, nltk.data.path[:3]))}. Put it there (python -m nltk.downloader "
             "wordnet), or name the folder that holds corpora by --wordnet. Without it, "
