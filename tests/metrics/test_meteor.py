@@ -35,7 +35,9 @@ def test_a_missing_wordnet_is_named_with_its_place(tmp_path, monkeypatch):
     import nltk
 
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
-    with pytest.raises(DataError, match=rf"did not find; .*corpora/wordnet.*{tmp_path.name}.*--wordnet"):
+    with pytest.raises(
+        DataError, match=rf"did not find; .*corpora/wordnet.*{tmp_path.name}.*--wordnet"
+    ):
         open_wordnet()
     place = tmp_path / "corpora" / "wordnet"
     place.mkdir(parents=True)
