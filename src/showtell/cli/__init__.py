@@ -18,6 +18,7 @@ from showtell.cli.album import album_app
 from showtell.cli.data import data_app
 from showtell.cli.exits import exit_code_of
 from showtell.cli.measure import evaluate, judge_app, score
+from showtell.cli.pretrained import parts
 
 app = typer.Typer(
     name="showtell",
@@ -158,6 +159,7 @@ def train(
     opt.emit(json, {"checkpoint": str(path)}, f"Wrote {path}")
 
 
+app.command(epilog="Example: showtell parts all-minilm-l6-v2")(parts)
 app.command(epilog="Example: showtell evaluate mini world:test --limit 200 --json")(evaluate)
 app.command(
     epilog="Example: showtell score said.jsonl gold.jsonl --protocol psdg --json; a line is "
