@@ -62,6 +62,7 @@ def test_lora_has_the_papers_size_and_starts_as_nothing(base, embeds):
     # q: 32 -> 32, v: 32 -> 16 (two key-value heads of 8); r = 8; two layers
     assert sum(p.numel() for p in lora.values()) == 2 * (8 * (32 + 32) + 8 * (32 + 16))
     assert {n.split(".")[-4] for n in lora} == {"q_proj", "v_proj"}
+    assert LoraConfig().alpha / LoraConfig().rank == 2  # W + 2 B A
 
 
 def test_a_prefix_is_what_peft_makes_of_it(base, embeds):

@@ -76,7 +76,6 @@ class Fetched:
     """What a run did: counts of "files fetched", "photos kept", "photos gone (404)" and so on. What
     is gone is not asked for again, what "failed" is."""
 
-    path: Path
     counts: Counter[str] = field(default_factory=Counter)
     num_bytes: int = 0
     first_error: str = ""
@@ -107,7 +106,7 @@ def fetch(
     if source.instead:
         raise FetchError(source.instead)
     folder, downloader = Path(folder), downloader or Downloader()
-    run = _Run(folder, downloader, told, Fetched(path=folder))
+    run = _Run(folder, downloader, told, Fetched())
     with locked(folder), ThreadPoolExecutor(THREADS) as pool:
         shutil.rmtree(folder / INCOMING, ignore_errors=True)
         try:

@@ -17,7 +17,7 @@ from showtell.errors import ConfigError, DataError, PhotoError
 from showtell.metrics.answers import Matched, Record, Source, match
 from showtell.metrics.photo_rows import put_photos, put_relevance
 from showtell.metrics.protocols import Protocol, protocol_named
-from showtell.metrics.report import Report, digest
+from showtell.metrics.report import Report, digest, encoded
 from showtell.metrics.rows import Encoders, Rows, put_decisions, put_texts
 from showtell.progress import Progress, quiet
 
@@ -58,15 +58,13 @@ def score(
             f"nothing to score under {protocol}: the {len(matched.pairs):,} pairs hold neither "
             "texts nor photos on both sides. Look at the files."
         )
-    sources = list(zip((predictions, references), zip(*matched.pairs, strict=True), strict=True))
+    sides = zip((predictions, references), zip(*matched.pairs, strict=True), strict=True)
+    names, digests = zip(*(_named(*side) for side in sides), strict=True)
     report = Report(
         metrics=rows.values,
         recipe=f"score, protocol {protocol}",
-        data=" against ".join(
-            str(source) if isinstance(source, str | Path) else "records in memory"
-            for source, _ in sources
-        ),
-        data_digest=" against ".join(_digest(*each) for each in sources),
+        data=" against ".join(names),
+        data_digest=" against ".join(digests),
         seeds=(seed,),
         seconds=time.perf_counter() - began,
         counts=_counts(matched),
@@ -130,9 +128,9 @@ def _counts(matched: Matched) -> dict[str, int]:
     } | dict(matched.skipped)
 
 
-def _digest(source: Source, records: Sequence[Record]) -> str:
-    """Of a file, or of what records in memory say."""
+def _named(source: Source, records: Sequence[Record]) -> tuple[str, str]:
+    """Name and digest of a file, or of what records in memory say."""
     if isinstance(source, str | Path):
-        return digest([source])
+        return str(source), digest([source])
     said = repr([(record.id, *map(str, record.elements)) for record in records])
-    return hashlib.sha256(said.encode(errors="surrogatepass")).hexdigest()[:16]
+    return "records in memory", hashlib.sha256(encoded(said)).hexdigest()[:16]

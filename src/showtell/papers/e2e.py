@@ -260,10 +260,7 @@ def token_offsets(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[t
                 "finding a word's own tokens needs those of the caption: put them into the span "
                 'unshortened, or choose vocabulary="sentence", which does not look at words'
             )
-        return [
-            (max(start + ahead - 1, 0), max(end + ahead - 1, 0))
-            for start, end in told["offset_mapping"]
-        ]
+        return [(max(a + ahead - 1, 0), max(b + ahead - 1, 0)) for a, b in told["offset_mapping"]]
     # a span has a space before the caption, and not those around the caption itself
     shift = len(decoded.lstrip()) - len(decoded) + ahead
     parts = (ids[:k] for k in range(len(ids) + 1))
