@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from showtell.errors import ConfigError, import_extra
-from showtell.models.folders import reading, save_rows
+from showtell.models.folders import reading, save_rows, write_json
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
@@ -176,6 +176,9 @@ def save_adapter(language: LanguageModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     settings.base_model_name_or_path = None  # a path of this machine, and the LLM lies beside it
     settings.save_pretrained(folder)
+    told = json.loads((folder / CONFIG).read_text())
+    if targets := told.get("target_modules"):  # a set to peft, in another order in each process
+        write_json(folder / CONFIG, told | {"target_modules": sorted(targets)})
     save_rows(weights, folder / WEIGHTS)
 
 
