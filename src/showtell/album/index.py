@@ -1,4 +1,5 @@
-"""An album: photos that one may show, and a unit vector for each to find it by.
+"""An album: photos that one may show, and a unit vector for each to find it by; where words are
+known of a photo, one for these, too.
 
 On disk a folder of two files, and beside them the photos where ``ingest`` put them:
 
@@ -38,15 +39,22 @@ EMBEDDINGS = "embeddings-*.safetensors"  # of its own for each state: a kill lea
 @dataclass(frozen=True, kw_only=True)
 class AlbumPhoto:
     """A photo of an album. ``path`` is relative to the album's folder, None where only its vector
-    is known; ``source`` is the file that it was made from, for the owner's eyes alone."""
+    is known; ``source`` is the file that it was made from and ``taken`` the day (2024-07-31 or ""),
+    for the owner's eyes and the search on this machine alone."""
 
     id: str
     path: str | None = None
     caption: str = ""
     source: str = ""
+    taken: str = ""
 
     def __post_init__(self) -> None:
         # a list from elsewhere must not show, or remove, a file that is not the album's
+        if not all(isinstance(text, str) for text in (self.id, self.path or "", *self._told)):
+            raise DataError(
+                f"a photo of the album is described by {self!r:.200}; wanted texts alone. Index "
+                "the photos again."
+            )
         path = PurePosixPath(self.path or "")
         if path.is_absolute() or ".." in path.parts:
             raise DataError(
@@ -54,10 +62,15 @@ class AlbumPhoto:
                 "folder. Index the photos again."
             )
 
+    @property
+    def _told(self) -> tuple[str, ...]:
+        return self.caption, self.source, self.taken
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """A found photo and its cosine similarity with the query."""
+    """A found photo and its score: the cosine similarity with the query, or what ``find.py`` makes
+    of it and of words."""
 
     photo: AlbumPhoto
     score: float
@@ -66,11 +79,17 @@ class Hit:
 class Album:
     """Photos and their unit vectors (M, E). A value: adding and removing give another album.
 
+    ``texts_ME``: the unit vectors of what is told of them in words; zero for a photo without.
     ``made_by`` names the model whose vectors these are; another model's queries mean nothing here.
     """
 
     def __init__(
-        self, photos: Sequence[AlbumPhoto], embeddings_ME: Tensor, *, made_by: str = ""
+        self,
+        photos: Sequence[AlbumPhoto],
+        embeddings_ME: Tensor,
+        *,
+        texts_ME: Tensor | None = None,
+        made_by: str = "",
     ) -> None:
         """Raises DataError for vectors that do not fit the photos, are zero or not numbers, and
         for an id that is there twice."""
@@ -88,6 +107,14 @@ class Album:
                 f'the photo "{twice}" is in the album twice; wanted each id once. Leave one out.'
             )
         self.embeddings_ME = _directions(embeddings_ME.detach().float(), ids)
+        texts_ME = torch.zeros_like(self.embeddings_ME) if texts_ME is None else texts_ME
+        if texts_ME.shape != self.embeddings_ME.shape or not texts_ME.isfinite().all():
+            raise DataError(
+                f"vectors of words of shape {tuple(texts_ME.shape)} came with photos of shape "
+                f"{tuple(embeddings_ME.shape)}; wanted one row of numbers a photo. Index the "
+                "photos again."
+            )
+        self.texts_ME = F.normalize(texts_ME.detach().to(self.embeddings_ME), dim=1)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -135,15 +162,26 @@ class Album:
             hits.append(list(islice(found, top_k)))
         return hits
 
-    def with_photos(self, photos: Sequence[AlbumPhoto], embeddings_ME: Tensor) -> Album:
+    def with_photos(
+        self,
+        photos: Sequence[AlbumPhoto],
+        embeddings_ME: Tensor,
+        *,
+        texts_ME: Tensor | None = None,
+    ) -> Album:
         """The album and, after it, more photos of the same width. Raises DataError."""
         if embeddings_ME.shape[-1] != self.width:
             raise DataError(
                 f"embeddings of width {embeddings_ME.shape[-1]} cannot join an album of width "
                 f"{self.width}; embed all its photos with one model."
             )
-        joined_ME = torch.cat([self.embeddings_ME, embeddings_ME.to(self.embeddings_ME)])
-        return Album((*self.photos, *photos), joined_ME, made_by=self.made_by)
+        more = Album(photos, embeddings_ME, texts_ME=texts_ME)
+        return Album(
+            (*self.photos, *photos),
+            torch.cat([self.embeddings_ME, more.embeddings_ME]),
+            texts_ME=torch.cat([self.texts_ME, more.texts_ME]),
+            made_by=self.made_by,
+        )
 
     def without_photos(self, ids: Iterable[str]) -> Album:
         """The album less some photos; nothing of them is left in it. Raises DataError."""
@@ -155,7 +193,8 @@ class Album:
             )
         kept = [m for m, photo in enumerate(self.photos) if photo.id not in gone]
         photos = [self.photos[m] for m in kept]
-        return Album(photos, self.embeddings_ME[kept], made_by=self.made_by)
+        texts_ME = self.texts_ME[kept]
+        return Album(photos, self.embeddings_ME[kept], texts_ME=texts_ME, made_by=self.made_by)
 
     # ------------------------------------------------------------------------------ on disk
 
@@ -165,7 +204,8 @@ class Album:
         Whenever it is stopped, ``load`` finds the album of before or this one. Raises StorageError.
         """
         folder = Path(folder)
-        vectors = save_tensors({"embeddings": self.embeddings_ME.contiguous().cpu()})
+        parts = {"embeddings": self.embeddings_ME, "texts": self.texts_ME}
+        vectors = save_tensors({name: rows.contiguous().cpu() for name, rows in parts.items()})
         name = EMBEDDINGS.replace("*", hashlib.sha256(vectors).hexdigest()[:12])
         write_atomically(folder / name, vectors)
         description = {
@@ -199,14 +239,15 @@ class Album:
                 )
             photos = [AlbumPhoto(**photo) for photo in description["photos"]]
             name = PurePosixPath(description["embeddings"]).name  # in this folder and no other
-            embeddings_ME = load_tensors((folder / name).read_bytes())["embeddings"]
+            vectors = load_tensors((folder / name).read_bytes())
+            embeddings_ME, texts_ME = vectors["embeddings"], vectors.get("texts")
             made_by = description["made_by"]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f'the album in "{folder}" cannot be read ({type(error).__name__}: {error}); wanted '
                 f"{DESCRIPTION} and the vectors that it names. Index the photos again."
             ) from error
-        return cls(photos, embeddings_ME, made_by=made_by)
+        return cls(photos, embeddings_ME, texts_ME=texts_ME, made_by=made_by)
 
     def photo(self, hit: Hit, *, folder: str | Path) -> Photo:
         """A hit as a photo of a dialogue, its origin the album."""

@@ -2,7 +2,8 @@
 
 What the album keeps is a copy: an RGB PNG without EXIF, place, thumbnail or profile, at most
 MAX_SIDE pixels a side, under a name made of its own pixels. The same photo in two places is one
-photo; an original can be moved or deleted without harm.
+photo; an original can be moved or deleted without harm. What is known of it in words (caption,
+name, the day by its EXIF) goes into the album's list, which stays here, and into no copy.
 
 One process at a time changes an album; another is refused. The album is saved whenever it has grown
 by a tenth: a run that is stopped, however, goes on from there, and what it had half done the next
@@ -22,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.album.index import DESCRIPTION, EMBEDDINGS, Album, AlbumPhoto, empty_album
+from showtell.album.words import captions_in, day_taken, told_of
 from showtell.batch import to_pixels
 from showtell.data.photos import (
     ENDINGS,
@@ -42,6 +44,7 @@ BATCH = 16
 _OWN = "album-*.png"  # copies that were made here, and may be removed here
 
 Embed = Callable[[Sequence[Image.Image]], Tensor]
+Texts = Callable[[Sequence[str]], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +66,20 @@ def add_photos(
     embed: Embed,
     width: int,
     made_by: str,
+    texts: Texts | None = None,
+    days: bool = True,
     skip_bad: bool = False,
     told: Progress = quiet,
 ) -> Ingested:
     """Add the photos of a folder and its subfolders, in the order of their names, to an album.
 
     ``into`` is the album's folder, new or of the same model (``made_by``, ``width``); ``embed``:
-    images -> (n, width). A photo that cannot be read raises its PhotoError (with ``skip_bad`` it is
-    left out and reported); a folder without a single photo is a DataError, and so is an album of
-    another model. What is a link out of the folder is not followed. ``told`` hears how many of the
-    files were read.
+    images -> (n, width), and ``texts``, for a search by words: texts -> (n, width), one space.
+    Captions are those of the folder's captions.jsonl or metadata.jsonl, if there is one; ``days``:
+    keep the day that EXIF tells. A photo that cannot be read raises its PhotoError (with
+    ``skip_bad`` it is left out and reported); a folder without a single photo is a DataError, and
+    so is an album of another model. What is a link out of the folder is not followed. ``told``
+    hears how many of the files were read.
     """
     folder, into = Path(folder), Path(into)
     paths, left_out = photo_paths(folder)
@@ -82,6 +89,7 @@ def add_photos(
             f'"{folder}" holds no photo ({FORMAT_NAMES}), neither do its subfolders; an album '
             f"needs one at least. Name another folder.{others}"
         )
+    captions = captions_in(folder, skip_bad=skip_bad)
     with locked(into):
         album = _opened(into, width=width, made_by=made_by)
         num_before = num_saved = len(album)
@@ -107,15 +115,21 @@ def add_photos(
                     continue
                 known.add(name)
                 source = path.relative_to(folder).as_posix()
-                photo = AlbumPhoto(id=name, path=f"{PHOTOS}/{name}.png", source=source)
+                photo = AlbumPhoto(
+                    id=name,
+                    path=f"{PHOTOS}/{name}.png",
+                    caption=captions.get(source, ""),
+                    source=source,
+                    taken=day_taken(path) if days else "",
+                )
                 waiting.append((photo, image))
                 if len(waiting) == BATCH:
-                    album, waiting = _with_copies(album, waiting, embed, into), []
+                    album, waiting = _with_copies(album, waiting, embed, texts, into), []
                     if len(album) - num_saved >= num_saved / 10:
                         album.save(into)
                         num_saved = len(album)
             if waiting:
-                album = _with_copies(album, waiting, embed, into)
+                album = _with_copies(album, waiting, embed, texts, into)
         finally:
             if len(album) > num_saved:
                 album.save(into)
@@ -149,17 +163,33 @@ def _opened(into: Path, *, width: int, made_by: str) -> Album:
 
 
 def _with_copies(
-    album: Album, waiting: Sequence[tuple[AlbumPhoto, Image.Image]], embed: Embed, into: Path
+    album: Album,
+    waiting: Sequence[tuple[AlbumPhoto, Image.Image]],
+    embed: Embed,
+    texts: Texts | None,
+    into: Path,
 ) -> Album:
     """The album with a batch more, whose copies are on the disk."""
+    photos = [photo for photo, _ in waiting]
     vectors_NE = embed([image for _, image in waiting])
-    joined = album.with_photos([photo for photo, _ in waiting], vectors_NE)
+    words_NE = told_vectors(photos, texts, width=album.width) if texts else None
+    joined = album.with_photos(photos, vectors_NE, texts_ME=words_NE)
     if not (into / DESCRIPTION).exists():  # before any copy: no verb forgets what no list names
         album.save(into)
     for photo, image in waiting:
         assert photo.path is not None
         save_photo(image, into / photo.path)
     return joined
+
+
+def told_vectors(photos: Sequence[AlbumPhoto], texts: Texts, *, width: int) -> Tensor:
+    """(n, width) of what is told of the photos; zero where nothing is."""
+    told = [told_of(photo) for photo in photos]
+    vectors_NE = torch.zeros(len(photos), width)
+    if any(told):
+        has_N = torch.tensor([bool(text) for text in told])
+        vectors_NE[has_N] = texts([text for text in told if text]).float().cpu()
+    return vectors_NE
 
 
 def photo_paths(folder: Path) -> tuple[list[Path], list[str]]:

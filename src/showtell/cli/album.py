@@ -1,45 +1,71 @@
-"""album: photos that a model may find and share in a chat."""
+"""album: photos that are found by words, or by a model that shares them in a chat."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from showtell.cli import options as opt
+from showtell.errors import UsageError
 from showtell.progress import terminal_progress
 
-album_app = opt.verbs("album", "Photos of your own, for a model that finds them (GILL).")
+album_app = opt.verbs("album", "Photos of your own, found by words or by a model (GILL).")
+ENCODER = "home|DIR"
 ALBUM = opt.argument("ALBUM", "The album's folder.")
 
 
 @album_app.command(
-    "add", epilog="Example: showtell album add ~/Pictures/2024 --into album --model runs/world_gill"
+    "add", epilog="Example: showtell album add ~/Pictures/2024 --into album --encoder home"
 )
 def add(
     photos: Path = opt.argument("FOLDER", "Photos, also in subfolders."),
     into: Path = opt.out(..., "ALBUM", "The album's folder.", flag="into"),
-    model: str = opt.option(..., "model", "NAME|PATH", "Whose album it is to be."),
+    encoder: str | None = opt.option(
+        None, "encoder", ENCODER, "To be found by words: home, or a folder of CLIP or SigLIP."
+    ),
+    model: str | None = opt.option(
+        None, "model", "NAME|PATH", "In place of an encoder: the model that is to find them."
+    ),
+    no_dates: bool = opt.switch("no-dates", "Keep no day that a photo was taken on."),
     skip_bad: bool = opt.SKIP_BAD,
     device: str | None = opt.DEVICE,
     json: bool = opt.JSON,
 ) -> None:
     """Add the photos of a folder to an album, old or new.
 
-    Copies are kept, without their metadata; the photos themselves are left as they are. Stopped,
-    the same command goes on.
+    Copies are kept, without their metadata; the photos themselves are left as they are. The album's
+    list keeps their names, the day of each, and the captions of the folder's captions.jsonl, if
+    there is one. Stopped, the same command goes on.
     """
-    from showtell.album.ingest import add_photos, embed_with
-    from showtell.models.respond import SIDE
-    from showtell.papers import load_model
+    from showtell.album.ingest import add_photos
 
-    loaded = load_model(model)
+    if (encoder is None) == (model is None):
+        raise UsageError(
+            f"{'neither' if model is None else 'both'} --encoder and --model; wanted one of them: "
+            "--encoder home for a search by words, --model NAME for a model that finds photos"
+        )
+    makes: dict[str, Any]
+    if encoder is not None:
+        from showtell.agent.album_words import load_encoder
+
+        maker = load_encoder(encoder, told=terminal_progress)
+        makes = {"width": maker.width, "embed": maker.photos, "texts": maker.texts}
+        makes["made_by"] = maker.name
+    else:
+        from showtell.album.ingest import embed_with
+        from showtell.models.respond import SIDE
+        from showtell.papers import load_model
+
+        loaded = load_model(model)
+        embed = embed_with(loaded.bridge.photo_keys, size=loaded.seen_side or SIDE)
+        makes = {"width": loaded.album_width, "embed": embed, "made_by": loaded.name}
     found = add_photos(
         photos,
         into=into,
-        width=loaded.album_width,
-        embed=embed_with(loaded.bridge.photo_keys, size=loaded.seen_side or SIDE),
-        made_by=loaded.name,
+        days=not no_dates,
         skip_bad=skip_bad,
         told=terminal_progress,
+        **makes,
     )
     opt.emit(
         json,
@@ -56,6 +82,89 @@ def add(
         f"{found.duplicates:,} there already (the same pixels), "
         f"{len(found.refused) + len(found.left_out):,} left out",
     )
+
+
+@album_app.command(
+    "search", epilog='Example: showtell album search "our dog at the beach" --album album'
+)
+def search(
+    text: str = opt.argument("TEXT", "What is looked for."),
+    album: Path = opt.option(..., "album", "ALBUM", "The album's folder."),
+    encoder: str | None = opt.option(
+        None, "encoder", ENCODER, "The one that made the album (as the album says)."
+    ),
+    limit: int = opt.option(5, "limit", "N", "At most N photos.", min=1),
+    cut_off: float | None = opt.option(
+        None, "cut-off", "X", "Only photos of this score or more; lower finds more."
+    ),
+    device: str | None = opt.DEVICE,
+    json: bool = opt.JSON,
+) -> None:
+    """Find photos by words: by what they show, their captions, names and days.
+
+    A score is counted in standard deviations above what everyday phrases have. That there is no
+    such photo is an answer, too.
+    """
+    from showtell.agent.album_words import open_finder
+    from showtell.album.find import CUT_OFF
+
+    finder = open_finder(album, encoder=encoder, told=terminal_progress)
+    least = CUT_OFF if cut_off is None else cut_off
+    hits = finder.find(text, top_k=limit, cut_off=least)
+    opt.emit(
+        json,
+        {
+            "text": text,
+            "cut_off": least,
+            "photos": [
+                {
+                    "id": hit.photo.id,
+                    "score": round(hit.score, 3),
+                    "path": None if hit.photo.path is None else str(album / hit.photo.path),
+                    "caption": hit.photo.caption,
+                    "source": hit.photo.source,
+                    "taken": hit.photo.taken,
+                }
+                for hit in hits
+            ],
+        },
+        *(
+            f"{hit.score:5.1f}  {hit.photo.path and album / hit.photo.path}  "
+            f"{hit.photo.caption or hit.photo.source}"
+            for hit in hits
+        ),
+        *([] if hits else [f"No such photo among {len(finder.album):,} (cut-off {least:g})"]),
+    )
+
+
+@album_app.command(
+    "evaluate",
+    epilog="Example: showtell album evaluate folder:photos/captions.jsonl --encoder home",
+)
+def evaluate_album(
+    data: str = opt.argument("DATA", "Photos with captions: folder:PATH, cc3m:PATH."),
+    encoder: str = opt.option("home", "encoder", ENCODER, "Whose search is measured."),
+    split: str = opt.option("", "split", "NAME", "Only photos whose records name this split."),
+    limit: int | None = opt.option(None, "limit", "N", "Only the first N photos.", min=2),
+    seed: int = opt.SEED,
+    device: str | None = opt.DEVICE,
+    json: bool = opt.JSON,
+    out: Path | None = opt.REPORT,
+) -> None:
+    """Measure how often a caption finds its photo: R@1, R@5, R@10, beside chance."""
+    from showtell.agent.album_words import load_encoder
+    from showtell.evaluation.album_search import evaluate_search
+
+    report = evaluate_search(
+        data,
+        load_encoder(encoder, told=terminal_progress),
+        split=split,
+        limit=limit,
+        seed=seed,
+        out=out,
+        told=terminal_progress,
+    )
+    opt.print_report(report, json=json, out=out)
 
 
 @album_app.command("list", epilog="Example: showtell album list album")

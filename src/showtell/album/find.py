@@ -1,0 +1,120 @@
+"""Photos of an album by words: one score of all that is known of a photo, with a cut-off.
+
+    score = look + WORDS max(0, told - UNLIKE) + NAMED named
+
+look    cosine of the query's vector and the photo's
+told    cosine of the query's vector and that of the photo's caption, or of the words in its names
+named   share of the query's words that caption, file, folders and day have, the rare ones first
+
+The cosines are counted in standard deviations over what EVERYDAY phrases have with this album, so
+that a score means the same whatever encoder made the vectors. What is told only speaks for a photo:
+no caption says all. Letters: N queries, M photos, E width, K phrases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import islice
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from showtell.album.index import Album, Hit
+from showtell.album.ingest import Embed, Texts
+from showtell.album.words import asked, words_known, words_of
+from showtell.errors import DataError, UsageError
+
+WORDS, UNLIKE, NAMED = 1.5, 2.0, 3.0
+CUT_OFF = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlbumEncoder:
+    """What makes an album's vectors: N ``texts`` and n ``photos`` -> (N, E), (n, E), one space."""
+
+    name: str
+    width: int
+    texts: Texts
+    photos: Embed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What speaks for each photo, (N, M); ``score`` is the sum of the formula."""
+
+    cosine_NM: Tensor
+    look_NM: Tensor
+    told_NM: Tensor
+    named_NM: Tensor
+
+    @property
+    def score_NM(self) -> Tensor:
+        return self.look_NM + WORDS * (self.told_NM - UNLIKE).clamp(min=0) + NAMED * self.named_NM
+
+
+class Finder:
+    """An album, ready to be asked in words. ``texts`` must be those of the album's encoder."""
+
+    def __init__(self, album: Album, texts: Texts) -> None:
+        self.album, self.texts = album, texts
+        everyday = files(__package__).joinpath("everyday.txt").read_text(encoding="utf-8")
+        self.everyday_KE = self._encoded(everyday.splitlines())
+        self.known_M = [words_known(photo) for photo in album.photos]
+        self.in_photos = Counter(word for known in self.known_M for word in known)
+
+    def find(
+        self, text: str, *, top_k: int, cut_off: float = CUT_OFF, without: Collection[str] = ()
+    ) -> list[Hit]:
+        """At most ``top_k`` photos, best first, none below the cut-off.
+
+        Equal scores keep the album's order; ``without``: ids that are not wanted. Raises UsageError
+        for a text without a word.
+        """
+        if not asked(text).strip("?!., "):
+            raise UsageError(f'"{text}" asks for nothing; wanted words, as "a dog at the beach"')
+        if top_k < 1:
+            raise DataError(f"{top_k} photos were asked for, wanted at least 1. Ask for more.")
+        if not self.album.photos:
+            return []
+        scores_M, order_M = self.evidence([text]).score_NM[0].sort(descending=True, stable=True)
+        near = zip(order_M.tolist(), scores_M.tolist(), strict=True)
+        found = (
+            Hit(photo=self.album.photos[m], score=score)
+            for m, score in near
+            if score >= cut_off and self.album.photos[m].id not in without
+        )
+        return list(islice(found, top_k))
+
+    def evidence(self, texts: Sequence[str]) -> Evidence:
+        """Of an album of at least one photo."""
+        photos_ME, told_ME = self.album.embeddings_ME, self.album.texts_ME
+        query_NE = self._encoded([asked(text) for text in texts])
+        cosine_NM, told_NM = query_NE @ photos_ME.mT, torch.zeros(len(texts), len(photos_ME))
+        if len(has_M := told_ME.norm(dim=1).gt(0).nonzero()[:, 0]):
+            told_NM[:, has_M] = self._counted(query_NE @ told_ME[has_M].mT, told_ME[has_M])
+        named = [self._named(words_of(text)) for text in texts]
+        return Evidence(
+            cosine_NM=cosine_NM,
+            look_NM=self._counted(cosine_NM, photos_ME),
+            told_NM=told_NM,
+            named_NM=torch.tensor(named),
+        )
+
+    def _encoded(self, texts: Sequence[str]) -> Tensor:
+        return F.normalize(self.texts(texts).float().cpu(), dim=1)
+
+    def _counted(self, cosine_NM: Tensor, rows_ME: Tensor) -> Tensor:
+        """In standard deviations above the mean of everyday phrases."""
+        usual_KM = self.everyday_KE @ rows_ME.mT
+        return (cosine_NM - usual_KM.mean()) / usual_KM.std().clamp(min=1e-6)
+
+    def _named(self, words: Collection[str]) -> list[float]:
+        num = len(self.known_M)
+        rare = {word: math.log1p(num / (1 + self.in_photos[word])) for word in sorted(words)}
+        total = sum(rare.values()) or 1.0
+        return [sum(rare[w] for w in rare if w in known) / total for known in self.known_M]

@@ -1,0 +1,108 @@
+"""Words of photos and of those who ask for one: captions, names of files and folders, days.
+
+A name says something as far as it has words: "Italy 2019/luna_03.jpg" does, "IMG_1234.jpg" not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+from PIL import Image
+
+from showtell.album.index import AlbumPhoto
+from showtell.data.photos import FORMATS
+from showtell.data.sources import open_data
+
+CAPTIONS = ("captions.jsonl", "metadata.jsonl")
+MONTHS = (
+    *("january", "february", "march", "april", "may", "june", "july", "august", "september"),
+    *("october", "november", "december"),
+)
+_WORD = re.compile(r"[^\W_]+")
+# what telephones and cameras write, and what all photos are
+_OF_CAMERAS = frozenset(
+    _WORD.findall("img image dsc dscn dscf pxl mvimg photo photos picture pictures pic")
+)
+_OF_ASKING = frozenset(
+    _WORD.findall(
+        """
+        a an any the my our some one of me us you your i we can could would will may please show
+        send give share find see look get want like do did have has is are there that which with
+        photo photos picture pictures pic pics image images snapshot shot to for from in on at and
+        it this
+        """
+    )
+)
+_NAME = re.compile(r"([^\W\d_]{2,})\d{0,3}")
+
+
+def asked(text: str) -> str:
+    """What is asked for, less the words of asking before it: "can you show me a photo of Luna?" is
+    "Luna?". A text of nothing else stays as it is."""
+    for word in _WORD.finditer(text):
+        if word[0].casefold() not in _OF_ASKING:
+            return text[word.start() :].strip()
+    return text.strip()
+
+
+def words_of(text: str) -> frozenset[str]:
+    """The words that tell something, in one case and without a plural's s."""
+    found = (word.casefold() for word in _WORD.findall(text))
+    return frozenset(_singular(word) for word in found if word not in _OF_ASKING)
+
+
+def told_of(photo: AlbumPhoto) -> str:
+    """A photo's caption, else the words in its names; "" where there are none."""
+    return photo.caption.strip() or " ".join(_names(photo.source))
+
+
+def words_known(photo: AlbumPhoto) -> frozenset[str]:
+    """All words by which a photo may be asked for: caption, names, numbers in them, the day."""
+    names = " ".join(_names(photo.source))
+    return words_of(f"{photo.caption} {_stem(photo.source)} {names}") | _day(photo.taken)
+
+
+def day_taken(path: str | Path) -> str:
+    """The day of a photo by its EXIF, as 2024-07-31; "" where it says none that there is."""
+    with contextlib.suppress(Exception):  # EXIF is bytes of strangers; the pixels have been read
+        with Image.open(path, formats=FORMATS) as image:
+            exif = image.getexif()
+            told = exif.get_ifd(0x8769).get(0x9003) or exif.get(0x0132)
+        return date(*map(int, str(told)[:10].split(":"))).isoformat()
+    return ""
+
+
+def captions_in(folder: Path, *, skip_bad: bool = False) -> Mapping[str, str]:
+    """The first caption of each photo by its place in the folder, of its captions.jsonl or
+    metadata.jsonl; none where it has no such file. Raises DataError for a broken one."""
+    if not any((folder / name).is_file() for name in CAPTIONS):
+        return {}
+    photos = (p for d in open_data(f"folder:{folder}", skip_bad=skip_bad) for p in d.photos)
+    return {photo.id: photo.caption for photo in photos if photo.caption.strip()}
+
+
+def _names(source: str) -> list[str]:
+    found = _WORD.findall(_stem(source))
+    words = (match[1] for word in found if (match := _NAME.fullmatch(word)))
+    return [word for word in words if word.casefold() not in _OF_CAMERAS]
+
+
+def _stem(source: str) -> str:
+    """A name less its ending."""
+    return source.rpartition(".")[0] or source
+
+
+def _day(taken: str) -> frozenset[str]:
+    try:
+        day = date.fromisoformat(taken)
+    except ValueError:
+        return frozenset()
+    return frozenset({str(day.year), MONTHS[day.month - 1], str(day.day), taken})
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
