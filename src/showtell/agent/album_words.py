@@ -7,6 +7,7 @@ DIR         CLIP or SigLIP, a folder of transformers
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from showtell.album.conse import Conse
@@ -23,15 +24,24 @@ HOME = "home"
 
 
 def load_encoder(name: str, *, told: Progress = quiet) -> AlbumEncoder:
-    """``home``, whose parts are fetched if they are not there, or a folder's encoder.
+    """``home``, or a folder's. Parts that are not there are fetched, the classifier where the first
+    photo is seen.
 
     Raises what ``index_part`` raises, and CheckpointError, MissingDependency, UsageError.
     """
     if name == HOME:
         texts = load_sentence_encoder(index_part("all-minilm-l6-v2", told=told))
-        classifier = load_classifier(index_part("efficientnet-lite0", told=told)).to(the_device())
-        photos = Conse(lambda images: classifier(images).logits_PC, classifier.classes, texts)
-        return AlbumEncoder(name=HOME, width=texts([""]).shape[1], texts=texts, photos=photos)
+
+        @cache
+        def conse() -> Conse:
+            classifier = load_classifier(index_part("efficientnet-lite0", told=told))
+            classifier.to(the_device())
+            return Conse(lambda images: classifier(images).logits_PC, classifier.classes, texts)
+
+        width = texts([HOME]).shape[1]
+        return AlbumEncoder(
+            name=HOME, width=width, texts=texts, photos=lambda images: conse()(images)
+        )
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise UsageError(
@@ -41,7 +51,7 @@ def load_encoder(name: str, *, told: Progress = quiet) -> AlbumEncoder:
     clip = load_clip(folder, option="--encoder")
     return AlbumEncoder(
         name=str(folder.resolve()),
-        width=clip.texts([""]).shape[1],
+        width=clip.texts([HOME]).shape[1],
         texts=clip.texts,
         photos=clip.photos,
     )

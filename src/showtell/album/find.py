@@ -26,7 +26,7 @@ from torch import Tensor
 
 from showtell.album.index import Album, Hit
 from showtell.album.ingest import Embed, Texts
-from showtell.album.words import asked, words_known, words_of
+from showtell.album.told import asked, words_known, words_of
 from showtell.errors import DataError, UsageError
 
 WORDS, UNLIKE, NAMED = 1.5, 2.0, 3.0

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.album.index import DESCRIPTION, EMBEDDINGS, Album, AlbumPhoto, empty_album
-from showtell.album.words import captions_in, day_taken, told_of
+from showtell.album.told import captions_in, day_taken, told_of
 from showtell.batch import to_pixels
 from showtell.data.photos import (
     ENDINGS,

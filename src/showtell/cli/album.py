@@ -14,14 +14,12 @@ ENCODER = "home|DIR"
 ALBUM = opt.argument("ALBUM", "The album's folder.")
 
 
-@album_app.command(
-    "add", epilog="Example: showtell album add ~/Pictures/2024 --into album --encoder home"
-)
+@album_app.command("add", epilog="Example: showtell album add ~/Pictures/2024 --into album")
 def add(
     photos: Path = opt.argument("FOLDER", "Photos, also in subfolders."),
     into: Path = opt.out(..., "ALBUM", "The album's folder.", flag="into"),
     encoder: str | None = opt.option(
-        None, "encoder", ENCODER, "To be found by words: home, or a folder of CLIP or SigLIP."
+        None, "encoder", ENCODER, "To be found by words: home (the default), or a CLIP or SigLIP."
     ),
     model: str | None = opt.option(
         None, "model", "NAME|PATH", "In place of an encoder: the model that is to find them."
@@ -39,16 +37,16 @@ def add(
     """
     from showtell.album.ingest import add_photos
 
-    if (encoder is None) == (model is None):
+    if encoder is not None and model is not None:
         raise UsageError(
-            f"{'neither' if model is None else 'both'} --encoder and --model; wanted one of them: "
-            "--encoder home for a search by words, --model NAME for a model that finds photos"
+            "both --encoder and --model; wanted one of them: --encoder for a search by words, "
+            "--model for a model that finds photos"
         )
     makes: dict[str, Any]
-    if encoder is not None:
-        from showtell.agent.album_words import load_encoder
+    if model is None:
+        from showtell.agent.album_words import HOME, load_encoder
 
-        maker = load_encoder(encoder, told=terminal_progress)
+        maker = load_encoder(encoder or HOME, told=terminal_progress)
         makes = {"width": maker.width, "embed": maker.photos, "texts": maker.texts}
         makes["made_by"] = maker.name
     else:
@@ -100,7 +98,7 @@ def search(
     device: str | None = opt.DEVICE,
     json: bool = opt.JSON,
 ) -> None:
-    """Find photos by words: by what they show, their captions, names and days.
+    """Find photos by what they show, their captions, names and days.
 
     A score is counted in standard deviations above what everyday phrases have. That there is no
     such photo is an answer, too.
@@ -151,7 +149,7 @@ def evaluate_album(
     json: bool = opt.JSON,
     out: Path | None = opt.REPORT,
 ) -> None:
-    """Measure how often a caption finds its photo: R@1, R@5, R@10, beside chance."""
+    """Measure how often a caption finds its photo, beside chance."""
     from showtell.agent.album_words import load_encoder
     from showtell.evaluation.album_search import evaluate_search
 

@@ -93,8 +93,8 @@ class ClipEncoder(_TextReader):
     def texts(self, texts: Sequence[str]) -> Tensor:
         # SigLIP has no mask: it was trained on texts filled up to one length
         filled = "siglip" in self.model.config.model_type
-        how = {"truncation": True, "max_length": self.max_length}
-        how["padding"] = "max_length" if filled else True
+        padding = "max_length" if filled else True
+        how = {"padding": padding, "truncation": True, "max_length": self.max_length}
 
         def encode(part: list[str]) -> Tensor:
             inputs = self.tokenizer(part, **how, return_tensors="pt").to(self.model.device)
