@@ -61,7 +61,8 @@ def opened(path: Path, *, wanted: str) -> Iterator[BinaryIO]:
             raise DataError(f"{name} is {met}, not a file. {wanted}")
         file = open(path, "rb")  # noqa: SIM115 (closed below)
     except FileNotFoundError as error:
-        raise DataError(f"{name} is not there (looked at {path}). {wanted}") from error
+        looked = "" if name == str(path) else f" (looked at {path})"
+        raise DataError(f"{name} is not there{looked}. {wanted}") from error
     except (OSError, ValueError) as error:  # no permission; a NUL in the name
         raise unreadable(error) from error
     try:
