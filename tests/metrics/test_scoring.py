@@ -61,8 +61,7 @@ def test_encoders_are_named_and_say_how_many_texts_they_cut(files):
 
 
 def test_sets_of_photos_are_read_one_photo_at_a_time(files, monkeypatch):
-    """64 of the largest that may come would be ten gigabytes."""
-    opened = []
+    opened = []  # 64 of the largest that may come would be ten gigabytes
 
     def opening(path):
         assert not any(image() is not None for image in opened)
@@ -85,8 +84,7 @@ def test_a_missing_text_counts_zero_and_a_missing_reference_nothing():
     for protocol, row in {"mmdialog": "bleu1", "minigpt5": "bleu1", "standard": "rouge_l"}.items():
         report = score(said, wanted, protocol=protocol)
         assert report.metrics[f"text.{protocol}.{row}"].value == pytest.approx(0.5)
-        one, _, other = report.data_digest.partition(" against ")
-        assert len(one) == len(other) == 16 and one != other
+        assert re.fullmatch(r"(\w{16}) against (?!\1)\w{16}", report.data_digest)
         assert "50.0% of the reference texts" in report.to_markdown()
     assert "each is a dialogue of its own" in score(said, wanted, protocol="minigpt5").to_markdown()
 

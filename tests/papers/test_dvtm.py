@@ -372,11 +372,10 @@ def test_the_words_of_an_llm_are_found_in_whatever_tokens_it_says_them(tokenizer
 def test_words_are_found_where_a_tokenizer_changes_what_it_reads():
     tokenizer = llm_tokenizer()
     tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    ids = tokenizer(" A Cat", add_special_tokens=False)["input_ids"]
     for text in ("A Cat", "  A Cat "):
-        ids = tokenizer(" A Cat", add_special_tokens=False)["input_ids"]
-        assert tokenizer.decode(ids) == " a cat"
-        found = [text[start:end] for start, end in token_offsets(text, ids, tokenizer)]
-        assert "".join(found).strip() == "A Cat"
+        found = "".join(text[start:end] for start, end in token_offsets(text, ids, tokenizer))
+        assert found.strip() == "A Cat"
     with pytest.raises(DataError, match="holds the ids"):
         token_offsets("a dog", ids, tokenizer)
 
