@@ -64,4 +64,5 @@ class KeywordModel:
             seconds_to_first_word=0.01,
             seconds_to_photo=0.1 if painted else None,
             dropped_turns=max(0, len(turns) - self.max_turns),
+            notes=(),
         )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from showtell.evaluation import evaluate as evaluate
     from showtell.models.decoder import Decoder as Decoder
     from showtell.models.dialogue_model import PhotoDialogueModel as PhotoDialogueModel
-    from showtell.models.respond import Reply as Reply
+    from showtell.models.reply import Reply as Reply
     from showtell.models.respond import Responder as Responder
     from showtell.papers import load_model as load_model
     from showtell.recipes import run_recipe as run_recipe
@@ -26,7 +26,7 @@ _HOMES = {
     "Dialogue": "showtell.dialogue",
     "Photo": "showtell.dialogue",
     "PhotoDialogueModel": "showtell.models.dialogue_model",
-    "Reply": "showtell.models.respond",
+    "Reply": "showtell.models.reply",
     "Responder": "showtell.models.respond",
     "Session": "showtell.agent.session",
     "ShowtellError": "showtell.errors",

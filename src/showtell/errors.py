@@ -8,6 +8,7 @@
     ├── CheckpointError       a model directory is missing, broken or of another kind
     ├── MissingDependency     an optional package is not installed
     ├── GenerationError       the model could not answer
+    │   └── EngineError       a model behind an address did not answer as it should
     ├── FetchError            something could not be downloaded
     └── StorageError          something could not be written
 
@@ -60,6 +61,19 @@ class MissingDependency(ShowtellError):
 
 class GenerationError(ShowtellError):
     """The model could not answer."""
+
+
+class EngineError(GenerationError):
+    """A model behind an address did not answer as it should.
+
+    ``code`` is what its server said, 0 where it said nothing that can be read; ``down``: nobody
+    is there, and another question would only wait in vain.
+    """
+
+    def __init__(self, message: str = "", *, code: int = 0, down: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.down = down
 
 
 class FetchError(ShowtellError):

@@ -18,6 +18,7 @@ class Web:
     address: str = ""
     pages: dict[str, list[Behaviour]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)  # of requests that have one
     together: int = 0
     most_together: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -84,6 +85,10 @@ def serving() -> Iterator[Web]:
     web = Web()
 
     class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            web.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.do_GET()
+
         def do_GET(self) -> None:
             with web.lock:
                 web.requests.append(self.path)

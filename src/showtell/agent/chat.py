@@ -25,7 +25,7 @@ from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.errors import ShowtellError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from showtell.models.respond import Reply
+    from showtell.models.reply import Reply
 
 COMMANDS = {
     "/photo": ("FILE [TEXT]", "show a photo of yours (or paste its path)"),
@@ -56,7 +56,7 @@ def answer_as_dict(reply: Reply, paths: dict[str, Path], notes: Sequence[str]) -
         parts.append(part)
     return {
         "parts": parts,
-        "p_share": max(reply.p_share, default=None),
+        "p_share": max((p for p in reply.p_share if p is not None), default=None),
         "p_share_by_turn": list(reply.p_share),
         "seconds_to_first_word": reply.seconds_to_first_word,
         "seconds_to_photo": reply.seconds_to_photo,

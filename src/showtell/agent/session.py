@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from showtell.data.storage import locked, write_atomically
 from showtell.dialogue import USER, Dialogue, Photo, Turn
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from showtell.models.dialogue_model import PhotoDialogueModel
-    from showtell.models.respond import Reply, Responder
+    from showtell.models.reply import Reply
 
     PathLike = str | os.PathLike[str]
     PhotoLike = PathLike | bytes | Image
@@ -41,6 +41,30 @@ _XMP = (
     'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/'
     'trainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>'
 )
+
+
+class Answering(Protocol):
+    """What answers a session: a model's Responder, or an LLM that is asked (ZeroShot).
+
+    ``sees``: whether photos reach it; ``card``: see Session.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def card(self) -> Mapping[str, Any]: ...
+    @property
+    def sees(self) -> bool: ...
+
+    def respond(
+        self,
+        turns: tuple[Turn, ...],
+        *,
+        images: Mapping[str, Image],
+        seed: int,
+        on_text: Callable[[str], None] | None = None,
+        on_photo_step: Callable[[int, int], None] | None = None,
+    ) -> Reply: ...
 
 
 def checked_text(text: str) -> str:
@@ -90,14 +114,14 @@ class Session:
     >>> session = Session(load_model("mini"), seed=0)             # doctest: +SKIP
     >>> session.say("Can you send me a photo of your dog?").turns   # doctest: +SKIP
 
-    ``model`` is a model, or what answers already (a Responder); its card says what it knows
+    ``model`` is a model, or what answers already (Answering); its card says what it knows
     ("limits"), how one could begin ("openings") and which words it was trained on ("words": a list,
     or "world" for the photo world's). ``album``: a folder of photos that it may find and share in
     this session, and in no other. Several threads may ``say`` something: each waits for its turn.
     """
 
     def __init__(
-        self, model: PhotoDialogueModel | Responder, *, seed: int = 0, album: PathLike | None = None
+        self, model: PhotoDialogueModel | Answering, *, seed: int = 0, album: PathLike | None = None
     ) -> None:
         self.model = _responder_of(model, album)
         self.seed = seed
@@ -149,7 +173,7 @@ class Session:
             self.turns = (*turns, *reply.turns)
             self.images = {**images, **reply.images}
             self.p_share += [*[None] * len(new), *reply.p_share]
-            self.notes = self._notes_on(text, len(photos), reply.dropped_turns)
+            self.notes = [*reply.notes, *self._notes_on(text, len(photos), reply.dropped_turns)]
             self._num_answers += 1
             return reply
 
@@ -219,7 +243,7 @@ class Session:
         return folder
 
     @classmethod
-    def open(cls, model: PhotoDialogueModel | Responder, folder: PathLike) -> Session:
+    def open(cls, model: PhotoDialogueModel | Answering, folder: PathLike) -> Session:
         """The conversation that ``save`` wrote, to go on with. Raises DataError, PhotoError."""
         from showtell.data.photos import load_photo
 
@@ -240,11 +264,11 @@ class Session:
         return session
 
 
-def _responder_of(model: PhotoDialogueModel | Responder, album: PathLike | None) -> Responder:
+def _responder_of(model: PhotoDialogueModel | Answering, album: PathLike | None) -> Answering:
     if hasattr(model, "respond"):
         if album is not None:
-            raise UsageError("what answers already has its own album; give that to the Responder")
-        return cast("Responder", model)
+            raise UsageError("what answers already (a Responder) has its own album; give it that")
+        return cast("Answering", model)
     from showtell.models.decoder import Decoder
     from showtell.models.respond import Responder, open_album
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -19,6 +19,10 @@ from showtell.cli.data import data_app
 from showtell.cli.exits import exit_code_of
 from showtell.cli.measure import evaluate, judge_app, score
 from showtell.cli.pretrained import parts
+from showtell.errors import UsageError
+
+if TYPE_CHECKING:
+    from showtell.agent.zero_shot import ZeroShot
 
 app = typer.Typer(
     name="showtell",
@@ -60,24 +64,42 @@ def chat(
         "showtell-photos", "DIR", "Where painted photos are written.", flag="photos-dir"
     ),
     album: Path | None = opt.option(
-        None, "album", "DIR", 'Share these too: see "showtell album add".'
+        None,
+        "album",
+        "DIR",
+        'Share these too: see "showtell album add"; for --lm one of an --encoder.',
+    ),
+    lm: str | None = opt.option(
+        None, "lm", "ID|DIR|URL", "Any LLM that chats, in place of a model; URL#NAME."
+    ),
+    painter: str | None = opt.option(
+        None, "painter", "ID|DIR|URL", "What paints for --lm; without it photos come from --album."
     ),
     device: str | None = opt.DEVICE,
 ) -> None:
     """Talk with a model. In a terminal it is a conversation; with --say it prints JSON.
 
     Without --say, lines are read from the terminal (or a pipe) until they end. Each JSON object
-    is one answer: ordered "parts" of type text or photo, "p_share", "seconds_to_first_word" and
-    "seconds_to_photo".
+    is one answer: ordered "parts" of type text or photo, "p_share", "seconds_to_first_word",
+    "seconds_to_photo" and "notes".
+
+    --lm and --painter name an LLM and a painter that nobody trained for this: a folder of
+    transformers or diffusers, an id on the hub, or the address of an OpenAI-compatible server
+    (http://HOST:PORT/v1; its key in SHOWTELL_API_KEY).
     """
     from showtell.agent.chat import TerminalChat, answers, check_lines, typed_lines
     from showtell.agent.session import Session
     from showtell.agent.terminal import console_of
 
     check_lines(say, photo)
-    from showtell.papers import load_model
+    if lm is not None:
+        session = Session(_zero_shot(lm, painter, album, model), seed=seed)
+    else:
+        if painter is not None:
+            raise UsageError("--painter paints for an LLM; name that too, with --lm")
+        from showtell.papers import load_model
 
-    session = Session(load_model(model), seed=seed, album=album)
+        session = Session(load_model(model), seed=seed, album=album)
     if say or json:
         lines = say or (line.rstrip("\r\n") for line in sys.stdin if line.strip())
         for answer in answers(session, lines, photos=photo, photos_dir=photos_dir):
@@ -87,6 +109,23 @@ def chat(
     if sys.stdin.isatty():
         conversation.greet()
     conversation.run(typed_lines() if sys.stdin.isatty() else sys.stdin, photos=photo)
+
+
+def _zero_shot(lm: str, painter: str | None, album: Path | None, model: str) -> ZeroShot:
+    from showtell.agent.engines import open_language, open_painter
+    from showtell.agent.zero_shot import PhotosInWords, ZeroShot, threshold_of
+    from showtell.progress import terminal_progress
+
+    if model != "mini":
+        raise UsageError("--model and --lm both say who answers; leave one of them out")
+    found = None
+    if album is not None:
+        from showtell.agent.album_words import open_finder
+
+        found = PhotosInWords(open_finder(album, told=terminal_progress), album)
+    paints = None if painter is None else open_painter(painter)
+    language = open_language(lm)
+    return ZeroShot(language, painter=paints, album=found, threshold=threshold_of(language))
 
 
 @app.command(epilog="Example: showtell demo --seed 7")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,24 +28,13 @@ from showtell.errors import DataError, GenerationError
 from showtell.models.decoder import Decoder, Images, ToldRow, numbers
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.parts import Conditioning, PhotoSpans
+from showtell.models.reply import Reply
 from showtell.models.writing import Writing
 
 CAPTIONS_AT_ONCE = 64
 SIDE = 64  # of an album's photos for a model that sees none
 
 ToldStep = Callable[[int, int], None]
-
-
-@dataclass(kw_only=True)
-class Reply:
-    """One answer of the agent: its turns in order, P(share) at the start of each, its photos."""
-
-    turns: list[Turn] = field(default_factory=list)
-    p_share: list[float] = field(default_factory=list)
-    images: dict[str, Image.Image] = field(default_factory=dict)
-    seconds_to_first_word: float | None = None
-    seconds_to_photo: float | None = None
-    dropped_turns: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

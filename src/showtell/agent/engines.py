@@ -1,0 +1,211 @@
+"""What speaks, and what paints from words: models of others, behind one small protocol each.
+
+    language = open_language("http://127.0.0.1:8000/v1#NAME")  # or a folder of transformers, an id
+    language.say(messages, max_tokens=60, temperature=0.7, seed=0, on_text=print).text
+    language.probability(messages, ("photo", "words")).of["photo"]
+
+``messages`` are those of a chat: {"role": "system" | "user" | "assistant", "content": text}. What a
+model says is not trusted: it is bounded, its control characters are escaped, its thinking aloud
+(<think>) is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from showtell.errors import CheckpointError, UsageError, printable
+from showtell.progress import terminal_progress
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Messages = Sequence[Mapping[str, str]]
+ToldText = Callable[[str], None]
+ToldStep = Callable[[int, int], None]
+
+MAX_CHARACTERS = 4_000  # of one text that a model says
+SPELLINGS = 6  # of a label as one token: with or without a blank before it; photo, Photo, PHOTO
+_THINKS, _THOUGHT = "<think>", "</think>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """A text, and why it ended before its end ("" if it did not)."""
+
+    text: str
+    broken: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chances:
+    """``of``: P(label), given that the answer is one of the labels; ``note``: how it is to be read,
+    where it is not what the model's own numbers say."""
+
+    of: Mapping[str, float]
+    note: str = ""
+
+
+class Language(Protocol):
+    """An LLM that chats. ``max_characters``: how long a conversation it can be asked about."""
+
+    name: str
+    max_characters: int
+
+    def say(
+        self,
+        messages: Messages,
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        on_text: ToldText | None = None,
+    ) -> Said: ...
+
+    def probability(self, messages: Messages, labels: Sequence[str]) -> Chances: ...
+
+
+class WordPainter(Protocol):
+    """Paints what words say."""
+
+    name: str
+
+    def paint(self, caption: str, *, seed: int, on_step: ToldStep | None = None) -> Image: ...
+
+
+# -------------------------------------------------------------------------------------- to open
+
+
+def open_language(name: str) -> Language:
+    """An LLM by the address of its endpoint (ADDRESS#MODEL names one of several), by a folder of
+    transformers, or by its id on the hub.
+
+    Raises UsageError, CheckpointError, EngineError.
+    """
+    if is_address(name):
+        from showtell.agent.remote_engines import RemoteLanguage
+
+        return RemoteLanguage(name)
+    from showtell.agent.local_engines import LocalLanguage
+
+    return LocalLanguage(folder_of(name, flag="--lm"), name=name)
+
+
+def open_painter(name: str) -> WordPainter:
+    """A painter by the address of its endpoint, a folder of diffusers, or an id."""
+    if is_address(name):
+        from showtell.agent.remote_engines import RemotePainter
+
+        return RemotePainter(name)
+    from showtell.agent.local_engines import LocalPainter
+
+    return LocalPainter(folder_of(name, flag="--painter"), name=name)
+
+
+def is_address(name: str) -> bool:
+    return "://" in name
+
+
+def folder_of(name: str, *, flag: str) -> Path:
+    """The folder of that name, of a part that a package index serves, or of an id: where the hub's
+    client keeps it."""
+    from showtell.models.hub import index_part, index_parts
+
+    if Path(name).is_dir():
+        return Path(name)
+    if name in index_parts():
+        return index_part(name, told=terminal_progress)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise UsageError(
+            f'{flag} is "{name:.200}", which is no folder here; wanted a folder, an id '
+            "(OWNER/MODEL, or a part of an index: smollm2-135m-instruct) or an address "
+            "(http://HOST:PORT/v1); check the name"
+        )
+    from huggingface_hub import snapshot_download
+
+    kinds = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+    doubles = ["*fp16*", "*ema*", "*pruned*", "consolidated*"]  # the same weights once more
+    try:
+        return Path(snapshot_download(name, allow_patterns=kinds, ignore_patterns=doubles))
+    except Exception as error:  # of the network, of the hub, of the disk: many kinds
+        raise CheckpointError(
+            f'the model "{name}" is in no folder here, and the hub did not give it '
+            f"({type(error).__name__}); wanted {', '.join(kinds[:2])} of it: where there is a hub, "
+            f'run "hf download {name} --local-dir DIR", and give {flag} that DIR'
+        ) from error
+
+
+# ------------------------------------------------------------------------- what both kinds share
+
+
+def label_of(piece: str, labels: Sequence[str]) -> str | None:
+    """The label that this token spells, if any."""
+    spelt = piece.strip().casefold()
+    return next((label for label in labels if label == spelt), None)
+
+
+def chances(
+    seen: Mapping[str, float], labels: Sequence[str], *, unseen: float = 0.0
+) -> Chances | None:
+    """P of each label out of the mass that was seen on it.
+
+    A label of which nothing was seen holds ``unseen`` at most: P is then an upper bound for it, and
+    a lower one for the others. None if no label was seen.
+    """
+    if not any(seen.get(label) for label in labels):
+        return None
+    mass = {label: seen.get(label) or unseen for label in labels}
+    of = {label: value / sum(mass.values()) for label, value in mass.items()}
+    bounds = [label for label in labels if not seen.get(label) and of[label] >= 0.005]
+    note = ", ".join(f'P("{label}") is at most {of[label]:.2f}' for label in bounds)
+    if note:
+        note += ": it is not among the 20 likeliest answers, and a server tells no others"
+    return Chances(of=of, note=note)
+
+
+def chances_in_words(
+    language: Language, messages: Messages, labels: Sequence[str], *, why: str
+) -> Chances:
+    """P as 0 or 1: what the model answers when it is asked, and nothing is known of the rest."""
+    text = language.say(messages, max_tokens=8, temperature=0.0, seed=0).text
+    first = re.search("|".join(rf"\b{re.escape(label)}\b" for label in labels), text.casefold())
+    if first is None:
+        short = " ".join(text.split())[:60]
+        wanted = " or ".join(f'"{label}"' for label in labels)
+        note = f'{why}; asked for {wanted} it answered "{short}", so P is not known'
+        return Chances(of={}, note=note)
+    return Chances(
+        of={label: float(label == first[0]) for label in labels},
+        note=f"{why}, so P is 0 or 1, as it answered",
+    )
+
+
+class Spoken:
+    """A text as it comes in pieces: without thinking aloud and control characters, bounded."""
+
+    def __init__(self, on_text: ToldText | None) -> None:
+        self.on_text = on_text
+        self._raw = ""
+        self._open = False  # whether what comes next is said
+        self.text = ""
+        self.full = False
+
+    def add(self, piece: str) -> None:
+        piece = piece.replace("\r", "")
+        if not self._open:
+            piece = self._raw = (self._raw + piece).lstrip()
+            if _THINKS.startswith(piece[: len(_THINKS)]):  # it thinks, or is about to
+                _, thought, piece = piece.partition(_THOUGHT)
+                piece = piece.lstrip()
+                self._raw = "" if thought else _THINKS[: len(self._raw)] + self._raw[7:][-7:]
+            if not piece:
+                return
+            self._open = True
+        piece = printable(piece)[: MAX_CHARACTERS - len(self.text)]
+        self.text += piece
+        self.full = len(self.text) >= MAX_CHARACTERS
+        if piece and self.on_text is not None:
+            self.on_text(piece)

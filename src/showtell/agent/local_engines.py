@@ -1,0 +1,184 @@
+"""Engines from folders: any causal LM of transformers that has a chat template, and our painter."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jinja2 import TemplateError
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, TextStreamer
+
+from showtell.agent.engines import (
+    Chances,
+    Messages,
+    Said,
+    Spoken,
+    ToldStep,
+    ToldText,
+    chances,
+    chances_in_words,
+    label_of,
+)
+from showtell.batch import to_image
+from showtell.errors import CheckpointError
+from showtell.models.folders import from_transformers, reading
+from showtell.models.painter import LatentDiffusionPainter
+from showtell.models.parts import Conditioning
+from showtell.runtime import multiplies_bfloat16, the_device
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+
+TOP_P = 0.9
+REPETITION = 1.1  # small LLMs go round in circles
+_OWN: dict[str, Any] = {"trust_remote_code": False}  # nor does the library ask whether to run it
+PLACES = 2_048  # of an LLM that does not say how many it has
+RESERVED = 512  # places for what we ask and what it answers
+PER_TOKEN = 3  # characters of a conversation, at least, on average
+
+
+class LocalLanguage:
+    """An LLM in a folder, on ``the_device()``, in its own dtype where the device multiplies it."""
+
+    def __init__(self, folder: Path, *, name: str = "") -> None:
+        """Raises CheckpointError for what cannot be read, or has no chat template."""
+        self.name = name or folder.name
+        wanted = "a causal LM of transformers with its tokenizer, as safetensors"
+        dtype: Any = "auto" if multiplies_bfloat16(the_device()) else torch.float32
+        with reading("the language model", folder, wanted=wanted):
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **_OWN)
+            model = from_transformers(AutoModelForCausalLM, folder, dtype=dtype, **_OWN)
+        self.model = model.eval().to(the_device())
+        self._special = [
+            token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special
+        ]
+        if not self.tokenizer.chat_template:
+            raise CheckpointError(
+                f'the language model in "{folder}" has no chat template; wanted one that was '
+                "trained to chat (its name often ends in Instruct or Chat); name such a one"
+            )
+        wanted = "one that takes the words of a system and of a user"
+        with reading("the chat template", folder, wanted=wanted):
+            self._read([{"role": role, "content": "Hi"} for role in ("system", "user")])
+        places = getattr(model.config.get_text_config(), "max_position_embeddings", PLACES)
+        self.max_characters = max(PER_TOKEN * (min(places, 8_192) - RESERVED), 200)
+
+    def say(
+        self,
+        messages: Messages,
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        on_text: ToldText | None = None,
+    ) -> Said:
+        """Its answer; ``on_text`` hears each piece. Temperature 0: always the likeliest token."""
+        spoken = Spoken(on_text)
+        drawn: dict[str, Any] = {"do_sample": False}
+        if temperature > 0:
+            drawn = {"do_sample": True, "temperature": temperature, "top_p": TOP_P, "top_k": 0}
+            drawn["repetition_penalty"] = REPETITION
+        cuda = [self.model.device] if self.model.device.type == "cuda" else []
+        with torch.random.fork_rng(cuda):  # the library draws from the global dice
+            torch.manual_seed(seed)
+            self._generated(messages, max_tokens, streamer=_Pieces(self.tokenizer, spoken), **drawn)
+        broken = "it is longer than a turn may be" if spoken.full else ""
+        return Said(text=spoken.text.strip(), broken=broken)
+
+    def probability(self, messages: Messages, labels: Sequence[str]) -> Chances:
+        """From its logits after the messages: the mass of all tokens that spell a label."""
+        out = self._generated(
+            messages, 1, do_sample=False, output_logits=True, return_dict_in_generate=True
+        )
+        chance_V = out.logits[0][0].float().softmax(-1)
+        seen = {label: float(chance_V[self._spelling(label)].sum()) for label in labels}
+        why = f"no token of {self.name} spells an answer"
+        return chances(seen, labels) or chances_in_words(self, messages, labels, why=why)
+
+    def _spelling(self, label: str) -> list[int]:
+        return [number for number, piece in self._pieces if label_of(piece, (label,))]
+
+    @cached_property
+    def _pieces(self) -> list[tuple[int, str]]:
+        """The vocabulary's tokens with their numbers; the marks of a blank as blanks."""
+        named = self.tokenizer.get_vocab().items()
+        marks = str.maketrans("Ġ▁", "  ")
+        return [(number, token.translate(marks)) for token, number in named]
+
+    @torch.no_grad()
+    def _generated(self, messages: Messages, max_tokens: int, **settings: Any) -> Any:
+        streamer = settings.pop("streamer", None)
+        pad = self.tokenizer.pad_token_id
+        ends = self.model.generation_config.eos_token_id
+        config = GenerationConfig(
+            max_new_tokens=max_tokens,
+            eos_token_id=self.tokenizer.eos_token_id if ends is None else ends,
+            pad_token_id=self.tokenizer.eos_token_id if pad is None else pad,
+            **settings,
+        )
+        return self.model.generate(
+            **self._read(messages), generation_config=config, streamer=streamer
+        )
+
+    def _read(self, messages: Messages) -> Any:
+        """The messages in the LLM's own form. What people wrote cannot spell its special tokens."""
+        clean = [{**message, "content": self._plain(message["content"])} for message in messages]
+        try:
+            return self._templated(clean)
+        except TemplateError:  # of a family without a system's role: it goes with the first words
+            system, first, *rest = clean
+            first = {**first, "content": f"{system['content']}\n\n{first['content']}"}
+            return self._templated([first, *rest])
+
+    def _templated(self, messages: list[dict[str, str]]) -> Any:
+        return self.tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+            enable_thinking=False,  # a variable of some templates
+        ).to(self.model.device)
+
+    def _plain(self, text: str) -> str:
+        for token in self._special:
+            text = text.replace(token, " ")
+        return text
+
+
+class _Pieces(TextStreamer):  # type: ignore[misc]
+    """The library's streamer, into a Spoken."""
+
+    def __init__(self, tokenizer: Any, spoken: Spoken) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.spoken = spoken
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self.spoken.add(text)
+
+
+class LocalPainter:
+    """A folder of diffusers, by the painter that models have."""
+
+    num_steps = 25
+    guidance = 7.5
+
+    def __init__(self, folder: Path, *, name: str = "") -> None:
+        """Raises CheckpointError."""
+        self.name = name or folder.name
+        self.painter = LatentDiffusionPainter.from_pretrained(folder).to(the_device()).eval()
+
+    @torch.no_grad()
+    def paint(self, caption: str, *, seed: int, on_step: ToldStep | None = None) -> Image:
+        """The photo of a caption; one seed, one photo."""
+        pixels_13HW = self.painter.paint(
+            Conditioning(cond_NSC=self.painter.text.encode([caption])),
+            num_steps=self.num_steps,
+            guidance=self.guidance,
+            seeds=[seed],
+            callback=(lambda step, latents: on_step(step, self.num_steps)) if on_step else None,
+        )
+        return to_image(pixels_13HW[0])

@@ -1,0 +1,25 @@
+"""Reply: one answer of the agent, whatever made it. Light: no weights stand behind this file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from showtell.dialogue import Turn
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(kw_only=True)
+class Reply:
+    """One answer of the agent: its turns in order, P(share) at the start of each (None: not known),
+    its photos. ``notes``: what went otherwise than it should, each a line for the user."""
+
+    turns: list[Turn] = field(default_factory=list)
+    p_share: list[float | None] = field(default_factory=list)
+    images: dict[str, Image] = field(default_factory=dict)
+    seconds_to_first_word: float | None = None
+    seconds_to_photo: float | None = None
+    dropped_turns: int = 0
+    notes: list[str] = field(default_factory=list)
