@@ -225,7 +225,7 @@ def test_a_photo_classifier_is_that_of_its_package(index, tmp_path, rng):
     pixels_13HW = torch.from_numpy(bytes_HW3).permute(2, 0, 1)[None].float()
     with torch.no_grad():
         said_1C = network((pixels_13HW - 127) / 128)
-    assert torch.allclose(seen.logits_PC[:1], said_1C, atol=1e-5)
+    assert torch.allclose(seen.logits_PC[:1], said_1C, atol=1e-4)
     assert seen.features_PF.shape == (2, 1280)
     assert torch.allclose(network._fc(seen.features_PF), seen.logits_PC, atol=1e-6)
     with pytest.raises(CheckpointError, match="the classifier of photos"):
