@@ -32,10 +32,7 @@ def test_an_unknown_name_is_an_attribute_error():
     [
         *((name, "[]") for name in ("showtell", "showtell.cli", "showtell.agent.session")),
         ("showtell.metrics", "[]"),
-        (
-            "showtell.agent.zero_shot, showtell.agent.remote_engines",
-            "[]",
-        ),  # all that an address needs
+        ("showtell.agent.zero_shot, showtell.agent.remote_engines", "[]"),
         ("showtell.data.world", "['PIL']"),  # with all of the photo world but its readers
     ],
 )

@@ -8,7 +8,7 @@
     ├── CheckpointError       a model directory is missing, broken or of another kind
     ├── MissingDependency     an optional package is not installed
     ├── GenerationError       the model could not answer
-    │   └── EngineError       a model behind an address did not answer as it should
+    │   └── EngineError       an LLM or painter of others did not answer as it should
     ├── FetchError            something could not be downloaded
     └── StorageError          something could not be written
 
@@ -64,10 +64,10 @@ class GenerationError(ShowtellError):
 
 
 class EngineError(GenerationError):
-    """A model behind an address did not answer as it should.
+    """An LLM or painter of others, mostly behind an address, did not answer as it should.
 
-    ``code`` is what its server said, 0 where it said nothing that can be read; ``down``: nobody
-    is there, and another question would only wait in vain.
+    ``code`` is the status that its server sent, 0 where there is none; ``down``: nobody is there,
+    and another question would only wait in vain.
     """
 
     def __init__(self, message: str = "", *, code: int = 0, down: bool = False) -> None:

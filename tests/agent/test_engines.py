@@ -1,6 +1,7 @@
 """LLMs and painters of others: from folders and from servers, good and bad ones."""
 
 import base64
+import contextlib
 import io
 import json
 import threading
@@ -8,6 +9,8 @@ import time
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from tiny_chat import (
     NO_SYSTEM,
@@ -91,6 +94,12 @@ def test_a_local_llm_says_the_same_for_a_seed_in_pieces_and_leaves_the_dice_alon
     assert len(texts) > 1 and most > 1
     greedy = {**SAY, "temperature": 0.0}
     assert local.say(ASKED, **greedy) == local.say(ASKED, **{**greedy, "seed": 1})
+
+
+def test_a_talk_that_does_not_fit_is_one_clear_line(chatty):
+    long = [*ASKED[:1], {"role": "user", "content": "look " * 2_040}]
+    with pytest.raises(EngineError, match="has 2,048 places.*takes 2,0"):
+        open_language(str(chatty)).say(long, **SAY)
 
 
 def test_what_people_write_cannot_spell_special_tokens(chatty):
@@ -191,6 +200,26 @@ def test_a_bad_server_is_one_clear_line(web, case):
     assert str(met.value).isprintable() and len(str(met.value)) < 300
     assert web.address in str(met.value)
     assert len(web.requests) == (3 if case == "broken" else 1)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["content", "top_logprobs", "token", "logprob", "text", "id"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(ANYTHING)
+def test_whatever_a_server_says_is_an_answer_or_one_clear_line(said):
+    tiny = RemoteLanguage("http://127.0.0.1:9#tiny")
+    for answer in (tiny._text, tiny._choice, lambda s: tiny._top({"logprobs": s})):
+        with contextlib.suppress(EngineError):
+            answer(said if answer != tiny._choice else {"choices": said})
 
 
 def test_a_busy_server_is_asked_again_when_it_says(web, monkeypatch):

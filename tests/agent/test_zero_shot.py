@@ -25,7 +25,7 @@ class Scripted:
     """Answers what it is told to; an error among its answers is raised."""
 
     name = "scripted"
-    max_characters = 4_000
+    max_bytes = 4_000
 
     def __init__(self, chance, *texts):
         self.chance, self.texts, self.heard = chance, list(texts), []

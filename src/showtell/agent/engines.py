@@ -50,10 +50,10 @@ class Chances:
 
 
 class Language(Protocol):
-    """An LLM that chats. ``max_characters``: how long a conversation it can be asked about."""
+    """An LLM that chats. ``max_bytes``: how much of a conversation it can be asked about."""
 
     name: str
-    max_characters: int
+    max_bytes: int
 
     def say(
         self,

@@ -22,7 +22,7 @@ from showtell.agent.engines import (
     label_of,
 )
 from showtell.batch import to_image
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, EngineError
 from showtell.models.folders import from_transformers, reading
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Conditioning
@@ -37,8 +37,9 @@ TOP_P = 0.9
 REPETITION = 1.1  # small LLMs go round in circles
 _OWN: dict[str, Any] = {"trust_remote_code": False}  # nor does the library ask whether to run it
 PLACES = 2_048  # of an LLM that does not say how many it has
+MAX_PLACES = 8_192  # more of a talk is not read
 RESERVED = 512  # places for what we ask and what it answers
-PER_TOKEN = 3  # characters of a conversation, at least, on average
+PER_TOKEN = 3  # bytes of a conversation, on average at least
 
 
 class LocalLanguage:
@@ -64,8 +65,9 @@ class LocalLanguage:
         wanted = "one that takes the words of a system and of a user"
         with reading("the chat template", folder, wanted=wanted):
             self._read([{"role": role, "content": "Hi"} for role in ("system", "user")])
-        places = getattr(model.config.get_text_config(), "max_position_embeddings", PLACES)
-        self.max_characters = max(PER_TOKEN * (min(places, 8_192) - RESERVED), 200)
+        config = model.config.get_text_config()
+        self.places = int(getattr(config, "max_position_embeddings", PLACES))
+        self.max_bytes = max(PER_TOKEN * (min(self.places, MAX_PLACES) - RESERVED), 200)
 
     def say(
         self,
@@ -120,9 +122,13 @@ class LocalLanguage:
             pad_token_id=self.tokenizer.eos_token_id if pad is None else pad,
             **settings,
         )
-        return self.model.generate(
-            **self._read(messages), generation_config=config, streamer=streamer
-        )
+        read = self._read(messages)
+        if (length := read["input_ids"].shape[1] + max_tokens) > self.places:
+            raise EngineError(
+                f"{self.name} has {self.places:,} places, and what it is to read and say takes "
+                f"{length:,}; say it in fewer words, or begin anew"
+            )
+        return self.model.generate(**read, generation_config=config, streamer=streamer)
 
     def _read(self, messages: Messages) -> Any:
         """The messages in the LLM's own form. What people wrote cannot spell its special tokens."""

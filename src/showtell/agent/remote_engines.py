@@ -46,7 +46,7 @@ TOP_P = 0.9
 class RemoteLanguage:
     """An LLM behind chat completions."""
 
-    max_characters = 12_000
+    max_bytes = 12_000
 
     def __init__(self, address: str, *, timeout_s: float = 60.0, longest_s: float = 300.0) -> None:
         """Asks the server for its model. Raises UsageError, EngineError."""
@@ -155,7 +155,7 @@ class RemoteLanguage:
         if isinstance(content, list):
             texts = [part.get("text") for part in content if isinstance(part, dict)]
             content = "".join(text for text in texts if isinstance(text, str))
-        if content is None and isinstance(message, dict):
+        if content is None and isinstance(message, dict | None):
             return ""
         if not isinstance(content, str):
             kind = type(message if not isinstance(message, dict) else content).__name__
@@ -168,7 +168,7 @@ class RemoteLanguage:
         try:
             top = told["content"][0]["top_logprobs"]
             pairs = [(entry["token"], math.exp(min(entry["logprob"], 0.0))) for entry in top]
-        except (TypeError, KeyError, IndexError):
+        except (TypeError, KeyError, IndexError, OverflowError):
             return None
         sound = all(isinstance(token, str) and chance >= 0 for token, chance in pairs)
         return pairs if sound and pairs else None

@@ -219,8 +219,8 @@ class ZeroShot:
 
     def _kept(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
         """The last turns that fit into what the LLM reads, the last one always."""
-        room, first = self.language.max_characters, len(turns)
-        while first and (room := room - len(_line(turns[first - 1])) - 4) >= 0:
+        room, first = self.language.max_bytes, len(turns)
+        while first and (room := room - len(_line(turns[first - 1]).encode()) - 4) >= 0:
             first -= 1
         return turns[min(first, len(turns) - 1) :]
 
