@@ -2,20 +2,27 @@
 
 ``home``    a classifier and a sentence encoder that a package index serves, by ConSE: no training,
             no hub
-DIR         CLIP or SigLIP, a folder of transformers
+DIR         the same parts with heads trained on captioned photos (``showtell train album_heads``),
+            or CLIP or SigLIP, a folder of transformers
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
 
 from showtell.album.conse import Conse
 from showtell.album.find import AlbumEncoder, Finder
 from showtell.album.ingest import finish
 from showtell.errors import UsageError
-from showtell.metrics.encoders import load_clip, load_sentence_encoder
-from showtell.models.classifier import load_classifier
+from showtell.metrics.encoders import SentenceEncoder, load_clip, load_sentence_encoder
+from showtell.models.album_heads import DESCRIPTION, PHOTOS, TEXTS, AlbumHeads
+from showtell.models.classifier import PhotoClassifier, load_classifier
 from showtell.models.hub import index_part
 from showtell.progress import Progress, quiet
 from showtell.runtime import the_device
@@ -30,13 +37,12 @@ def load_encoder(name: str, *, told: Progress = quiet) -> AlbumEncoder:
     Raises what ``index_part`` raises, and CheckpointError, MissingDependency, UsageError.
     """
     if name == HOME:
-        texts = load_sentence_encoder(index_part("all-minilm-l6-v2", told=told))
+        texts, classifier = _home_parts(told)
 
         @cache
         def conse() -> Conse:
-            classifier = load_classifier(index_part("efficientnet-lite0", told=told))
-            classifier.to(the_device())
-            return Conse(lambda images: classifier(images).logits_PC, classifier.classes, texts)
+            look = classifier()
+            return Conse(lambda images: look(images).logits_PC, look.classes, texts)
 
         width = texts([HOME]).shape[1]
         return AlbumEncoder(
@@ -46,7 +52,21 @@ def load_encoder(name: str, *, told: Progress = quiet) -> AlbumEncoder:
     if not folder.is_dir():
         raise UsageError(
             f'there is no encoder "{name}"; wanted "{HOME}", or a folder that holds a CLIP or '
-            "SigLIP of transformers. Check the name."
+            "SigLIP of transformers, or trained heads. Check the name."
+        )
+    if (folder / DESCRIPTION).is_file():
+        heads = AlbumHeads.load(folder).to(the_device())
+        texts, classifier = _home_parts(told)
+
+        @torch.no_grad()
+        def photos(images: Sequence[Image.Image]) -> Tensor:
+            return heads.photos(classifier()(images).features_PF).cpu()
+
+        return AlbumEncoder(
+            name=str(folder.resolve()),
+            width=heads.config.width,
+            texts=lambda given: heads.texts(texts(given)).cpu(),
+            photos=photos,
         )
     clip = load_clip(folder, option="--encoder")
     return AlbumEncoder(
@@ -55,6 +75,16 @@ def load_encoder(name: str, *, told: Progress = quiet) -> AlbumEncoder:
         texts=clip.texts,
         photos=clip.photos,
     )
+
+
+def _home_parts(told: Progress) -> tuple[SentenceEncoder, Callable[[], PhotoClassifier]]:
+    """The sentence encoder, and the classifier when it is asked for."""
+
+    @cache
+    def classifier() -> PhotoClassifier:
+        return load_classifier(index_part(PHOTOS, told=told)).to(the_device())
+
+    return load_sentence_encoder(index_part(TEXTS, told=told)), classifier
 
 
 def open_finder(

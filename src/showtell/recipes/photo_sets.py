@@ -135,7 +135,7 @@ def cached_pixels(photos: Sequence[Photo], *, side: int, cache: Path) -> PhotoSe
             image = photo_image(photo)
             yield np.asarray(image if image.size == (side, side) else square(image, side))
 
-    path = cache / f"photos-{side}-{_digest(photos)}.npy"
+    path = cache / f"photos-{side}-{digest_of(photos)}.npy"
     pixels = cached_array(path, (len(photos), side, side, 3), "uint8", rows)
     return PhotoSet(photos=photos, pixels=pixels)
 
@@ -158,11 +158,11 @@ def cached_latents(
                 pixels_N3HW = torch.stack(list(pool.map(partial(square_pixels, side=side), batch)))
                 yield from encode_latents(painter.vae, pixels_N3HW).cpu().numpy()
 
-    path = cache / f"latents-{side}-{_digest(photos)}.npy"
+    path = cache / f"latents-{side}-{digest_of(photos)}.npy"
     return cached_array(path, shape, "float16", rows)
 
 
-def _digest(photos: Sequence[Photo]) -> str:
+def digest_of(photos: Sequence[Photo]) -> str:
     """Of which photos a cache is: their number, and the first and the last by name."""
     names = "\n".join(photos[n].path or photos[n].id for n in sorted({0, len(photos) - 1}))
     digest = hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()

@@ -65,6 +65,9 @@ _TOLD: Mapping[str, Mapping[str, str]] = {
     "hub_parts": {
         "parts": "a base put together from folders of transformers and diffusers",
     },
+    "album_heads": {
+        "album_heads": "an album's search by words, on captioned photos of one's own",
+    },
     "photochat_small": {
         "photochat_small": "words, share moment, photo description on PhotoChat's real dialogues",
     },
