@@ -16,8 +16,8 @@ from showtell.agent import album_words
 from showtell.agent.album_words import load_encoder, open_finder
 from showtell.cli import main
 from showtell.errors import CheckpointError, ConfigError, DataError
-from showtell.models.album_heads import AlbumHeads, HeadsConfig
 from showtell.models.classifier import Seen
+from showtell.models.two_heads import AlbumHeads, HeadsConfig
 from showtell.recipes import album_heads
 from showtell.recipes.album_heads import Captioned, HeadsTask
 

@@ -21,9 +21,9 @@ from showtell.album.find import AlbumEncoder, Finder
 from showtell.album.ingest import finish
 from showtell.errors import UsageError
 from showtell.metrics.encoders import SentenceEncoder, load_clip, load_sentence_encoder
-from showtell.models.album_heads import DESCRIPTION, PHOTOS, TEXTS, AlbumHeads
 from showtell.models.classifier import PhotoClassifier, load_classifier
 from showtell.models.hub import index_part
+from showtell.models.two_heads import DESCRIPTION, PHOTOS, TEXTS, AlbumHeads
 from showtell.progress import Progress, quiet
 from showtell.runtime import the_device
 

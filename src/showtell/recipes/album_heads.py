@@ -26,9 +26,9 @@ from showtell.dialogue import Photo
 from showtell.errors import ConfigError
 from showtell.metrics.encoders import load_sentence_encoder
 from showtell.metrics.retrieval import CUTS, ranks, recall_at
-from showtell.models.album_heads import PHOTOS, TEXTS, AlbumHeads, HeadsConfig
 from showtell.models.classifier import load_classifier
 from showtell.models.hub import index_part
+from showtell.models.two_heads import PHOTOS, TEXTS, AlbumHeads, HeadsConfig
 from showtell.progress import terminal_progress
 from showtell.recipes.photo_sets import cached_array, captions_of, choose_photos, digest_of
 from showtell.recipes.runs import Run, check_counts
