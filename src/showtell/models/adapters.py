@@ -124,7 +124,15 @@ def add_prefix(language: LanguageModel, config: PrefixConfig) -> None:
         encoder_hidden_size=config.hidden,
         task_type="CAUSAL_LM",
     )
-    language.prefix = Prefix(language, settings)
+    try:
+        language.prefix = Prefix(language, settings)
+        language.hidden(language.embed(language.column([[0]])), None)
+    except (ValueError, RuntimeError) as error:
+        language.prefix = None
+        raise ConfigError(
+            f"a {type(language.model).__name__} takes no prefix of peft's ({error}); use LoRA, or "
+            "another language model"
+        ) from error
 
 
 def has_lora(language: LanguageModel) -> bool:

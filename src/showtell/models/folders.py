@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers.utils import logging as diffusers_logging
@@ -38,11 +38,42 @@ def reading(what: str, folder: Path, *, wanted: str) -> Iterator[None]:
         ) from error
 
 
-def from_transformers(kind: Any, folder: Path, *, dtype: torch.dtype, **settings: Any) -> Any:
-    """A model of transformers from this machine."""
-    return kind.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, local_files_only=True, **settings
+def from_transformers(
+    kind: Any,
+    folder: Path,
+    *,
+    dtype: torch.dtype | Literal["auto"],
+    exact: bool = False,
+    **settings: Any,
+) -> Any:
+    """A model of transformers from this machine; ``dtype`` "auto": that of its file. ``exact``:
+    raises CheckpointError where a weight of the file finds no place, or a place no weight."""
+    model, told = kind.from_pretrained(
+        folder,
+        dtype=dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+        **settings,
     )
+    names = {
+        "finds no place": told["unexpected_keys"],
+        "is missing": told["missing_keys"],
+        "has another shape": told["mismatched_keys"],
+    }
+    if exact and any(names.values()):
+        faults = [
+            f"{name if isinstance(name, str) else name[0]} {what}"
+            for what, found in names.items()
+            for name in sorted(found)
+        ]
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise CheckpointError(
+            f'the weights in "{folder}" are not those of a {type(model).__name__}: '
+            f"{', '.join(faults[:3])}{more}; wanted all that its config.json names and nothing "
+            "else; copy the folder again, or name the one that its config.json is of"
+        )
+    return model
 
 
 def from_diffusers(kind: Any, folder: Path, *, dtype: torch.dtype) -> Any:

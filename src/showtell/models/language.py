@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -194,13 +195,12 @@ class LanguageModel(nn.Module):
     @torch.no_grad()
     def check(self) -> None:
         """Raises ConfigError for an LLM whose states or logits are not what its library says."""
-        ids_1T = self.column([list(range(min(8, len(self.tokenizer))))])
+        known = self.new_tokens.first_id if self.new_tokens else len(self.tokenizer)
+        ids_1T = self.column([list(range(min(8, known)))])
         try:
-            embeds_1TD = self.model.get_input_embeddings()(ids_1T)
-            said = self.model(inputs_embeds=embeds_1TD, use_cache=False).logits[
-                ..., : len(self.tokenizer)
-            ]
-            ours = self.head(self.hidden(embeds_1TD, None))[..., : len(self.tokenizer)]
+            # from ids, for some families do more with these than embed them
+            said = self.model(input_ids=ids_1T, use_cache=False).logits[..., :known]
+            ours = self.head(self.hidden(self.embed(ids_1T), None))[..., :known]
             equal = torch.allclose(ours.float(), said.float(), rtol=1e-3, atol=1e-3)
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise ConfigError(
@@ -210,9 +210,9 @@ class LanguageModel(nn.Module):
             ) from error
         if not equal:
             raise ConfigError(
-                f"a {type(self.model).__name__} does something to its logits that is not known "
-                "here, so that what it says would not be what it means; choose another language "
-                "model"
+                f"a {type(self.model).__name__} does something to its logits or embeddings that "
+                "is not known here, so that what it says would not be what it means; choose "
+                "another language model"
             )
 
     def new_cache(self, num_rows: int = 1) -> DynamicCache:
@@ -231,11 +231,14 @@ class LanguageModel(nn.Module):
             self.new_tokens.save(folder)
 
     @classmethod
-    def from_pretrained(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> LanguageModel:
-        """Read a transformers folder from this machine. Raises CheckpointError."""
+    def from_pretrained(
+        cls, folder: Path, *, dtype: torch.dtype | Literal["auto"] = torch.float32
+    ) -> LanguageModel:
+        """Read a transformers folder from this machine; ``dtype`` "auto": as it lies there. Raises
+        CheckpointError, also for a weight without a place and a place without a weight."""
         wanted = "config.json, safetensors and a tokenizer as save_pretrained writes them"
         with reading("the language model", folder, wanted=wanted):
-            model = from_transformers(AutoModelForCausalLM, folder, dtype=dtype)
+            model = from_transformers(AutoModelForCausalLM, folder, dtype=dtype, exact=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         language = cls(model, tokenizer)
         language.new_tokens = NewTokens.load(folder)

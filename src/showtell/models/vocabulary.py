@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from showtell.errors import ConfigError
 from showtell.models.folders import reading, save_rows
@@ -60,10 +61,15 @@ class NewTokens(nn.Module):
         return self.input_nD if self.output_nD is None else self.output_nD
 
     def embed(self, ids_BT: Tensor, table: nn.Module) -> Tensor:
-        """The rows of old and new ids; ``table`` is the LLM's own embedding."""
+        """The rows of old and new ids; ``table`` is the LLM's own embedding, and whatever it does
+        to its rows (Gemma scales them) it does to the new ones."""
         new_BT = ids_BT >= self.first_id
         old_BTD = table(ids_BT.masked_fill(new_BT, 0))
-        rows_BTD = F.embedding((ids_BT - self.first_id).clamp_min(0), self.input_nD)
+        places_BT = (ids_BT - self.first_id).clamp_min(0)
+        if type(table) is nn.Embedding:
+            rows_BTD = F.embedding(places_BT, self.input_nD)
+        else:
+            rows_BTD = functional_call(table, {"weight": self.input_nD}, (places_BT,))
         return torch.where(new_BT[..., None], rows_BTD.to(old_BTD.dtype), old_BTD)
 
     def logits(self, hidden: Tensor, old_logits: Tensor) -> Tensor:
@@ -146,8 +152,9 @@ def _plain(table: nn.Module, head: nn.Module | None, *, first_id: int) -> dict[s
     """The weights that new rows stand beside: the table's, and the head's where it has its own."""
     kinds = {"input embedding": (table, nn.Embedding), "head": (head, nn.Linear)}
     for what, (module, kind) in kinds.items():
-        # a subclass computes something else (a scale, say), which new rows would miss
-        if type(module) is not kind or getattr(module, "bias", None) is not None:
+        # a table of another class reads the new rows as well; a head of one would not say them
+        fits = isinstance(module, kind) if kind is nn.Embedding else type(module) is kind
+        if not fits or getattr(module, "bias", None) is not None:
             raise ConfigError(
                 f"the {what} of this language model is {type(module).__name__}; new tokens fit a "
                 f"plain {kind.__name__} without a bias; use a language model that has one"
