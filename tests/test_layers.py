@@ -14,7 +14,7 @@ PACKAGE = SOURCE / "showtell"
 STEPS = (
     ("errors",),
     ("dialogue", "config"),
-    ("prompt", "batch", "progress", "runtime"),
+    ("turns", "prompt", "batch", "progress", "runtime"),
     ("data",),
     ("album",),
     ("models",),

@@ -9,17 +9,23 @@ bridge that has tokens of its own, just these: <|agent|> [IMG0] ... [IMG7] <|end
 section 2.1). A photo that is seen is Q places where the photo encoder's embeddings go (2408.08650,
 section 2.3). A photo without pixels, or for a model that reads captions, stands as its caption,
 or, for one that is to know only that there was a photo, as [IMG] [/IMG].
+
+What stands around a turn's words is a small model's own marks, as above, or what the LLM's chat
+template has (``turns.py``); then of a turn's header only the token that says whose it is is
+trained, and of its end what the LLM must say, for the rest follows of itself.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from showtell.dialogue import AGENT, Dialogue, Photo, Speaker, Turn
 from showtell.errors import DataError
+from showtell.turns import chat_turns, marks
 
 IGNORED = -100
 
@@ -43,9 +49,11 @@ class SpanPlace:
 
 @dataclass(frozen=True, kw_only=True)
 class MomentPlace:
-    """A share moment: the token whose next token is [IMG] or not, and which turn it opens."""
+    """A share moment: the token whose next token is [IMG] or not, and which turn it opens; what
+    says whose turn it is stands from ``opening`` to it."""
 
     index: int
+    opening: int
     turn: int
     shared: bool
 
@@ -59,6 +67,8 @@ class Rendered:
     seen: list[PhotoPlace] = field(default_factory=list)
     spans: list[SpanPlace] = field(default_factory=list)
     moments: list[MomentPlace] = field(default_factory=list)
+    # [start, stop) of what says whose turn it is, of all turns
+    openings: list[tuple[int, int, Speaker]] = field(default_factory=list)
     dropped_turns: int = 0
 
     def put(self, ids: Sequence[int], *, label: bool) -> None:
@@ -74,7 +84,8 @@ class RendererConfig:
     ``own_pixels``: whether the agent also sees the pixels of the photo that it has just shared.
     ``span_tokens``: the bridge's own tokens (``Bridge.span_tokens``), which announce a photo in
     place of its caption; the first is the decision to share, and the rest follow it without
-    choice. ``span_trained``: the places of those that are learnt as text; None: all.
+    choice. ``span_trained``: the places of those that are learnt as text; None: all. ``template``:
+    turns as our ``marks``, or as the LLM's own ``chat`` template has them.
     """
 
     num_photo_tokens: int = 8
@@ -84,6 +95,7 @@ class RendererConfig:
     own_pixels: bool = True
     span_tokens: tuple[str, ...] | None = None
     span_trained: tuple[int, ...] | None = None
+    template: Literal["marks", "chat"] = "marks"
 
 
 class Renderer:
@@ -105,26 +117,31 @@ class Renderer:
         self.config = config
         self.has_pixels = has_pixels
         token = tokenizer.convert_tokens_to_ids
-        self.begin, self.end = token("<|begin|>"), token("<|end|>")
-        self.roles = {"user": token("<|user|>"), "agent": token("<|agent|>")}
+        self.form = chat_turns(tokenizer) if config.template == "chat" else marks(tokenizer)
+        self.start, self.end, self.roles = self.form.start, self.form.stop, self.form.roles
         self.photo = token("<|photo|>")
         self.open, self.close = token("[IMG]"), token("[/IMG]")
         self.span_ids = tuple(map(token, config.span_tokens or ()))
         self.img = self.span_ids[0] if self.span_ids else self.open
-        bos = getattr(tokenizer, "bos_token_id", None)
-        # an LLM that has always seen its own first token stands on it
-        self.start = [self.begin] if bos in (None, self.begin) else [bos, self.begin]
-        ours = {self.begin, self.end, self.photo, self.open, self.close, *self.roles.values()}
+        ours = {self.photo, self.open, self.close}
+        if self.form.before is None:
+            ours |= {*self.start, self.end, *self.roles.values()}
         added = getattr(tokenizer, "added_tokens_decoder", {})
         theirs = {number for number, token in added.items() if token.special}
+        if config.template == "chat":  # <think>, <tool_call> and their like, which are no words
+            theirs |= {
+                n for n, each in added.items() if re.fullmatch(r"[<\[]\S+[>\]]", each.content)
+            }
         # no word: what is never said in a text
         self.special = ours | theirs | set(self.span_ids)
 
     def words(self, text: str) -> list[int]:
         """The ids of a text, as after a space; words that look like our marks stay words."""
-        return self.tokenizer(
-            " " + text.strip(), add_special_tokens=False, split_special_tokens=True
-        )["input_ids"]
+        return self.form.words(text)
+
+    def opening(self, speaker: str) -> list[int]:
+        """What is read before a speaker's words where ``form.between`` has been read already."""
+        return list(self.form.headers[speaker][len(self.form.between) :])
 
     def render(self, dialogue: Dialogue) -> Rendered:
         """The whole dialogue; the oldest turns are dropped, and counted, if it is too long.
@@ -173,14 +190,21 @@ class Renderer:
         self, out: Rendered, number: int, turn: Turn, has_pixels: Callable[[Photo], bool]
     ) -> None:
         trained = turn.speaker in self.config.speakers
+        opening, header = len(out.ids), self.form.headers[turn.speaker]
+        out.openings.append((opening, opening + len(header), turn.speaker))
         if trained:
             shared = isinstance(turn.elements[0] if turn.elements else "", Photo)
-            out.moments.append(MomentPlace(index=len(out.ids), turn=number, shared=shared))
+            index = opening + len(header) - 1
+            moment = MomentPlace(index=index, opening=opening, turn=number, shared=shared)
+            out.moments.append(moment)
         # Who speaks next is always trained: it tells the agent whether it is its turn again.
-        out.put([self.roles[turn.speaker]], label=number > 0)
-        for element in turn.elements:
+        for place, token in enumerate(header):
+            out.put([token], label=number > 0 and place == len(self.form.between))
+        for place, element in enumerate(turn.elements):
             if isinstance(element, str):
-                out.put(self.words(element), label=trained)
+                first = place == 0
+                ids = self.form.content(element, turn.speaker) if first else self.words(element)
+                out.put(ids, label=trained)
                 continue
             pixels = self.config.perceive == "pixels" and has_pixels(element)
             if trained:
@@ -191,7 +215,10 @@ class Renderer:
             if pixels and (not trained or self.config.own_pixels):
                 out.seen.append(PhotoPlace(start=len(out.ids), photo=element))
                 out.put([self.photo] * self.config.num_photo_tokens, label=False)
-        out.put([self.end], label=trained)
+        said = True
+        for token in self.form.ends[turn.speaker]:
+            out.put([token], label=trained and said)
+            said = said and token != self.end  # what follows the end is never said
 
     def _put_span(self, out: Rendered, photo: Photo) -> None:
         """What the agent says to share a photo: its caption, or the bridge's own tokens."""

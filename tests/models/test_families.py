@@ -125,7 +125,7 @@ HELLO = (Turn(speaker=USER, elements=("hello there",)),)
 
 def test_our_own_models_begin_as_they_always_did(tokenizers):
     renderer = Renderer(tokenizers[0], RendererConfig())
-    assert renderer.render_turns(HELLO).ids[:2] == [renderer.begin, renderer.roles["user"]]
+    assert renderer.render_turns(HELLO).ids[:2] == [renderer.start[-1], renderer.roles["user"]]
 
 
 def test_a_frozen_part_runs_without_dropout_while_others_train(tokenizers, rng):

@@ -49,7 +49,7 @@ def test_only_the_words_about_a_photo_are_trained(renderer):
         else:  # its first word would say that it is no photo
             said += 1
             assert any(t.text.endswith(text.split("<|end|>")[0].strip()) for t in about)
-        assert len([i for i in row.ids if i == renderer.begin]) == 1
+        assert len([i for i in row.ids if i == renderer.start[-1]]) == 1
     assert shared > 5 and said > 5
 
 

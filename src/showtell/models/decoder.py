@@ -56,6 +56,8 @@ class Decoder:
             self.renderer.render_turns(turns, has_pixels=partial(_is_there, own))
             for turns, own in zip(contexts, images, strict=True)
         ]
+        for row in rows:
+            row.put(self.renderer.form.between, label=False)
         groups = _alike([len(row.ids) for row in rows])
         parts = [
             (group, self._read_rows([rows[n] for n in group], [images[n] for n in group]))
@@ -103,8 +105,33 @@ class Decoder:
         """It is the agent's turn, or that of each row's speaker; the next logits say [IMG] or a
         word."""
         rows_B = writing.all_rows_B if rows_B is None else rows_B
-        roles = [[self.renderer.roles[each]] for each in speakers or [AGENT] * len(rows_B)]
-        self._push_ids(writing, self.language.column(roles), rows_B)
+        said = speakers or [AGENT] * len(rows_B)
+        opened = {each: self.renderer.opening(each) for each in said}
+        if len(set(map(len, opened.values()))) == 1:
+            ids_BT = self.language.column([opened[each] for each in said])
+            self._push_ids(writing, ids_BT, rows_B)
+            return
+        for speaker, ids in opened.items():  # each as long as it is
+            theirs_B = torch.tensor([each == speaker for each in said], device=rows_B.device)
+            self.push(writing, ids, rows_B & theirs_B)
+
+    def close_turn(
+        self,
+        writing: Writing,
+        rows_B: Tensor | None = None,
+        *,
+        said: Sequence[list[int]] | None = None,
+    ) -> None:
+        """The agent's turn is over; the next logits say whose turn it is (``renderer.roles``).
+        ``said``: the tokens of each row, which may hold the space before the end (Llama 2)."""
+        form = self.renderer.form
+        rows_B = writing.all_rows_B if rows_B is None else rows_B
+        ends = list(form.ends[AGENT])
+        lead = ends[: ends.index(form.stop)]
+        if lead:
+            led = [row[-len(lead) :] == lead for row in said or [[]] * len(rows_B)]
+            self.push(writing, lead, rows_B & ~self.language.column(led).bool())
+        self.push(writing, [*ends[len(lead) :], *form.between], rows_B)
 
     def p_share(self, writing: Writing) -> Tensor:
         """P([IMG]) in each row, (B,)."""
@@ -189,8 +216,9 @@ class Decoder:
         rows_B: Tensor | None = None,
         on_text: ToldRow | None = None,
     ) -> list[str]:
-        """Sample a text turn until <|end|> in each row, or in those of ``rows_B`` (bool; "" for the
-        others); the state ends after it. ``on_text`` hears a row's number with each piece."""
+        """Sample a text turn until its end in each row, or in those of ``rows_B`` (bool; "" for the
+        others); the state is as ``close_turn`` leaves it. ``on_text`` hears a row's number with
+        each piece."""
         return self._write(
             writing,
             stop=self.renderer.end,
@@ -295,7 +323,10 @@ class Decoder:
                     on_text(b, piece if len(ids[b]) > 1 else piece.lstrip())
             tokens_B = chosen_B.masked_fill(~going_B, pad_id)
             self._push_ids(writing, tokens_B[:, None], going_B)
-        self.push(writing, [stop], rows_B)
+        if stop == self.renderer.end:
+            self.close_turn(writing, rows_B, said=ids)
+        else:
+            self.push(writing, [stop], rows_B)
         return [decode(row).strip() for row in ids]
 
     def _choose(

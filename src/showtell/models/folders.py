@@ -54,6 +54,7 @@ def from_transformers(
         use_safetensors=True,
         local_files_only=True,
         output_loading_info=True,
+        ignore_mismatched_sizes=exact,  # they are told of below
         **settings,
     )
     names = {

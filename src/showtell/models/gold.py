@@ -29,7 +29,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from showtell.batch import collate, to_pixels
 from showtell.data.photos import has_pixels, photo_image, square
-from showtell.dialogue import Dialogue, Photo, Turn
+from showtell.dialogue import AGENT, USER, Dialogue, Photo, Speaker, Turn
+from showtell.errors import ConfigError
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel, share_logit
 from showtell.models.language import LanguageModel
@@ -88,6 +89,8 @@ class GoldRead:
             is_word_T = ~torch.isin(torch.tensor(row.labels), skip)
             for place in row.spans:
                 is_word_T[place.start : place.stop] = False
+            for opening, stop, _ in row.openings:
+                is_word_T[opening:stop] = False
             sums.append(float(nll_T[is_word_T].sum()))
             counts.append(int(is_word_T.sum()))
         return np.array(sums), np.array(counts)
@@ -224,11 +227,24 @@ def share_chances(
 
 
 def exchanged(model: PhotoDialogueModel, row: Rendered) -> Rendered:
-    """The same rendered dialogue with the names of its speakers exchanged."""
-    user, agent = model.renderer.roles["user"], model.renderer.roles["agent"]
-    other = {user: agent, agent: user}
-    ids, labels = ([other.get(token, token) for token in each] for each in (row.ids, row.labels))
-    return replace(row, ids=ids, labels=labels)
+    """The same rendered dialogue with the names of its speakers exchanged. Raises ConfigError where
+    these are not equally long."""
+    headers = model.renderer.form.headers
+    if len(headers[USER]) != len(headers[AGENT]):
+        raise ConfigError(
+            "this chat template names its two speakers in unequal numbers of tokens, so that their "
+            "names cannot be exchanged in place; use template=marks"
+        )
+    exchange: dict[Speaker, Speaker] = {USER: AGENT, AGENT: USER}
+    openings = [(start, stop, exchange[speaker]) for start, stop, speaker in row.openings]
+    ids, labels = list(row.ids), list(row.labels)
+    for start, stop, speaker in openings:
+        ids[start:stop] = headers[speaker]
+        labels[start:stop] = [
+            IGNORED if label == IGNORED else token
+            for label, token in zip(labels[start:stop], headers[speaker], strict=True)
+        ]
+    return replace(row, ids=ids, labels=labels, openings=openings)
 
 
 def _one_naming(
@@ -237,11 +253,12 @@ def _one_naming(
     """One naming: marginal_M, spoken_M, the tokens' summed -log p and their number. T tokens of
     dialogue are followed by J moments' other speakers."""
     renderer, language = model.renderer, model.language
-    user, agent = renderer.roles["user"], renderer.roles["agent"]
+    headers, count = renderer.form.headers, len(renderer.form.between)
+    user, agent = renderer.roles[USER], renderer.roles[AGENT]
     labels_BT = pad_sequence([torch.tensor(row.labels) for row in rows], True, IGNORED)
     places = [(b, j, place) for b, row in enumerate(rows) for j, place in enumerate(row.moments)]
-    is_agent = [rows[b].ids[place.index] == agent for b, _, place in places]
-    others = [user if said else agent for said in is_agent]
+    is_agent = [rows[b].ids[place.opening + count] == agent for b, _, place in places]
+    others = [list(headers[USER if said else AGENT]) for said in is_agent]
     hidden_BTD, other_MD = _states(language, rows, places, others)
     logits_GV, gold_G, _ = model.gold_logits(hidden_BTD, labels_BT.to(language.device))
     nll = F.cross_entropy(logits_GV, gold_G)
@@ -250,7 +267,8 @@ def _one_naming(
         language.column(each)
         for each in ([b for b, _, _ in places], [place.index for _, _, place in places])
     )
-    speaks_M2 = language.head(hidden_BTD[row_M, at_M - 1]).float()[:, [user, agent]].softmax(-1)
+    asks_M = language.column([place.opening + count - 1 for _, _, place in places])
+    speaks_M2 = language.head(hidden_BTD[row_M, asks_M]).float()[:, [user, agent]].softmax(-1)
 
     def chance(states_MD: Tensor) -> Tensor:
         return share_logit(language.head(states_MD).float(), renderer.img).sigmoid()
@@ -266,17 +284,17 @@ def _states(
     language: LanguageModel,
     rows: Sequence[Rendered],
     places: Sequence[tuple[int, int, MomentPlace]],
-    others: Sequence[int],
+    others: Sequence[list[int]],
 ) -> tuple[Tensor, Tensor]:
     """The states of the dialogues, and of the M other speakers: from one pass behind them, or from
     a pass for each where the LLM cannot be told what a token sees. ``places``: (dialogue, which of
     its moments, the moment)."""
     ids_BT, _ = language.rows(row.ids for row in rows)
     length = ids_BT.shape[1]
-    if not language.takes_any_mask:
+    if not language.takes_any_mask or any(len(other) > 1 for other in others):
         each = []
         for (b, _, place), other in zip(places, others, strict=True):
-            embeds_1TD = language.embed(language.column([[*rows[b].ids[: place.index], other]]))
+            embeds_1TD = language.embed(language.column([[*rows[b].ids[: place.opening], *other]]))
             each.append(language.hidden(embeds_1TD, None)[0, -1])
         hidden_BTD = language.hidden(language.embed(ids_BT), None)
         return hidden_BTD, torch.stack(each) if each else hidden_BTD[:0, 0]
@@ -286,7 +304,7 @@ def _states(
     sees_BTT = torch.eye(size, dtype=torch.bool).repeat(len(rows), 1, 1)
     sees_BTT[:, :length, :length] = torch.ones(length, length).tril().bool()
     for (b, j, place), other in zip(places, others, strict=True):
-        ids_BT[b, length + j] = other
+        (ids_BT[b, length + j],) = other
         positions_BT[b, length + j] = place.index
         sees_BTT[b, length + j, : place.index] = True
     sees_B1TT, positions_BT = sees_BTT[:, None].to(ids_BT.device), positions_BT.to(ids_BT.device)

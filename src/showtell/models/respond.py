@@ -275,7 +275,7 @@ class Responder:
         own = [image for image in images if image is not None]
         if own and self.model.photo_encoder is not None and decoder.renderer.config.own_pixels:
             decoder.push_photos(writing, own, seen_B)
-        decoder.push(writing, [decoder.renderer.end], rows_B)
+        decoder.close_turn(writing, rows_B)
 
     def _found(
         self,

@@ -52,6 +52,8 @@ class Parts:
     qformer_layers: of a new one, of the encoder's width
     num_photo_tokens: of a photo, for the LLM
     max_tokens: of a dialogue, at most what the LLM has positions for
+    template: turns as our "marks", new to the LLM, or as its own "chat" template has them
+    dtype: of the language model; "auto": as its file has it
     num_steps: of painting, as MiniGPT-5 and GILL have it
     guidance: of painting, as MiniGPT-5 and GILL have it
     seed: starts what is new
@@ -65,6 +67,8 @@ class Parts:
     qformer_layers: int = 12
     num_photo_tokens: int = 32
     max_tokens: int = 1024
+    template: Literal["marks", "chat"] = "marks"
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     num_steps: int = 50
     guidance: float = 7.5
     seed: int = 0
@@ -72,9 +76,12 @@ class Parts:
     def train(self, *, name: str, out: Path, resume: bool) -> Path:
         """Write ``out/model``. Raises CheckpointError for a folder that is none of its kind."""
         torch.manual_seed(self.seed)
-        language = LanguageModel.from_pretrained(_folder(self.language, "language"))
+        dtypes: dict[str, Any] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+        dtype = dtypes.get(self.dtype, "auto")
+        folder = _folder(self.language, "language")
+        language = LanguageModel.from_pretrained(folder, dtype=dtype)
         language.check()
-        with_marks(language, seed=self.seed)
+        with_marks(language, seed=self.seed, template=self.template)
         painter = None
         if self.painter is not None:
             painter = LatentDiffusionPainter.from_pretrained(_folder(self.painter, "painter"))
@@ -84,6 +91,7 @@ class Parts:
             num_photo_tokens=self.num_photo_tokens,
             max_tokens=_most_tokens(self, language, decoding),
             perceive="caption" if photo_encoder is None else "pixels",
+            template=self.template,
         )
         model = words_first(
             language,
@@ -101,13 +109,15 @@ class Parts:
 PARTS = Parts()
 
 
-def with_marks(language: LanguageModel, *, seed: int) -> None:
-    """Give the vocabulary the marks of turns and photos that it lacks, and a padding token."""
+def with_marks(language: LanguageModel, *, seed: int, template: str = "marks") -> None:
+    """Give the vocabulary the marks of turns and photos that it lacks, and a padding token; of
+    photos alone where turns stand as the LLM's ``chat`` template has them."""
     known = language.tokenizer.get_vocab()
-    marks = [mark for mark in (*DIALOGUE_TOKENS, "[IMG]", "[/IMG]") if mark not in known]
+    turns = DIALOGUE_TOKENS if template == "marks" else ("<|photo|>",)
+    marks = [mark for mark in (*turns, "[IMG]", "[/IMG]") if mark not in known]
     language.grow_vocabulary(marks, seed=seed)
-    if language.tokenizer.pad_token_id is None:
-        language.tokenizer.pad_token = DIALOGUE_TOKENS[0]
+    if language.tokenizer.pad_token_id is None:  # what is padded is hidden, whatever stands there
+        language.tokenizer.pad_token = turns[0]
 
 
 def _photo_encoder(config: Parts, width: int) -> AnyPhotoEncoder:
