@@ -282,17 +282,35 @@ def test_the_llms_own_end_ends_a_turn_and_is_not_said(agent):
         assert int(writing.mask_BT.sum()) == count
 
 
-def test_who_speaks_next_is_asked_where_both_names_are_as_long(agent):
+def test_who_speaks_next_is_asked_where_both_end_their_turns_in_one_way(agent):
     rows = [agent.renderer.render_turns(TALK), agent.renderer.render_turns(TALK[:4])]
-    headers = agent.renderer.form.headers
-    if len(headers[USER]) != len(headers[AGENT]):
-        with pytest.raises(ConfigError, match="names its two speakers in unequal numbers"):
+    form = agent.renderer.form
+    if form.ends[USER] != form.ends[AGENT]:
+        with pytest.raises(ConfigError, match="ends the turns of its two speakers in two ways"):
             share_chances(agent, rows)
         return
     found = share_chances(agent, rows)
-    named = share_chances(agent, [exchanged(agent, row) for row in rows])
-    torch.testing.assert_close(found.marginal_M, named.marginal_M, rtol=1e-4, atol=1e-7)
+    other = [exchanged(agent, row) for row in rows]
+    assert [exchanged(agent, row) for row in other] == rows
+    swapped = [turn({USER: AGENT, AGENT: USER}[t.speaker], *t.elements) for t in TALK[:3]]
+    size = other[0].openings[3][0]
+    assert other[0].ids[:size] == agent.renderer.render_turns(swapped).ids
     assert found.shared_M.tolist() == [False, True, False, False, True]
+    # one moment by hand: the sum over who speaks next, of both namings
+    chances = []
+    for row in (rows[0], other[0]):
+        place = row.moments[1]
+
+        def after(*ids, row=row, place=place):
+            ids_1T = torch.tensor([[*row.ids[: place.opening], *ids]])
+            with torch.no_grad():
+                states = agent.language.hidden(agent.language.embed(ids_1T), None)
+                return agent.language.head(states[0, -1]).float().softmax(-1)
+
+        speaks = after(*form.between)[[form.roles[USER], form.roles[AGENT]]]
+        shares = [after(*form.headers[each])[agent.renderer.img] for each in (USER, AGENT)]
+        chances.append(float((speaks / speaks.sum() * torch.stack(shares)).sum()))
+    assert found.marginal_M[1] == pytest.approx(sum(chances) / 2, rel=1e-4)
 
 
 CHATML = LLMS["qwen2"].template

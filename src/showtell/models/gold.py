@@ -227,24 +227,46 @@ def share_chances(
 
 
 def exchanged(model: PhotoDialogueModel, row: Rendered) -> Rendered:
-    """The same rendered dialogue with the names of its speakers exchanged. Raises ConfigError where
-    these are not equally long."""
-    headers = model.renderer.form.headers
-    if len(headers[USER]) != len(headers[AGENT]):
+    """The same rendered dialogue with the names of its speakers exchanged. Raises ConfigError for a
+    template in which the two end their turns in two ways."""
+    form = model.renderer.form
+    if list(form.ends[USER]) != list(form.ends[AGENT]):
         raise ConfigError(
-            "this chat template names its two speakers in unequal numbers of tokens, so that their "
-            "names cannot be exchanged in place; use template=marks"
+            "this chat template ends the turns of its two speakers in two ways, so that exchanging "
+            "their names makes no dialogue; use template=marks"
         )
     exchange: dict[Speaker, Speaker] = {USER: AGENT, AGENT: USER}
-    openings = [(start, stop, exchange[speaker]) for start, stop, speaker in row.openings]
-    ids, labels = list(row.ids), list(row.labels)
-    for start, stop, speaker in openings:
-        ids[start:stop] = headers[speaker]
-        labels[start:stop] = [
-            IGNORED if label == IGNORED else token
-            for label, token in zip(labels[start:stop], headers[speaker], strict=True)
-        ]
-    return replace(row, ids=ids, labels=labels, openings=openings)
+    out, at, opened = Rendered(dropped_turns=row.dropped_turns), 0, {}
+
+    def copied(stop: int) -> None:
+        out.ids.extend(row.ids[at:stop])
+        out.labels.extend(row.labels[at:stop])
+
+    for start, stop, speaker in row.openings:
+        copied(start)
+        header = form.headers[exchange[speaker]]
+        opened[start] = (len(out.ids), len(out.ids) + len(header))
+        out.openings.append((*opened[start], exchange[speaker]))
+        asked = any(label != IGNORED for label in row.labels[start:stop])
+        for place, token in enumerate(header):
+            out.put([token], label=asked and place == len(form.between))
+        at = stop
+    copied(len(row.ids))
+
+    def moved(place: int) -> int:
+        """Where what stood there stands now, in the turn that it is in."""
+        start, stop, _ = max(each for each in row.openings if each[1] <= place)
+        return place - stop + opened[start][1]
+
+    return replace(
+        out,
+        seen=[replace(each, start=moved(each.start)) for each in row.seen],
+        spans=[replace(e, start=moved(e.start), stop=moved(e.stop)) for e in row.spans],
+        moments=[
+            replace(each, opening=opened[each.opening][0], index=opened[each.opening][1] - 1)
+            for each in row.moments
+        ],
+    )
 
 
 def _one_naming(
@@ -291,22 +313,29 @@ def _states(
     its moments, the moment)."""
     ids_BT, _ = language.rows(row.ids for row in rows)
     length = ids_BT.shape[1]
-    if not language.takes_any_mask or any(len(other) > 1 for other in others):
+    if not language.takes_any_mask:
         each = []
         for (b, _, place), other in zip(places, others, strict=True):
             embeds_1TD = language.embed(language.column([[*rows[b].ids[: place.opening], *other]]))
             each.append(language.hidden(embeds_1TD, None)[0, -1])
         hidden_BTD = language.hidden(language.embed(ids_BT), None)
         return hidden_BTD, torch.stack(each) if each else hidden_BTD[:0, 0]
-    size = length + max((j + 1 for _, j, _ in places), default=0)
+    filled, stands = [length] * len(rows), []  # where each other speaker begins, behind the rest
+    for (b, _, _), other in zip(places, others, strict=True):
+        stands.append(filled[b])
+        filled[b] += len(other)
+    size = max(filled, default=length)
     ids_BT = F.pad(ids_BT, (0, size - length), value=language.tokenizer.pad_token_id)
     positions_BT = torch.arange(size).clamp(max=length - 1).repeat(len(rows), 1)
     sees_BTT = torch.eye(size, dtype=torch.bool).repeat(len(rows), 1, 1)
     sees_BTT[:, :length, :length] = torch.ones(length, length).tril().bool()
-    for (b, j, place), other in zip(places, others, strict=True):
-        (ids_BT[b, length + j],) = other
-        positions_BT[b, length + j] = place.index
-        sees_BTT[b, length + j, : place.index] = True
+    for (b, _, place), other, at in zip(places, others, stands, strict=True):
+        for k, token in enumerate(other):
+            ids_BT[b, at + k] = token
+            positions_BT[b, at + k] = place.opening + k
+            sees_BTT[b, at + k, : place.opening] = True
+            sees_BTT[b, at + k, at : at + k] = True
     sees_B1TT, positions_BT = sees_BTT[:, None].to(ids_BT.device), positions_BT.to(ids_BT.device)
     hidden_BTD = language.hidden(language.embed(ids_BT), sees_B1TT, positions_BT)
-    return hidden_BTD, hidden_BTD[[b for b, _, _ in places], [length + j for _, j, _ in places]]
+    last = [at + len(other) - 1 for at, other in zip(stands, others, strict=True)]
+    return hidden_BTD, hidden_BTD[[b for b, _, _ in places], last]
