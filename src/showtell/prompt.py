@@ -190,7 +190,8 @@ class Renderer:
         self, out: Rendered, number: int, turn: Turn, has_pixels: Callable[[Photo], bool]
     ) -> None:
         trained = turn.speaker in self.config.speakers
-        opening, header = len(out.ids), self.form.headers[turn.speaker]
+        opening = len(out.ids)
+        header = self.form.header(turn.speaker, first=not out.openings)
         out.openings.append((opening, opening + len(header), turn.speaker))
         if trained:
             shared = isinstance(turn.elements[0] if turn.elements else "", Photo)

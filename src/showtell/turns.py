@@ -38,7 +38,8 @@ class TurnForm:
 
     ``between`` begins both headers, and the token after it says whose turn it is (``roles``).
     ``stop`` is the token of the agent's end that an LLM says. ``before``: the text that a content
-    is read behind, a special token first.
+    is read behind, a special token first. ``first``: the header of a user's first turn, where that
+    is another (Vicuna's stands behind a word, not behind an end).
     """
 
     start: Sequence[int]
@@ -47,6 +48,13 @@ class TurnForm:
     stop: int
     tokenizer: Any
     before: Mapping[str, tuple[str, str]] | None = None
+    first: Sequence[int] | None = None
+
+    def header(self, role: str, *, first: bool) -> list[int]:
+        """What stands before the words of a turn; ``first``: of a dialogue."""
+        if first and role == "user" and self.first is not None:
+            return list(self.first)
+        return list(self.headers[role])
 
     @property
     def between(self) -> list[int]:
@@ -97,8 +105,9 @@ def chat_turns(tokenizer: Any) -> TurnForm:
             told = [(("user", "agent")[n % 2], text) for n, text in enumerate(CONTENTS[:count])]
             asks = told[-1][0] == "user"
             ours = [*form.start]
-            for role, text in told:
-                ours += [*form.headers[role], *form.content(text, role), *form.ends[role]]
+            for n, (role, text) in enumerate(told):
+                ours += form.header(role, first=n == 0)
+                ours += [*form.content(text, role), *form.ends[role]]
             ours += form.headers["agent"] if asks else []
             if ours != _ids(tokenizer, template_text(tokenizer, told, asks=asks)):
                 raise ValueError("its turns put together are not the whole")
@@ -158,21 +167,24 @@ def _cut(tokenizer: Any) -> TurnForm:
         "agent": _behind(tokenizer, full["user"] + user_end, behind["agent"]),
         "user": _behind(tokenizer, full["agent"] + agent_end, behind["user"]),
     }
-    start = _ids(tokenizer, first[0].rstrip(" "))
-    size = len(headers["user"])
-    if start[len(start) - size :] != headers["user"]:
+    begins, start = first[0][: len(first[0]) - len(user_header)], []
+    if begins:
+        start = _ids(tokenizer, begins.rstrip(" "))
+    opens = _ids(tokenizer, first[0].rstrip(" "))
+    if opens[: len(start)] != start:
         raise ValueError("the user's first turn begins otherwise than the next")
     special = _special(tokenizer)
     stops = [token for token in end_ids["agent"] if token in special]
     if not stops:
         raise ValueError("no token of the LLM's own ends its turn")
     form = TurnForm(
-        start=start[: len(start) - size],
+        start=start,
         headers=headers,
         ends=end_ids,
         stop=stops[0],
         tokenizer=tokenizer,
         before={role: (begun[role], space[role]) for role in begun},
+        first=opens[len(start) :],
     )
     if len(form.between) >= min(map(len, headers.values())):
         raise ValueError("nothing says whose turn it is")

@@ -100,6 +100,7 @@ _HEADERS = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|
 LLMS = {
     "llama2": HubLlm(kind="Llama", template=_LLAMA2, spm=True),
     "vicuna": HubLlm(kind="Llama", spm=True),
+    "vicuna_15": HubLlm(kind="Llama", spm=True),
     "llama3": HubLlm(
         kind="Llama",
         own={"num_key_value_heads": 1, "rope_parameters": _ROPE3, "tie_word_embeddings": True},
@@ -180,6 +181,11 @@ def hub_tokenizer(family: str) -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
     )
     out.chat_template = llm.template
+    if family == "vicuna_15":  # "legacy": false: a space before the first word alone
+        out.backend_tokenizer.normalizer = None
+        out.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(
+            prepend_scheme="first", split=False
+        )
     return out
 
 
@@ -199,7 +205,7 @@ def write_hub_llm(folder: Path, family: str, *, dtype: torch.dtype = torch.float
     weights = load_file(folder / "model.safetensors")
     if family == "opt_350m":  # its file names no "model."
         weights = {name.removeprefix("model."): value for name, value in weights.items()}
-    if family in ("llama2", "vicuna"):  # files of that time hold what is no weight
+    if family in ("llama2", "vicuna", "vicuna_15"):  # files of that time hold what is no weight
         for layer in range(2):
             name = f"model.layers.{layer}.self_attn.rotary_emb.inv_freq"
             weights[name] = torch.ones(8)
