@@ -26,6 +26,7 @@ _CHATML = (
     "m['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}"
     "{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+_THINKS = "('<think>\n\n</think>\n\n' if loop.last and m['role'] == 'assistant' else '') + "
 _LLAMA2 = (
     "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
@@ -116,7 +117,12 @@ LLMS = {
         own={"ffn_dim": 48, "word_embed_proj_dim": 16, "do_layer_norm_before": False},
     ),
     "qwen2": HubLlm(kind="Qwen2", own={"num_key_value_heads": 1}, eos="<|im_end|>", **_IM),
-    "qwen3": HubLlm(kind="Qwen3", own=_NARROW, eos="<|im_end|>", **_IM),
+    "qwen3": HubLlm(
+        kind="Qwen3",
+        own=_NARROW,
+        eos="<|im_end|>",
+        **_IM | {"template": _CHATML.replace("m['content']", _THINKS + "m['content']")},
+    ),
     "mistral": HubLlm(kind="Mistral", own={"sliding_window": 8}, template=_MISTRAL, spm=True),
     "gemma": HubLlm(kind="Gemma", own=_NARROW, **_GEMMAS),
     "gemma2": HubLlm(kind="Gemma2", own=_NARROW | _WINDOW, **_GEMMAS),
@@ -180,6 +186,8 @@ def hub_tokenizer(family: str) -> PreTrainedTokenizerFast:
         extra_special_tokens=list(llm.tokens),
         clean_up_tokenization_spaces=False,
     )
+    if family == "qwen3":  # tokens, but by its file no special ones
+        out.add_tokens(["<think>", "</think>"])
     out.chat_template = llm.template
     if family == "vicuna_15":  # "legacy": false: a space before the first word alone
         out.backend_tokenizer.normalizer = None

@@ -193,6 +193,8 @@ def test_turns_are_those_of_the_tokenizers_own_template(agent):
     told[2] = turn(USER, "  I saw the 2 dogs!  ")
     for count in range(1, 7):
         asks = told[count - 1].speaker == USER
+        if agent.name == "qwen3" and not asks:  # its last answer has a thought
+            continue
         words = [(each.speaker, each.elements[0].strip()) for each in told[:count]]
         ids = renderer.render_turns(told[:count]).ids
         ids += form.headers[AGENT] if asks else []
@@ -220,6 +222,22 @@ def test_what_is_trained_is_the_agents_words_their_end_and_who_speaks_next(agent
     for place in out.moments:
         assert out.ids[place.opening : place.index + 1] == list(form.headers[AGENT])
         assert (out.ids[place.index + 1] == renderer.img) is place.shared
+
+
+def test_photos_stand_in_the_turns_of_the_template(agent):
+    config = RendererConfig(num_photo_tokens=3, template="chat")
+    renderer = Renderer(agent.language.tokenizer, config, has_pixels=lambda photo: True)
+    form = renderer.form
+    out = renderer.render_turns(
+        (turn(USER, "look", DOG), turn(AGENT, DOG), turn(USER, DOG, "nice"))
+    )
+    assert [out.ids[p.start : p.start + 3] for p in out.seen] == [[renderer.photo] * 3] * 3
+    (span,) = out.spans
+    assert renderer.tokenizer.decode(out.ids[span.start : span.stop]).strip() == DOG.caption
+    assert out.ids[span.stop] == renderer.close and out.ids[span.start - 1] == renderer.img
+    after = out.seen[1].start + 3
+    assert out.ids[after : after + len(form.ends[AGENT])] == list(form.ends[AGENT])
+    assert out.ids[-len(form.ends[USER]) - 1] not in renderer.special
 
 
 def test_words_that_look_like_its_special_tokens_stay_words(agent):
@@ -259,6 +277,8 @@ def test_the_llms_own_end_ends_a_turn_and_is_not_said(agent):
     decoder = Decoder(agent, decoding=replace(agent.decoding, temperature=0.0, max_new_tokens=9))
     ends = agent.language.end_ids | {agent.renderer.end}
     tokenizer, family = agent.language.tokenizer, agent.name
+    if family == "qwen3":
+        assert tokenizer.convert_tokens_to_ids("<think>") in agent.renderer.special
     assert {tokenizer.convert_tokens_to_ids(end) for end in LLMS[family].ends} <= ends
     for end in ends:
         writing, _ = decoder.read_all([TALK[:1]], [{}])
