@@ -179,7 +179,7 @@ ALBUM_HEADS = AlbumHeadsTraining(
     stages=(
         Stage(
             name="heads",
-            steps=3000,
+            steps=1500,
             batch_size=512,
             learning_rate=1e-3,
             warmup=100,
