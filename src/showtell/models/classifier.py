@@ -43,7 +43,7 @@ class PhotoClassifier(nn.Module):
         self.register_buffer("mean_3", torch.tensor(mean), persistent=False)
         self.register_buffer("std_3", torch.tensor(std), persistent=False)
         self.eval().requires_grad_(False)
-        self.to(memory_format=torch.channels_last)  # 1.4 times as fast on a CPU
+        network.to(memory_format=torch.channels_last)  # 1.4 times as fast on a CPU
 
     def forward(self, photos: Sequence[Image.Image]) -> Seen:
         """Of at least one photo, whatever its size."""
