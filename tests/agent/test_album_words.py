@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zlib
 
 import pytest
@@ -13,7 +14,7 @@ from showtell.agent import album_words
 from showtell.agent.album_words import load_encoder, open_finder
 from showtell.album.index import empty_album
 from showtell.cli import main
-from showtell.errors import CheckpointError, UsageError
+from showtell.errors import CheckpointError, MissingDependency, UsageError
 from showtell.evaluation.album_search import evaluate_search
 from showtell.models.classifier import Seen
 
@@ -89,6 +90,14 @@ def test_home_adds_and_finds_without_training_or_hub(home, photos, tmp_path, cap
     assert "No such photo among 3" in said(capsys, *search)
     everything = said(capsys, *search, "--cut-off", "-99", "--limit", "2")
     assert everything.count("IMG_") == 2
+
+
+@pytest.mark.parametrize("package", ["sentence_transformers", "efficientnet_lite_pytorch"])
+def test_a_missing_package_is_told_before_anything_is_fetched(home, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependency, match=rf"{package}.*showtell\[home\]"):
+        load_encoder("home")
+    assert home == []
 
 
 def test_what_cannot_be_searched_says_why(home, photos, tmp_path, capsys):

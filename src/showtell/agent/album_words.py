@@ -19,7 +19,7 @@ from torch import Tensor
 from showtell.album.conse import Conse
 from showtell.album.find import AlbumEncoder, Finder
 from showtell.album.ingest import finish
-from showtell.errors import UsageError
+from showtell.errors import UsageError, import_extra
 from showtell.metrics.encoders import SentenceEncoder, load_clip, load_sentence_encoder
 from showtell.models.classifier import PhotoClassifier, load_classifier
 from showtell.models.hub import index_part
@@ -79,6 +79,8 @@ def load_encoder(name: str, *, told: Progress = quiet) -> AlbumEncoder:
 
 def _home_parts(told: Progress) -> tuple[SentenceEncoder, Callable[[], PhotoClassifier]]:
     """The sentence encoder, and the classifier when it is asked for."""
+    for package in ("sentence_transformers", "efficientnet_lite_pytorch"):  # before any download
+        import_extra(package, what="The encoder of albums by words", extra="home")
 
     @cache
     def classifier() -> PhotoClassifier:
