@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import zlib
+from functools import partial
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from showtell.cli import main
 from showtell.errors import CheckpointError, MissingDependency, UsageError
 from showtell.evaluation.album_search import evaluate_search
 from showtell.models.classifier import Seen
+from word_vectors import word_vectors
 
 COLOURS = {"red": (250, 5, 5), "green": (5, 250, 5), "blue": (5, 5, 250)}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "green", "blue"]
@@ -28,14 +29,7 @@ SIZE = {
 }
 
 
-def texts(given):
-    """A sentence encoder of word counts: each word has a direction of its own."""
-    rows = torch.full((len(given), 64), 1e-3)
-    for row, text in zip(rows, given, strict=True):
-        for word in text.lower().split():
-            rng = torch.Generator().manual_seed(zlib.crc32(word.encode()))
-            row += torch.randn(64, generator=rng)
-    return rows
+texts = partial(word_vectors, width=64)
 
 
 class Colours(torch.nn.Module):

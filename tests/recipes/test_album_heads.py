@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import zlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from showtell.models.classifier import Seen
 from showtell.models.two_heads import AlbumHeads, HeadsConfig
 from showtell.recipes import album_heads
 from showtell.recipes.album_heads import Captioned, HeadsTask
+from word_vectors import word_vectors
 
 COLOURS = {"red": (250, 5, 5), "green": (5, 250, 5), "blue": (5, 5, 250), "yellow": (240, 230, 10)}
 TINY = [
@@ -32,13 +33,7 @@ TINY = [
 ]
 
 
-def texts(given):
-    rows = torch.full((len(given), 24), 1e-3)
-    for row, text in zip(rows, given, strict=True):
-        for word in text.lower().split():
-            rng = torch.Generator().manual_seed(zlib.crc32(word.encode()))
-            row += torch.randn(24, generator=rng)
-    return rows
+texts = partial(word_vectors, width=24)
 
 
 class Pixels(torch.nn.Module):

@@ -19,10 +19,10 @@ from torch import Tensor
 from showtell.album.conse import Conse
 from showtell.album.find import AlbumEncoder, Finder
 from showtell.album.ingest import finish
-from showtell.errors import UsageError, import_extra
+from showtell.errors import UsageError
 from showtell.metrics.encoders import SentenceEncoder, load_clip, load_sentence_encoder
 from showtell.models.classifier import PhotoClassifier, load_classifier
-from showtell.models.hub import index_part
+from showtell.models.hub import check_needs, index_part, index_parts
 from showtell.models.two_heads import DESCRIPTION, PHOTOS, TEXTS, AlbumHeads
 from showtell.progress import Progress, quiet
 from showtell.runtime import the_device
@@ -79,8 +79,7 @@ def load_encoder(name: str, *, told: Progress = quiet) -> AlbumEncoder:
 
 def _home_parts(told: Progress) -> tuple[SentenceEncoder, Callable[[], PhotoClassifier]]:
     """The sentence encoder, and the classifier when it is asked for."""
-    for package in ("sentence_transformers", "efficientnet_lite_pytorch"):  # before any download
-        import_extra(package, what="The encoder of albums by words", extra="home")
+    check_needs(*(index_parts()[name] for name in (PHOTOS, TEXTS)))  # before any download
 
     @cache
     def classifier() -> PhotoClassifier:

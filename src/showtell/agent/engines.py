@@ -28,6 +28,7 @@ ToldText = Callable[[str], None]
 ToldStep = Callable[[int, int], None]
 
 MAX_CHARACTERS = 4_000  # of one text that a model says
+TOP_P = 0.9  # of the words that are drawn from
 SPELLINGS = 6  # of a label as one token: with or without a blank before it; photo, Photo, PHOTO
 _THINKS, _THOUGHT = "<think>", "</think>"
 

@@ -11,6 +11,7 @@ from jinja2 import TemplateError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, TextStreamer
 
 from showtell.agent.engines import (
+    TOP_P,
     Chances,
     Messages,
     Said,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-TOP_P = 0.9
 REPETITION = 1.1  # small LLMs go round in circles
 _OWN: dict[str, Any] = {"trust_remote_code": False}  # nor does the library ask whether to run it
 PLACES = 2_048  # of an LLM that does not say how many it has

@@ -23,6 +23,7 @@ import requests
 from showtell.agent.endpoint import MAX_BYTES, Endpoint, lines, short
 from showtell.agent.engines import (
     SPELLINGS,
+    TOP_P,
     Chances,
     Messages,
     Said,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 MAX_PHOTO_BYTES = 50_000_000
 TOP = 20  # logprobs that servers tell
-TOP_P = 0.9
 
 
 class RemoteLanguage:

