@@ -148,7 +148,7 @@ def words_alone(texts):
     """The text side alone, as photochat_small is, with a tokenizer learnt from these texts."""
     from showtell.models.language import LanguageModel
     from showtell.recipes import small
-    from showtell.recipes.photochat_small import text_model
+    from showtell.recipes.talking import text_model
 
     tokenizer = small.train_dialogue_tokenizer(texts, vocabulary=300)
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.evaluation.measures_photochat import rendered_moments
 from showtell.models.gold import exchanged, share_chances
 from showtell.recipes import small
-from showtell.recipes.photochat_small import text_model
+from showtell.recipes.talking import text_model
 
 
 def chat(number: int, share: int, num_turns: int) -> Dialogue:

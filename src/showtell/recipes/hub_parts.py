@@ -78,13 +78,13 @@ class Parts:
         torch.manual_seed(self.seed)
         dtypes: dict[str, Any] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
         dtype = dtypes.get(self.dtype, "auto")
-        folder = _folder(self.language, "language")
+        folder = part_folder(self.language, "language")
         language = LanguageModel.from_pretrained(folder, dtype=dtype)
         language.check()
         with_marks(language, seed=self.seed, template=self.template)
         painter = None
         if self.painter is not None:
-            painter = LatentDiffusionPainter.from_pretrained(_folder(self.painter, "painter"))
+            painter = LatentDiffusionPainter.from_pretrained(part_folder(self.painter, "painter"))
         photo_encoder = None if self.vision is None else _photo_encoder(self, language.width)
         decoding = Decoding(num_steps=self.num_steps, guidance=self.guidance)
         settings = RendererConfig(
@@ -121,7 +121,7 @@ def with_marks(language: LanguageModel, *, seed: int, template: str = "marks") -
 
 
 def _photo_encoder(config: Parts, width: int) -> AnyPhotoEncoder:
-    folder = _folder(config.vision or "", "vision")
+    folder = part_folder(config.vision or "", "vision")
     kind, linear = _kind(folder), config.photo_encoder == "linear"
     clip = linear and kind in ("clip", "clip_vision_model")
     if not linear and kind != "vit":
@@ -139,7 +139,7 @@ def _photo_encoder(config: Parts, width: int) -> AnyPhotoEncoder:
     if linear:
         return LinearPhotoEncoder(**settings)
     if config.qformer is not None:
-        qformer = _read(Blip2QFormerModel, _folder(config.qformer, "qformer"))
+        qformer = _read(Blip2QFormerModel, part_folder(config.qformer, "qformer"))
     else:
         size = int(vision.config.hidden_size)
         qformer = Blip2QFormerModel(
@@ -167,7 +167,8 @@ def _kind(folder: Path) -> str:
         return str(json.loads((folder / "config.json").read_text())["model_type"])
 
 
-def _folder(text: str, key: str) -> Path:
+def part_folder(text: str, key: str) -> Path:
+    """The folder that a setting names, or that of a part by its name. Raises ConfigError."""
     folder = Path(text)
     if not folder.is_dir() and text in index_parts():
         return index_part(text, told=terminal_progress)

@@ -12,7 +12,6 @@ Which parts are trained, the stages say by their names:
     photo_encoder              with the LM: photos told in captions, and dialogues with photos
     contrastive                a CLIP, which is the finished model, or the ranker of the codes
     vq, translator             Divter's image side (2110.08515): V on latents, F on V's codes
-    talking                    photochat_small: words alone, on real dialogues
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Pretraining:
     photos: DATA of captioned photos, of which the split "train" is used where they name splits
     num_photos: at most so many; of files those whose ids have the lowest SHA-256; none: all
     held: DATA of photos that tell how far a stage is; none: num_held of the photos
-    num_held: how many; for "talking", dialogues that set thresholds and are not trained on
+    num_held: how many
     dialogues: DATA that the LM learns from
     num_dialogues: the first so many of these; none: all
     start: a model whose parts are trained on, or, of codes, the painter; none: everything is new
@@ -85,10 +84,6 @@ class Pretraining:
         """
         torch.manual_seed(self.seed)
         run, last = Run(out=out, resume=resume, seed=self.seed), self.stages[-1].name
-        if last == "talking":
-            from showtell.recipes.photochat_small import train_talking
-
-            return train_talking(self, run, name=name)
         from showtell.recipes.pretrain_work import Work
 
         work = Work(self, run, name=name)

@@ -68,7 +68,8 @@ _TOLD: Mapping[str, Mapping[str, str]] = {
     "album_heads": {
         "album_heads": "an album's search by words, on captioned photos of one's own",
     },
-    "photochat_small": {
+    "talking": {
+        "home": "an LLM of the package index on PhotoChat's dialogues: words, moment, description",
         "photochat_small": "words, share moment, photo description on PhotoChat's real dialogues",
     },
 }

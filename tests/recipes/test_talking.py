@@ -13,8 +13,7 @@ from showtell.errors import ConfigError, DataError
 from showtell.evaluation.measures_photochat import calibrated, platt, rendered_moments
 from showtell.papers import load_model
 from showtell.prompt import IGNORED
-from showtell.recipes import photochat_small
-from showtell.recipes.photochat_small import (
+from showtell.recipes.talking import (
     PHOTOCHAT_SMALL,
     PhotochatTask,
     lexical_teacher,
@@ -61,8 +60,7 @@ def config(train_file):
 
 
 @pytest.fixture
-def task(train_file, monkeypatch):
-    monkeypatch.setattr(photochat_small, "TEXT_SHARE", 1.0)
+def task(train_file):
     dialogues = list(read_photochat(train_file))
     model = words_alone(" " + turn.text for d in dialogues for turn in d.turns)
     rows = rendered_moments(model.renderer, dialogues)
@@ -85,8 +83,8 @@ def test_the_moments_are_those_of_the_protocol_and_all_words_are_trained(train_f
         assert sum(label == IGNORED for label in row.labels) == 2  # begin and the first speaker
 
 
-def test_what_is_dropped_follows_the_given_generator(task, monkeypatch):
-    monkeypatch.setattr(photochat_small, "TEXT_SHARE", 0.5)
+def test_what_is_dropped_follows_the_given_generator(task):
+    task.text_share = 0.5
     task.drop_any = 0.3
     task.module.eval()
     assert losses(task, seed=1) == losses(task, seed=1) != losses(task, seed=2)
@@ -98,8 +96,8 @@ def test_what_is_dropped_follows_the_given_generator(task, monkeypatch):
     assert losses(task, seed=1) != calm
 
 
-def test_dropped_words_are_never_marks_and_a_part_of_all_words_is_learnt(task, monkeypatch):
-    monkeypatch.setattr(photochat_small, "TEXT_SHARE", 0.25)
+def test_dropped_words_are_never_marks_and_a_part_of_all_words_is_learnt(task):
+    task.text_share = 0.25
     task.drop_any = 1.0
     batch = task.batch(task.rows[:20], generator=torch.Generator().manual_seed(0))
     special, pad = task.module.renderer.special, task.module.language.tokenizer.pad_token_id
@@ -117,9 +115,11 @@ def test_a_teacher_that_knows_the_answers_changes_nothing(task):
     task.module.eval()
     plain, rows = losses(task), task.rows
     known = [np.array([m.shared for m in row.moments], dtype=float) for row in rows]
-    task.rows = list(map(softened, rows, known))
+    task.rows = [softened(*each, trust=0.5) for each in zip(rows, known, strict=True)]
     assert losses(task) == pytest.approx(plain)
-    task.rows = [softened(row, 1 - chances) for row, chances in zip(rows, known, strict=True)]
+    task.rows = [
+        softened(row, 1 - chances, trust=0.5) for row, chances in zip(rows, known, strict=True)
+    ]
     assert {moment.shared for moment in task.rows[0].moments} == {0.5}
     assert losses(task)["moment"] != pytest.approx(plain["moment"])
 
