@@ -177,7 +177,7 @@ HOME = Talking(
     stages=(
         Stage(
             name="talking",
-            steps=1000,
+            steps=1160,
             batch_size=8,
             learning_rate=6e-4,
             warmup=50,
