@@ -1,0 +1,94 @@
+"""inspect: what is inside a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from showtell.cli import options as opt
+from showtell.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from showtell.models.inside import Inside
+
+
+def inspect(
+    model: str = opt.argument("MODEL", "A model by name, or a folder of any library."),
+    json: bool = opt.JSON,
+) -> None:
+    """Tell what is inside a model's folder, without loading it.
+
+    Parts with their classes, numbers and sizes; what was trained and on which base; template,
+    thresholds, licence. What is broken is said last, with exit code 1.
+    """
+    from showtell.models.inside import look_inside
+
+    inside = look_inside(_folder(model))
+    opt.emit(json, inside.plain, *_lines(inside))
+    if inside.faults:
+        raise CheckpointError(f"{inside.folder} would not load: {'; '.join(inside.faults)}")
+
+
+def _folder(name: str) -> Path:
+    """A folder as it is named; else a model or a part of that name."""
+    path = Path(name)
+    if path.is_dir() and not (path / "model" / "showtell.json").is_file():
+        return path
+    from showtell.models.hub import index_parts
+
+    part = index_parts().get(name)
+    if part is not None and part.here:
+        return part.folder
+    from showtell.models.checkpoint import model_folder
+
+    return model_folder(name)
+
+
+def _lines(inside: Inside) -> list[str]:
+    rows = [("part", "class", "parameters", "of", "MB")]
+    rows += [
+        (part.path, part.kind, f"{part.parameters:,}", _dtypes(part.dtypes), _mb(part.num_bytes))
+        for part in inside.parts
+    ]
+    plain = inside.plain
+    rows.append(("all", "", f"{plain['parameters']:,}", "", _mb(plain["bytes"])))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = [
+        "  ".join(
+            text.rjust(width) if place in (2, 4) else text.ljust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    hidden = ("renderer", "decoding", "bridge", "card", "name", "format")
+    told = {key: value for key, value in inside.told.items() if key not in hidden}
+    limits = inside.told.get("card", {}).get("limits")
+    lines = [f"{key:<11} {_words(value)}" for key, value in told.items() if value]
+    return [
+        f"{inside.told.get('name') or inside.folder.name}: {inside.kind}, in {inside.folder}",
+        "",
+        *table,
+        "",
+        *lines,
+        *([f"{'limits':<11} {limits}"] if limits else []),
+    ]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(
+            f"{key.replace('_', ' ')} {_words(each)}"
+            for key, each in value.items()
+            if each not in (None, "", [])
+        )
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _dtypes(dtypes: dict[str, int]) -> str:
+    return ", ".join(sorted(dtypes, key=lambda name: -dtypes[name]))
+
+
+def _mb(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f}"
