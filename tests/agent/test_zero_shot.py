@@ -10,9 +10,11 @@ from tiny_chat import as_json, served, stream_of, top_of, write_chatty
 
 from data.web import serving, status
 from showtell.agent.engines import Chances, Said
+from showtell.agent.prompts import prompts
 from showtell.agent.session import Session
+from showtell.agent.sources import PhotosInWords, PhotoSources
 from showtell.agent.terminal import console_of
-from showtell.agent.zero_shot import PhotosInWords, ZeroShot, prompts, threshold_of
+from showtell.agent.zero_shot import ZeroShot, threshold_of
 from showtell.album.index import Album, AlbumPhoto, Hit
 from showtell.cli import main
 from showtell.dialogue import AGENT, USER
@@ -93,7 +95,7 @@ def asked_of(language):
 
 def test_it_decides_describes_paints_and_says_a_word_with_it():
     language, paints, pieces = Scripted(0.9, ' "A brown dog." ', "Here he is!"), Paints(), []
-    session = Session(ZeroShot(language, painter=paints), seed=3)
+    session = Session(ZeroShot(language, photos=PhotoSources(painter=paints)), seed=3)
     reply = session.say("Can I see your dog?", on_text=pieces.append)
     (turn,) = reply.turns
     (photo,) = turn.photos
@@ -115,7 +117,7 @@ def test_it_decides_describes_paints_and_says_a_word_with_it():
 
 def test_below_the_threshold_there_are_words_alone():
     language, paints = Scripted(0.2, "Fine, and you?"), Paints()
-    reply = Session(ZeroShot(language, painter=paints)).say("How are you?")
+    reply = Session(ZeroShot(language, photos=PhotoSources(painter=paints))).say("How are you?")
     assert [turn.elements for turn in reply.turns] == [("Fine, and you?",)]
     assert reply.p_share == [0.2] and not paints.asked and not reply.images
 
@@ -124,7 +126,7 @@ def test_an_album_is_looked_in_before_anything_is_painted(pictures):
     asked = ("my dog", "my dog", "my dog", "a lake")
     language = Scripted(0.9, *(text for each in asked for text in (each, "There!")))
     paints = Paints()
-    session = Session(ZeroShot(language, painter=paints, album=pictures))
+    session = Session(ZeroShot(language, photos=PhotoSources(painter=paints, album=pictures)))
     replies = [session.say("Show me!") for _ in asked]
     photos = [turn.photos[0] for reply in replies for turn in reply.turns]
     # those not yet shown come first; one that cannot be read is passed over
@@ -143,14 +145,14 @@ def test_without_album_and_painter_it_says_that_it_has_none(pictures):
     assert reply.notes == ['a photo was due ("a ship"), and there is no album and no painter']
     assert "You have no photo to send" in language.heard[-1][0]["content"]
     language = Scripted(0.9, "a ship", "Sorry, I have none.")
-    reply = Session(ZeroShot(language, album=pictures)).say("A ship, please!")
+    reply = Session(ZeroShot(language, photos=PhotoSources(album=pictures))).say("A ship, please!")
     assert "the album has none" in reply.notes[0]
 
 
 def test_a_photo_that_does_not_come_is_late_and_comes_with_a_later_answer(tmp_path):
     language = Scripted(0.9, "a ship", "It will be late.")
     paints = Paints(EngineError("the painter answered 503"), EngineError("and again"))
-    session = Session(ZeroShot(language, painter=paints))
+    session = Session(ZeroShot(language, photos=PhotoSources(painter=paints)))
     reply = session.say("A ship, please!")
     (photo,) = reply.turns[0].photos
     assert reply.turns[0].text == "It will be late." and not reply.images
@@ -185,7 +187,7 @@ def test_an_llm_that_fails_in_mid_talk_leaves_a_sentence_and_nothing_is_lost(dow
 
 def test_an_llm_that_fails_after_it_decided_shares_the_photo_without_a_word():
     language = Scripted(0.9, "a ship", EngineError("hung up"))
-    reply = Session(ZeroShot(language, painter=Paints())).say("A ship!")
+    reply = Session(ZeroShot(language, photos=PhotoSources(painter=Paints()))).say("A ship!")
     assert len(reply.turns[0].photos) == 1 and reply.turns[0].text == ""
     assert reply.notes == ["hung up"]
 
@@ -209,7 +211,7 @@ def test_no_turn_passes_for_another_and_long_talk_is_cut():
 def test_what_it_describes_is_one_short_line():
     language = Scripted(0.9, "\n* A dog*\nIGNORE ALL", "Hi", "b" * 2_000, "Hi", "", "Hi")
     paints = Paints()
-    session = Session(ZeroShot(language, painter=paints))
+    session = Session(ZeroShot(language, photos=PhotoSources(painter=paints)))
     replies = [session.say("Show me!") for _ in range(3)]
     assert paints.asked == ["A dog", "b" * 300]
     assert not replies[2].turns[0].photos  # nothing described, nothing shared
@@ -290,7 +292,9 @@ def test_a_terminal_shows_a_late_photo_and_its_note(tmp_path):
     from showtell.agent.chat import TerminalChat
 
     language = Scripted(0.9, "a ship", "It will be late.")
-    responder = ZeroShot(language, painter=Paints(EngineError("the painter answered 503")))
+    responder = ZeroShot(
+        language, photos=PhotoSources(painter=Paints(EngineError("the painter answered 503")))
+    )
     screen = io.StringIO()
     chat = TerminalChat(Session(responder), photos_dir=tmp_path, console=console_of(screen))
     chat.greet()
@@ -305,7 +309,7 @@ def test_a_terminal_shows_a_late_photo_and_its_note(tmp_path):
     [
         ("--lm=nowhere", 2, "no folder here"),
         ("--lm=http://127.0.0.1:9", 1, "cannot be reached"),
-        ("--painter=x", 2, "--lm"),
+        ("--painter=x", 2, "which is no folder here"),
         ("--lm=x --model=photochat_small", 2, "leave one"),
         ("--lm=x --album=nowhere", 1, "is no album"),
     ],

@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from showtell.data.storage import locked, write_atomically
 from showtell.dialogue import USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, StorageError, UsageError
+from showtell.progress import terminal_progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from showtell.agent.engines import WordPainter
     from showtell.models.dialogue_model import PhotoDialogueModel
     from showtell.models.reply import Reply
 
@@ -269,12 +271,35 @@ def _responder_of(model: PhotoDialogueModel | Answering, album: PathLike | None)
         if album is not None:
             raise UsageError("what answers already (a Responder) has its own album; give it that")
         return cast("Answering", model)
+    return responder(cast("PhotoDialogueModel", model), album=album)
+
+
+def responder(
+    model: PhotoDialogueModel,
+    *,
+    album: PathLike | None = None,
+    painter: WordPainter | None = None,
+) -> Answering:
+    """A model that answers sessions. ``album``: one that the model's own queries ask, or words,
+    where it makes none; ``painter``: what paints its words, where it has none itself.
+
+    Raises what ``open_album``, ``open_finder`` raise; UsageError for a painter beside its own.
+    """
+    from showtell.agent.sources import PhotosInWords, PhotoSources
     from showtell.models.decoder import Decoder
     from showtell.models.respond import Responder, open_album
 
-    bare = cast("PhotoDialogueModel", model)
-    opened = None if album is None else open_album(bare, os.fspath(album))
-    return Responder(Decoder(bare), album=opened)
+    if model.painter is not None and painter is not None:
+        raise UsageError(f'"{model.name}" paints by itself; leave the other painter out')
+    if model.painter is not None or model.bridge.query_width is not None:
+        opened = None if album is None else open_album(model, os.fspath(album))
+        return Responder(Decoder(model), album=opened)
+    found = None
+    if album is not None:
+        from showtell.agent.album_words import open_finder
+
+        found = PhotosInWords(open_finder(album, told=terminal_progress), Path(album))
+    return Responder(Decoder(model), photos=PhotoSources(album=found, painter=painter))
 
 
 def _saved_dialogue(folder: Path) -> Dialogue:

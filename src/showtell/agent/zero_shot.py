@@ -16,62 +16,27 @@ from __future__ import annotations
 import math
 import re
 import time
-import tomllib
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from showtell.agent.engines import Language, ToldStep, ToldText, WordPainter
-from showtell.dialogue import AGENT, USER, Element, Photo, Turn
-from showtell.errors import EngineError, PhotoError
-from showtell.models.reply import Reply
+from showtell.agent.engines import Language, ToldStep, ToldText
+from showtell.agent.prompts import prompts
+from showtell.agent.sources import PhotoSources
+from showtell.dialogue import AGENT, USER, Element, Turn
+from showtell.errors import EngineError
+from showtell.models.reply import PhotoSource, Reply, Shared
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from showtell.album.find import Finder
 
 THRESHOLD = 0.5
 MAX_TOKENS = 80  # of what it says
 MAX_DESCRIPTION = 300  # characters
 MAX_TURN = 1_000  # characters of one turn of the talk that the LLM reads
-WORDS, SENT, LATE, NONE = "words", "sent", "late", "none"  # what becomes of a photo, in prompts.say
-
-
-class PhotosInWords:
-    """An album that is asked in words, and the folder that its photos lie in."""
-
-    def __init__(self, finder: Finder, folder: Path) -> None:
-        self.finder, self.folder = finder, folder
-
-    def find(self, words: str, *, without: Collection[str]) -> tuple[Photo, Image] | None:
-        """The best photo for the words that can be read, one ``without`` these ids if there is any;
-        None if no photo reaches the finder's cut-off."""
-        from showtell.data.photos import load_photo
-
-        find = partial(self.finder.find, words, top_k=3)
-        for hit in [*find(without=without), *find()]:
-            photo = self.finder.album.photo(hit, folder=self.folder)
-            with suppress(PhotoError):  # it was moved, or is damaged
-                return photo, load_photo(photo.path or "")
-        return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Shared:
-    """What became of a photo that was due: ``state`` (SENT, LATE, NONE)."""
-
-    state: str
-    description: str
-    photo: Photo | None = None
-    image: Image | None = None
 
 
 class ZeroShot:
-    """An LLM, and what it may share photos from. ``threshold``: the P(share) that is enough."""
+    """An LLM, and where its photos come from. ``threshold``: the P(share) that is enough."""
 
     sees = False
 
@@ -79,13 +44,11 @@ class ZeroShot:
         self,
         language: Language,
         *,
-        painter: WordPainter | None = None,
-        album: PhotosInWords | None = None,
+        photos: PhotoSource | None = None,
         threshold: float = THRESHOLD,
     ) -> None:
         self.language = language
-        self.painter = painter
-        self.album = album
+        self.photos = photos or PhotoSources()
         self.threshold = threshold
 
     @property
@@ -110,7 +73,7 @@ class ZeroShot:
         began = time.perf_counter()
         kept = self._kept(turns)
         reply = Reply(dropped_turns=len(turns) - len(kept))
-        shared = _Shared(state=WORDS, description="")
+        shared, description = None, ""
         chance, down = None, False
         try:
             chance = self._chance(kept, reply.notes)
@@ -119,12 +82,20 @@ class ZeroShot:
             else:
                 description = _late(turns, images)
             if description:
-                shared = self._share(description, turns, seed, on_photo_step, reply.notes)
+                shared = self.photos.share(
+                    description,
+                    photo_id=f"painted-{seed}-{len(turns)}",
+                    seed=seed,
+                    without={photo.id for turn in turns for photo in turn.photos},
+                    notes=reply.notes,
+                    on_step=on_photo_step,
+                )
         except EngineError as error:
             down = error.down
             reply.notes.append(str(error))
-        if shared.image is not None and shared.photo is not None:
-            reply.images[shared.photo.id] = shared.image
+        photo = None if shared is None else shared.photo
+        if shared is not None and photo is not None and shared.image is not None:
+            reply.images[photo.id] = shared.image
             reply.seconds_to_photo = time.perf_counter() - began
 
         def told(piece: str) -> None:
@@ -133,14 +104,16 @@ class ZeroShot:
             if on_text is not None:
                 on_text(piece)
 
-        text = "" if down else self._words(kept, shared, seed, told, reply.notes)
-        if not text and shared.photo is None:
+        text = (
+            "" if down else self._words(kept, _state(shared, description), seed, told, reply.notes)
+        )
+        if not text and photo is None:
             text = prompts()["itself"]["silent"]
             told(text)
         told("\n")
         elements: tuple[Element, ...] = (
             *([text] if text else []),
-            *([shared.photo] if shared.photo else []),
+            *([photo] if photo else []),
         )
         reply.turns.append(Turn(speaker=AGENT, elements=elements))
         reply.p_share.append(chance)
@@ -165,47 +138,18 @@ class ZeroShot:
         line = " ".join(line.split()).strip("\"'*` ")[:MAX_DESCRIPTION]
         return line if re.search(r"\w", line) else ""
 
-    def _share(
-        self,
-        description: str,
-        turns: Sequence[Turn],
-        seed: int,
-        on_step: ToldStep | None,
-        notes: list[str],
-    ) -> _Shared:
-        """A photo of the description: found, painted, late, or none."""
-        if self.album is not None:
-            shown = {photo.id for turn in turns for photo in turn.photos}
-            if (found := self.album.find(description, without=shown)) is not None:
-                photo, image = found
-                said = photo.caption or description
-                return _Shared(state=SENT, description=said, photo=photo, image=image)
-        if self.painter is None:
-            where = "the album has none" if self.album else "there is no album and no painter"
-            notes.append(f'a photo was due ("{description}"), and {where}')
-            return _Shared(state=NONE, description=description)
-        photo = Photo(
-            id=f"painted-{seed}-{len(turns)}", caption=description, origin="painted", seed=seed
-        )
-        try:
-            image = self.painter.paint(description, seed=seed, on_step=on_step)
-        except EngineError as error:
-            notes.append(f'the photo is late ("{description}"): {error}')
-            return _Shared(state=LATE, description=description, photo=photo)
-        return _Shared(state=SENT, description=description, photo=photo, image=image)
-
     def _words(
         self,
         turns: Sequence[Turn],
-        shared: _Shared,
+        state: str,
         seed: int,
         on_text: ToldText,
         notes: list[str],
     ) -> str:
-        """What it says with the photo, or without one; "" if it says nothing."""
-        say = prompts()["say"]
-        system = say["system"] + say[shared.state].format(description=shared.description)
-        messages = [{"role": "system", "content": system.strip()}, *_as_chat(turns)]
+        """What it says with the photo, or without one; "" if it says nothing. ``state``: what has
+        become of the photo."""
+        system = (prompts()["say"]["system"] + state).strip()
+        messages = [{"role": "system", "content": system}, *_as_chat(turns)]
         try:
             said = self.language.say(
                 messages, max_tokens=MAX_TOKENS, temperature=0.7, seed=seed, on_text=on_text
@@ -225,10 +169,17 @@ class ZeroShot:
         return turns[min(first, len(turns) - 1) :]
 
 
-@cache
-def prompts() -> dict[str, Any]:
-    """prompts.toml."""
-    return tomllib.loads(Path(__file__).with_name("prompts.toml").read_text(encoding="utf-8"))
+def _state(shared: Shared | None, description: str) -> str:
+    """What the LLM is told has become of the photo."""
+    say = prompts()["say"]
+    if shared is None:
+        return str(say["words"])
+    if shared.photo is None:
+        return str(say["none"]).format(description=description)
+    if shared.image is None:
+        return str(say["late"]).format(description=description)
+    said = description if shared.photo.origin == "painted" else shared.photo.caption or description
+    return str(say["sent"]).format(description=said)
 
 
 def threshold_of(language: Language) -> float:

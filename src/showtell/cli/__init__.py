@@ -23,6 +23,7 @@ from showtell.cli.pretrained import parts
 from showtell.errors import UsageError
 
 if TYPE_CHECKING:
+    from showtell.agent.engines import WordPainter
     from showtell.agent.zero_shot import ZeroShot
 
 app = typer.Typer(
@@ -68,13 +69,13 @@ def chat(
         None,
         "album",
         "DIR",
-        'Share these too: see "showtell album add"; for --lm one of an --encoder.',
+        'Share photos of this album: see "showtell album add".',
     ),
     lm: str | None = opt.option(
         None, "lm", "ID|DIR|URL", "Any LLM that chats, in place of a model; URL#NAME."
     ),
     painter: str | None = opt.option(
-        None, "painter", "ID|DIR|URL", "What paints for --lm; without it photos come from --album."
+        None, "painter", "ID|DIR|URL", "What paints for --lm, or for a model without a painter."
     ),
     device: str | None = opt.DEVICE,
 ) -> None:
@@ -86,21 +87,29 @@ def chat(
 
     --lm and --painter name an LLM and a painter that nobody trained for this: a folder of
     transformers or diffusers, an id on the hub, or the address of an OpenAI-compatible server
-    (http://HOST:PORT/v1; its key in SHOWTELL_API_KEY).
+    (http://HOST:PORT/v1; its key in SHOWTELL_API_KEY). A photo comes from the album if it has one
+    that fits, else from the painter; with neither, the agent says that it has none.
     """
     from showtell.agent.chat import TerminalChat, answers, check_lines, typed_lines
     from showtell.agent.session import Session
     from showtell.agent.terminal import console_of
 
     check_lines(say, photo)
+    if lm is not None and model != "mini":
+        raise UsageError("--model and --lm both say who answers; leave one of them out")
+    paints = None
+    if painter is not None:
+        from showtell.agent.engines import open_painter
+
+        paints = open_painter(painter)
     if lm is not None:
-        session = Session(_zero_shot(lm, painter, album, model), seed=seed)
+        session = Session(_zero_shot(lm, paints, album), seed=seed)
     else:
-        if painter is not None:
-            raise UsageError("--painter paints for an LLM; name that too, with --lm")
+        from showtell.agent.session import responder
         from showtell.papers import load_model
 
-        session = Session(load_model(model), seed=seed, album=album)
+        answers_with = responder(load_model(model), album=album, painter=paints)
+        session = Session(answers_with, seed=seed)
     if say or json:
         lines = say or (line.rstrip("\r\n") for line in sys.stdin if line.strip())
         for answer in answers(session, lines, photos=photo, photos_dir=photos_dir):
@@ -112,21 +121,20 @@ def chat(
     conversation.run(typed_lines() if sys.stdin.isatty() else sys.stdin, photos=photo)
 
 
-def _zero_shot(lm: str, painter: str | None, album: Path | None, model: str) -> ZeroShot:
-    from showtell.agent.engines import open_language, open_painter
-    from showtell.agent.zero_shot import PhotosInWords, ZeroShot, threshold_of
+def _zero_shot(lm: str, painter: WordPainter | None, album: Path | None) -> ZeroShot:
+    from showtell.agent.engines import open_language
+    from showtell.agent.sources import PhotosInWords, PhotoSources
+    from showtell.agent.zero_shot import ZeroShot, threshold_of
     from showtell.progress import terminal_progress
 
-    if model != "mini":
-        raise UsageError("--model and --lm both say who answers; leave one of them out")
     found = None
     if album is not None:
         from showtell.agent.album_words import open_finder
 
         found = PhotosInWords(open_finder(album, told=terminal_progress), album)
-    paints = None if painter is None else open_painter(painter)
     language = open_language(lm)
-    return ZeroShot(language, painter=paints, album=found, threshold=threshold_of(language))
+    photos = PhotoSources(album=found, painter=painter)
+    return ZeroShot(language, photos=photos, threshold=threshold_of(language))
 
 
 @app.command(epilog="Example: showtell demo --seed 7")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from showtell.dialogue import Turn
+from showtell.dialogue import Photo, Turn
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,3 +24,28 @@ class Reply:
     seconds_to_photo: float | None = None
     dropped_turns: int = 0
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What became of a photo that was due: here (``photo`` and ``image``), late (no image), or
+    none, and what is said ``instead``."""
+
+    photo: Photo | None = None
+    image: Image | None = None
+    instead: str = ""
+
+
+class PhotoSource(Protocol):
+    """Where a photo of some words comes from (``agent/sources.py``)."""
+
+    def share(
+        self,
+        description: str,
+        *,
+        photo_id: str,
+        seed: int,
+        without: Collection[str],
+        notes: list[str],
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Shared: ...

@@ -28,7 +28,7 @@ from showtell.errors import DataError, GenerationError
 from showtell.models.decoder import Decoder, Images, ToldRow, numbers
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.parts import Conditioning, PhotoSpans
-from showtell.models.reply import Reply
+from showtell.models.reply import PhotoSource, Reply
 from showtell.models.writing import Writing
 
 CAPTIONS_AT_ONCE = 64
@@ -52,12 +52,20 @@ class _Row:
 
 
 class Responder:
-    """A decoder that answers, and the album it may share photos of."""
+    """A decoder that answers, the album it may share photos of, and ``photos``: where those come
+    from that it can tell in words only."""
 
-    def __init__(self, decoder: Decoder, *, album: OpenAlbum | None = None) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        album: OpenAlbum | None = None,
+        photos: PhotoSource | None = None,
+    ) -> None:
         self.decoder = decoder
         self.model = decoder.model
         self.album = album
+        self.photos = photos
 
     @property
     def name(self) -> str:
@@ -138,9 +146,12 @@ class Responder:
             for number in numbers(going_B):
                 replies[number].p_share.append(float(p_share_B[number]))
             if bool(shares_B.any()):
-                self._share(writing, shares_B, rows, on_photo_step)
-                for number in numbers(shares_B):
+                none_B = self._share(writing, shares_B, rows, on_photo_step)
+                for number in numbers(shares_B & ~none_B):
                     replies[number].seconds_to_photo = time.perf_counter() - began
+                for number in numbers(none_B):
+                    told(number, replies[number].turns[-1].text + "\n")
+                going_B = going_B & ~none_B
             if bool(tells_B.any()):
                 texts = decoder.write_texts(
                     writing, generators=generators, rows_B=tells_B, on_text=told
@@ -235,8 +246,9 @@ class Responder:
 
     def _share(
         self, writing: Writing, rows_B: Tensor, rows: Sequence[_Row], on_step: ToldStep | None
-    ) -> None:
-        """A photo turn in each of ``rows_B``: announced, painted or found, seen."""
+    ) -> Tensor:
+        """A photo turn in each of ``rows_B``: announced, painted or found, seen. The rows, of
+        these, where there is no photo, and words stand in its place."""
         decoder = self.decoder
         sharing = [rows[number] for number in numbers(rows_B)]
         spans = decoder.announce(writing, rows_B=rows_B)
@@ -265,9 +277,23 @@ class Responder:
             )
             for n, pixels_3HW in zip(to_paint, painted, strict=True):
                 images[n] = to_image(pixels_3HW)
-        seen_B = torch.zeros_like(rows_B)
-        for number, photo, image in zip(numbers(rows_B), photos, images, strict=True):
+        seen_B, none_B = torch.zeros_like(rows_B), torch.zeros_like(rows_B)
+        for number, photo, image, seen in zip(numbers(rows_B), photos, images, shown, strict=True):
             reply = rows[number].reply
+            if image is None and self.photos is not None:
+                found = self.photos.share(
+                    photo.caption,
+                    photo_id=photo.id,
+                    seed=rows[number].seed,
+                    without=seen,
+                    notes=reply.notes,
+                    on_step=on_step,
+                )
+                if found.photo is None:
+                    none_B[number] = True
+                    reply.turns.append(Turn(speaker=AGENT, elements=(found.instead,)))
+                    continue
+                photo, image = found.photo, found.image
             reply.turns.append(Turn(speaker=AGENT, elements=(photo,)))
             if image is not None:
                 reply.images[photo.id] = image
@@ -276,6 +302,7 @@ class Responder:
         if own and self.model.photo_encoder is not None and decoder.renderer.config.own_pixels:
             decoder.push_photos(writing, own, seen_B)
         decoder.close_turn(writing, rows_B)
+        return none_B
 
     def _found(
         self,

@@ -1,0 +1,79 @@
+"""Where a photo of some words comes from: found in an album, painted, or nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from showtell.agent.engines import ToldStep, WordPainter
+from showtell.agent.prompts import prompts
+from showtell.dialogue import Photo
+from showtell.errors import EngineError, PhotoError
+from showtell.models.reply import Shared
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from showtell.album.find import Finder
+
+
+class PhotosInWords:
+    """An album that is asked in words, and the folder that its photos lie in."""
+
+    def __init__(self, finder: Finder, folder: Path) -> None:
+        self.finder, self.folder = finder, folder
+
+    def find(self, words: str, *, without: Collection[str]) -> tuple[Photo, Image] | None:
+        """The best photo for the words that can be read, one ``without`` these ids if there is any;
+        None if no photo reaches the finder's cut-off."""
+        from showtell.data.photos import load_photo
+
+        find = partial(self.finder.find, words, top_k=3)
+        for hit in [*find(without=without), *find()]:
+            photo = self.finder.album.photo(hit, folder=self.folder)
+            with suppress(PhotoError):  # it was moved, or is damaged
+                return photo, load_photo(photo.path or "")
+        return None
+
+
+class PhotoSources:
+    """An album first, then a painter; with neither, no photo. What a session's model shares from
+    that tells its photos in words."""
+
+    def __init__(
+        self, *, album: PhotosInWords | None = None, painter: WordPainter | None = None
+    ) -> None:
+        self.album, self.painter = album, painter
+
+    def share(
+        self,
+        description: str,
+        *,
+        photo_id: str,
+        seed: int,
+        without: Collection[str],
+        notes: list[str],
+        on_step: ToldStep | None = None,
+    ) -> Shared:
+        """A photo of the description: found, painted, late, or none; ``notes`` get what went
+        otherwise than it should. ``without``: photos that are not wanted where there are others;
+        ``photo_id``: of a painted one."""
+        if self.album is not None:
+            found = self.album.find(description, without=without)
+            if found is not None:
+                return Shared(photo=found[0], image=found[1])
+        if self.painter is None:
+            where = "the album has none" if self.album else "there is no album and no painter"
+            notes.append(f'a photo was due ("{description}"), and {where}')
+            return Shared(instead=prompts()["itself"]["no_photo"])
+        photo = Photo(id=photo_id, caption=description, origin="painted", seed=seed)
+        try:
+            return Shared(
+                photo=photo, image=self.painter.paint(description, seed=seed, on_step=on_step)
+            )
+        except EngineError as error:
+            notes.append(f'the photo is late ("{description}"): {error}')
+            return Shared(photo=photo)

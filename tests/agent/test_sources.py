@@ -1,0 +1,115 @@
+"""Photos for the words of a model that has no painter and asks no album in vectors of its own."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from conftest import words_alone
+from showtell.agent.prompts import prompts
+from showtell.agent.session import Session, responder
+from showtell.agent.sources import PhotoSources
+from showtell.dialogue import Photo
+from showtell.errors import EngineError, UsageError
+from showtell.models.decoder import Decoder
+from showtell.models.respond import Responder
+
+
+class Found:
+    """Stands for an album: it has a photo for every word, or for none."""
+
+    def __init__(self, *photos: Photo) -> None:
+        self.photos, self.asked = photos, []
+
+    def find(self, words, *, without):
+        self.asked.append(words)
+        left = [photo for photo in self.photos if photo.id not in without] or self.photos
+        return (left[0], Image.new("RGB", (8, 8), "red")) if left else None
+
+
+class Paints:
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.asked = error, []
+
+    def paint(self, words, *, seed, on_step=None):
+        self.asked.append((words, seed))
+        if self.error:
+            raise self.error
+        return Image.new("RGB", (4, 4), "blue")
+
+
+@pytest.fixture
+def model(monkeypatch):
+    """It shares a photo in the first turn of every answer."""
+    model = words_alone(["hello there my dog ran on the beach", "a cake"])
+    monkeypatch.setattr(
+        Decoder, "p_share", lambda self, writing: writing.logits_BV.new_ones(len(writing.logits_BV))
+    )
+    return model
+
+
+def session(model, **sources) -> Session:
+    return Session(Responder(Decoder(model), photos=PhotoSources(**sources)), seed=1)
+
+
+def test_the_albums_photo_comes_first_and_one_not_shown_before_another(model):
+    album = Found(Photo(id="a", caption="my dog"), Photo(id="b", caption="my cake"))
+    painter = Paints()
+    talk = session(model, album=album, painter=painter)
+    replies = [talk.say("show me your dog"), talk.say("and another")]
+    shared = [turn.photos[0] for reply in replies for turn in reply.turns if turn.photos]
+    assert [photo.id for photo in shared[:2]] == ["a", "b"] and painter.asked == []
+    assert all(photo.id in talk.images for photo in shared)
+    assert album.asked[0] and replies[0].seconds_to_photo is not None
+
+
+def test_what_the_album_lacks_is_painted_from_the_same_words(model):
+    album, painter = Found(), Paints()
+    talk = session(model, album=album, painter=painter)
+    reply = talk.say("show me your dog")
+    photo = next(photo for turn in reply.turns for photo in turn.photos)
+    assert photo.origin == "painted" and talk.images[photo.id].size == (4, 4)
+    assert painter.asked == [(album.asked[0], photo.seed)] and photo.caption == album.asked[0]
+
+
+@pytest.mark.parametrize("album", [None, Found()])
+def test_with_no_photo_it_says_so_and_gives_the_turn_away(model, album):
+    said: list[str] = []
+    talk = session(model, album=album)
+    reply = talk.say("show me your dog", on_text=said.append)
+    assert [turn.text for turn in reply.turns] == [prompts()["itself"]["no_photo"]]
+    assert "".join(said).strip() == reply.turns[0].text
+    assert not reply.images and reply.seconds_to_photo is None
+    assert "a photo was due" in talk.notes[0]
+    talk.say("ok")  # and the talk goes on
+
+
+def test_a_photo_that_does_not_come_is_late_and_nothing_is_lost(model):
+    talk = session(model, painter=Paints(EngineError("the painter answered 503")))
+    reply = talk.say("show me your dog")
+    photo = next(photo for turn in reply.turns for photo in turn.photos)
+    assert photo.id not in talk.images and "the photo is late" in talk.notes[0]
+
+
+def test_a_row_without_a_photo_leaves_the_others_as_they_were(model):
+    album = Found(Photo(id="a", caption="my dog"))
+
+    class Some(PhotoSources):
+        def share(self, description, *, seed, **more):
+            here = PhotoSources(album=album if seed == 1 else None)
+            return here.share(description, seed=seed, **more)
+
+    talk = session(model)
+    talk.say("hi")
+    context = talk.turns[:1]
+    both = Responder(Decoder(model), photos=Some()).respond_all(
+        [context, context], images=[{}, {}], seeds=[1, 2]
+    )
+    assert [bool(reply.images) for reply in both] == [True, False]
+    alone = Responder(Decoder(model), photos=Some()).respond(context, images={}, seed=1)
+    assert both[0].turns == alone.turns
+
+
+def test_a_model_that_paints_takes_no_other_painter(tiny_model):
+    with pytest.raises(UsageError, match="paints by itself"):
+        responder(tiny_model, painter=Paints())
