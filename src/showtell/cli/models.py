@@ -1,4 +1,4 @@
-"""inspect: what is inside a model."""
+"""inspect, export: what is inside a model, and its LLM for others."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from showtell.cli import options as opt
-from showtell.errors import CheckpointError
+from showtell.errors import CheckpointError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from showtell.models.inside import Inside
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def inspect(
@@ -27,6 +29,38 @@ def inspect(
     opt.emit(json, inside.plain, *_lines(inside))
     if inside.faults:
         raise CheckpointError(f"{inside.folder} would not load: {'; '.join(inside.faults)}")
+
+
+def export(
+    model: str = opt.argument("MODEL", "A model by name or a directory."),
+    out: Path = opt.NEW_FOLDER,
+    merged: bool = opt.switch("merged", "Add LoRA to the weights that it stands beside."),
+    dtype: str = opt.option("float32", "dtype", "DTYPE", f"{', '.join(DTYPES)}."),
+    json: bool = opt.JSON,
+) -> None:
+    """Write a model's LLM as a plain folder of transformers, which vLLM or SGLang serve.
+
+    With the rows of its new tokens, a chat template that reads as the model was trained, and its
+    own settings of generation. Painter, photo encoder and bridge stay where they are.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f'unknown --dtype "{dtype}"{did_you_mean(dtype, DTYPES)}')
+    import torch
+
+    from showtell.data.storage import new_folder
+    from showtell.models.adapters import has_lora
+    from showtell.models.merged import write_plain
+    from showtell.papers import load_model
+
+    found = load_model(model)
+    if has_lora(found.language) and not merged:
+        raise UsageError(
+            f'"{model}" has LoRA beside its weights, and a plain folder has one set of weights: '
+            "give --merged to add the two"
+        )
+    with new_folder(out) as fresh:
+        write_plain(found, fresh, dtype=getattr(torch, dtype))
+    opt.emit(json, {"folder": str(out), "dtype": dtype}, f"Wrote {out}")
 
 
 def _folder(name: str) -> Path:
