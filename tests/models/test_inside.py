@@ -21,12 +21,13 @@ from showtell.models.language import LanguageModel
 from showtell.papers import load_model
 
 
-@pytest.fixture
-def talker(tmp_path):
-    """An LLM of the hub with new tokens and LoRA, as it lies on disk."""
+@pytest.fixture(params=[True])
+def talker(tmp_path, request):
+    """An LLM of the hub with new tokens and LoRA, which lies there whole or refers to its base."""
     folder = write_hub_llm(tmp_path / "llm", "qwen2")
     model = agent_of(LanguageModel.from_pretrained(folder), "qwen2")
     add_lora(model.language, LoraConfig(rank=2))
+    model.language.origin = None if request.param else model.language.origin
     model.card = {"licence": "MIT; nothing more", "limits": "It knows nothing."}
     save_model(model, tmp_path / "m", recipe={"name": "home", "config": {}})
     return tmp_path / "m"
@@ -49,6 +50,22 @@ def test_all_parts_of_a_model_are_told_as_they_are_loaded(tokenizers, tmp_path):
     assert inside.told["trained"]["bridge"] == "Gill"
     files = [path for path in (tmp_path / "m").rglob("*.safetensors")]
     assert inside.plain["bytes"] == sum(path.stat().st_size for path in files)
+
+
+@pytest.mark.parametrize("talker", [False], indirect=True)
+def test_a_base_is_told_of_and_missed(talker):
+    inside = look_inside(talker)
+    base = inside.told["base"]
+    assert base["here"] and base["class"] == "Qwen2ForCausalLM" and not inside.faults
+    assert base["parameters"] == look_inside(talker.parent / "llm").plain["parameters"]
+    assert [part.path for part in inside.parts] == [
+        "language_model/adapter",
+        "language_model/new_tokens.safetensors",
+    ]
+    (talker.parent / "llm" / "model.safetensors").unlink()
+    assert "the base in" in look_inside(talker).faults[0]
+    (talker.parent / "llm").rename(talker.parent / "elsewhere")
+    assert "is not there; put it there" in look_inside(talker).faults[0]
 
 
 def test_what_was_trained_is_told_for_people_and_for_programs(talker, capsys):

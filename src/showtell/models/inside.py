@@ -18,6 +18,7 @@ from typing import Any
 from huggingface_hub import metadata_load, parse_local_safetensors_file_metadata
 
 from showtell.errors import CheckpointError
+from showtell.models.hub import index_parts
 
 # The files of one set of weights: model-00001-of-00002.safetensors, and their variants by name.
 _SET = re.compile(r"(?:pytorch_|diffusion_pytorch_|adapter_)?model(?:\.(?P<variant>\w+))?")
@@ -256,8 +257,9 @@ def _ours(folder: Path, parts: list[Part], faults: list[str]) -> tuple[str, dict
         )
     language = folder / "language_model"
     base = _json(language / "base.json", faults)
-    held = [part.path for part in parts]
-    if "language_model" not in held and not base:
+    if base:
+        base |= _base(base, faults)
+    if "language_model" not in [part.path for part in parts] and not base:
         faults.append("language_model/ has no weights; copy the model again")
     if not (language / "tokenizer.json").is_file() and not base:
         faults.append("language_model/ has no tokenizer.json; copy the model again")
@@ -285,6 +287,26 @@ def _ours(folder: Path, parts: list[Part], faults: list[str]) -> tuple[str, dict
         "captioner": (folder / "captioner" / "showtell.json").is_file(),
     }
     return "a model of showtell", told
+
+
+def _base(reference: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
+    """What an LLM is that a model refers to, if it is on this machine."""
+    if (part := index_parts().get(str(reference.get("part")))) is not None:
+        if not part.here:
+            return {"here": False, "licence": part.licence, "download_mb": part.download_mb}
+        folder = part.folder
+    else:
+        folder = Path(str(reference.get("folder")))
+    if not folder.is_dir():
+        faults.append(
+            f"language_model/base.json refers to {reference.get('part') or folder}, which is not "
+            'there; put it there, or write where it is as "folder" into that file'
+        )
+        return {"here": False}
+    base = look_inside(folder)
+    faults += [f"the base in {folder}: {fault}" for fault in base.faults]
+    told = {key: base.plain[key] for key in ("parameters", "bytes")}
+    return {"here": True, "class": ", ".join(part.kind for part in base.parts), **told}
 
 
 def _new_tokens(language: Path, faults: list[str]) -> list[str]:
