@@ -12,7 +12,7 @@ from data.web import serving, status
 from showtell.agent.engines import Chances, Said
 from showtell.agent.prompts import prompts
 from showtell.agent.session import Session
-from showtell.agent.sources import PhotosInWords, PhotoSources
+from showtell.agent.shares import PhotosInWords, PhotoSources
 from showtell.agent.terminal import console_of
 from showtell.agent.zero_shot import ZeroShot, threshold_of
 from showtell.album.index import Album, AlbumPhoto, Hit

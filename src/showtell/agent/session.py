@@ -285,7 +285,7 @@ def responder(
 
     Raises what ``open_album``, ``open_finder`` raise; UsageError for a painter beside its own.
     """
-    from showtell.agent.sources import PhotosInWords, PhotoSources
+    from showtell.agent.shares import PhotosInWords, PhotoSources
     from showtell.models.decoder import Decoder
     from showtell.models.respond import Responder, open_album
 

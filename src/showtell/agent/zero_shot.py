@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from showtell.agent.engines import Language, ToldStep, ToldText
 from showtell.agent.prompts import prompts
-from showtell.agent.sources import PhotoSources
+from showtell.agent.shares import PhotoSources
 from showtell.dialogue import AGENT, USER, Element, Turn
 from showtell.errors import EngineError
 from showtell.models.reply import PhotoSource, Reply, Shared

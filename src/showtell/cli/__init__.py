@@ -123,7 +123,7 @@ def chat(
 
 def _zero_shot(lm: str, painter: WordPainter | None, album: Path | None) -> ZeroShot:
     from showtell.agent.engines import open_language
-    from showtell.agent.sources import PhotosInWords, PhotoSources
+    from showtell.agent.shares import PhotosInWords, PhotoSources
     from showtell.agent.zero_shot import ZeroShot, threshold_of
     from showtell.progress import terminal_progress
 

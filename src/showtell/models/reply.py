@@ -37,7 +37,7 @@ class Shared:
 
 
 class PhotoSource(Protocol):
-    """Where a photo of some words comes from (``agent/sources.py``)."""
+    """Where a photo of some words comes from (``agent/shares.py``)."""
 
     def share(
         self,

@@ -8,7 +8,7 @@ from PIL import Image
 from conftest import words_alone
 from showtell.agent.prompts import prompts
 from showtell.agent.session import Session, responder
-from showtell.agent.sources import PhotoSources
+from showtell.agent.shares import PhotoSources
 from showtell.dialogue import Photo
 from showtell.errors import EngineError, UsageError
 from showtell.models.decoder import Decoder
