@@ -41,8 +41,8 @@ from showtell.evaluation.world_gold import Gold, Readers
 from showtell.metrics.encoders import load_clip
 from showtell.models.checkpoint import model_folder
 from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.open_album import open_album
 from showtell.models.painter import LatentDiffusionPainter
-from showtell.models.respond import open_album
 from showtell.papers import load_model
 from showtell.papers.minigpt5 import alignment_dialogue
 from showtell.recipes import run_recipe

@@ -121,7 +121,7 @@ def test_what_several_threads_say_is_queued_and_nothing_is_lost():
 def test_an_album_belongs_to_a_session_and_the_model_sees_photos_at_its_own_side(
     tiny_end_to_end, monkeypatch
 ):
-    monkeypatch.setattr("showtell.models.respond.open_album", lambda model, folder: folder)
+    monkeypatch.setattr("showtell.models.open_album.open_album", lambda model, folder: folder)
     sessions = [Session(tiny_end_to_end, album=album) for album in ("a", "b", None)]
     assert [session.model.album for session in sessions] == ["a", "b", None]
     with pytest.raises(UsageError, match="Responder"):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 from PIL import Image
 
 from conftest import words_alone
 from showtell.agent.prompts import prompts
 from showtell.agent.session import Session, responder
-from showtell.agent.shares import PhotoSources
+from showtell.agent.shares import Looks, PhotoSources
 from showtell.dialogue import Photo
 from showtell.errors import EngineError, UsageError
 from showtell.models.decoder import Decoder
@@ -113,3 +116,49 @@ def test_a_row_without_a_photo_leaves_the_others_as_they_were(model):
 def test_a_model_that_paints_takes_no_other_painter(tiny_model):
     with pytest.raises(UsageError, match="paints by itself"):
         responder(tiny_model, painter=Paints())
+
+
+class Sure:
+    """Stands for a classifier: it is sure of one photo and undecided about another."""
+
+    classes = ("golden retriever", "tennis ball", "teapot")
+
+    def __call__(self, images):
+        chances = {"red": [0.9, 0.08, 0.02], "blue": [0.4, 0.35, 0.25]}
+        told = [chances["red" if image.getpixel((0, 0))[0] else "blue"] for image in images]
+        return SimpleNamespace(logits_PC=torch.tensor(told).log())
+
+
+def test_the_users_photo_is_told_by_what_is_in_it_as_photochat_tells_photos(model, monkeypatch):
+    looks = Looks("a-part")
+    looks.classifier = Sure()
+    red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    assert looks([red, blue]) == [
+        "Objects in the photo: Golden retriever",
+        "Objects in the photo: Golden retriever, Tennis ball, Teapot",
+    ]
+    model.card["looks"] = "a-part"
+    answers = responder(model)
+    assert answers.sees and not responder(words_alone(["a"])).sees
+    answers.looks = looks
+    read: list[str] = []
+    told = Responder.describe_all
+
+    def heard(self, contexts, images):
+        turns = told(self, contexts, images)
+        read.extend(photo.caption for turn in turns[0] for photo in turn.photos)
+        return turns
+
+    monkeypatch.setattr(Responder, "describe_all", heard)
+    talk = Session(answers, seed=1)
+    talk.say("look at him", [red])
+    assert "Objects in the photo: Golden retriever" in read
+    assert not any("cannot see" in note for note in talk.notes)
+
+
+def test_an_album_is_asked_without_the_words_that_open_every_description():
+    album = Found()
+    PhotoSources(album=album).share(
+        "Objects in the photo: Dog, Ball", photo_id="p", seed=0, without=(), notes=[]
+    )
+    assert album.asked == ["Dog, Ball"]

@@ -13,7 +13,7 @@ from showtell.album.index import Album, AlbumPhoto, empty_album
 from showtell.dialogue import USER, Turn
 from showtell.errors import ConfigError, DataError
 from showtell.models.decoder import Decoder
-from showtell.models.respond import open_album
+from showtell.models.open_album import open_album
 from showtell.papers.gill import DecisionHead, GillConfig
 from showtell.recipes.assemble import with_bridge
 

@@ -281,13 +281,15 @@ def responder(
     painter: WordPainter | None = None,
 ) -> Answering:
     """A model that answers sessions. ``album``: one that the model's own queries ask, or words,
-    where it makes none; ``painter``: what paints its words, where it has none itself.
+    where it makes none; ``painter``: what paints its words, where it has none itself. A model whose
+    card says by which part of an index it "looks" is told the user's photos in words by that.
 
     Raises what ``open_album``, ``open_finder`` raise; UsageError for a painter beside its own.
     """
-    from showtell.agent.shares import PhotosInWords, PhotoSources
+    from showtell.agent.shares import Looks, PhotosInWords, PhotoSources
     from showtell.models.decoder import Decoder
-    from showtell.models.respond import Responder, open_album
+    from showtell.models.open_album import open_album
+    from showtell.models.respond import Responder
 
     if model.painter is not None and painter is not None:
         raise UsageError(f'"{model.name}" paints by itself; leave the other painter out')
@@ -298,8 +300,10 @@ def responder(
     if album is not None:
         from showtell.agent.album_words import open_finder
 
-        found = PhotosInWords(open_finder(album, told=terminal_progress), Path(album))
-    return Responder(Decoder(model), photos=PhotoSources(album=found, painter=painter))
+        found = PhotosInWords(open_finder(Path(album), told=terminal_progress), Path(album))
+    looks = Looks(str(model.card["looks"])) if "looks" in model.card else None
+    sources = PhotoSources(album=found, painter=painter)
+    return Responder(Decoder(model), photos=sources, looks=looks)
 
 
 def _saved_dialogue(folder: Path) -> Dialogue:

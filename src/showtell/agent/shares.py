@@ -1,8 +1,9 @@
-"""Where a photo of some words comes from: found in an album, painted, or nowhere."""
+"""Where a photo of some words comes from: found in an album, painted, or nowhere; and the words
+for a photo that somebody brings."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from showtell.album.find import Finder
+    from showtell.models.classifier import PhotoClassifier
+
+OBJECTS = "Objects in the photo: "  # how PhotoChat describes a photo
 
 
 class PhotosInWords:
@@ -62,7 +66,8 @@ class PhotoSources:
         otherwise than it should. ``without``: photos that are not wanted where there are others;
         ``photo_id``: of a painted one."""
         if self.album is not None:
-            found = self.album.find(description, without=without)
+            words = description.removeprefix(OBJECTS)  # which no photo is found by
+            found = self.album.find(words, without=without)
             if found is not None:
                 return Shared(photo=found[0], image=found[1])
         if self.painter is None:
@@ -77,3 +82,36 @@ class PhotoSources:
         except EngineError as error:
             notes.append(f'the photo is late ("{description}"): {error}')
             return Shared(photo=photo)
+
+
+class Looks:
+    """Photos in words, by a classifier out of an index's wheels, which is fetched where the first
+    photo is seen: as PhotoChat describes them, by what is in them."""
+
+    def __init__(self, part: str) -> None:
+        self.part = part
+        self.classifier: PhotoClassifier | None = None
+
+    def __call__(self, images: Sequence[Image]) -> list[str]:
+        from showtell.models.classifier import load_classifier
+        from showtell.models.hub import index_part
+        from showtell.progress import terminal_progress
+
+        if self.classifier is None:
+            self.classifier = load_classifier(index_part(self.part, told=terminal_progress))
+        chances_PC = self.classifier(images).logits_PC.softmax(dim=1)
+        top_P3, classes_P3 = chances_PC.topk(min(3, chances_PC.shape[1]), dim=1)
+        return [
+            OBJECTS + ", ".join(name_of(self.classifier.classes[k]) for k in self._sure(*pair))
+            for pair in zip(top_P3.tolist(), classes_P3.tolist(), strict=True)
+        ]
+
+    @staticmethod
+    def _sure(chances: Sequence[float], classes: Sequence[int]) -> list[int]:
+        """The best one always, others where they are half as likely."""
+        return [k for p, k in zip(chances, classes, strict=True) if p >= chances[0] / 2]
+
+
+def name_of(name: str) -> str:
+    """A class as PhotoChat writes objects: "golden retriever" -> "Golden retriever"."""
+    return name[:1].upper() + name[1:]

@@ -51,7 +51,7 @@ def add(
         makes["made_by"] = maker.name
     else:
         from showtell.album.ingest import embed_with
-        from showtell.models.respond import SIDE
+        from showtell.models.open_album import SIDE
         from showtell.papers import load_model
 
         loaded = load_model(model)

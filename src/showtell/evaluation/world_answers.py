@@ -41,7 +41,8 @@ from showtell.metrics.retrieval import ranks
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import described, seen_images
-from showtell.models.respond import OpenAlbum, Responder
+from showtell.models.open_album import OpenAlbum
+from showtell.models.respond import Responder
 from showtell.progress import Progress, quiet
 from showtell.prompt import Renderer
 

@@ -70,7 +70,7 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
 def model_folder(name_or_path: str) -> Path:
     """The folder of a shipped model or of a path. Raises CheckpointError."""
     shipped = SHIPPED / name_or_path
-    if name_or_path in ("mini", "photochat_small") and shipped.is_dir():
+    if Path(name_or_path).name == name_or_path and (shipped / "showtell.json").is_file():
         return shipped
     path = Path(name_or_path)
     for candidate in (path, path / "model"):

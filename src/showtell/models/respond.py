@@ -12,27 +12,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.album.index import Album
 from showtell.batch import to_image
-from showtell.data.photos import load_photo, square
 from showtell.dialogue import AGENT, USER, Photo, Turn, with_photos
-from showtell.errors import DataError, GenerationError
+from showtell.errors import GenerationError
 from showtell.models.decoder import Decoder, Images, ToldRow, numbers
-from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.open_album import OpenAlbum
 from showtell.models.parts import Conditioning, PhotoSpans
 from showtell.models.reply import PhotoSource, Reply
 from showtell.models.writing import Writing
 
 CAPTIONS_AT_ONCE = 64
-SIDE = 64  # of an album's photos for a model that sees none
 
 ToldStep = Callable[[int, int], None]
 
@@ -52,8 +47,8 @@ class _Row:
 
 
 class Responder:
-    """A decoder that answers, the album it may share photos of, and ``photos``: where those come
-    from that it can tell in words only."""
+    """A decoder that answers, the album it may share photos of, ``photos``: where those come from
+    that it can tell in words only, and ``looks``: what tells photos of the user's in words."""
 
     def __init__(
         self,
@@ -61,11 +56,13 @@ class Responder:
         *,
         album: OpenAlbum | None = None,
         photos: PhotoSource | None = None,
+        looks: Callable[[Sequence[Image.Image]], list[str]] | None = None,
     ) -> None:
         self.decoder = decoder
         self.model = decoder.model
         self.album = album
         self.photos = photos
+        self.looks = looks
 
     @property
     def name(self) -> str:
@@ -77,8 +74,9 @@ class Responder:
 
     @property
     def sees(self) -> bool:
-        """Whether it, or its captioner, looks at photos."""
-        return self.model.photo_encoder is not None or self.model.captioner is not None
+        """Whether it, or what tells it of photos, looks at them."""
+        eyes = (self.model.photo_encoder, self.model.captioner, self.looks)
+        return any(each is not None for each in eyes)
 
     # -------------------------------------------------------------------------------- answers
 
@@ -171,9 +169,9 @@ class Responder:
     def describe_all(
         self, contexts: Sequence[tuple[Turn, ...]], images: Sequence[Images]
     ) -> list[tuple[Turn, ...]]:
-        """The turns with the user's photos as the captioner tells them, for a model that reads
-        captions only; a photo without an image keeps the caption it has."""
-        if self.model.captioner is None:
+        """The turns with the user's photos as the captioner tells them, or ``looks``, for a model
+        that reads captions only; a photo without an image keeps the caption it has."""
+        if self.model.captioner is None and self.looks is None:
             return list(contexts)
         photos = [[photo for turn in turns for photo in turn.photos] for turns in contexts]
         shown = [
@@ -182,8 +180,13 @@ class Responder:
             for photo in group
             if _to_describe(photo, own)
         ]
-        eyes = Responder(Decoder(self.model.captioner))
-        captions = iter(eyes.captions([p for p, _ in shown], [i for _, i in shown]))
+        if not shown:
+            return list(contexts)
+        if self.model.captioner is not None:
+            eyes = Responder(Decoder(self.model.captioner))
+            captions = iter(eyes.captions([p for p, _ in shown], [i for _, i in shown]))
+        elif self.looks is not None:
+            captions = iter(self.looks([image for _, image in shown]))
 
         def told(photo: Photo, own: Images) -> Photo:
             return replace(photo, caption=next(captions)) if _to_describe(photo, own) else photo
@@ -281,7 +284,7 @@ class Responder:
         for number, photo, image, seen in zip(numbers(rows_B), photos, images, shown, strict=True):
             reply = rows[number].reply
             if image is None and self.photos is not None:
-                found = self.photos.share(
+                came = self.photos.share(
                     photo.caption,
                     photo_id=photo.id,
                     seed=rows[number].seed,
@@ -289,11 +292,11 @@ class Responder:
                     notes=reply.notes,
                     on_step=on_step,
                 )
-                if found.photo is None:
+                if came.photo is None:
                     none_B[number] = True
-                    reply.turns.append(Turn(speaker=AGENT, elements=(found.instead,)))
+                    reply.turns.append(Turn(speaker=AGENT, elements=(came.instead,)))
                     continue
-                photo, image = found.photo, found.image
+                photo, image = came.photo, came.image
             reply.turns.append(Turn(speaker=AGENT, elements=(photo,)))
             if image is not None:
                 reply.images[photo.id] = image
@@ -345,55 +348,3 @@ def _rows(conditioning: Conditioning, numbers: Sequence[int]) -> Conditioning:
         if isinstance(value, Tensor)
     }
     return replace(conditioning, **parts)  # type: ignore[arg-type]
-
-
-# ------------------------------------------------------------------------------------- the album
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenAlbum:
-    """An album that answers look in; its photos are shared as squares of ``side`` pixels."""
-
-    album: Album
-    folder: Path
-    side: int
-
-    def nearest(
-        self, query_1E: Tensor, *, cut_off: float, without: Collection[str] = ()
-    ) -> tuple[Photo, Image.Image] | None:
-        """The nearest photo, one ``without`` these if there is any; None below ``cut_off``."""
-        find = partial(self.album.search, query_1E, top_k=1, cut_off=cut_off)
-        hits = find(without=without)[0] or find()[0]
-        if not hits:
-            return None
-        photo = self.album.photo(hits[0], folder=self.folder)
-        if photo.path is None:
-            raise DataError(
-                f'the album in "{self.folder}" knows the photo "{photo.id}" by its vector '
-                "alone; wanted its file; index the photos again"
-            )
-        return photo, square(load_photo(photo.path), self.side)
-
-
-def open_album(model: PhotoDialogueModel, folder: str | Path) -> OpenAlbum:
-    """The album in ``folder`` for a responder of this model, its photos as squares of the side
-    that the model sees.
-
-    An album of zero photos changes nothing for a model that paints. Raises DataError for a folder
-    without an album, of another width, or without photos for a model that cannot paint;
-    ConfigError for a bridge that makes no query.
-    """
-    width = model.album_width
-    album = Album.load(folder)
-    if album.width != width:
-        raise DataError(
-            f'the album in "{folder}" has vectors of width {album.width} (made by '
-            f'{album.made_by or "an unnamed model"}) and "{model.name}" asks with '
-            f"{width}; index the photos with the model that asks"
-        )
-    if not album.photos and model.painter is None:
-        raise DataError(
-            f'the album in "{folder}" has no photos and "{model.name}" cannot paint, so it has '
-            "none to share; add photos to the album, or use a model with a painter"
-        )
-    return OpenAlbum(album=album, folder=Path(folder), side=model.seen_side or SIDE)

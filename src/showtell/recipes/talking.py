@@ -71,6 +71,7 @@ HOME_CARD = {
         "some up. It finds the photo that it would share in an album, and paints one only where a "
         "painter is named. English only."
     ),
+    "looks": "efficientnet-lite0",
     "licence": _LICENCE.format("the LLM's own: SmolLM2-135M-Instruct is Apache-2.0"),
     "openings": _OPENINGS,
 }
