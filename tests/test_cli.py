@@ -16,6 +16,7 @@ from PIL import Image
 import showtell.papers
 import showtell.recipes
 from keyword_model import KeywordModel
+from showtell.agent import home
 from showtell.cli import main
 from showtell.config import override
 from showtell.data.storage import locked
@@ -26,6 +27,7 @@ from showtell.recipes.registry import Recipe
 def model(monkeypatch, tmp_path):
     model = KeywordModel()
     monkeypatch.setattr(showtell.papers, "load_model", lambda name: model)
+    monkeypatch.setattr(home, "home_is_here", lambda *, say: False)
     monkeypatch.chdir(tmp_path)
     return model
 

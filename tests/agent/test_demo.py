@@ -5,13 +5,13 @@ import io
 import pytest
 
 from keyword_model import KeywordModel
-from showtell.agent.demo import run_demo
+from showtell.agent.demo import mini_talks, run_demo
 from showtell.agent.terminal import console_of
 
 
 def demo(out, seed):
     console = console_of(io.StringIO())
-    page = run_demo(KeywordModel(), seed=seed, out=out, console=console)
+    page = run_demo([(KeywordModel(), mini_talks(seed))], seed=seed, out=out, console=console)
     return page, console.file.getvalue()
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from keyword_model import KeywordModel
-from showtell.agent.page import render_page
+from showtell.agent.page import Held, render_page
 from showtell.agent.session import Session
 from showtell.dialogue import AGENT, USER, Photo, Turn
 
@@ -31,7 +31,7 @@ def titled():
         "p": Image.new("RGB", (64, 64), "red"),
         "mine": Image.new("RGB", (3000, 200), "blue"),
     }
-    return HOSTILE, HOSTILE, session
+    return Held(HOSTILE, HOSTILE, session)
 
 
 class Reader(HTMLParser):

@@ -17,7 +17,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from showtell.agent.page import write_page
+from showtell.agent.page import Held, write_page
 from showtell.agent.session import Session, checked_photo, checked_text, save_shared
 from showtell.agent.terminal import ASIDE, HEAD, text_lines, turn_lines
 from showtell.data.showtell_jsonl import element_as_dict
@@ -224,7 +224,7 @@ class TerminalChat:
             if page.exists():
                 raise UsageError(f"{page} is there already; name another file")
             title = f"A conversation with {session.model.name}"
-            self._print(f"Wrote {write_page(page, [(title, '', session)])}")
+            self._print(f"Wrote {write_page(page, [Held(title, '', session)])}")
         elif not rest:
             raise UsageError(f"{name} wants a folder, for example {name} chats/holiday")
         elif name == "/save":

@@ -125,7 +125,7 @@ class Session:
     def __init__(
         self, model: PhotoDialogueModel | Answering, *, seed: int = 0, album: PathLike | None = None
     ) -> None:
-        self.model = _responder_of(model, album)
+        self.model = responder(model, album=album)
         self.seed = seed
         self.turns: tuple[Turn, ...] = ()
         self.images: dict[str, Image] = {}  # as they were brought, by the ids of the photos
@@ -266,16 +266,8 @@ class Session:
         return session
 
 
-def _responder_of(model: PhotoDialogueModel | Answering, album: PathLike | None) -> Answering:
-    if hasattr(model, "respond"):
-        if album is not None:
-            raise UsageError("what answers already (a Responder) has its own album; give it that")
-        return cast("Answering", model)
-    return responder(cast("PhotoDialogueModel", model), album=album)
-
-
 def responder(
-    model: PhotoDialogueModel,
+    model: PhotoDialogueModel | Answering,
     *,
     album: PathLike | None = None,
     painter: WordPainter | None = None,
@@ -284,8 +276,15 @@ def responder(
     where it makes none; ``painter``: what paints its words, where it has none itself. A model whose
     card says by which part of an index it "looks" is told the user's photos in words by that.
 
-    Raises what ``open_album``, ``open_finder`` raise; UsageError for a painter beside its own.
+    What answers already is given back. Raises what ``open_album``, ``open_finder`` raise;
+    UsageError for an album or a painter beside its own.
     """
+    if hasattr(model, "respond"):
+        if album is not None or painter is not None:
+            raise UsageError(
+                "what answers already (a Responder) has its own album and painter; give it those"
+            )
+        return cast("Answering", model)
     from showtell.agent.shares import Looks, PhotosInWords, PhotoSources
     from showtell.models.decoder import Decoder
     from showtell.models.open_album import open_album

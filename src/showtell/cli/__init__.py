@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-MODEL = opt.option("mini", "model", "mini|PATH", "A shipped model or a directory.")
+MODEL = opt.option(
+    None, "model", "NAME|PATH", "home, mini or a directory (home, or mini where it cannot be had)."
+)
 
 
 def _version(wanted: bool) -> None:
@@ -55,7 +58,7 @@ def _root(
 
 @app.command(epilog='Example: showtell chat --say "How was the beach?" --say "Show me!" --json')
 def chat(
-    model: str = MODEL,
+    model: str | None = MODEL,
     say: list[str] = opt.option([], "say", "TEXT", "Answer this and print JSON; may be repeated."),
     photo: list[Path] = opt.option(
         [], "photo", "FILE", "Goes with the first turn; may be repeated."
@@ -95,7 +98,7 @@ def chat(
     from showtell.agent.terminal import console_of
 
     check_lines(say, photo)
-    if lm is not None and model != "mini":
+    if lm is not None and model is not None:
         raise UsageError("--model and --lm both say who answers; leave one of them out")
     paints = None
     if painter is not None:
@@ -105,10 +108,10 @@ def chat(
     if lm is not None:
         session = Session(_zero_shot(lm, paints, album), seed=seed)
     else:
-        from showtell.agent.session import responder
-        from showtell.papers import load_model
+        from showtell.agent.home import agent_of
 
-        answers_with = responder(load_model(model), album=album, painter=paints)
+        say_aside = partial(opt.say, file=sys.stderr)
+        answers_with = agent_of(model, say=say_aside, album=album, painter=paints)
         session = Session(answers_with, seed=seed)
     if say or json:
         lines = say or (line.rstrip("\r\n") for line in sys.stdin if line.strip())
@@ -141,16 +144,21 @@ def _zero_shot(lm: str, painter: WordPainter | None, album: Path | None) -> Zero
 def demo(
     seed: int = opt.SEED,
     out: Path = opt.out("demo", "DIR", "Where page and photos are written.", held=True),
-    model: str = MODEL,
+    model: str | None = MODEL,
     device: str | None = opt.DEVICE,
 ) -> None:
-    """Hold three conversations, here and on a page: index.html."""
-    opt.say("Loading the model ...", file=sys.stderr)
-    from showtell.agent.demo import run_demo
-    from showtell.agent.terminal import console_of
-    from showtell.papers import load_model
+    """Hold conversations, here and on a page: index.html.
 
-    run_demo(load_model(model), seed=seed, out=out, console=console_of(sys.stdout))
+    home talks about the photos of a sample album; mini paints in a drawn world. With --model it is
+    that one alone.
+    """
+    opt.say("Loading the models ...", file=sys.stderr)
+    from showtell.agent.demo import run_demo
+    from showtell.agent.home import demo_agents
+    from showtell.agent.terminal import console_of
+
+    agents = demo_agents(model, seed=seed, say=partial(opt.say, file=sys.stderr))
+    run_demo(agents, seed=seed, out=out, console=console_of(sys.stdout))
 
 
 @app.command(epilog="Example: showtell recipes world_mini")

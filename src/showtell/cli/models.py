@@ -38,7 +38,7 @@ def export(
     dtype: str = opt.option("float32", "dtype", "DTYPE", f"{', '.join(DTYPES)}."),
     json: bool = opt.JSON,
 ) -> None:
-    """Write a model's LLM as a plain folder of transformers, which vLLM or SGLang serve.
+    """Write a model's LLM as a plain folder that vLLM or SGLang serve.
 
     With the rows of its new tokens, a chat template that reads as the model was trained, and its
     own settings of generation. Painter, photo encoder and bridge stay where they are.

