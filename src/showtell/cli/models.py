@@ -1,4 +1,4 @@
-"""inspect, export: what is inside a model, and its LLM for others."""
+"""inspect, export, push: what is inside a model, and how others get it."""
 
 from __future__ import annotations
 
@@ -63,6 +63,44 @@ def export(
     opt.emit(json, {"folder": str(out), "dtype": dtype}, f"Wrote {out}")
 
 
+def push(
+    model: str = opt.argument("MODEL", "A model by name or a directory."),
+    repo_id: str = opt.argument("OWNER/NAME", "Its id on the hub."),
+    private: bool = opt.switch("private", "For yourself and those you let in."),
+    whole: bool = opt.switch("whole", "With the LLM that it refers to in a folder of yours."),
+    report: Path | None = opt.option(
+        None, "report", "DIR", "What evaluate wrote, for the card (report.md)."
+    ),
+    json: bool = opt.JSON,
+) -> None:
+    """Put a model on the hub of models, with a card.
+
+    It is loaded by its id then. The token is the hub client's own: "hf auth login". The card is
+    written from the model, unless a README.md lies beside it.
+    """
+    import tempfile
+
+    from showtell.models.checkpoint import model_folder, read_description, save_model
+    from showtell.models.sharing import push_to_hub
+
+    folder, figures = model_folder(model), ""
+    if report is not None:
+        path = report / "report.md"
+        if not path.is_file():
+            raise UsageError(f'--report "{report}" has no report.md; name the --out of evaluate')
+        figures = path.read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as room:
+        if whole:
+            from showtell.papers import load_model
+
+            found = load_model(str(folder))
+            found.language.origin = None
+            recipe = read_description(folder)["recipe"]
+            save_model(found, folder := Path(room) / "model", recipe=recipe)
+        address = push_to_hub(folder, repo_id, private=private, figures=figures)
+    opt.emit(json, {"address": address}, f"Wrote {address}")
+
+
 def _folder(name: str) -> Path:
     """A folder as it is named; else a model or a part of that name."""
     path = Path(name)
@@ -74,8 +112,9 @@ def _folder(name: str) -> Path:
     if part is not None and part.here:
         return part.folder
     from showtell.models.checkpoint import model_folder
+    from showtell.models.sharing import hub_folder, is_id
 
-    return model_folder(name)
+    return hub_folder(name) if is_id(name) else model_folder(name)
 
 
 def _lines(inside: Inside) -> list[str]:
@@ -94,7 +133,7 @@ def _lines(inside: Inside) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-    hidden = ("renderer", "decoding", "bridge", "card", "name", "format")
+    hidden = ("renderer", "decoding", "bridge", "card", "name", "format", "recipe_config")
     told = {key: value for key, value in inside.told.items() if key not in hidden}
     limits = inside.told.get("card", {}).get("limits")
     lines = [f"{key:<11} {_words(value)}" for key, value in told.items() if value]

@@ -85,7 +85,7 @@ class Inside:
 def look_inside(folder: Path) -> Inside:
     """Raises CheckpointError for a folder that is no model's; what is broken of one is a fault."""
     faults: list[str] = []
-    files = _files(folder)
+    files = files_of(folder)
     parts = _parts(folder, files, faults)
     ours = "showtell.json" in files
     kind, told = _ours(folder, parts, faults) if ours else _theirs(folder, files, faults)
@@ -107,7 +107,7 @@ def look_inside(folder: Path) -> Inside:
     return Inside(folder=folder, kind=kind, parts=parts, told=told, faults=faults)
 
 
-def _files(folder: Path) -> list[str]:
+def files_of(folder: Path) -> list[str]:
     """The paths below it, sorted; of a repository not what lies in hidden folders."""
     found = []
     for place, below, names in os.walk(folder):
@@ -265,10 +265,11 @@ def _ours(folder: Path, parts: list[Part], faults: list[str]) -> tuple[str, dict
         faults.append("language_model/ has no tokenizer.json; copy the model again")
     tokens = _new_tokens(language, faults)
     settings = _object(recipe, "config")
+    named = settings.get("language") or settings.get("base")
     told: dict[str, Any] = {
         "name": description.get("name"),
         "format": description.get("format"),
-        "base": base or settings.get("language") or settings.get("base"),
+        "base": base or ({"trained_from": named} if named else {}),
         "trained": {
             "new_tokens": tokens,
             "adapter": next((p.kind for p in parts if p.path == "language_model/adapter"), None),
@@ -284,6 +285,7 @@ def _ours(folder: Path, parts: list[Part], faults: list[str]) -> tuple[str, dict
         "moment": card.get("moment"),
         "licence": card.get("licence"),
         "card": card,
+        "recipe_config": settings,
         "captioner": (folder / "captioner" / "showtell.json").is_file(),
     }
     return "a model of showtell", told

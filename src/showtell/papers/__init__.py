@@ -12,6 +12,7 @@ from showtell.models.checkpoint import load_model_folder, model_folder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
 from showtell.models.parts import Bridge, BridgeConfig
+from showtell.models.sharing import hub_folder, is_id
 from showtell.papers.divter import Divter
 from showtell.papers.e2e import Dvtm
 from showtell.papers.gill import Gill
@@ -51,10 +52,11 @@ def load_folder(folder: Path) -> PhotoDialogueModel:
 
 
 def load_model(name_or_path: str, *, device: str | None = None) -> PhotoDialogueModel:
-    """A shipped model by name, or a model folder, on ``device`` (see ``runtime.py``).
+    """A shipped model by name, a model folder, or a model on the hub by its id, on ``device`` (see
+    ``runtime.py``).
 
     Raises CheckpointError, UsageError.
     """
-    folder = model_folder(name_or_path)
+    folder = hub_folder(name_or_path) if is_id(name_or_path) else model_folder(name_or_path)
     with on_device(device):
         return load_folder(folder)
