@@ -22,7 +22,7 @@ PYTHON, STAMP = VENV / "bin" / "python", VENV / ".showtell"
 PIP = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input"]
 # Measured on Linux x86-64 with the CPU build of torch: megabytes to download, on disk.
 SIZES = {"core": (265, 1250), "dev": (370, 1650)}
-EXTRAS = {"core": "", "dev": "[dev]"}
+EXTRAS = {"core": "[home]", "dev": "[dev]"}  # home: what its parts are read with
 CUDA_PREFIXES = ("nvidia-", "cuda-", "triton", "cupy")
 NEVER = "torchvision"
 
@@ -50,6 +50,10 @@ def main(level: str) -> int:
     )
     target = ["-c", str(ROOT / "constraints.txt"), "-e", f"{ROOT}{EXTRAS[level]}"]
     coming = resolve(target)
+    if coming is None and level == "core":
+        print("This index lacks what home is read with (pip's words are above): without home.")
+        target[-1] = str(ROOT)
+        coming = resolve(target)
     if coming is None:
         return fail(
             "pip could not find what is needed (its words are above). Is the network up? "

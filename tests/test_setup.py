@@ -68,3 +68,32 @@ def test_cuda_packages_are_refused_without_a_gpu_and_torchvision_always():
     assert "PIP_EXTRA_INDEX_URL" in refusal and "2 packages" in refusal and "://" not in refusal
     for has_gpu in (True, False):
         assert "torchvision" in setup_env.unwanted({"torchvision": "1"}, has_gpu=has_gpu)
+
+
+@pytest.mark.parametrize(("level", "code"), [("core", 0), ("dev", 1)])
+def test_an_index_without_what_home_is_read_with_sets_up_the_rest(
+    tmp_path, monkeypatch, capsys, level, code
+):
+    (tmp_path / "bin").mkdir()
+    fake_python(tmp_path / "bin", "python", "exit 0")
+    installed = []
+
+    def succeeds(command, *, quiet=False):
+        if "install" in command:
+            installed.append(command[-1])
+        return True
+
+    monkeypatch.setattr(setup_env, "VENV", tmp_path)
+    monkeypatch.setattr(setup_env, "PYTHON", tmp_path / "bin" / "python")
+    monkeypatch.setattr(setup_env, "STAMP", tmp_path / "stamp")
+    monkeypatch.setattr(setup_env, "succeeds", succeeds)
+    monkeypatch.setattr(setup_env, "installed", dict)
+    monkeypatch.setattr(
+        setup_env, "resolve", lambda target: None if target[-1].endswith("]") else {}
+    )
+    assert setup_env.main(level) == code
+    told = capsys.readouterr()
+    if level == "core":
+        assert "without home" in told.out and installed == [str(ROOT)]
+    else:
+        assert "pip could not find" in told.err and not installed
