@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from showtell.errors import printable
+
 # what is being done, how many are done, of how many (0: not known)
 Progress = Callable[[str, int, int], None]
 
@@ -21,6 +23,11 @@ def terminal_progress(what: str, done: int, total: int) -> None:
         end = "\n" if done >= total > 0 else ""
         count = f"{done:,}/{total:,}" if total else f"{done:,}"
         print(f"\r{what} {count}\x1b[K", end=end, file=sys.stderr, flush=True)
+
+
+def terminal_line(text: str) -> None:
+    """A line for people, wherever they read."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 class StepBar:

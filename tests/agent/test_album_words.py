@@ -99,7 +99,7 @@ def test_what_cannot_be_searched_says_why(home, photos, tmp_path, capsys):
     add = ("album", "add", photos, "--into", album)
     both = said(capsys, *add, "--encoder", "home", "--model", "mini", code=2)
     assert "both --encoder and --model" in both
-    assert 'no encoder "hom"' in said(capsys, *add, "--encoder", "hom", code=2)
+    assert '"hom", which is no folder here' in said(capsys, *add, "--encoder", "hom", code=2)
     assert not album.exists()
     search = ("album", "search", "red", "--album", album)
     assert "is no album" in said(capsys, *search, code=1)

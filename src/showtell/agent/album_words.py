@@ -2,8 +2,8 @@
 
 ``home``    a classifier and a sentence encoder that a package index serves, by ConSE: no training,
             no hub
-DIR         the same parts with heads trained on captioned photos (``showtell train album_heads``),
-            or CLIP or SigLIP, a folder of transformers
+DIR | ID    the same parts with heads trained on captioned photos (``showtell train album_heads``),
+            or CLIP or SigLIP of transformers
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from showtell.errors import UsageError
 from showtell.metrics.encoders import SentenceEncoder, load_clip, load_sentence_encoder
 from showtell.models.classifier import PhotoClassifier, load_classifier
 from showtell.models.hub import check_needs, index_part, index_parts
+from showtell.models.named import named_folder
 from showtell.models.two_heads import DESCRIPTION, PHOTOS, TEXTS, AlbumHeads
 from showtell.progress import Progress, quiet
 from showtell.runtime import the_device
@@ -31,10 +32,10 @@ HOME = "home"
 
 
 def load_encoder(name: str, *, told: Progress = quiet) -> AlbumEncoder:
-    """``home``, or a folder's. Parts that are not there are fetched, the classifier where the first
-    photo is seen.
+    """``home``, or that of a folder or id. Parts that are not there are fetched, the classifier
+    where the first photo is seen.
 
-    Raises what ``index_part`` raises, and CheckpointError, MissingDependency, UsageError.
+    Raises what ``named_folder`` raises.
     """
     if name == HOME:
         texts, classifier = _home_parts(told)
@@ -48,12 +49,7 @@ def load_encoder(name: str, *, told: Progress = quiet) -> AlbumEncoder:
         return AlbumEncoder(
             name=HOME, width=width, texts=texts, photos=lambda images: conse()(images)
         )
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        raise UsageError(
-            f'there is no encoder "{name}"; wanted "{HOME}", or a folder that holds a CLIP or '
-            "SigLIP of transformers, or trained heads. Check the name."
-        )
+    folder = named_folder(name, flag="--encoder", told=told)
     if (folder / DESCRIPTION).is_file():
         heads = AlbumHeads.load(folder).to(the_device())
         texts, classifier = _home_parts(told)

@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from showtell.errors import CheckpointError, UsageError, printable
+from showtell.errors import printable
+from showtell.models.named import named_folder
 from showtell.progress import terminal_progress
 
 if TYPE_CHECKING:
@@ -81,62 +81,35 @@ class WordPainter(Protocol):
 
 
 def open_language(name: str) -> Language:
-    """An LLM by the address of its endpoint (ADDRESS#MODEL names one of several), by a folder of
-    transformers, or by its id on the hub.
+    """An LLM by the address of its endpoint (ADDRESS#MODEL names one of several), or by any name
+    that ``named_folder`` knows.
 
-    Raises UsageError, CheckpointError, EngineError.
+    Raises UsageError, EngineError, and what ``named_folder`` raises.
     """
     if is_address(name):
         from showtell.agent.remote_engines import RemoteLanguage
 
         return RemoteLanguage(name)
+    folder = named_folder(name, flag="--lm", told=terminal_progress)
     from showtell.agent.local_engines import LocalLanguage
 
-    return LocalLanguage(folder_of(name, flag="--lm"), name=name)
+    return LocalLanguage(folder, name=name)
 
 
 def open_painter(name: str) -> WordPainter:
-    """A painter by the address of its endpoint, a folder of diffusers, or an id."""
+    """A painter by the address of its endpoint, or as ``named_folder`` knows it."""
     if is_address(name):
         from showtell.agent.remote_engines import RemotePainter
 
         return RemotePainter(name)
+    folder = named_folder(name, flag="--painter", told=terminal_progress)
     from showtell.agent.local_engines import LocalPainter
 
-    return LocalPainter(folder_of(name, flag="--painter"), name=name)
+    return LocalPainter(folder, name=name)
 
 
 def is_address(name: str) -> bool:
     return "://" in name
-
-
-def folder_of(name: str, *, flag: str) -> Path:
-    """The folder of that name, of a part that a package index serves, or of an id: where the hub's
-    client keeps it."""
-    from showtell.models.hub import index_part, index_parts
-
-    if Path(name).is_dir():
-        return Path(name)
-    if name in index_parts():
-        return index_part(name, told=terminal_progress)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise UsageError(
-            f'{flag} is "{name:.200}", which is no folder here; wanted a folder, an id '
-            "(OWNER/MODEL, or a part of an index: smollm2-135m-instruct) or an address "
-            "(http://HOST:PORT/v1); check the name"
-        )
-    from huggingface_hub import snapshot_download
-
-    kinds = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
-    doubles = ["*fp16*", "*ema*", "*pruned*", "consolidated*"]  # the same weights once more
-    try:
-        return Path(snapshot_download(name, allow_patterns=kinds, ignore_patterns=doubles))
-    except Exception as error:  # of the network, of the hub, of the disk: many kinds
-        raise CheckpointError(
-            f'the model "{name}" is in no folder here, and the hub did not give it '
-            f"({type(error).__name__}); wanted {', '.join(kinds[:2])} of it: where there is a hub, "
-            f'run "hf download {name} --local-dir DIR", and give {flag} that DIR'
-        ) from error
 
 
 # ------------------------------------------------------------------------- what both kinds share

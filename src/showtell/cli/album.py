@@ -10,7 +10,7 @@ from showtell.errors import UsageError
 from showtell.progress import terminal_progress
 
 album_app = opt.verbs("album", "Photos of your own, found by words or by a model (GILL).")
-ENCODER = "home|DIR"
+ENCODER = "home|DIR|ID"
 ALBUM = opt.argument("ALBUM", "The album's folder.")
 
 

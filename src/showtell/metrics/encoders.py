@@ -19,6 +19,7 @@ from torch import Tensor
 from showtell.data.photos import load_photo
 from showtell.errors import CheckpointError, import_extra
 from showtell.metrics.protocols import CLIP_L, MINILM
+from showtell.models.named import named_folder
 from showtell.runtime import the_device
 
 BATCH = 32
@@ -59,27 +60,28 @@ class SentenceEncoder(_TextReader):
 
 
 def load_sentence_encoder(path: str | Path, *, wanted: str = MINILM) -> SentenceEncoder:
-    """A sentence-transformers folder or hub id.
+    """A sentence encoder by the name of its folder, or its id (``models/named.py``).
 
     Raises CheckpointError, which says which files are wanted.
     """
     library = import_extra("sentence_transformers", what="a sentence encoder")
-    name = str(path)
+    name, option = str(path), "--sentence-encoder"
+    folder = named_folder(name, flag=option)
 
     def load() -> Any:
-        if Path(name).is_dir() and not (Path(name) / "modules.json").is_file():
+        if not (folder / "modules.json").is_file():
             # the library would pool by the mean, whatever the encoder was trained with
             raise ValueError("it has no modules.json, so it does not say how it pools")
         how = {"device": str(the_device()), "model_kwargs": {"use_safetensors": True}}
-        return library.SentenceTransformer(name, **how)
+        return library.SentenceTransformer(str(folder), **how)
 
-    (model,) = _loaded(name, SENTENCE_FILES, wanted, "--sentence-encoder", load)
+    (model,) = _loaded(name, SENTENCE_FILES, wanted, option, load)
     return SentenceEncoder(
         model=model,
         tokenizer=model.tokenizer,
         max_length=model.max_seq_length,
         id=f"{name} ({model.max_seq_length} tokens)",
-        path=name,
+        path=str(folder),
     )
 
 
@@ -125,13 +127,14 @@ class ClipEncoder(_TextReader):
 
 def load_clip(path: str | Path, *, wanted: str = CLIP_L, option: str = "--clip") -> ClipEncoder:
     """CLIP, or another model of texts and photos in one space (SigLIP), of a transformers folder or
-    hub id; ``wanted`` is the one that the protocol names."""
+    id (``models/named.py``); ``wanted`` is the one that the protocol names."""
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
     name = str(path)
+    folder = named_folder(name, flag=option)
 
     def load() -> Any:
-        model = AutoModel.from_pretrained(name, use_safetensors=True)
+        model = AutoModel.from_pretrained(folder, use_safetensors=True)
         if not hasattr(model, "get_image_features") or not hasattr(model.config, "text_config"):
             raise ValueError(f"a {model.config.model_type} has no texts and photos in one space")
         return model.to(the_device())
@@ -142,15 +145,15 @@ def load_clip(path: str | Path, *, wanted: str = CLIP_L, option: str = "--clip")
         wanted,
         option,
         load,
-        lambda: AutoTokenizer.from_pretrained(name),
-        lambda: AutoImageProcessor.from_pretrained(name, backend="pil"),
+        lambda: AutoTokenizer.from_pretrained(folder),
+        lambda: AutoImageProcessor.from_pretrained(folder, backend="pil"),
     )
     return ClipEncoder(
         model=model.eval(),
         tokenizer=tokenizer,
         max_length=model.config.text_config.max_position_embeddings,
         id=name,
-        path=name,
+        path=str(folder),
         processor=processor,
     )
 

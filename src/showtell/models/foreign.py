@@ -1,15 +1,17 @@
 """Files of foreign formats -> a folder of the libraries, safetensors only.
 
 Run by ``hub.py`` as a process of its own, which imports nothing of showtell: a file that breaks
-its reader breaks nothing else.
+its reader breaks nothing else. Only tensors are unpickled, and nothing that a file holds is run.
 
-    python foreign.py gguf|zip|efficientnet SOURCE OUT
+    python foreign.py gguf|pickled|zip|efficientnet SOURCE OUT
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import sys
 import threading
 import zipfile
@@ -28,7 +30,8 @@ def gguf(source: Path, out: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    file = _one(source, "*.gguf")
+    file = source if source.is_file() else _one(source, "*.gguf")
+    source = file.parent
     model, found = AutoModelForCausalLM.from_pretrained(
         source, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
     )
@@ -41,6 +44,94 @@ def gguf(source: Path, out: Path) -> None:
     del model.config.quantization_config
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
+
+
+_PICKLED = re.compile(r"(diffusion_)?pytorch_model(-\d+-of-\d+)?\.bin")
+SEVERAL = ("model_index.json", "modules.json")
+_KEPT = (".json", ".txt", ".model", ".jinja")
+
+
+def is_pickled(name: str) -> bool:
+    """Whether a file of this name holds weights as PyTorch pickles them."""
+    return _PICKLED.fullmatch(name) is not None
+
+
+def is_kept(name: str) -> bool:
+    """Whether a file of this name is read beside the weights: configurations, tokenizers."""
+    return name.endswith(_KEPT)
+
+
+def part_files(folder: Path) -> list[Path]:
+    """The files that may belong to a part: those of the folder, and of the folders within it where
+    it is one of several parts (diffusers, sentence-transformers)."""
+    several = any((folder / name).is_file() for name in SEVERAL)
+    found = [*folder.glob("*"), *(folder.glob("*/*") if several else ())]
+    return sorted(path for path in found if path.is_file())
+
+
+def pickled(source: Path, out: Path) -> None:
+    """A folder whose weights, or those of some of its folders, PyTorch has pickled: the same with
+    safetensors. Tied weights are each written, so that whoever reads them finds both."""
+    for file in part_files(source):
+        goal = out / file.relative_to(source)
+        whole = any(file.parent.glob("*.safetensors"))
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        if is_pickled(file.name) and not whole:
+            _unpickle(file, goal.with_name(_renamed(file.name)))
+        elif file.name.endswith(".bin.index.json") and not whole:
+            told = json.loads(file.read_text(encoding="utf-8"))
+            told["weight_map"] = {key: _renamed(name) for key, name in told["weight_map"].items()}
+            (goal.with_name(_renamed(file.name))).write_text(json.dumps(told), encoding="utf-8")
+        elif file.suffix == ".safetensors" or is_kept(file.name):
+            shutil.copyfile(file, goal)
+    for index in out.rglob("*.safetensors.index.json"):
+        _check_shards(index)
+
+
+def _renamed(name: str) -> str:
+    stem = name.removeprefix("pytorch_") if name.startswith("pytorch_") else name
+    return stem.replace(".bin", ".safetensors")
+
+
+def _unpickle(file: Path, goal: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        weights = torch.load(
+            file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file)
+        )
+    except Exception as error:
+        if found := re.search(r"GLOBAL (\S+)|Unsupported (class \S+)", str(error)):
+            what = found[1] or found[2]
+            raise ValueError(
+                f"{file.name} holds {what}, which is no weight and could run programs; it was not "
+                "run: wanted tensors alone; take the safetensors of the same model"
+            ) from error
+        raise ValueError(f"{file.name} is broken or cut short; copy it again") from error
+    named = weights if isinstance(weights, dict) else {"its whole": weights}
+    if odd := [key for key, value in named.items() if not isinstance(value, torch.Tensor)]:
+        kind = type(named[odd[0]]).__name__
+        raise ValueError(f"{file.name} holds a {kind} as {odd[0]}, wanted a tensor for each name")
+    seen: set[int] = set()
+    for key, value in weights.items():
+        value = value.contiguous()
+        place = value.untyped_storage().data_ptr()
+        weights[key] = value.clone() if place in seen else value
+        seen.add(place)
+    save_file(dict(weights), goal, metadata={"format": "pt"})
+
+
+def _check_shards(index: Path) -> None:
+    from safetensors import safe_open
+
+    named = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    for name in sorted(set(named.values())):
+        if not (index.parent / name).is_file():
+            raise ValueError(f"{index.name} names {name}, which is not there; copy it, too")
+        with safe_open(index.parent / name, framework="pt") as file:
+            if lost := [k for k, shard in named.items() if shard == name and k not in file.keys()]:  # noqa: SIM118
+                raise ValueError(f"{name} has no {lost[0]}, which {index.name} names")
 
 
 def unzip(source: Path, out: Path) -> None:
@@ -83,7 +174,12 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-CONVERTERS: dict[str, Any] = {"gguf": gguf, "zip": unzip, "efficientnet": efficientnet}
+CONVERTERS: dict[str, Any] = {
+    "gguf": gguf,
+    "pickled": pickled,
+    "zip": unzip,
+    "efficientnet": efficientnet,
+}
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -99,7 +99,9 @@ class IndexPart:
                 source.mkdir(parents=True)
                 for file in self.files:
                     self._take(file, self._download(file, incoming, told), source)
-                self._convert(source, fresh, told)
+                convert(
+                    self.converter, source, fresh, name=self.name, size_mb=self.disk_mb, told=told
+                )
                 shutil.rmtree(incoming)
         except StorageError:
             if not folder.is_dir():  # or another process made it first
@@ -166,27 +168,34 @@ class IndexPart:
             )
         wheel.unlink()
 
-    def _convert(self, source: Path, out: Path, told: Progress) -> None:
-        """By foreign.py, in a process that ends with this one."""
-        script = str(Path(__file__).with_name("foreign.py"))
-        told(f"{self.name}: converting", 0, 0)
-        code, said = _run(
-            [script, self.converter, str(source), str(out)],
-            _NO_HUB,
-            watch=lambda: told(
-                f"{self.name}: MB converted",
-                _megabytes(path for path in out.iterdir() if path.is_file()),
-                self.disk_mb,
-            ),
+
+def convert(
+    converter: str, source: Path, out: Path, *, name: str, size_mb: int, told: Progress
+) -> None:
+    """Fill ``out`` by foreign.py, in a process that ends with this one. Raises CheckpointError."""
+    script = str(Path(__file__).with_name("foreign.py"))
+    told(f"{name}: converting", 0, 0)
+    code, said = _run(
+        [script, converter, str(source), str(out)],
+        _NO_HUB,
+        watch=lambda: told(
+            f"{name}: MB converted",
+            min(_megabytes(path for path in out.rglob("*") if _made(path)), size_mb),
+            size_mb,
+        ),
+    )
+    if code != 0:
+        why = f"signal {-code}" if code < 0 else (said.splitlines() or ["nothing said"])[-1]
+        raise CheckpointError(
+            f"{name} could not be converted ({why:.300}); wanted weights that its library reads, "
+            f"{size_mb} MB of disk in {out.parent} and some five times that of memory; nothing was "
+            "kept. Look at the reason, and run the command again."
         )
-        if code != 0:
-            why = f"signal {-code}" if code < 0 else (said.splitlines() or ["nothing said"])[-1]
-            raise CheckpointError(
-                f"{self.name} could not be converted ({why:.300}); wanted {self.disk_mb} MB of "
-                f"disk in {out.parent} and some five times that of memory; nothing was kept. Free "
-                "some, and run the command again."
-            )
-        told(f"{self.name}: MB converted", self.disk_mb, self.disk_mb)
+    told(f"{name}: MB converted", size_mb, size_mb)
+
+
+def _made(path: Path) -> bool:
+    return path.is_file() and ".incoming" not in path.parts
 
 
 def index_part(name: str, *, told: Progress = quiet) -> Path:

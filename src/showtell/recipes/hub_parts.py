@@ -3,8 +3,9 @@
     showtell train parts --set language=DIR --set painter=DIR --set vision=DIR --out runs/parts
 
 ``language`` is a transformers folder (Llama, OPT ...), ``painter`` a diffusers one (Stable
-Diffusion), ``vision`` a ViT or CLIP of transformers; safetensors only. Its vocabulary gains the
-marks of turns and photos. Nothing is trained here: what sees photos is new, but for its encoder.
+Diffusion), ``vision`` a ViT or CLIP of transformers, each by its folder or its id on the hub
+(``models/named.py``). Its vocabulary gains the marks of turns and photos. Nothing is trained here:
+what sees photos is new, but for its encoder.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from showtell.errors import ConfigError
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import Decoding
 from showtell.models.folders import from_transformers, reading
-from showtell.models.hub import index_part, index_parts
 from showtell.models.language import LanguageModel
+from showtell.models.named import named_folder
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.photo_encoder import (
     AnyPhotoEncoder,
@@ -43,8 +44,9 @@ _NO_POOLING = {"add_pooling_layer": False}  # nothing reads it
 class Parts:
     """Folders of the libraries, and what of them makes a model.
 
-    language: a folder of transformers, or a part that "showtell parts" lists
-    painter: a folder of diffusers; none: words only
+    language: a folder of transformers, a .gguf file, an id on the hub, or a part that "showtell
+        parts" lists
+    painter: a folder of diffusers or an id; none: words only
     vision: a ViT or CLIP of transformers; none: photos are read as captions
     photo_encoder: a "qformer" of num_photo_tokens queries on a ViT (2408.08650), or "linear" on a
         ViT or CLIP (GILL)
@@ -59,9 +61,9 @@ class Parts:
     seed: starts what is new
     """
 
-    language: str = "models/language"
-    painter: str | None = "models/painter"
-    vision: str | None = "models/vision"
+    language: str = "./models/language"
+    painter: str | None = "./models/painter"
+    vision: str | None = "./models/vision"
     photo_encoder: Literal["qformer", "linear"] = "qformer"
     qformer: str | None = None
     qformer_layers: int = 12
@@ -167,17 +169,9 @@ def _kind(folder: Path) -> str:
         return str(json.loads((folder / "config.json").read_text())["model_type"])
 
 
-def part_folder(text: str, key: str) -> Path:
-    """The folder that a setting names, or that of a part by its name. Raises ConfigError."""
-    folder = Path(text)
-    if not folder.is_dir() and text in index_parts():
-        return index_part(text, told=terminal_progress)
-    if not folder.is_dir():
-        raise ConfigError(
-            f'{key} is "{text}", and there is no such folder; wanted one of the libraries, as '
-            f"save_pretrained writes it; download it and name it with --set {key}=DIR"
-        )
-    return folder
+def part_folder(name: str, key: str) -> Path:
+    """The folder of what a setting names (``models/named.py``)."""
+    return named_folder(name, flag=f"--set {key}", told=terminal_progress)
 
 
 def _most_tokens(config: Parts, language: LanguageModel, decoding: Decoding) -> int:
