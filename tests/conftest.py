@@ -144,6 +144,15 @@ def build_model(tokenizers, *, bridge: str):
     ).eval()
 
 
+def save_vision(vision, folder) -> None:
+    """A ViT as the hub has it: with what says how it looks at photos."""
+    from transformers import ViTImageProcessorPil
+
+    side = vision.config.image_size
+    vision.save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": side, "width": side}).save_pretrained(folder)
+
+
 def words_alone(texts):
     """The text side alone, as photochat_small is, with a tokenizer learnt from these texts."""
     from showtell.models.language import LanguageModel

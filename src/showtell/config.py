@@ -143,7 +143,8 @@ def _set(config: Any, keys: list[str], text: str, path: str) -> Any:
 
 def _value(text: str, hint: Any, path: str) -> Any:
     """Text as the hinted type; ``none`` where None is allowed."""
-    kinds = [*(typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,))]
+    several = typing.get_origin(hint) in (types.UnionType, typing.Union)  # of a choice or None
+    kinds = [*(typing.get_args(hint) if several else (hint,))]
     if type(None) in kinds:
         if text.lower() in ("none", "null"):
             return None

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from PIL import Image
 from showtell.album import ingest
 from showtell.album.index import Album
 from showtell.album.ingest import add_photos, embed_with, finish, forget
-from showtell.data.photos import load_photo, save_photo, scaled
+from showtell.data.photos import load_photo, save_photo, scaled, square
 from showtell.data.storage import locked
 from showtell.errors import DataError, PhotoError, StorageError
 
@@ -247,7 +248,7 @@ def test_a_model_embeds_square_pixels_by_the_bridges_keys(tmp_path):
         seen.append(pixels_P3HW.shape)
         return 2 * pixels_P3HW.mean((2, 3))
 
-    embed = embed_with(features, size=4)
+    embed = embed_with(features, look=partial(square, size=4))
     done = add(tmp_path / "in", tmp_path / "album", embed=embed)
     assert seen == [(1, 3, 4, 4)]
     want = torch.tensor(RED).float()

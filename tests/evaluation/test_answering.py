@@ -15,7 +15,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from conftest import build_model, collated, dialogues_with_photos, responder_of
+from conftest import build_model, collated, dialogues_with_photos, responder_of, save_vision
 from showtell.data.photos import has_pixels, photo_image
 from showtell.data.shards import pack
 from showtell.data.sources import open_data
@@ -45,7 +45,7 @@ def parts(tokenizers, tmp_path_factory):
     model = build_model(tokenizers, bridge="pipeline")
     model.language.save_pretrained(root / "language")
     model.painter.save_pretrained(root / "painter")
-    model.photo_encoder.vision.save_pretrained(root / "vision")
+    save_vision(model.photo_encoder.vision, root / "vision")
     settings = [f"{name}={root / name}" for name in ("language", "painter", "vision")]
     settings += ["qformer_layers=1", "num_photo_tokens=2"]
     base = load_model(str(run_recipe("parts", overrides=settings, out=root / "run", resume=False)))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import build_model
+from conftest import build_model, save_vision
 from data import natives
 from showtell.cli import main
 from showtell.config import override
@@ -36,7 +36,7 @@ def dry(tokenizers, tmp_path_factory):
     model = build_model(tokenizers, bridge="pipeline")
     model.language.save_pretrained(root / "models/language")
     model.painter.save_pretrained(root / "models/painter")
-    model.photo_encoder.vision.save_pretrained(root / "models/vision")
+    save_vision(model.photo_encoder.vision, root / "models/vision")
     recorder = root / "recorder"
     recorder.write_text(RECORDER)
     recorder.chmod(0o755)

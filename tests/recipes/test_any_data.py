@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 from conftest import build_model
 from data import natives
 from recipes.conftest import learnt
+from showtell.data.photos import square
 from showtell.data.shards import pack
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
@@ -26,7 +28,7 @@ from showtell.training.examples import (
     Alternating,
     Loader,
     Needs,
-    photo_sides,
+    photo_looks,
     read_examples,
     square_pixels,
 )
@@ -180,9 +182,9 @@ def test_photos_read_ahead_are_those_read_on_the_spot(tokenizers, packed):
     examples, _ = read_examples(
         source, form=form_named("dialogue"), needs=Needs.of(model, captions=False)
     )
-    assert photo_sides(model) == (64, 64)
+    assert set(photo_looks(model)) == {"seen", "made"}
     loader = Loader(examples, model, threads=2)
-    loader.made, loader.of_agent = 32, {64, 32}
+    loader.looks["made"] = partial(square, size=32)
     loader.prefetch([3, 1])
     assert set(loader.coming) == {3, 1}
     for index in (3, 1, 2):

@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast, ViTConfig, ViTModel
 
-from conftest import build_model
+from conftest import build_model, save_vision
 from data import natives
 from recipes.conftest import learnt, train
 from showtell.agent.session import Session
@@ -79,7 +79,7 @@ def hub_base(tokenizers, tmp_path_factory) -> Path:
         image_size=48,
         patch_size=16,
     )
-    ViTModel(vit, add_pooling_layer=False).save_pretrained(root / "vision")
+    save_vision(ViTModel(vit, add_pooling_layer=False), root / "vision")
     parts = [f"{part}={root / part}" for part in ("language", "painter", "vision")]
     settings = [*parts, "qformer_layers=1", "num_photo_tokens=2", "num_steps=1"]
     return train("parts", root / "parts", *settings)

@@ -32,7 +32,6 @@ from showtell.data.photos import (
     load_photo,
     save_photo,
     scaled,
-    square,
 )
 from showtell.data.storage import locked
 from showtell.errors import DataError, PhotoError, StorageError
@@ -276,12 +275,14 @@ def _tidy(folder: Path, album: Album) -> bool:
     return bool(stray)
 
 
-def embed_with(keys: Callable[[Tensor], Tensor], *, size: int) -> Embed:
-    """``embed`` of a model: square pixels -> album vectors, by the bridge's ``photo_keys``."""
+def embed_with(
+    keys: Callable[[Tensor], Tensor], *, look: Callable[[Image.Image], Image.Image]
+) -> Embed:
+    """``embed`` of a model: photos as it looks at them -> album vectors, by the bridge's
+    ``photo_keys``."""
 
     @torch.no_grad()
     def embed(images: Sequence[Image.Image]) -> Tensor:
-        pixels_P3HW = torch.stack([to_pixels(square(image, size)) for image in images])
-        return keys(pixels_P3HW).cpu()
+        return keys(torch.stack([to_pixels(look(image)) for image in images])).cpu()
 
     return embed

@@ -51,11 +51,10 @@ def add(
         makes["made_by"] = maker.name
     else:
         from showtell.album.ingest import embed_with
-        from showtell.models.open_album import SIDE
         from showtell.papers import load_model
 
         loaded = load_model(model)
-        embed = embed_with(loaded.bridge.photo_keys, size=loaded.seen_side or SIDE)
+        embed = embed_with(loaded.bridge.photo_keys, look=loaded.look)
         makes = {"width": loaded.album_width, "embed": embed, "made_by": loaded.name}
     found = add_photos(
         photos,

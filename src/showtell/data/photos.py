@@ -270,6 +270,19 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.LANCZOS, box=box)
 
 
+EXTREME = 16  # how many times as long as broad a photo is before it is cut
+
+
+def middle(image: Image.Image) -> Image.Image:
+    """The photo; of one of extreme shape the middle, for those who look at the middle square alone:
+    enlarged as a whole it would take hundreds of megabytes."""
+    most = EXTREME * min(image.size)
+    if max(image.size) <= most:
+        return image
+    left, top = (max(0, side - most) // 2 for side in image.size)
+    return image.crop((left, top, image.width - left, image.height - top))
+
+
 def scaled(image: Image.Image, side: int) -> Image.Image:
     """The photo with ``side`` pixels on its longer side, in its own proportions (LANCZOS)."""
     scale = side / max(image.size)

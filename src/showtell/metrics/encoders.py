@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.data.photos import load_photo
+from showtell.data.photos import load_photo, middle
 from showtell.errors import CheckpointError, import_extra
 from showtell.metrics.protocols import CLIP_L, MINILM
 from showtell.models.named import named_folder
@@ -24,7 +24,6 @@ from showtell.runtime import the_device
 
 BATCH = 32
 PHOTO_BATCH = 8  # photos are opened at their full size
-EXTREME = 16  # how many times as long as broad a photo is before it is cut
 CLIP_FILES = "config.json, model.safetensors, preprocessor_config.json and the tokenizer's files"
 SENTENCE_FILES = "modules.json, 1_Pooling/config.json and what a transformers model has"
 
@@ -115,14 +114,9 @@ class ClipEncoder(_TextReader):
         return torch.cat(parts).cpu()
 
     def _within(self, photo: str | Path | Image.Image) -> Image.Image:
-        """The photo as RGB; the middle of one of extreme shape, of which only the middle square is
-        looked at: enlarged as a whole it would take hundreds of megabytes."""
+        """The photo as RGB; its middle where it is of extreme shape and only that is looked at."""
         image = photo.convert("RGB") if isinstance(photo, Image.Image) else load_photo(photo)
-        most = EXTREME * min(image.size)
-        if max(image.size) <= most or not getattr(self.processor, "do_center_crop", False):
-            return image
-        left, top = (max(0, side - most) // 2 for side in image.size)
-        return image.crop((left, top, image.width - left, image.height - top))
+        return middle(image) if getattr(self.processor, "do_center_crop", False) else image
 
 
 def load_clip(path: str | Path, *, wanted: str = CLIP_L, option: str = "--clip") -> ClipEncoder:

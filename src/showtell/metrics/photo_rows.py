@@ -16,10 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.batch import to_pixels
-from showtell.data.photos import load_photo, square
+from showtell.data.photos import EXTREME, load_photo, square
 from showtell.data.world import load_oracle
 from showtell.errors import ConfigError, did_you_mean
-from showtell.metrics.encoders import EXTREME
 from showtell.metrics.fid import frechet_distance, inception_score, kernel_distance
 from showtell.metrics.inception import FILE as INCEPTION_FILE
 from showtell.metrics.inception import (

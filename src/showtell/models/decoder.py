@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.batch import to_pixels
-from showtell.data.photos import square
 from showtell.dialogue import AGENT, Photo, Turn
 from showtell.errors import GenerationError
 from showtell.models.cross_attention import AttendedPhotos, seen_on
@@ -199,11 +198,10 @@ class Decoder:
         return states_BTD
 
     def _perceive(self, shown: Sequence[Image.Image]) -> Tensor:
-        """Photos of any size, squared to the side that the photo encoder was made for."""
+        """Photos of any size, as the photo encoder looks at them."""
         encoder = self.model.photo_encoder
         assert encoder is not None
-        side = encoder.image_size
-        return encoder(torch.stack([to_pixels(square(each, side)) for each in shown]))
+        return encoder(torch.stack([to_pixels(encoder.look(each)) for each in shown]))
 
     # ---------------------------------------------------------------------------------- writing
 

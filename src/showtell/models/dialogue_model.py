@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from showtell.batch import Batch, collate
@@ -129,6 +130,12 @@ class PhotoDialogueModel(nn.Module):
     def seen_side(self) -> int | None:
         """Pixels a side of a photo, as what sees it was made for; None where nothing sees."""
         return None if self.seer is None else self.seer.image_size
+
+    def look(self, image: Image.Image) -> Image.Image:
+        """A photo as what sees it looks at it. Raises ConfigError where nothing sees."""
+        if self.seer is None:
+            raise ConfigError(f'"{self.name}" sees no photos; give a model with a photo encoder')
+        return self.seer.look(image)
 
     @property
     def sizes(self) -> PartSizes:

@@ -4,13 +4,14 @@ be read."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from diffusers.utils import logging as diffusers_logging
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
@@ -44,37 +45,95 @@ def from_transformers(
     *,
     dtype: torch.dtype | Literal["auto"],
     exact: bool = False,
+    beside: Sequence[str] = (),
+    weights: Mapping[str, Tensor] | None = None,
+    part: str = "",
     **settings: Any,
 ) -> Any:
     """A model of transformers from this machine; ``dtype`` "auto": that of its file. ``exact``:
-    raises CheckpointError where a weight of the file finds no place, or a place no weight."""
-    model, told = kind.from_pretrained(
-        folder,
-        dtype=dtype,
-        use_safetensors=True,
-        local_files_only=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=exact,  # they are told of below
-        **settings,
-    )
-    names = {
-        "finds no place": told["unexpected_keys"],
-        "is missing": told["missing_keys"],
-        "has another shape": told["mismatched_keys"],
-    }
-    if exact and any(names.values()):
-        faults = [
-            f"{name if isinstance(name, str) else name[0]} {what}"
-            for what, found in names.items()
-            for name in sorted(found)
-        ]
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise CheckpointError(
-            f'the weights in "{folder}" are not those of a {type(model).__name__}: '
-            f"{', '.join(faults[:3])}{more}; wanted all that its config.json names and nothing "
-            "else; copy the folder again, or name the one that its config.json is of"
+    raises CheckpointError where a weight of the file finds no place, or a place no weight.
+
+    ``beside``: how names begin of weights that belong to other parts of a whole model. ``weights``
+    stand in for the files of the folder (``weights_of_whole``): those of a ``part``, its name with
+    the dot; ``config`` is then in settings.
+    """
+    loud = transformers_logging.get_verbosity()
+    if exact:
+        transformers_logging.set_verbosity_error()  # they are told of below
+    try:
+        model, told = kind.from_pretrained(
+            folder if weights is None else None,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=exact,
+            **settings,
+            **({} if weights is None else {"state_dict": dict(weights)}),
         )
+    finally:
+        transformers_logging.set_verbosity(loud)
+    if exact:
+        unexpected = [key for key in told["unexpected_keys"] if not key.startswith(tuple(beside))]
+        names = {
+            "finds no place": unexpected,
+            "is missing": told["missing_keys"],
+            "has another shape": [name for name, *_ in told["mismatched_keys"]],
+        }
+        faults = [f"{part}{name} {what}" for what, found in names.items() for name in sorted(found)]
+        _refuse(faults, folder, type(model).__name__)
     return model
+
+
+def weights_of_whole(
+    folder: Path, *parts: str, beside: Sequence[str] = ()
+) -> list[dict[str, Tensor]]:
+    """The weights of some parts of a whole model of transformers: for each beginning of names
+    those that have it, without it.
+
+    Raises CheckpointError for a weight that begins otherwise, and is not of the parts ``beside``
+    them, and for a part without weights.
+    """
+    index = folder / "model.safetensors.index.json"
+    files = ["model.safetensors"]
+    if index.is_file():
+        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    found: dict[str, dict[str, Tensor]] = {part: {} for part in parts}
+    faults = []
+    for file in files:
+        with safe_open(folder / file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118
+                if part := next((part for part in parts if name.startswith(part)), None):
+                    found[part][name.removeprefix(part)] = weights.get_tensor(name)
+                elif not name.startswith(tuple(beside)):
+                    faults.append(f"{name} finds no place")
+    faults += [f"{part.rstrip('.')} is missing" for part, own in found.items() if not own]
+    _refuse(faults, folder, "model of that kind")
+    return [found[part] for part in parts]
+
+
+def check_shapes(
+    weights: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], folder: Path, kind: str
+) -> None:
+    """Raises CheckpointError for weights without a place, and places without a weight."""
+    faults = [f"{name} finds no place" for name in sorted(set(weights) - set(wanted))]
+    for name, shape in wanted.items():
+        if name not in weights:
+            faults.append(f"{name} is missing")
+        elif weights[name].shape != shape:
+            faults.append(f"{name} has another shape, {tuple(weights[name].shape)}, not {shape}")
+    _refuse(faults, folder, kind)
+
+
+def _refuse(faults: Collection[str], folder: Path, kind: str) -> None:
+    """Raises CheckpointError if there is a fault."""
+    if faults:
+        first, more = ", ".join(list(faults)[:3]), len(faults) - 3
+        raise CheckpointError(
+            f'the weights in "{folder}" are not those of a {kind}: {first}'
+            f"{f' and {more} more' if more > 0 else ''}; wanted all that its config.json names and "
+            "nothing else; copy the folder again, or name the one that its config.json is of"
+        )
 
 
 def from_diffusers(kind: Any, folder: Path, *, dtype: torch.dtype) -> Any:

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from showtell.batch import collate, to_pixels
-from showtell.data.photos import has_pixels, photo_image, square
+from showtell.data.photos import has_pixels, photo_image
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Speaker, Turn
 from showtell.errors import ConfigError
 from showtell.models.decoder import Decoder
@@ -116,7 +116,7 @@ def read_gold(
         batch = collate(
             part,
             pad_id=model.language.tokenizer.pad_token_id,
-            pixels_of=_seen_pixels(model),
+            pixels_of=seen_pixels(model),
             paint=False,
         ).to(model.device)
         states = model.states(batch)
@@ -155,18 +155,18 @@ def described(model: PhotoDialogueModel, dialogues: Sequence[Dialogue]) -> list[
 
 
 def seen_images(model: PhotoDialogueModel, turns: Sequence[Turn]) -> dict[str, Image.Image]:
-    """The photos of a context that can be seen, by id, at the size that the model sees."""
-    if (side := model.seen_side) is None:
+    """The photos of a context that can be seen, by id, as the model looks at them."""
+    if (seer := model.seer) is None:
         return {}
     photos = (photo for turn in turns for photo in turn.photos if has_pixels(photo))
-    return {photo.id: square(photo_image(photo), side) for photo in photos}
+    return {photo.id: seer.look(photo_image(photo)) for photo in photos}
 
 
-def _seen_pixels(model: PhotoDialogueModel) -> Callable[[Photo], Tensor] | None:
-    if model.photo_encoder is None:
+def seen_pixels(model: PhotoDialogueModel) -> Callable[[Photo], Tensor] | None:
+    """``pixels_of`` for ``collate``; None where the model reads captions."""
+    if (encoder := model.photo_encoder) is None:
         return None
-    side = model.photo_encoder.image_size
-    return lambda photo: to_pixels(square(photo_image(photo), side))
+    return lambda photo: to_pixels(encoder.look(photo_image(photo)))
 
 
 # ------------------------------------------------------------------- who speaks next is not given

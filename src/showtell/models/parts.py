@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from showtell.errors import CheckpointError, ConfigError, did_you_mean
@@ -259,8 +260,9 @@ class PhotoEncoder(Protocol):
 
     In the text a photo takes ``num_tokens`` places. The embeddings stand in these (Q of them), or,
     where they are ``attended``, beside the text for the LLM's cross-attention layers.
-    ``image_size``: pixels a side of the photos that it was made for. ``features``: one vector a
-    photo, (P, F), without a gradient; F is ``feature_width``.
+    ``look``: a photo of any size as it looks at it; ``image_size``: pixels a side of the photos
+    that it was made for. ``features``: one vector a photo, (P, F), without a gradient; F is
+    ``feature_width``.
     """
 
     attended: bool
@@ -271,6 +273,7 @@ class PhotoEncoder(Protocol):
     def image_size(self) -> int: ...
     @property
     def feature_width(self) -> int: ...
+    def look(self, image: Image.Image) -> Image.Image: ...
     def features(self, pixels_P3HW: Tensor) -> Tensor: ...
     def __call__(self, pixels_P3HW: Tensor) -> Tensor: ...
 

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import Blip2QFormerModel, CLIPVisionModel, ViTModel
+from transformers import (
+    Blip2QFormerModel,
+    Blip2VisionModel,
+    CLIPVisionModel,
+    SiglipVisionModel,
+    ViTModel,
+)
 
+from showtell.data.photos import square
 from showtell.models.folders import (
     MAX_SHARD_SIZE,
     from_transformers,
@@ -22,38 +30,48 @@ from showtell.models.folders import (
     save_rows,
     write_json,
 )
+from showtell.models.photo_look import FILE as LOOK
+from showtell.models.photo_look import PhotoLook
 from showtell.runtime import small_attention
 
-CENTRE = (0.5, 0.5, 0.5)  # of pixels in [0, 1], for a ViT
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-VISION = {"vit": ViTModel, "clip_vision_model": CLIPVisionModel}
+CENTRE = (0.5, 0.5, 0.5)  # of pixels in [0, 1], for a ViT of our own
+VISION = {
+    "vit": ViTModel,
+    "clip_vision_model": CLIPVisionModel,
+    "siglip_vision_model": SiglipVisionModel,
+    "blip_2_vision_model": Blip2VisionModel,
+}
+POOLED = (CLIPVisionModel, SiglipVisionModel)  # whose pooled output is trained
+# what stands beside a vision encoder in the files of the hub
+BESIDE = ["pooler.", "vit.", "classifier.", "text_model.", "visual_projection."]
+BESIDE += ["text_projection.", "logit_"]
 FILE = "projection.safetensors"
 DESCRIPTION = "perceptron.json"
 
 
 class AnyPhotoEncoder(nn.Module):
     """A vision encoder and a projection to the LLM's width; ``mean`` and ``std`` are of the pixels
-    that the vision encoder was trained with."""
+    that the vision encoder was trained with, and ``own_look`` is how it looks at photos if that is
+    not at their middle squares."""
 
     attended = False
-    mean_3: Tensor
-    std_3: Tensor
 
     def __init__(
         self,
         *,
-        vision: ViTModel | CLIPVisionModel,
+        vision: Any,
         num_tokens: int,
         language_width: int,
         mean: tuple[float, ...] = CENTRE,
         std: tuple[float, ...] = CENTRE,
+        own_look: PhotoLook | None = None,
     ) -> None:
         super().__init__()
         self.num_tokens = num_tokens
         self.language_width = language_width
         self.vision = vision
-        self.register_buffer("mean_3", torch.tensor(mean), persistent=False)
-        self.register_buffer("std_3", torch.tensor(std), persistent=False)
+        self.own_look = own_look
+        self.mean, self.std = (mean, std) if own_look is None else (own_look.mean, own_look.std)
 
     @property
     def image_size(self) -> int:
@@ -65,18 +83,28 @@ class AnyPhotoEncoder(nn.Module):
         """F, of ``features``."""
         return int(self.vision.config.hidden_size)
 
+    def look(self, image: Image.Image) -> Image.Image:
+        """A photo of any size as it looks at it."""
+        return square(image, self.image_size) if self.own_look is None else self.own_look(image)
+
+    def normalized(self, pixels_P3HW: Tensor) -> Tensor:
+        """Pixels in [0, 1] as the vision encoder was trained with them, where it is."""
+        pixels_P3HW = pixels_P3HW.to(self.vision.device)
+        mean_311, std_311 = (
+            pixels_P3HW.new_tensor(each)[:, None, None] for each in (self.mean, self.std)
+        )
+        return (pixels_P3HW - mean_311) / std_311
+
     def states(self, pixels_P3HW: Tensor) -> Any:
         """What the vision encoder sees in pixels in [0, 1], any H and W that its patches divide."""
-        mean_311, std_311 = self.mean_3[:, None, None], self.std_3[:, None, None]
-        pixels_P3HW = (pixels_P3HW.to(mean_311.device) - mean_311) / std_311
-        return self.vision(pixel_values=pixels_P3HW, interpolate_pos_encoding=True)
+        return self.vision(pixel_values=self.normalized(pixels_P3HW), interpolate_pos_encoding=True)
 
     @torch.no_grad()
     def features(self, pixels_P3HW: Tensor) -> Tensor:
-        """One feature a photo, (P, F), without a gradient, what to search by: CLIP's pooled output;
-        of a ViT, whose pooler is not trained, the state at CLS."""
+        """One feature a photo, (P, F), without a gradient, what to search by: the pooled output of
+        CLIP and SigLIP; of a ViT, whose pooler is not trained, the state at CLS."""
         seen = self.states(pixels_P3HW)
-        pooled = isinstance(self.vision, CLIPVisionModel)
+        pooled = isinstance(self.vision, POOLED)
         return seen.pooler_output if pooled else seen.last_hidden_state[:, 0]
 
     # ------------------------------------------------------------------------------ on disk
@@ -89,13 +117,12 @@ class AnyPhotoEncoder(nn.Module):
         self.vision.save_pretrained(folder / "vision", max_shard_size=MAX_SHARD_SIZE)
         save_rows(self.rows(), folder / FILE)
         kind = next(name for name, each in PHOTO_ENCODERS.items() if each is type(self))
-        description = {
-            "perceptron": kind,
-            "num_tokens": self.num_tokens,
-            "mean": self.mean_3.tolist(),
-            "std": self.std_3.tolist(),
-        }
-        write_json(folder / DESCRIPTION, description)
+        description = {"perceptron": kind, "num_tokens": self.num_tokens}
+        if self.own_look is None:
+            write_json(folder / DESCRIPTION, {**description, "mean": self.mean, "std": self.std})
+        else:
+            write_json(folder / DESCRIPTION, description)
+            self.own_look.save(folder)
 
 
 class QFormerPhotoEncoder(AnyPhotoEncoder):
@@ -176,20 +203,10 @@ PHOTO_ENCODERS: dict[str, type[AnyPhotoEncoder]] = {
 }
 
 
-def pixel_statistics(folder: Path, *, clip: bool) -> dict[str, tuple[float, ...]]:
-    """``mean`` and ``std`` of the pixels that a vision encoder of the hub was trained with, as its
-    preprocessor_config.json says, else CLIP's or a ViT's usual ones. Raises CheckpointError."""
-    path = folder / "preprocessor_config.json"
-    if not path.is_file():
-        return {"mean": CLIP_MEAN, "std": CLIP_STD} if clip else {"mean": CENTRE, "std": CENTRE}
-    with reading("the pixel statistics", folder, wanted=f"image_mean and image_std in {path.name}"):
-        said = json.loads(path.read_text())
-        if not said.get("do_normalize", True):
-            return {"mean": (0.0,) * 3, "std": (1.0,) * 3}
-        found = {key: tuple(map(float, said[f"image_{key}"])) for key in ("mean", "std")}
-        if [len(values) for values in found.values()] != [3, 3] or min(found["std"]) <= 0:
-            raise ValueError(f"{found}")
-        return found
+def load_vision(kind: Any, folder: Path, *, dtype: torch.dtype | Literal["auto"]) -> Any:
+    """A vision encoder, alone or out of a model of texts and photos. Raises CheckpointError."""
+    more: dict[str, Any] = {"add_pooling_layer": False} if kind is ViTModel else {}
+    return from_transformers(kind, folder, dtype=dtype, exact=True, beside=BESIDE, **more)
 
 
 def load_photo_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> AnyPhotoEncoder:
@@ -205,12 +222,13 @@ def load_photo_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> A
         said = json.loads(path.read_text()) if path.is_file() else said
         kind = PHOTO_ENCODERS[said["perceptron"]]
         vision_kind = json.loads((folder / "vision" / "config.json").read_text())["model_type"]
-        more = {"add_pooling_layer": False} if vision_kind == "vit" else {}
-        vision = from_transformers(VISION[vision_kind], folder / "vision", dtype=dtype, **more)
+        vision = load_vision(VISION[vision_kind], folder / "vision", dtype=dtype)
         rows = load_file(folder / FILE)
         own: dict[str, Any] = {key: tuple(said[key]) for key in ("mean", "std") if key in said}
+        if (folder / LOOK).is_file():
+            own["own_look"] = PhotoLook.of(folder)
         if (qformer := folder / "qformer").is_dir():
-            own["qformer"] = from_transformers(Blip2QFormerModel, qformer, dtype=dtype)
+            own["qformer"] = from_transformers(Blip2QFormerModel, qformer, dtype=dtype, exact=True)
         count = said.get("num_tokens", len(rows.get("queries", ())))
         width = len(rows["bias" if kind is CrossAttentionPhotoEncoder else "project.bias"])
         encoder = kind(

@@ -23,9 +23,8 @@ from showtell.data.photos import photo_image, save_photo
 from showtell.dialogue import Dialogue, Photo
 from showtell.errors import DataError
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.models.gold import described
+from showtell.models.gold import described, seen_pixels
 from showtell.papers.gill import DecisionHead, train_decision
-from showtell.training.examples import photo_sides, square_pixels
 
 
 @torch.no_grad()
@@ -33,7 +32,7 @@ def album_of(
     model: PhotoDialogueModel, photos: Sequence[Photo], *, folder: Path, batch_size: int = 64
 ) -> Album:
     """Photos with the model's keys, copied to ``folder`` under their ids."""
-    embed = embed_with(model.bridge.photo_keys, size=model.seen_side or 0)
+    embed = embed_with(model.bridge.photo_keys, look=model.look)
     album = empty_album(width=model.album_width, made_by=model.name)
     for start in range(0, len(photos), batch_size):
         listed, images = [], []
@@ -55,7 +54,6 @@ def share_states(
     """The states that have read the bridge's tokens, (N, K, D), at each photo that the agent
     shares, and these photos; gold context, one pass over each dialogue."""
     states, photos = [], []
-    side = photo_sides(model)[0] if model.photo_encoder is not None else 0
     for start in range(0, len(dialogues), batch_size):
         part = described(model, dialogues[start : start + batch_size])
         rows = [model.renderer.render(dialogue) for dialogue in part]
@@ -64,7 +62,7 @@ def share_states(
         batch = collate(
             rows,
             pad_id=model.language.tokenizer.pad_token_id,
-            pixels_of=(lambda photo: square_pixels(photo, side)) if side else None,
+            pixels_of=seen_pixels(model),
             paint=False,
         )
         states.append(model.gather_spans(model.states(batch), batch).after_NKD.cpu())

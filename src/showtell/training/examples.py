@@ -14,8 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate, chain, groupby, pairwise
 
+from PIL import Image
 from torch import Tensor
 
 from showtell.batch import to_pixels
@@ -190,25 +192,30 @@ def _runs(values: Sequence[int]) -> list[range]:
 # ---------------------------------------------------------------------------------------- pixels
 
 
-def photo_sides(model: PhotoDialogueModel) -> tuple[int, int]:
-    """Pixels a side of a photo that is seen, and of one that is made: what the parts are made for.
+Look = Callable[[Image.Image], Image.Image]
+
+
+def photo_looks(model: PhotoDialogueModel) -> dict[str, Look]:
+    """A photo of any size as it is "seen", and as one is "made": as the parts are made for.
 
     Where one part is absent, the other's. Raises ConfigError without either.
     """
-    seen = model.seen_side
-    made = None if model.painter is None else model.painter.image_size
-    if not (seen or made):
+    looks: dict[str, Look] = {}
+    if model.seer is not None:
+        looks["seen"] = model.seer.look
+    if model.painter is not None:
+        looks["made"] = partial(square, size=model.painter.image_size)
+    if not looks:
         raise ConfigError(f'"{model.name}" neither sees nor makes photos; give a base that does')
-    return seen or made or 0, made or seen or 0
+    return dict.fromkeys(("seen", "made"), *looks.values()) if len(looks) == 1 else looks
 
 
 def square_pixels(photo: Photo, side: int) -> Tensor:
     """(3, side, side) in [0, 1]: the middle square of the photo. Raises PhotoError."""
-    image = photo_image(photo)
-    return to_pixels(image if image.size == (side, side) else square(image, side))
+    return to_pixels(square(photo_image(photo), side))
 
 
-Pixels = dict[tuple[str, int], Tensor]
+Pixels = dict[tuple[str, str], Tensor]
 
 
 class Loader:
@@ -223,9 +230,9 @@ class Loader:
     ) -> None:
         self.examples = examples
         perceive, paint = model.photo_encoder is not None, model.painter is not None
-        self.seen, self.made = photo_sides(model) if perceive or paint else (0, 0)
-        self.of_user = {self.seen} if perceive else set()
-        self.of_agent = self.of_user | ({self.made} if paint else set())
+        self.looks = photo_looks(model) if perceive or paint else {}
+        self.of_user = ["seen"] if perceive else []
+        self.of_agent = self.of_user + (["made"] if paint else [])
         self.pool = ThreadPoolExecutor(threads) if threads else None
         self.coming: dict[int, Future[tuple[Dialogue, Pixels]]] = {}
         self.pixels: Pixels = {}
@@ -247,15 +254,15 @@ class Loader:
         return dialogue
 
     def seen_pixels(self, photo: Photo) -> Tensor:
-        return self._pixels(photo, self.seen)
+        return self._pixels(photo, "seen")
 
     def made_pixels(self, photo: Photo) -> Tensor:
-        return self._pixels(photo, self.made)
+        return self._pixels(photo, "made")
 
-    def _pixels(self, photo: Photo, side: int) -> Tensor:
-        key = (photo.path or photo.id, side)
+    def _pixels(self, photo: Photo, how: str) -> Tensor:
+        key = (photo.path or photo.id, how)
         if key not in self.pixels:
-            self.pixels[key] = square_pixels(photo, side)
+            self.pixels[key] = to_pixels(self.looks[how](photo_image(photo)))
         return self.pixels[key]
 
     def _read(self, index: int) -> tuple[Dialogue, Pixels]:
@@ -263,9 +270,12 @@ class Loader:
         pixels: Pixels = {}
         for turn in dialogue.turns:
             for photo in filter(has_pixels, turn.photos):
-                for side in self.of_agent if turn.speaker == AGENT else self.of_user:
-                    try:
-                        pixels[photo.path or photo.id, side] = square_pixels(photo, side)
-                    except ShowtellError as error:
-                        raise DataError(f"dialogue {dialogue.id[:60]}: {error}") from error
+                if not (wanted := self.of_agent if turn.speaker == AGENT else self.of_user):
+                    continue
+                try:
+                    image = photo_image(photo)
+                except ShowtellError as error:
+                    raise DataError(f"dialogue {dialogue.id[:60]}: {error}") from error
+                for how in wanted:
+                    pixels[photo.path or photo.id, how] = to_pixels(self.looks[how](image))
         return dialogue, pixels
