@@ -48,6 +48,12 @@ def model(monkeypatch):
     monkeypatch.setattr(
         Decoder, "p_share", lambda self, writing: writing.logits_BV.new_ones(len(writing.logits_BV))
     )
+    written = Decoder.write_captions
+
+    def in_words(self, writing, **more):  # whatever an untrained model says
+        return ["my dog" for _ in written(self, writing, **more)]
+
+    monkeypatch.setattr(Decoder, "write_captions", in_words)
     return model
 
 
@@ -162,3 +168,27 @@ def test_an_album_is_asked_without_the_words_that_open_every_description():
         "Objects in the photo: Dog, Ball", photo_id="p", seed=0, without=(), notes=[]
     )
     assert album.asked == ["Dog, Ball"]
+
+
+def test_what_the_user_says_of_photos_counts_before_the_models_chance(monkeypatch):
+    model = words_alone(["hello there my dog ran on the beach", "a cake"])  # it never shares
+    monkeypatch.setattr(Decoder, "p_share", lambda self, writing: 0 * writing.logits_BV[:, 0])
+    album = Found(Photo(id="a", caption="my dog"))
+    answers = responder(model)
+    answers.photos = PhotoSources(album=album)
+    talk = Session(answers, seed=1)
+    assert not any(turn.photos for turn in talk.say("How was your day?").turns)
+    assert talk.say("Please show me a photo of your dog!").turns[0].photos
+    assert album.asked == ["Please show me a photo of your dog!"]  # before the model's own words
+    monkeypatch.setattr(Decoder, "p_share", lambda self, writing: 0 * writing.logits_BV[:, 0] + 1)
+    assert not any(turn.photos for turn in talk.say("No more photos, please.").turns)
+    assert not any(turn.photos for turn in talk.say("How was your day?").turns)
+    assert talk.say("ok, send me a picture").turns[0].photos
+
+
+def test_a_request_that_names_nothing_leaves_the_album_to_the_models_words():
+    album = Found()
+    PhotoSources(album=album).share(
+        "a dog", photo_id="p", seed=0, without=(), notes=[], request="Can you send me a photo?"
+    )
+    assert album.asked == ["a dog"]

@@ -286,10 +286,12 @@ def responder(
             )
         return cast("Answering", model)
     from showtell.agent.shares import Looks, PhotosInWords, PhotoSources
+    from showtell.agent.when import wish_of
     from showtell.models.decoder import Decoder
     from showtell.models.open_album import open_album
     from showtell.models.respond import Responder
 
+    model = cast("PhotoDialogueModel", model)
     if model.painter is not None and painter is not None:
         raise UsageError(f'"{model.name}" paints by itself; leave the other painter out')
     if model.painter is not None or model.bridge.query_width is not None:
@@ -302,7 +304,7 @@ def responder(
         found = PhotosInWords(open_finder(Path(album), told=terminal_progress), Path(album))
     looks = Looks(str(model.card["looks"])) if "looks" in model.card else None
     sources = PhotoSources(album=found, painter=painter)
-    return Responder(Decoder(model), photos=sources, looks=looks)
+    return Responder(Decoder(model), photos=sources, looks=looks, wish=wish_of)
 
 
 def _saved_dialogue(folder: Path) -> Dialogue:

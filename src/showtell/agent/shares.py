@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from showtell.agent.engines import ToldStep, WordPainter
 from showtell.agent.prompts import prompts
+from showtell.album.told import words_of
 from showtell.dialogue import Photo
 from showtell.errors import EngineError, PhotoError
 from showtell.models.reply import Shared
@@ -60,16 +61,19 @@ class PhotoSources:
         seed: int,
         without: Collection[str],
         notes: list[str],
+        request: str = "",
         on_step: ToldStep | None = None,
     ) -> Shared:
         """A photo of the description: found, painted, late, or none; ``notes`` get what went
         otherwise than it should. ``without``: photos that are not wanted where there are others;
-        ``photo_id``: of a painted one."""
+        ``photo_id``: of a painted one; ``request``: the user's words, which come first in the album
+        where they say what the photo should show."""
         if self.album is not None:
-            words = description.removeprefix(OBJECTS)  # which no photo is found by
-            found = self.album.find(words, without=without)
-            if found is not None:
-                return Shared(photo=found[0], image=found[1])
+            told = description.removeprefix(OBJECTS)  # which no photo is found by
+            for words in (request, told):
+                found = self.album.find(words, without=without) if words_of(words) else None
+                if found is not None:
+                    return Shared(photo=found[0], image=found[1])
         if self.painter is None:
             where = "the album has none" if self.album else "there is no album and no painter"
             notes.append(f'a photo was due ("{description}"), and {where}')

@@ -36,6 +36,14 @@ class Shared:
     instead: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """Whether the user wants a photo now (None: said nothing of it), and the words of a request."""
+
+    share: bool | None = None
+    words: str = ""
+
+
 class PhotoSource(Protocol):
     """Where a photo of some words comes from (``agent/shares.py``)."""
 
@@ -47,5 +55,6 @@ class PhotoSource(Protocol):
         seed: int,
         without: Collection[str],
         notes: list[str],
+        request: str = "",
         on_step: Callable[[int, int], None] | None = None,
     ) -> Shared: ...

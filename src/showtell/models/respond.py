@@ -24,7 +24,7 @@ from showtell.errors import GenerationError
 from showtell.models.decoder import Decoder, Images, ToldRow, numbers
 from showtell.models.open_album import OpenAlbum
 from showtell.models.parts import Conditioning, PhotoSpans
-from showtell.models.reply import PhotoSource, Reply
+from showtell.models.reply import PhotoSource, Reply, Wish
 from showtell.models.writing import Writing
 
 CAPTIONS_AT_ONCE = 64
@@ -39,6 +39,7 @@ class _Row:
     context: tuple[Turn, ...]
     seed: int
     reply: Reply
+    wish: Wish
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -48,7 +49,8 @@ class _Row:
 
 class Responder:
     """A decoder that answers, the album it may share photos of, ``photos``: where those come from
-    that it can tell in words only, and ``looks``: what tells photos of the user's in words."""
+    that it can tell in words only, ``looks``: what tells photos of the user's in words, and
+    ``wish``: what the user has said of photos, which counts before P(share)."""
 
     def __init__(
         self,
@@ -57,12 +59,14 @@ class Responder:
         album: OpenAlbum | None = None,
         photos: PhotoSource | None = None,
         looks: Callable[[Sequence[Image.Image]], list[str]] | None = None,
+        wish: Callable[[Sequence[Turn]], Wish] = lambda turns: Wish(),
     ) -> None:
         self.decoder = decoder
         self.model = decoder.model
         self.album = album
         self.photos = photos
         self.looks = looks
+        self.wish = wish
 
     @property
     def name(self) -> str:
@@ -122,11 +126,14 @@ class Responder:
         writing, dropped = decoder.read_all(self.describe_all(contexts, images), images)
         replies = [Reply(dropped_turns=count) for count in dropped]
         rows = [
-            _Row(context=context, seed=seed, reply=reply)
+            _Row(context=context, seed=seed, reply=reply, wish=self.wish(context))
             for context, seed, reply in zip(contexts, seeds, replies, strict=True)
         ]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         column = self.model.language.column
+        asked_B, refused_B = (
+            column([row.wish.share is each for row in rows]).bool() for each in (True, False)
+        )
 
         def told(number: int, piece: str) -> None:
             if replies[number].seconds_to_first_word is None:
@@ -139,7 +146,8 @@ class Responder:
             decoder.open_turn(writing, going_B)
             p_share_B = decoder.p_share(writing)
             unpainted_B = column([not reply.images for reply in replies]).bool()
-            shares_B = going_B & unpainted_B & (p_share_B >= decoding.share_threshold)
+            due_B = ((p_share_B >= decoding.share_threshold) | asked_B) & ~refused_B
+            shares_B = going_B & unpainted_B & due_B
             tells_B = going_B & ~shares_B
             for number in numbers(going_B):
                 replies[number].p_share.append(float(p_share_B[number]))
@@ -290,6 +298,7 @@ class Responder:
                     seed=rows[number].seed,
                     without=seen,
                     notes=reply.notes,
+                    request=rows[number].wish.words,
                     on_step=on_step,
                 )
                 if came.photo is None:
