@@ -1,14 +1,16 @@
-"""How long a user waits: first word and photo, warm, median of 20 turns.
+"""How long a user waits: first word, photo, and a token, warm, median of 20 turns.
 
     python benchmarks/bench_respond.py [--model mini] [--runs 20] [--threads 2] [--json FILE]
 
-Baseline in the same run: the same answers with the LLM's key-value cache thrown away at each token
-(the whole dialogue read again), which is how the released code of GILL decodes.
+Baselines in the same run: the first word with the LLM's key-value cache thrown away at each token
+(the whole dialogue read again), which is how the released code of GILL decodes; and as many tokens
+by ``generate`` of the library.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 
 import bench
@@ -34,6 +36,36 @@ def uncached_seconds_to_first_word(model: PhotoDialogueModel, turns: tuple[Turn,
     return time.perf_counter() - began
 
 
+def seconds_a_token(words: Responder, turns: tuple[Turn, ...], seed: int) -> tuple[float, float]:
+    """Between two tokens of an answer, and of ``generate`` after the same dialogue."""
+    model, times = words.model, []
+    words.respond(turns, images={}, seed=seed, on_text=lambda _: times.append(time.perf_counter()))
+    count = len(times) - 1  # the last piece is the end of the line
+    if count < 3:
+        return float("nan"), float("nan")
+    new, decoding = model.language.new_tokens, model.decoding
+    ids = [t for t in model.renderer.render_turns(turns).ids if new is None or t < new.first_id]
+    ids_1T = torch.tensor([ids])
+
+    def generated(length: int) -> float:
+        began = time.perf_counter()
+        with torch.no_grad():
+            model.language.model.generate(
+                input_ids=ids_1T,
+                attention_mask=torch.ones_like(ids_1T),
+                min_new_tokens=length,
+                max_new_tokens=length,
+                pad_token_id=0,
+                do_sample=True,
+                temperature=decoding.temperature,
+                top_p=decoding.top_p,
+            )
+        return time.perf_counter() - began
+
+    one, all_ = generated(1), generated(count)
+    return (times[count - 1] - times[0]) / (count - 1), (all_ - one) / (count - 1)
+
+
 def main() -> None:
     parser = bench.parser(__doc__, runs=20, threads=2)
     parser.add_argument("--model", default="mini")
@@ -52,7 +84,10 @@ def main() -> None:
             Turn(speaker=USER, elements=(opening,)),
         )
         word = words.respond(turns, images={}, seed=number).seconds_to_first_word
+        ours, library = seconds_a_token(words, turns, number)
         took = {
+            "seconds_a_token": ours,
+            "seconds_a_token_of_generate": library,
             "seconds_to_first_word": word,
             "seconds_to_first_word_without_cache": uncached_seconds_to_first_word(model, turns),
         }
@@ -60,7 +95,7 @@ def main() -> None:
             painted = photos.respond(turns, images={}, seed=number)
             took["seconds_to_photo"] = painted.seconds_to_photo
         for name, seconds in took.items():
-            if number >= 0 and seconds is not None:
+            if number >= 0 and seconds is not None and not math.isnan(seconds):
                 found.setdefault(name, []).append(seconds)
     spreads = {name: bench.spread(times, middle=True) for name, times in found.items()}
     bench.show(spreads, head="middle half")
