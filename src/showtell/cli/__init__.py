@@ -19,7 +19,7 @@ from showtell.cli.album import album_app
 from showtell.cli.data import data_app
 from showtell.cli.exits import exit_code_of
 from showtell.cli.measure import evaluate, judge_app, score
-from showtell.cli.models import export, inspect, push
+from showtell.cli.models import convert, export, inspect, push
 from showtell.cli.pretrained import parts
 from showtell.errors import UsageError
 
@@ -219,6 +219,9 @@ app.command(epilog="Example: showtell parts all-minilm-l6-v2")(parts)
 app.command(epilog="Example: showtell inspect mini")(inspect)
 app.command(epilog="Example: showtell export runs/home --merged --out runs/home_plain")(export)
 app.command(epilog="Example: showtell push runs/home me/home --report out")(push)
+app.command(epilog="Example: showtell convert gill gill_opt --base runs/opt --out runs/gill")(
+    convert
+)
 app.command(epilog="Example: showtell evaluate mini world:test --limit 200 --json")(evaluate)
 app.command(
     epilog="Example: showtell score said.jsonl gold.jsonl --protocol psdg --json; a line is "

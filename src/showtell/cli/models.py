@@ -1,4 +1,4 @@
-"""inspect, export, push: what is inside a model, and how others get it."""
+"""inspect, export, push, convert: what is inside a model, and how it goes and comes."""
 
 from __future__ import annotations
 
@@ -99,6 +99,34 @@ def push(
             save_model(found, folder := Path(room) / "model", recipe=recipe)
         address = push_to_hub(folder, repo_id, private=private, figures=figures)
     opt.emit(json, {"address": address}, f"Wrote {address}")
+
+
+def convert(
+    release: str = opt.argument("RELEASE", "gill or minigpt5."),
+    files: list[Path] = opt.argument("FILE...", "What its authors released."),
+    base: str = opt.option(
+        ..., "base", "MODEL", 'Holds its LLM, vision and painter: see "showtell train parts".'
+    ),
+    out: Path = opt.NEW_FOLDER,
+    json: bool = opt.JSON,
+) -> None:
+    """Make a model of what GILL's or MiniGPT-5's authors released.
+
+    GILL: its folder with pretrained_ckpt.pth.tar and model_args.json. MiniGPT-5: the checkpoint of
+    its first stage, and then that of its second. They are opened by a process of their own, which
+    runs nothing that they hold.
+    """
+    from showtell.data.storage import new_folder
+    from showtell.models.checkpoint import save_model
+    from showtell.papers import load_model
+    from showtell.progress import terminal_progress
+    from showtell.recipes.releases import converted
+
+    model = converted(release, files, load_model(base), told=terminal_progress)
+    recipe = {"name": f"convert {release}", "config": {"base": base}}
+    with new_folder(out) as fresh:
+        save_model(model, fresh / "model", recipe=recipe)
+    opt.emit(json, {"checkpoint": str(out / "model")}, f"Wrote {out / 'model'}")
 
 
 def _folder(name: str) -> Path:

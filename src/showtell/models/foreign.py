@@ -3,7 +3,7 @@
 Run by ``hub.py`` as a process of its own, which imports nothing of showtell: a file that breaks
 its reader breaks nothing else. Only tensors are unpickled, and nothing that a file holds is run.
 
-    python foreign.py gguf|pickled|zip|efficientnet SOURCE OUT
+    python foreign.py gguf|pickled|release|zip|efficientnet SOURCE OUT
 """
 
 from __future__ import annotations
@@ -93,7 +93,12 @@ def _renamed(name: str) -> str:
     return stem.replace(".bin", ".safetensors")
 
 
-def _unpickle(file: Path, goal: Path) -> None:
+def release(source: Path, out: Path) -> None:
+    """The weights of a training's own checkpoint, which keeps more than these beside them."""
+    _unpickle(source, out / "release.safetensors", inside="state_dict")
+
+
+def _unpickle(file: Path, goal: Path, *, inside: str = "") -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -109,6 +114,7 @@ def _unpickle(file: Path, goal: Path) -> None:
                 "run: wanted tensors alone; take the safetensors of the same model"
             ) from error
         raise ValueError(f"{file.name} is broken or cut short; copy it again") from error
+    weights = weights.get(inside, weights) if isinstance(weights, dict) else weights
     named = weights if isinstance(weights, dict) else {"its whole": weights}
     if odd := [key for key, value in named.items() if not isinstance(value, torch.Tensor)]:
         kind = type(named[odd[0]]).__name__
@@ -177,6 +183,7 @@ def _end_with_parent() -> None:
 CONVERTERS: dict[str, Any] = {
     "gguf": gguf,
     "pickled": pickled,
+    "release": release,
     "zip": unzip,
     "efficientnet": efficientnet,
 }
