@@ -22,7 +22,8 @@ from published import without_folders
 from safetensors.torch import load_file, save_file
 
 from showtell.cli.exits import exit_code_of
-from showtell.models.checkpoint import SHIPPED, read_description, save_model
+from showtell.models.checkpoint import SHIPPED, dtypes_of, read_description, save_model
+from showtell.models.folders import write_json
 from showtell.papers import load_model
 from showtell.training.loop import parameter_count
 
@@ -76,7 +77,10 @@ def main() -> None:
         recipe = json.loads(without_folders(json.dumps(read_description(options.source)["recipe"])))
         readme = target / "README.md"
         kept = readme.read_text() if readme.exists() else ""
-        save_model(load_model(str(options.source)).to(torch.bfloat16), target, recipe=recipe)
+        model = load_model(str(options.source))
+        dtype = dtypes_of(model)
+        save_model(model.to(torch.bfloat16), target, recipe=recipe)
+        write_json(target / "showtell.json", read_description(target) | {"dtype": dtype})
         readme.write_text("\n\n".join(card(options, target)) + "\n" if options.report else kept)
     else:
         ship_reader(options.source, target)

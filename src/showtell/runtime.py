@@ -5,7 +5,8 @@
 
     torchrun --nproc-per-node 2 -m showtell train world_mini
 
-The device is settled here alone; all else follows its tensors. Chance is drawn on the CPU and
+The device is settled here alone, and the type of the weights of LLMs and of what sees photos
+(``in_dtype``, what --dtype does); all else follows its tensors. Chance is drawn on the CPU and
 moved, so that a seed means the same draws on every device. Without torchrun there is one rank,
 which does everything; what is sent between ranks must be called by all of them, in one order.
 """
@@ -16,17 +17,25 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from showtell.errors import UsageError
+from showtell.errors import UsageError, did_you_mean
 
 T = TypeVar("T")
+Dtype = torch.dtype | Literal["auto"]
+DTYPES: dict[str, Dtype] = {
+    "auto": "auto",  # as its file has it
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 _chosen: ContextVar[torch.device | None] = ContextVar("_chosen", default=None)
+_numbers: ContextVar[Dtype | None] = ContextVar("_numbers", default=None)
 
 # ------------------------------------------------------------------------------------ devices
 
@@ -79,6 +88,23 @@ def device_named(name: str) -> torch.device:
             "wanted one of these; name another with --device, or start fewer processes"
         )
     return torch.device("cuda", index)
+
+
+def the_dtype() -> Dtype | None:
+    """The type of weights by the ``in_dtype`` around this call; None: nobody chose."""
+    return _numbers.get()
+
+
+@contextmanager
+def in_dtype(name: str | None) -> Iterator[None]:
+    """Within this, models are read in this type; None changes nothing. Raises UsageError."""
+    if name is not None and name not in DTYPES:
+        raise UsageError(f'dtype is "{name}"{did_you_mean(name, DTYPES)}')
+    token = _numbers.set(_numbers.get() if name is None else DTYPES[name])
+    try:
+        yield
+    finally:
+        _numbers.reset(token)
 
 
 BFLOAT16 = ("amx_bf16", "avx512_bf16", "avx10_2", "bf16")  # of a CPU's capabilities

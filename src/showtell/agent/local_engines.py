@@ -27,7 +27,7 @@ from showtell.errors import CheckpointError, EngineError
 from showtell.models.folders import from_transformers, reading
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.parts import Conditioning
-from showtell.runtime import multiplies_bfloat16, the_device
+from showtell.runtime import multiplies_bfloat16, the_device, the_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,13 +43,15 @@ PER_TOKEN = 3  # bytes of a conversation, on average at least
 
 
 class LocalLanguage:
-    """An LLM in a folder, on ``the_device()``, in its own dtype where the device multiplies it."""
+    """An LLM in a folder, on ``the_device()``, in ``the_dtype()``; where nobody chose, in its own
+    where the device multiplies it."""
 
     def __init__(self, folder: Path, *, name: str = "") -> None:
         """Raises CheckpointError for what cannot be read, or has no chat template."""
         self.name = name or folder.name
         wanted = "a causal LM of transformers with its tokenizer, as safetensors"
-        dtype: Any = "auto" if multiplies_bfloat16(the_device()) else torch.float32
+        fits: Any = "auto" if multiplies_bfloat16(the_device()) else torch.float32
+        dtype = the_dtype() or fits
         with reading("the language model", folder, wanted=wanted):
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **_OWN)
             model = from_transformers(AutoModelForCausalLM, folder, dtype=dtype, **_OWN)

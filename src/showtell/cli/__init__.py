@@ -81,6 +81,7 @@ def chat(
         None, "painter", "ID|DIR|URL", "What paints for --lm, or for a model without a painter."
     ),
     device: str | None = opt.DEVICE,
+    dtype: str | None = opt.DTYPE,
 ) -> None:
     """Talk with a model. In a terminal it is a conversation; with --say it prints JSON.
 

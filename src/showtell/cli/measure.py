@@ -33,6 +33,7 @@ def evaluate(
     ),
     encoders: Any = None,
     device: str | None = opt.DEVICE,
+    dtype: str | None = opt.DTYPE,
 ) -> None:
     """Measure a model on data and write a report with its passport.
 

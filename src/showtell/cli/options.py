@@ -87,6 +87,14 @@ def _choose(context: typer.Context, device: str | None) -> str | None:
     return device
 
 
+def _choose_numbers(context: typer.Context, dtype: str | None) -> str | None:
+    if dtype is not None:
+        from showtell.runtime import in_dtype
+
+        context.with_resource(in_dtype(dtype))
+    return dtype
+
+
 def _seeded(seed: int) -> int:
     if seed > 10**15:
         raise UsageError(f"--seed is {seed}; wanted at most 1,000,000,000,000,000")
@@ -108,6 +116,13 @@ DEVICE = option(  # a verb that has it runs there
     "cpu|cuda|cuda:N",
     "Where models run (a GPU where there is one).",
     callback=_choose,
+)
+DTYPE = option(  # a verb that has it reads models so
+    None,
+    "dtype",
+    "DTYPE",
+    "auto, float32, bfloat16 or float16: of the LLM (as it was saved).",
+    callback=_choose_numbers,
 )
 SKIP_BAD = switch("skip-bad", "Go on past broken records, and count them.")
 LIMIT = option(None, "limit", "N", "Only the first N dialogues.", min=1)

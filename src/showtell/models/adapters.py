@@ -236,6 +236,9 @@ def _inject(language: LanguageModel, settings: Any) -> None:
             f"this language model has no {settings.target_modules} to put LoRA into ({error}); its "
             f"projections are {', '.join(names)}; name some of these as targets"
         ) from error
+    for name, parameter in language.model.named_parameters():
+        if "lora_" in name:  # what is trained is float32, whatever the LLM is
+            parameter.data = parameter.data.float()
 
 
 def _refuse_second(language: LanguageModel) -> None:

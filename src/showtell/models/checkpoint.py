@@ -1,6 +1,6 @@
 """A model on disk: one folder that explains itself.
 
-    showtell.json        kind, name, card, decoding, renderer, bridge, recipe
+    showtell.json        name, card, dtype, decoding, renderer, bridge, recipe
     language_model/      transformers layout            painter/      diffusers layout (optional)
     perceptron/          the photo encoder (optional)
     captioner/           a model (pipeline only)
@@ -32,6 +32,7 @@ from showtell.models.parts import Bridge
 from showtell.models.photo_encoder import AnyPhotoEncoder, load_photo_encoder
 from showtell.models.vq_painter import VqPainter
 from showtell.prompt import Renderer, RendererConfig
+from showtell.runtime import DTYPES, the_dtype
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent.parent / "shipped"
@@ -59,12 +60,23 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
             "format": FORMAT,
             "name": model.name,
             "card": model.card,
+            "dtype": dtypes_of(model),
             "decoding": to_plain(model.decoding),
             "renderer": to_plain(model.renderer.config),
             "bridge": to_plain(model.bridge.config),
             "recipe": recipe,
         }
         write_json(fresh / "showtell.json", description)
+
+
+def dtypes_of(model: PhotoDialogueModel) -> dict[str, str]:
+    """The types of the parts that may be other than float32."""
+    parts = {"language": model.language.model, "photo_encoder": model.photo_encoder}
+    return {
+        key: str(next(part.parameters()).dtype).removeprefix("torch.")
+        for key, part in parts.items()
+        if part is not None
+    }
 
 
 def model_folder(name_or_path: str) -> Path:
@@ -104,22 +116,28 @@ def load_model_folder(
     folder: Path,
     *,
     bridge_of: Callable[[Mapping[str, Any], LanguageModel], Bridge],
-    dtype: torch.dtype = torch.float32,
 ) -> PhotoDialogueModel:
-    """Read a model folder; ``bridge_of`` builds the bridge from its plain configuration.
+    """Read a model folder; ``bridge_of`` builds the bridge from its plain configuration. The
+    LLM and what sees photos are read in ``the_dtype()``, else as they were when saved; all else in
+    float32.
 
     Raises CheckpointError if a part is missing, broken or does not fit the others.
     """
     description = read_description(folder)
+    chosen, was = the_dtype(), dict.fromkeys(("language", "photo_encoder"), torch.float32)
+    with reading("the model", folder, wanted=f"types of weights among {', '.join(DTYPES)}"):
+        was |= {key: getattr(torch, name) for key, name in description.get("dtype", {}).items()}
+    dtype = chosen or was["language"]
     language = LanguageModel.from_pretrained(folder / "language_model", dtype=dtype)
+    seen_in = chosen if isinstance(chosen, torch.dtype) else was["photo_encoder"]
     photo_encoder = (
-        load_photo_encoder(folder / FOLDER, dtype=dtype) if (folder / FOLDER).is_dir() else None
+        load_photo_encoder(folder / FOLDER, dtype=seen_in) if (folder / FOLDER).is_dir() else None
     )
     painter: LatentDiffusionPainter | VqPainter | None = None
     if (folder / "painter" / "code_painter.json").is_file():
-        painter = VqPainter.from_pretrained(folder / "painter", dtype=dtype)
+        painter = VqPainter.from_pretrained(folder / "painter")
     elif (folder / "painter").is_dir():
-        painter = LatentDiffusionPainter.from_pretrained(folder / "painter", dtype=dtype)
+        painter = LatentDiffusionPainter.from_pretrained(folder / "painter")
     config = from_plain(RendererConfig, description["renderer"])
     if photo_encoder is not None:
         count, width = photo_encoder.num_tokens, photo_encoder.language_width
@@ -146,7 +164,7 @@ def load_model_folder(
                 }
             bridge.load_state_dict(state)
     captioner = (
-        load_model_folder(folder / "captioner", bridge_of=bridge_of, dtype=dtype)
+        load_model_folder(folder / "captioner", bridge_of=bridge_of)
         if (folder / "captioner").is_dir()
         else None
     )

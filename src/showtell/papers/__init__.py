@@ -18,7 +18,7 @@ from showtell.papers.e2e import Dvtm
 from showtell.papers.gill import Gill
 from showtell.papers.minigpt5 import Vokens
 from showtell.papers.pipeline import Pipeline
-from showtell.runtime import on_device, the_device
+from showtell.runtime import in_dtype, on_device, the_device
 
 BRIDGES: dict[str, type[Bridge]] = {
     "divter": Divter,
@@ -51,12 +51,16 @@ def load_folder(folder: Path) -> PhotoDialogueModel:
     return load_model_folder(folder, bridge_of=read_bridge).to(the_device())
 
 
-def load_model(name_or_path: str, *, device: str | None = None) -> PhotoDialogueModel:
+def load_model(
+    name_or_path: str | Path, *, device: str | None = None, dtype: str | None = None
+) -> PhotoDialogueModel:
     """A shipped model by name, a model folder, or a model on the hub by its id, on ``device`` (see
     ``runtime.py``).
 
-    Raises CheckpointError, UsageError.
+    ``dtype`` is that of its LLM and of what sees photos: float32, bfloat16, float16, or "auto", as
+    the LLM's file has it; None: as they were when saved. Raises CheckpointError, UsageError.
     """
-    folder = hub_folder(name_or_path) if is_id(name_or_path) else model_folder(name_or_path)
-    with on_device(device):
+    name = str(name_or_path)
+    folder = hub_folder(name) if is_id(name) else model_folder(name)
+    with on_device(device), in_dtype(dtype):
         return load_folder(folder)

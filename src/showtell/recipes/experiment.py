@@ -37,6 +37,7 @@ from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.gold import described, read_gold
 from showtell.models.parts import BridgeConfig
+from showtell.models.photo_encoder import AnyPhotoEncoder
 from showtell.papers import load_model
 from showtell.papers.forms import Form, as_dialogue, form_named, readable, swap_speakers
 from showtell.progress import terminal_progress
@@ -220,7 +221,9 @@ def start(experiment: Experiment, *, name: str, licence: str = "") -> PhotoDialo
             seed=experiment.seed,
         )
     torch.manual_seed(experiment.seed)
-    model = load_model(experiment.base)
+    model = load_model(experiment.base, dtype=_dtype(experiment))
+    if isinstance(model.photo_encoder, AnyPhotoEncoder):
+        model.photo_encoder.float()
     if experiment.painter == "none":
         model = rebuilt(model, {"own_pixels": False}, painter=None)
     if experiment.photo_encoder == "none":
@@ -246,6 +249,13 @@ def start(experiment: Experiment, *, name: str, licence: str = "") -> PhotoDialo
         shown = _first(experiment.photos, experiment.start_captions)
         start_bridge(model, [each.photos[0].caption for each in shown], seed=experiment.seed)
     return model
+
+
+def _dtype(experiment: Experiment) -> str | None:
+    """float32 for an LLM that is itself trained; that of the base for one that stands still."""
+    rates = [stage.learning_rates for stage in experiment.stages[:-1]]
+    still = experiment.adapter != "none" and all(r.get("language.model") == 0 for r in rates)
+    return None if still else "float32"
 
 
 def _adapted(stage: Stage, experiment: Experiment, model: PhotoDialogueModel) -> Stage:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -27,6 +27,7 @@ from showtell.progress import terminal_progress
 from showtell.prompt import RendererConfig
 from showtell.recipes.assemble import words_first
 from showtell.recipes.small import DIALOGUE_TOKENS
+from showtell.runtime import DTYPES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +69,8 @@ class Parts:
     def train(self, *, name: str, out: Path, resume: bool) -> Path:
         """Write ``out/model``. Raises CheckpointError for a folder that is none of its kind."""
         torch.manual_seed(self.seed)
-        dtypes: dict[str, Any] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-        dtype = dtypes.get(self.dtype, "auto")
         folder = part_folder(self.language, "language")
-        language = LanguageModel.from_pretrained(folder, dtype=dtype)
+        language = LanguageModel.from_pretrained(folder, dtype=DTYPES[self.dtype])
         language.check()
         with_marks(language, seed=self.seed, template=self.template)
         painter = None
@@ -86,7 +85,7 @@ class Parts:
                 num_tokens=self.num_photo_tokens,
                 projection=self.projection,
                 qformer_layers=self.qformer_layers,
-                dtype=dtype,
+                dtype=DTYPES[self.dtype],
             )
         count = NUM_TOKENS if photo_encoder is None else photo_encoder.num_tokens
         decoding = Decoding(num_steps=self.num_steps, guidance=self.guidance)
