@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -69,7 +70,7 @@ def collate(
         ids_BT=padded((row.ids for row in rows), pad_id),
         labels_BT=padded((row.labels for row in rows), IGNORED),
         mask_BT=padded(([1] * len(row.ids) for row in rows), 0).bool(),
-        seen_pixels_P3HW=torch.stack([pixels_of(p.photo) for _, p in seen])
+        seen_pixels_P3HW=stacked([pixels_of(p.photo) for _, p in seen])
         if seen and pixels_of
         else None,
         seen_row_P=column([b for b, _ in seen]),
@@ -84,6 +85,19 @@ def collate(
         moment_row_M=column([b for b, _ in moments]),
         moment_index_M=column([p.index for _, p in moments]),
         moment_shared_M=torch.tensor([p.shared for _, p in moments], dtype=torch.bool),
+    )
+
+
+def stacked(photos: Sequence[Tensor]) -> Tensor:
+    """(P, 3, H, W); NaN where a smaller photo (3, H, W) has no pixels, which is right and below."""
+    height, width = (max(each.shape[axis] for each in photos) for axis in (1, 2))
+    return torch.stack(
+        [
+            F.pad(each, (0, width - each.shape[2], 0, height - each.shape[1]), value=torch.nan)
+            if each.shape[1:] != (height, width)
+            else each
+            for each in photos
+        ]
     )
 
 

@@ -85,7 +85,8 @@ class RendererConfig:
     ``span_tokens``: the bridge's own tokens (``Bridge.span_tokens``), which announce a photo in
     place of its caption; the first is the decision to share, and the rest follow it without
     choice. ``span_trained``: the places of those that are learnt as text; None: all. ``template``:
-    turns as our ``marks``, or as the LLM's own ``chat`` template has them.
+    turns as our ``marks``, or as the LLM's own ``chat`` template has them. ``photo_token``: what
+    stands where a photo is seen; Llama-Vision has one of its own.
     """
 
     num_photo_tokens: int = 8
@@ -96,6 +97,7 @@ class RendererConfig:
     span_tokens: tuple[str, ...] | None = None
     span_trained: tuple[int, ...] | None = None
     template: Literal["marks", "chat"] = "marks"
+    photo_token: str = "<|photo|>"
 
 
 class Renderer:
@@ -119,7 +121,7 @@ class Renderer:
         token = tokenizer.convert_tokens_to_ids
         self.form = chat_turns(tokenizer) if config.template == "chat" else marks(tokenizer)
         self.start, self.end, self.roles = self.form.start, self.form.stop, self.form.roles
-        self.photo = token("<|photo|>")
+        self.photo = token(config.photo_token)
         self.open, self.close = token("[IMG]"), token("[/IMG]")
         self.span_ids = tuple(map(token, config.span_tokens or ()))
         self.img = self.span_ids[0] if self.span_ids else self.open

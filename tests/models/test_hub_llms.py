@@ -131,7 +131,7 @@ def test_it_is_trained_saved_loaded_and_talks(hub, tmp_path):
     assert losses[1] < losses[0]
     assert any(not torch.equal(p, q) for p, q in zip(before, moving, strict=True))
     save_model(model.eval(), tmp_path / "m", recipe={})
-    again = load_model(tmp_path / "m")
+    again = load_model(str(tmp_path / "m"))
     with torch.no_grad():
         states = [each.states(batch).hidden_BTD for each in (model, again)]
         logits = [m.language.head(h) for m, h in zip((model, again), states, strict=True)]

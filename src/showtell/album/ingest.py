@@ -24,7 +24,7 @@ from torch import Tensor
 
 from showtell.album.index import DESCRIPTION, EMBEDDINGS, Album, AlbumPhoto, empty_album
 from showtell.album.told import captions_in, day_taken, told_of
-from showtell.batch import to_pixels
+from showtell.batch import stacked, to_pixels
 from showtell.data.photos import (
     ENDINGS,
     FORMAT_NAMES,
@@ -283,6 +283,6 @@ def embed_with(
 
     @torch.no_grad()
     def embed(images: Sequence[Image.Image]) -> Tensor:
-        return keys(torch.stack([to_pixels(look(image)) for image in images])).cpu()
+        return keys(stacked([to_pixels(look(image)) for image in images])).cpu()
 
     return embed

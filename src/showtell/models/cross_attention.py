@@ -2,14 +2,16 @@
 
 The layers are transformers' Mllama text layers; they look at the states of a ViT, projected to the
 LLM's width (``CrossAttentionPhotoEncoder``). In the text a photo is one token, <|photo|>;
-that token and those after it see the photo, with all photos before it. (Llama-Vision's own rule: up
-to the next photo.) Nothing tells a photo's number but the token from which on it is seen.
+that token and those after it see the photo, with all photos before it, or, by Llama-Vision's own
+rule (``latest``), up to the next photo that does not stand right behind it. Nothing tells a photo's
+number but the token from which on it is seen.
 
     language = with_cross_attention(language, layers=(1, 4))   # weights kept, new layers gated shut
 
 Letters beside those of ``models/parts.py``: S slots. A slot is a state of a
 photo; the first of a row is "no photo", zeros, seen by tokens that see no photo. The library would
-let these see every photo of the row, those to come and padding included.
+let these see every photo of the row, those to come and padding included. Any other slot of zeros is
+a tile that a photo lacks, and seen by none.
 """
 
 from __future__ import annotations
@@ -34,11 +36,13 @@ class AttendedPhotos:
     """What cross-attention layers look at while T tokens are read.
 
     ``states_BSD``: the slots that are new; None: only those that the cache holds already.
-    ``sees_BTS``: bool, over all slots, those of the cache first.
+    ``sees_BTS``: bool, over all slots, those of the cache first. ``latest``: a token that sees a
+    new photo sees none of the cache.
     """
 
     states_BSD: Tensor | None
     sees_BTS: Tensor
+    latest: bool = False
 
     def arguments(self, embeds_BTD: Tensor) -> dict[str, Any]:
         """As the library's text model takes them."""
@@ -54,11 +58,16 @@ class AttendedPhotos:
 
 
 def attended_photos(
-    seen_PQD: Tensor, *, row_P: Tensor, start_P: Tensor, shape: tuple[int, int]
+    seen_PQD: Tensor,
+    *,
+    row_P: Tensor,
+    start_P: Tensor,
+    shape: tuple[int, int],
+    latest: bool = False,
 ) -> AttendedPhotos:
     """P photos in their rows' slots, each seen from the token ``start`` of its row on.
 
-    ``shape``: (B, T). Photos come in the order of their rows.
+    ``shape``: (B, T). Photos come in the order of their rows. ``latest``: Llama-Vision's own rule.
     """
     num_rows, length = shape
     num_states, width = seen_PQD.shape[1:]
@@ -73,10 +82,19 @@ def attended_photos(
     start_BJ[row_P, photo_P] = start_P
     tokens_T = torch.arange(length, device=row_P.device)
     sees_BTJ = tokens_T[None, :, None] >= start_BJ[:, None]
+    if latest:
+        stop_BJ = torch.full_like(start_BJ, length)
+        for j in range(most - 2, -1, -1):
+            next_B = start_BJ[:, j + 1]
+            joined_B = next_B == start_BJ[:, j] + 1
+            stop_BJ[:, j] = torch.where(joined_B, stop_BJ[:, j + 1], next_B)
+        sees_BTJ &= tokens_T[None, :, None] < stop_BJ[:, None]
+    there_BS = photos_BJQD.detach().ne(0).any(-1).flatten(1)
     none_B1D = seen_PQD.new_zeros(num_rows, 1, width)
     return AttendedPhotos(
         states_BSD=torch.cat([none_B1D, photos_BJQD.flatten(1, 2)], dim=1),
-        sees_BTS=_or_none(sees_BTJ.repeat_interleave(num_states, dim=2)),
+        sees_BTS=_or_none(sees_BTJ.repeat_interleave(num_states, dim=2) & there_BS[:, None]),
+        latest=latest,
     )
 
 
@@ -92,6 +110,8 @@ def seen_on(
         return new, new.sees_BTS[:, -1, 1:]
     sees_BTS, states_BSD = slots_BS[:, None].expand(-1, length, -1), None
     if new is not None:
+        if new.latest:
+            sees_BTS = sees_BTS & ~new.sees_BTS[..., 1:].any(-1, keepdim=True)
         sees_BTS = torch.cat([sees_BTS, new.sees_BTS[..., 1:]], dim=2)
         states_BSD = None if new.states_BSD is None else new.states_BSD[:, 1:]
     return AttendedPhotos(states_BSD=states_BSD, sees_BTS=_or_none(sees_BTS)), sees_BTS[:, -1]

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.batch import to_pixels
+from showtell.batch import stacked, to_pixels
 from showtell.dialogue import AGENT, Photo, Turn
 from showtell.errors import GenerationError
 from showtell.models.cross_attention import AttendedPhotos, seen_on
@@ -201,7 +201,7 @@ class Decoder:
         """Photos of any size, as the photo encoder looks at them."""
         encoder = self.model.photo_encoder
         assert encoder is not None
-        return encoder(torch.stack([to_pixels(encoder.look(each)) for each in shown]))
+        return encoder(stacked([to_pixels(encoder.look(each)) for each in shown]))
 
     # ---------------------------------------------------------------------------------- writing
 

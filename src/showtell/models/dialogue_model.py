@@ -231,7 +231,9 @@ class PhotoDialogueModel(nn.Module):
         seen_PQD = seen_PQD.to(embeds_BTD.dtype)
         if self.photo_encoder is not None and self.photo_encoder.attended:
             shape = (embeds_BTD.shape[0], embeds_BTD.shape[1])
-            return embeds_BTD, attended_photos(seen_PQD, row_P=row_P, start_P=start_P, shape=shape)
+            latest = not getattr(self.photo_encoder, "sees_all", True)
+            where: dict[str, Any] = {"row_P": row_P, "start_P": start_P, "shape": shape}
+            return embeds_BTD, attended_photos(seen_PQD, latest=latest, **where)
         offsets_Q = torch.arange(seen_PQD.shape[1], device=seen_PQD.device)
         places = (row_P[:, None], start_P[:, None] + offsets_Q)
         return embeds_BTD.index_put(places, seen_PQD), None

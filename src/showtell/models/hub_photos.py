@@ -4,6 +4,8 @@
     clip, siglip        (whole, or the vision model alone) a new linear map, or a new Q-Former
     blip-2              its ViT, Q-Former, query tokens and projection, tensor by tensor: the image
                         perceptron of 2408.08650, section 2.3
+    mllama              Llama-3.2-Vision's tower and projector, for the cross-attention layers of
+                        the language model that lies in the same folder (2408.08650 v2)
 
 SigLIP 2 of one size is a siglip by its config.json. A weight without a place and a place without a
 weight are errors. Each looks at photos as its preprocessor_config.json says (``photo_look.py``).
@@ -26,27 +28,30 @@ from transformers import (
     Blip2QFormerModel,
     Blip2VisionModel,
     CLIPVisionModel,
+    MllamaVisionModel,
     SiglipVisionModel,
     ViTModel,
 )
 
-from showtell.errors import ConfigError
+from showtell.errors import CheckpointError, ConfigError
 from showtell.models.folders import (
     check_shapes,
     from_transformers,
     reading,
     weights_of_whole,
 )
+from showtell.models.language import EYES
 from showtell.models.photo_encoder import (
     AnyPhotoEncoder,
     LinearPhotoEncoder,
+    LlamaVision,
     QFormerPhotoEncoder,
     load_vision,
 )
 from showtell.models.photo_look import PhotoLook
 
 DType = torch.dtype | Literal["auto"]
-BLIP2 = "blip-2"
+BLIP2, LLAMA_VISION = "blip-2", "mllama"
 TOWERS = {
     "vit": ViTModel,
     "clip": CLIPVisionModel,
@@ -76,13 +81,21 @@ def hub_photo_encoder(
     CheckpointError for a folder of none of these or a broken one, ConfigError for sizes that do not
     fit.
     """
-    wanted = f"config.json of one of {', '.join([*TOWERS, BLIP2])}, safetensors beside it"
+    kinds = [*TOWERS, BLIP2, LLAMA_VISION]
+    wanted = f"config.json of one of {', '.join(kinds)}, safetensors beside it"
     with reading("the photo encoder", folder, wanted=wanted):
         told = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-        if told not in (*TOWERS, BLIP2):
+        if told not in kinds:
             raise ValueError(f"its model_type is {told}")
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         look, own = PhotoLook.of(folder), None
+        if told == LLAMA_VISION:
+            if kind is not None or projection is not None or num_tokens not in (None, 1):
+                raise ConfigError(
+                    f'"{folder}" is a Llama-Vision, which looks at photos in its own way; leave '
+                    "photo_encoder, projection and num_photo_tokens out"
+                )
+            return _llama_vision(folder, config, look, dtype=dtype, language_width=language_width)
         if told == BLIP2:
             vision, own = _blip2(folder, config, whole=kind != "linear", dtype=dtype)
         else:
@@ -144,6 +157,33 @@ def _blip2(
     }
     check_shapes(found, places, folder, "BLIP-2")
     return vision, {"qformer": qformer, "queries": queries[""], "projection": projection}
+
+
+def _llama_vision(
+    folder: Path, config: Any, look: PhotoLook, *, dtype: DType, language_width: int
+) -> LlamaVision:
+    seen, projector = weights_of_whole(folder, *EYES, beside=("language_model.",))
+    dtype = next(iter(seen.values())).dtype if dtype == "auto" else dtype
+    width, into = config.vision_config.vision_output_dim, config.text_config.hidden_size
+    check_shapes(projector, {"weight": (into, width), "bias": (into,)}, folder, "Llama-Vision")
+    if into != language_width:
+        raise ConfigError(
+            f'the Llama-Vision in "{folder}" looks for a language model of width {into}, and this '
+            f"one has {language_width}; name the same folder as language"
+        )
+    how: dict[str, Any] = {"dtype": dtype, "exact": True, "part": EYES[0]}
+    vision = from_transformers(
+        MllamaVisionModel, folder, config=config.vision_config, weights=seen, **how
+    )
+    look.check(int(vision.config.image_size))
+    if look.processor.max_image_tiles != vision.config.max_num_tiles:
+        raise CheckpointError(
+            f'"{folder}": the processor cuts photos into {look.processor.max_image_tiles} tiles, '
+            f"and the tower sees {vision.config.max_num_tiles}; copy both again from one model"
+        )
+    encoder = LlamaVision(vision=vision, own_look=look, language_width=language_width)
+    encoder.project.load_state_dict(projector)
+    return encoder.to(vision.dtype)
 
 
 def _project(

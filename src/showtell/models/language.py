@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ from showtell.runtime import small_attention
 
 # The library finds Llama-Vision's language model inside a whole one only, not in its own folder.
 AutoModelForCausalLM.register(MllamaTextConfig, MllamaForCausalLM, exist_ok=True)
+
+
+EYES = ("vision_model.", "multi_modal_projector.")  # of a whole Llama-Vision (photo_encoder.py)
 
 
 class LanguageModel(nn.Module):
@@ -200,7 +204,7 @@ class LanguageModel(nn.Module):
         try:
             # from ids, for some families do more with these than embed them
             said = self.model(input_ids=ids_1T, use_cache=False).logits[..., :known]
-            ours = self.head(self.hidden(self.embed(ids_1T), None))[..., :known]
+            ours = self.head(self.hidden(self.embed(ids_1T), None))[..., : said.shape[-1]]
             equal = torch.allclose(ours.float(), said.float(), rtol=1e-3, atol=1e-3)
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise ConfigError(
@@ -244,7 +248,8 @@ class LanguageModel(nn.Module):
         origin = Base.of(folder) if referred is None else referred[0]
         own = folder if referred is None else referred[0].folder
         with reading("the language model", own, wanted=wanted):
-            model = from_transformers(AutoModelForCausalLM, own, dtype=dtype, exact=True)
+            how: dict[str, Any] = {"exact": True, "beside": EYES if _has_eyes(own) else ()}
+            model = from_transformers(AutoModelForCausalLM, own, dtype=dtype, **how)
             tokenizer = AutoTokenizer.from_pretrained(own, local_files_only=True)
         language = cls(model, tokenizer)
         language.origin = origin
@@ -259,6 +264,12 @@ class LanguageModel(nn.Module):
             )
         load_adapter(language, folder)
         return language
+
+
+def _has_eyes(folder: Path) -> bool:
+    """Whether it is a whole Llama-Vision, of which the language model is a part."""
+    told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return told["model_type"] == "mllama"
 
 
 def _gain(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]) -> None:

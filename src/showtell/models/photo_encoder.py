@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from transformers import (
     Blip2QFormerModel,
     Blip2VisionModel,
     CLIPVisionModel,
+    MllamaVisionModel,
     SiglipVisionModel,
     ViTModel,
 )
@@ -40,6 +43,7 @@ VISION = {
     "clip_vision_model": CLIPVisionModel,
     "siglip_vision_model": SiglipVisionModel,
     "blip_2_vision_model": Blip2VisionModel,
+    "mllama_vision_model": MllamaVisionModel,
 }
 POOLED = (CLIPVisionModel, SiglipVisionModel)  # whose pooled output is trained
 # what stands beside a vision encoder in the files of the hub
@@ -55,6 +59,7 @@ class AnyPhotoEncoder(nn.Module):
     not at their middle squares."""
 
     attended = False
+    photo_token = "<|photo|>"  # that stands for a photo in the text
 
     def __init__(
         self,
@@ -180,9 +185,11 @@ class LinearPhotoEncoder(AnyPhotoEncoder):
 
 class CrossAttentionPhotoEncoder(AnyPhotoEncoder):
     """ViT + linear projector, as Llama-Vision's: all states of a photo, to be attended to
-    (``cross_attention.py``). In the text a photo is one token."""
+    (``cross_attention.py``). In the text a photo is one token. ``sees_all``: whether a token sees
+    all photos before it, or the last one alone, with those right before that."""
 
     attended = True
+    sees_all = True
 
     def __init__(self, *, num_tokens: int = 1, **settings: Any) -> None:
         super().__init__(num_tokens=num_tokens, **settings)
@@ -196,10 +203,68 @@ class CrossAttentionPhotoEncoder(AnyPhotoEncoder):
         return dict(self.project.named_parameters())
 
 
+class LlamaVision(CrossAttentionPhotoEncoder):
+    """Llama-3.2-Vision's own tower and projector: all states of a photo's tiles (2408.08650 v2).
+
+    A photo is cut into tiles as the library's processor cuts it: the picture that is looked at is
+    some tiles broad and high, black where the photo leaves room. Photos of one batch that are cut
+    in several ways stand in pictures of one size, with NaN where there is none (``batch.stacked``).
+    A tile that a photo lacks is zeros in the tower, as in the library; its states are zeros, too,
+    which no token sees.
+    """
+
+    sees_all = False
+    photo_token = "<|image|>"
+
+    @property
+    def feature_width(self) -> int:
+        return int(self.vision.config.vision_output_dim)
+
+    def tiles(self, pixels_P3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(tiles (P, M, 3, side, side) as the tower was trained with them, the library's number of
+        how each photo is cut, which tiles are there (P, M) bool). A photo that is no whole number
+        of tiles is scaled to one."""
+        side, config = self.image_size, self.vision.config
+        if pixels_P3HW.shape[-2] % side or pixels_P3HW.shape[-1] % side:
+            how: dict[str, Any] = {"mode": "bilinear", "antialias": True}
+            pixels_P3HW = F.interpolate(pixels_P3HW, size=(side, side), **how)
+        pixels_P3HW = self.normalized(pixels_P3HW)
+        shape = (len(pixels_P3HW), config.max_num_tiles)
+        tiles_PM3HW = pixels_P3HW.new_zeros(*shape, 3, side, side)
+        there_PM = torch.zeros(shape, dtype=torch.bool, device=pixels_P3HW.device)
+        numbers = []
+        for photo, pixels_3HW in enumerate(pixels_P3HW):
+            there_HW = ~pixels_3HW[0].isnan()
+            rows, columns = int(there_HW[:, 0].sum()) // side, int(there_HW[0].sum()) // side
+            cut = pixels_3HW[:, : rows * side, : columns * side].unflatten(2, (columns, side))
+            own = cut.unflatten(1, (rows, side)).permute(1, 3, 0, 2, 4).flatten(0, 1)
+            tiles_PM3HW[photo, : len(own)], there_PM[photo, : len(own)] = own, True
+            numbers.append(config.supported_aspect_ratios.index([rows, columns]) + 1)
+        return tiles_PM3HW, torch.tensor(numbers, device=pixels_P3HW.device), there_PM
+
+    def states(self, pixels_P3HW: Tensor) -> Any:
+        """``last_hidden_state`` (P, M x N, F), N states a tile, and which are ``there`` (P, M x N).
+        The first is the first tile's CLS."""
+        tiles_PM3HW, number_P, there_PM = self.tiles(pixels_P3HW)
+        seen_P1MNF = self.vision(
+            pixel_values=tiles_PM3HW[:, None],
+            aspect_ratio_ids=number_P[:, None],
+            aspect_ratio_mask=there_PM[:, None].long(),
+        ).last_hidden_state
+        there = there_PM.repeat_interleave(seen_P1MNF.shape[3], dim=1)
+        return SimpleNamespace(last_hidden_state=seen_P1MNF.flatten(1, 3), there=there)
+
+    def forward(self, pixels_P3HW: Tensor) -> Tensor:
+        """-> (P, Q, D), Q = M x N; zeros where there is no tile"""
+        seen = self.states(pixels_P3HW)
+        return self.project(seen.last_hidden_state) * seen.there[..., None]
+
+
 PHOTO_ENCODERS: dict[str, type[AnyPhotoEncoder]] = {
     "qformer": QFormerPhotoEncoder,
     "linear": LinearPhotoEncoder,
     "cross_attention": CrossAttentionPhotoEncoder,
+    "llama_vision": LlamaVision,
 }
 
 
@@ -230,7 +295,7 @@ def load_photo_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> A
         if (qformer := folder / "qformer").is_dir():
             own["qformer"] = from_transformers(Blip2QFormerModel, qformer, dtype=dtype, exact=True)
         count = said.get("num_tokens", len(rows.get("queries", ())))
-        width = len(rows["bias" if kind is CrossAttentionPhotoEncoder else "project.bias"])
+        width = len(rows["bias" if kind.attended else "project.bias"])
         encoder = kind(
             vision=vision,
             num_tokens=count,

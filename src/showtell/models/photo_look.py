@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 from transformers import AutoImageProcessor
+from transformers.models.mllama.image_processing_pil_mllama import (
+    get_all_supported_aspect_ratios,
+)
 
 from showtell.batch import to_image
 from showtell.data.photos import middle
@@ -36,7 +40,11 @@ class PhotoLook:
         if getattr(self.processor, "do_center_crop", None):
             image = middle(image)  # as a whole it would be enlarged before it is cut
         seen = self.processor(image, return_tensors="pt", do_rescale=False, do_normalize=False)
-        return to_image(seen["pixel_values"][0] / 255)
+        pixels = seen["pixel_values"][0]
+        if "aspect_ratio_ids" in seen:  # Llama-Vision's tiles, put together again
+            cuts = get_all_supported_aspect_ratios(self.processor.max_image_tiles)
+            pixels = together(pixels[0], *cuts[int(seen["aspect_ratio_ids"]) - 1])
+        return to_image(pixels / 255)
 
     def check(self, side: int) -> None:
         """Raises CheckpointError where it makes pictures of another side than the encoder's."""
@@ -67,3 +75,9 @@ class PhotoLook:
             if [len(look.mean), len(look.std)] != [3, 3] or min(look.std) <= 0:
                 raise ValueError(f"image_mean is {look.mean}, image_std {look.std}")
             return look
+
+
+def together(tiles_M3HW: Tensor, rows: int, columns: int) -> Tensor:
+    """The first tiles, row by row, as one picture (3, rows x H, columns x W)."""
+    tiles = tiles_M3HW[: rows * columns].unflatten(0, (rows, columns))
+    return tiles.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)

@@ -76,10 +76,14 @@ class NewTokens(nn.Module):
         """The old tokens' logits, untouched, and after them those of the new ones.
 
         A matrix may have more rows than the tokenizer has tokens (some are padded); those rows
-        stand for nothing and are left out, so that a place in the result is a token's id.
+        stand for nothing and are left out, so that a place in the result is a token's id. A head
+        may have fewer (Llama-Vision's has none for <|image|>): such a token is never said.
         """
-        new = F.linear(hidden, self.said_nD.to(hidden.dtype))
-        return torch.cat([old_logits[..., : self.first_id], new.to(old_logits.dtype)], dim=-1)
+        new = F.linear(hidden, self.said_nD.to(hidden.dtype)).to(old_logits.dtype)
+        lacks = max(0, self.first_id - old_logits.shape[-1])
+        shut = torch.finfo(old_logits.dtype).min
+        never = old_logits.new_full((*old_logits.shape[:-1], lacks), shut)
+        return torch.cat([old_logits[..., : self.first_id], never, new], dim=-1)
 
     # ------------------------------------------------------------------------------ on disk
 

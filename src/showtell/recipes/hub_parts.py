@@ -17,7 +17,9 @@ from typing import Literal
 import torch
 
 from showtell.config import to_plain
+from showtell.errors import ConfigError
 from showtell.models.checkpoint import save_model
+from showtell.models.cross_attention import has_cross_attention
 from showtell.models.dialogue_model import Decoding
 from showtell.models.hub_photos import NUM_TOKENS, hub_photo_encoder
 from showtell.models.language import LanguageModel
@@ -37,7 +39,8 @@ class Parts:
     language: a folder of transformers, a .gguf file, an id on the hub, or a part that "showtell
         parts" lists
     painter: a folder of diffusers or an id; none: words only
-    vision: a BLIP-2, ViT, CLIP or SigLIP of transformers; none: photos are read as captions
+    vision: a BLIP-2, ViT, CLIP or SigLIP of transformers, or a Llama-Vision, which then is
+        language, too; none: photos are read as captions
     photo_encoder: a "qformer" on what it sees (2408.08650), or a "linear" map of its feature
         (GILL); none: BLIP-2's own Q-Former, a new one on a ViT, linear on CLIP and SigLIP
     projection: of BLIP-2's Q-Former to the LLM, a file of MiniGPT-4 (llama_proj), or "new"; none:
@@ -72,7 +75,6 @@ class Parts:
         folder = part_folder(self.language, "language")
         language = LanguageModel.from_pretrained(folder, dtype=DTYPES[self.dtype])
         language.check()
-        with_marks(language, seed=self.seed, template=self.template)
         painter = None
         if self.painter is not None:
             painter = LatentDiffusionPainter.from_pretrained(part_folder(self.painter, "painter"))
@@ -87,13 +89,22 @@ class Parts:
                 qformer_layers=self.qformer_layers,
                 dtype=DTYPES[self.dtype],
             )
-        count = NUM_TOKENS if photo_encoder is None else photo_encoder.num_tokens
+        count, photo_token = NUM_TOKENS, "<|photo|>"
+        if photo_encoder is not None:
+            count, photo_token = photo_encoder.num_tokens, photo_encoder.photo_token
+            if photo_encoder.attended and not has_cross_attention(language):
+                raise ConfigError(
+                    f'vision is "{self.vision}", a Llama-Vision, and the language model has no '
+                    "cross-attention layers to look with; name the same folder as language"
+                )
+        with_marks(language, seed=self.seed, template=self.template, photo=photo_token)
         decoding = Decoding(num_steps=self.num_steps, guidance=self.guidance)
         settings = RendererConfig(
             num_photo_tokens=count,
             max_tokens=_most_tokens(self.max_tokens, count, language, decoding),
             perceive="caption" if photo_encoder is None else "pixels",
             template=self.template,
+            photo_token=photo_token,
         )
         model = words_first(
             language,
@@ -111,11 +122,14 @@ class Parts:
 PARTS = Parts()
 
 
-def with_marks(language: LanguageModel, *, seed: int, template: str = "marks") -> None:
+def with_marks(
+    language: LanguageModel, *, seed: int, template: str = "marks", photo: str = "<|photo|>"
+) -> None:
     """Give the vocabulary the marks of turns and photos that it lacks, and a padding token; of
-    photos alone where turns stand as the LLM's ``chat`` template has them."""
+    photos alone where turns stand as the LLM's ``chat`` template has them. ``photo``: the token
+    that stands for one."""
     known = language.tokenizer.get_vocab()
-    turns = DIALOGUE_TOKENS if template == "marks" else ("<|photo|>",)
+    turns = (*(DIALOGUE_TOKENS[:-1] if template == "marks" else ()), photo)
     marks = [mark for mark in (*turns, "[IMG]", "[/IMG]") if mark not in known]
     language.grow_vocabulary(marks, seed=seed)
     if language.tokenizer.pad_token_id is None:  # what is padded is hidden, whatever stands there
