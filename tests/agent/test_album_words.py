@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
 from showtell.agent import album_words
-from showtell.agent.album_words import load_encoder, open_finder
-from showtell.album.index import empty_album
+from showtell.agent.album_words import album_folder, load_encoder, open_finder, open_photos
+from showtell.album.index import Album, empty_album
+from showtell.album.told import captions_in
 from showtell.cli import main
 from showtell.errors import CheckpointError, MissingDependency, UsageError
 from showtell.evaluation.album_search import evaluate_search
+from showtell.models.checkpoint import SHIPPED
 from showtell.models.classifier import Seen
 from word_vectors import word_vectors
 
@@ -47,6 +50,10 @@ def home(monkeypatch, tmp_path):
     monkeypatch.setattr(album_words, "index_part", lambda name, told: asked.append(name) or name)
     monkeypatch.setattr(album_words, "load_sentence_encoder", lambda folder: texts)
     monkeypatch.setattr(album_words, "load_classifier", lambda folder: Colours())
+    monkeypatch.setattr(
+        album_words, "fetch_parts", lambda *names, say: [say(f"size of {name}") for name in names]
+    )
+    monkeypatch.setenv("SHOWTELL_CACHE", str(tmp_path / "cache"))
     return asked
 
 
@@ -72,7 +79,10 @@ def said(capsys, *words, code=0):
 def test_home_adds_and_finds_without_training_or_hub(home, photos, tmp_path, capsys):
     album = tmp_path / "album"
     (photos / "captions.jsonl").unlink()
-    assert "3 of them new" in said(capsys, "album", "add", photos, "--into", album)
+    assert main(["album", "add", str(photos), "--into", str(album)]) == 0
+    told = capsys.readouterr()
+    assert told.err == "size of efficientnet-lite0\nsize of all-minilm-l6-v2\n"
+    assert "3 of them new" in told.out
     assert home == ["all-minilm-l6-v2", "efficientnet-lite0"]
     told = json.loads(said(capsys, "album", "search", "green", "--album", album, "--json"))
     (first, *_) = told["photos"]
@@ -84,6 +94,39 @@ def test_home_adds_and_finds_without_training_or_hub(home, photos, tmp_path, cap
     assert "No such photo among 3" in said(capsys, *search)
     everything = said(capsys, *search, "--cut-off", "-99", "--limit", "2")
     assert everything.count("IMG_") == 2
+
+
+def test_the_sample_album_is_indexed_once_and_asked_like_any_other(home, tmp_path, capsys):
+    search = ("album", "search", "the rubber duck", "--album", "sample", "--json")
+    (first, *_) = json.loads(said(capsys, *search))["photos"]
+    assert first["source"].startswith("duck_toy") and "duck" in first["caption"]
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert Path(first["path"]).parent.parent == folder
+    album = Album.load(folder)
+    assert len(album) == 29 and all(photo.caption for photo in album.photos)
+    home.clear()
+    assert album_folder("sample") == folder and album_folder("album") == Path("album")
+    assert home == []
+    album.without_photos([photo.id for photo in album.photos[5:]]).save(folder)  # a killed one
+    photos = open_photos("sample")
+    assert len(Album.load(folder)) == 29
+    found = photos.find("a photo of the plush husky on the lawn", without=())
+    assert found is not None and found[0].caption == "The plush husky lying on the lawn"
+    assert found[1].size == (512, 512)
+
+
+def test_what_ships_is_small_described_and_attributed():
+    shipped = SHIPPED / "album"
+    names = {path.name for path in shipped.glob("*.jpg")}
+    assert names == set(captions_in(shipped)) and all(captions_in(shipped).values())
+    assert sum(path.stat().st_size for path in shipped.iterdir()) <= 3_000_000
+    about = (shipped / "ATTRIBUTION.md").read_text()
+    assert all(name[:-7] in about for name in names) and "CC BY 4.0" in about
+    assert "Attribution 4.0 International" in (shipped / "LICENSE.md").read_text()
+    requests = Path(__file__).parents[2] / "experiments/album_requests.jsonl"
+    asked = [json.loads(line) for line in requests.read_text().splitlines()]
+    assert {name for request in asked for name in request["photos"]} == names
+    assert sum(not request["photos"] for request in asked) * 3 == len(asked) == 120
 
 
 @pytest.mark.parametrize("package", ["sentence_transformers", "efficientnet_lite_pytorch"])
@@ -187,6 +230,19 @@ def test_a_folder_of_clip_or_siglip_makes_and_asks_an_album(folder, photos, tmp_
     unit = torch.nn.functional.normalize
     torch.testing.assert_close(unit(encoder.photos(images)), want.image_embeds)
     torch.testing.assert_close(unit(encoder.texts(["a red"])), want.text_embeds)
+    moved = folder.rename(tmp_path / "elsewhere")
+    search = ("album", "search", "something red", "--album", album, "--cut-off=-99")
+    assert "wanted the encoder that made it (if it was moved" in said(capsys, *search, code=2)
+    assert said(capsys, *search, "--encoder", moved) == told
+    add = ("album", "add", photos, "--into", album, "--encoder", moved)
+    assert "0 of them new; 3 there already" in said(capsys, *add)
+    assert said(capsys, *search) == told  # the album knows now where it is
+    text = (moved / "config.json").read_text()
+    (moved / "config.json").write_text(text + " ")  # another one in its place
+    assert "wanted the encoder that made it" in said(capsys, *search, code=2)
+    assert "made by" in said(capsys, *add, code=1)
+    (moved / "config.json").write_text(text)
+    moved.rename(folder)
     with pytest.raises(UsageError, match="wanted the encoder that made it"):
         empty_album(width=3, made_by=str(folder)).save(tmp_path / "other")
         open_finder(tmp_path / "other")

@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from data import natives
 from showtell.album import ingest
 from showtell.album.index import Album
-from showtell.album.ingest import add_photos, embed_with, finish, forget
+from showtell.album.ingest import add_photos, embed_with, finish, forget, told_vectors
 from showtell.data.photos import load_photo, save_photo, scaled, square
 from showtell.data.storage import locked
 from showtell.errors import DataError, PhotoError, StorageError
@@ -62,6 +63,31 @@ def test_photos_come_in_the_order_of_their_names_and_can_be_found(folder, tmp_pa
     paint(folder / "sub/copy_of_a.png", RED)  # the same photo in two places is one
     again = add(folder, tmp_path / "album")
     assert (again.added, again.duplicates) == (0, 4) and again.album.photos == album.photos
+
+
+def test_a_folder_that_is_added_again_brings_the_captions_of_now(folder, tmp_path):
+    def texts(given):
+        return torch.tensor([[1.0, len(text), 0.0] for text in given])
+
+    def again(**captions):
+        lines = [{"file": name, "caption": text} for name, text in captions.items()]
+        natives.write_lines(folder / "captions.jsonl", lines)
+        done = add(folder, tmp_path / "album", texts=texts)
+        album = Album.load(tmp_path / "album")
+        assert done.album.photos == album.photos
+        told_ME = told_vectors(album.photos, texts, width=3)
+        torch.testing.assert_close(album.texts_ME, torch.nn.functional.normalize(told_ME, dim=1))
+        return done.added, done.recaptioned, {p.source: p.caption for p in album.photos}
+
+    names = {"a.png": "", "b.png": "", "sub/c.PNG": ""}
+    assert again(**{"a.png": "red"}) == (3, 0, names | {"a.png": "red"})
+    assert again(**{"a.png": "red"}) == (0, 0, names | {"a.png": "red"})
+    paint(folder / "z.png", RED)  # a second file of a photo does not rename it
+    other = {"a.png": "a fire", "b.png": "grass"}
+    assert again(**other, **{"z.png": "a copy"}) == (0, 2, names | other)
+    (folder / "captions.jsonl").unlink()  # who says nothing takes nothing back
+    assert add(folder, tmp_path / "album", texts=texts).recaptioned == 0
+    assert again(**{"b.png": ""}) == (0, 1, names | {"a.png": "a fire"})
 
 
 def test_what_is_kept_is_upright_and_says_nothing_of_where_it_was_taken(tmp_path):

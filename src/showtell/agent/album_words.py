@@ -4,6 +4,8 @@
             no hub
 DIR | ID    the same parts with heads trained on captioned photos (``showtell train album_heads``),
             or CLIP or SigLIP of transformers
+
+``sample``, as an album, is the one that ships: indexed by ``home`` when it is first asked for.
 """
 
 from __future__ import annotations
@@ -16,19 +18,28 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from showtell.agent.shares import PhotosInWords
+from showtell.album import conse as looks
+from showtell.album import ingest
+from showtell.album import told as names
 from showtell.album.conse import Conse
 from showtell.album.find import AlbumEncoder, Finder
-from showtell.album.ingest import finish
+from showtell.album.index import DESCRIPTION as ALBUM
+from showtell.album.index import Album, content_of
+from showtell.album.ingest import add_photos, finish, photo_paths
 from showtell.errors import UsageError
 from showtell.metrics.encoders import SentenceEncoder, load_clip, load_sentence_encoder
+from showtell.metrics.report import digest, model_digest
+from showtell.models import hub
+from showtell.models.checkpoint import SHIPPED
 from showtell.models.classifier import PhotoClassifier, load_classifier
-from showtell.models.hub import check_needs, index_part, index_parts
+from showtell.models.hub import cache_folder, check_needs, fetch_parts, index_part, index_parts
 from showtell.models.named import named_folder
 from showtell.models.two_heads import DESCRIPTION, PHOTOS, TEXTS, AlbumHeads
 from showtell.progress import Progress, quiet
 from showtell.runtime import the_device
 
-HOME = "home"
+HOME, SAMPLE = "home", "sample"
 
 
 def load_encoder(name: str, *, told: Progress = quiet) -> AlbumEncoder:
@@ -59,18 +70,25 @@ def load_encoder(name: str, *, told: Progress = quiet) -> AlbumEncoder:
             return heads.photos(classifier()(images).features_PF).cpu()
 
         return AlbumEncoder(
-            name=str(folder.resolve()),
+            name=f"{folder.resolve()}#{model_digest(folder)}",
             width=heads.config.width,
             texts=lambda given: heads.texts(texts(given)).cpu(),
             photos=photos,
         )
     clip = load_clip(folder, option="--encoder")
     return AlbumEncoder(
-        name=str(folder.resolve()),
+        name=f"{folder.resolve()}#{model_digest(folder)}",
         width=clip.texts([HOME]).shape[1],
         texts=clip.texts,
         photos=clip.photos,
     )
+
+
+def fetch_for(name: str, *, say: Callable[[str], None]) -> None:
+    """Fetch now what ``load_encoder`` of that name needs, all sizes said first. Raises what
+    ``fetch_parts`` raises."""
+    if name == HOME or (Path(name).expanduser() / DESCRIPTION).is_file():
+        fetch_parts(PHOTOS, TEXTS, say=say)
 
 
 def _home_parts(told: Progress) -> tuple[SentenceEncoder, Callable[[], PhotoClassifier]]:
@@ -87,20 +105,57 @@ def _home_parts(told: Progress) -> tuple[SentenceEncoder, Callable[[], PhotoClas
 def open_finder(
     folder: str | Path, *, encoder: str | None = None, told: Progress = quiet
 ) -> Finder:
-    """The album in ``folder``, asked by the encoder that made it, or by ``encoder`` if it is that.
+    """The album in ``folder``, asked by the encoder that made it, or by ``encoder`` if it is that,
+    wherever it lies now.
 
     Raises DataError for a folder without an album, UsageError for an album of another encoder, or
     of a model, which asks in vectors of its own; and what ``load_encoder`` raises.
     """
     album = finish(folder)
+    made_at = album.made_by.rpartition("#")[0] or album.made_by
     loaded = None
-    if encoder is not None or album.made_by == HOME or Path(album.made_by).is_dir():
-        loaded = load_encoder(encoder or album.made_by, told=told)
-    if loaded is None or (loaded.name, loaded.width) != (album.made_by, album.width):
+    if encoder is not None or made_at == HOME or Path(made_at).is_dir():
+        loaded = load_encoder(encoder or made_at, told=told)
+    wanted = content_of(album.made_by), album.width
+    if loaded is None or (content_of(loaded.name), loaded.width) != wanted:
         asks = f'"{loaded.name}", width {loaded.width}, asks' if loaded else "words were asked"
         raise UsageError(
             f'the album in "{folder}" was made by "{album.made_by or "an unnamed model"}", width '
-            f"{album.width}, and {asks}; wanted the encoder that made it. Index the photos with "
-            f"one: showtell album add FOLDER --into ALBUM --encoder {HOME}"
+            f"{album.width}, and {asks}; wanted the encoder that made it (if it was moved: "
+            "--encoder DIR). Or index the photos with another: "
+            f"showtell album add FOLDER --into ALBUM --encoder {HOME}"
         )
     return Finder(album, loaded.texts)
+
+
+def open_photos(album: str | Path, *, told: Progress = quiet) -> PhotosInWords:
+    """An album for an agent that shares photos: a folder, or ``sample``. Raises what
+    ``open_finder`` and ``album_folder`` raise."""
+    folder = album_folder(album, told=told)
+    return PhotosInWords(open_finder(folder, told=told), folder)
+
+
+def album_folder(album: str | Path, *, told: Progress = quiet) -> Path:
+    """The folder of an album; of ``sample``, which is indexed now where it is not yet, one in the
+    cache, which is known by the photos, their captions and the parts that look at them.
+
+    Raises what ``load_encoder`` and ``add_photos`` raise.
+    """
+    if str(album) != SAMPLE:
+        return Path(album)
+    shipped = SHIPPED / "album"
+    makers = [Path(module.__file__ or "") for module in (looks, names, ingest, hub)]
+    key = digest([*shipped.iterdir(), *makers, makers[-1].with_suffix(".toml")])
+    folder = cache_folder() / f"album-{SAMPLE}-{key[:8]}"
+    if not (folder / ALBUM).is_file() or len(Album.load(folder)) < len(photo_paths(shipped)[0]):
+        home = load_encoder(HOME, told=told)
+        add_photos(
+            shipped,
+            into=folder,
+            embed=home.photos,
+            texts=home.texts,
+            width=home.width,
+            made_by=home.name,
+            told=told,
+        )
+    return folder

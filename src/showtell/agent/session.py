@@ -285,7 +285,7 @@ def responder(
                 "what answers already (a Responder) has its own album and painter; give it those"
             )
         return cast("Answering", model)
-    from showtell.agent.shares import Looks, PhotosInWords, PhotoSources
+    from showtell.agent.shares import Looks, PhotoSources
     from showtell.agent.when import wish_of
     from showtell.models.decoder import Decoder
     from showtell.models.open_album import open_album
@@ -299,9 +299,9 @@ def responder(
         return Responder(Decoder(model), album=opened)
     found = None
     if album is not None:
-        from showtell.agent.album_words import open_finder
+        from showtell.agent.album_words import open_photos
 
-        found = PhotosInWords(open_finder(Path(album), told=terminal_progress), Path(album))
+        found = open_photos(os.fspath(album), told=terminal_progress)
     looks = Looks(str(model.card["looks"])) if "looks" in model.card else None
     sources = PhotoSources(album=found, painter=painter)
     return Responder(Decoder(model), photos=sources, looks=looks, wish=wish_of)

@@ -1,20 +1,22 @@
 """Photos of an album by words: one score of all that is known of a photo, with a cut-off.
 
-    score = look + WORDS max(0, told - UNLIKE) + NAMED named
+    score = max(look, told) + NAMED named^4 - usual
 
 look    cosine of the query's vector and the photo's
-told    cosine of the query's vector and that of the photo's caption, or of the words in its names
+told    cosine of the query's vector and that of the photo's caption and the words in its names;
+        of a photo without such words, its look
 named   share of the query's words that caption, file, folders and day have, the rare ones first
+usual   what half of all EVERYDAY phrases reach with the photo that suits them best
 
-The cosines are counted in standard deviations over what EVERYDAY phrases have with this album, so
-that a score means the same whatever encoder made the vectors. What is told only speaks for a photo:
-no caption says all. Letters: N queries, M photos, E width, K phrases.
+The cosines are counted in standard deviations over what EVERYDAY phrases have with this album. So a
+score means the same whatever encoder made the vectors and however many photos there are: how much
+better than by chance the best photo suits the words. Letters: N queries, M photos, E width, K
+phrases.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -29,8 +31,9 @@ from showtell.album.ingest import Embed, Texts
 from showtell.album.told import asked, words_known, words_of
 from showtell.errors import DataError, UsageError
 
-WORDS, UNLIKE, NAMED = 1.5, 2.0, 3.0
-CUT_OFF = 3.0
+# chosen on albums of Flickr8k's train and of COCO (docs/metrics.md)
+NAMED = 6.0
+CUT_OFF = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +48,18 @@ class AlbumEncoder:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What speaks for each photo, (N, M); ``score`` is the sum of the formula."""
+    """What speaks for each photo, (N, M); ``score_NM`` is that of the formula."""
 
     cosine_NM: Tensor
     look_NM: Tensor
     told_NM: Tensor
     named_NM: Tensor
+    usual: float = 0.0
 
     @property
     def score_NM(self) -> Tensor:
-        return self.look_NM + WORDS * (self.told_NM - UNLIKE).clamp(min=0) + NAMED * self.named_NM
+        best_NM = torch.maximum(self.look_NM, self.told_NM)
+        return best_NM + NAMED * self.named_NM**4 - self.usual
 
 
 class Finder:
@@ -62,10 +67,17 @@ class Finder:
 
     def __init__(self, album: Album, texts: Texts) -> None:
         self.album, self.texts = album, texts
+        self.with_word: dict[str, list[int]] = {}
+        for m, photo in enumerate(album.photos):
+            for word in words_known(photo):
+                self.with_word.setdefault(word, []).append(m)
         everyday = files(__package__).joinpath("everyday.txt").read_text(encoding="utf-8")
-        self.everyday_KE = self._encoded(everyday.splitlines())
-        self.known_M = [words_known(photo) for photo in album.photos]
-        self.in_photos = Counter(word for known in self.known_M for word in known)
+        phrases = everyday.splitlines()
+        self.everyday_KE = self._encoded(phrases)
+        self.usual = 0.0
+        if album.photos:
+            of_usual = self._evidence(self.everyday_KE, phrases)
+            self.usual = float(of_usual.score_NM.amax(1).median())
 
     def find(
         self, text: str, *, top_k: int, cut_off: float = CUT_OFF, without: Collection[str] = ()
@@ -92,17 +104,22 @@ class Finder:
 
     def evidence(self, texts: Sequence[str]) -> Evidence:
         """Of an album of at least one photo."""
+        return self._evidence(self._encoded([asked(text) for text in texts]), texts)
+
+    def _evidence(self, query_NE: Tensor, texts: Sequence[str]) -> Evidence:
         photos_ME, told_ME = self.album.embeddings_ME, self.album.texts_ME
-        query_NE = self._encoded([asked(text) for text in texts])
-        cosine_NM, told_NM = query_NE @ photos_ME.mT, torch.zeros(len(texts), len(photos_ME))
+        cosine_NM = query_NE @ photos_ME.mT
+        look_NM = self._counted(cosine_NM, photos_ME)
+        told_NM = look_NM.clone()
         if len(has_M := told_ME.norm(dim=1).gt(0).nonzero()[:, 0]):
             told_NM[:, has_M] = self._counted(query_NE @ told_ME[has_M].mT, told_ME[has_M])
-        named = [self._named(words_of(text)) for text in texts]
+        named_NM = torch.stack([self._named(words_of(text)) for text in texts])
         return Evidence(
             cosine_NM=cosine_NM,
-            look_NM=self._counted(cosine_NM, photos_ME),
+            look_NM=look_NM,
             told_NM=told_NM,
-            named_NM=torch.tensor(named),
+            named_NM=named_NM,
+            usual=self.usual,
         )
 
     def _encoded(self, texts: Sequence[str]) -> Tensor:
@@ -113,8 +130,10 @@ class Finder:
         usual_KM = self.everyday_KE @ rows_ME.mT
         return (cosine_NM - usual_KM.mean()) / usual_KM.std().clamp(min=1e-6)
 
-    def _named(self, words: Collection[str]) -> list[float]:
-        num = len(self.known_M)
-        rare = {word: math.log1p(num / (1 + self.in_photos[word])) for word in sorted(words)}
-        total = sum(rare.values()) or 1.0
-        return [sum(rare[w] for w in rare if w in known) / total for known in self.known_M]
+    def _named(self, words: Collection[str]) -> Tensor:
+        named_M = torch.zeros(len(self.album))
+        photos = {word: self.with_word.get(word, []) for word in sorted(words)}
+        rare = {word: math.log1p(len(self.album) / (1 + len(photos[word]))) for word in photos}
+        for word, having in photos.items():
+            named_M[having] += rare[word]
+        return named_M / (sum(rare.values()) or 1.0)

@@ -266,6 +266,12 @@ def _directions(rows_ME: Tensor, names: Sequence[str]) -> Tensor:
     return F.normalize(rows_ME, dim=1)
 
 
+def content_of(made_by: str) -> str:
+    """What two names of one maker have in common: what stands after a #, the digest of its
+    content, so that it may be moved; else the whole name."""
+    return made_by.rpartition("#")[2]
+
+
 def empty_album(*, width: int, made_by: str = "") -> Album:
     """An album of zero photos, to add to; every search of it finds nothing."""
     return Album((), torch.zeros(0, width), made_by=made_by)

@@ -14,15 +14,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.album.index import DESCRIPTION, EMBEDDINGS, Album, AlbumPhoto, empty_album
+from showtell.album.index import (
+    DESCRIPTION,
+    EMBEDDINGS,
+    Album,
+    AlbumPhoto,
+    content_of,
+    empty_album,
+)
 from showtell.album.told import captions_in, day_taken, told_of
 from showtell.batch import stacked, to_pixels
 from showtell.data.photos import (
@@ -48,11 +55,13 @@ Texts = Callable[[Sequence[str]], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Ingested:
-    """The album, how many photos are new in it, and what was left out: photos that cannot be read,
-    and files that are no photo, each with the reason."""
+    """The album, how many photos are new in it, of how many that were in it the caption is another
+    now, and what was left out: photos that cannot be read, and files that are no photo, each with
+    the reason."""
 
     album: Album
     added: int
+    recaptioned: int
     duplicates: int
     refused: tuple[PhotoError, ...]
     left_out: tuple[str, ...]
@@ -74,11 +83,11 @@ def add_photos(
 
     ``into`` is the album's folder, new or of the same model (``made_by``, ``width``); ``embed``:
     images -> (n, width), and ``texts``, for a search by words: texts -> (n, width), one space.
-    Captions are those of the folder's captions.jsonl or metadata.jsonl, if there is one; ``days``:
-    keep the day that EXIF tells. A photo that cannot be read raises its PhotoError (with
-    ``skip_bad`` it is left out and reported); a folder without a single photo is a DataError, and
-    so is an album of another model. What is a link out of the folder is not followed. ``told``
-    hears how many of the files were read.
+    Captions are those of the folder's captions.jsonl or metadata.jsonl, if there is one, also for
+    photos that the album has already; ``days``: keep the day that EXIF tells. A photo that cannot
+    be read raises its PhotoError (with ``skip_bad`` it is left out and reported); a folder without
+    a single photo is a DataError, and so is an album of another model. What is a link out of the
+    folder is not followed. ``told`` hears how many of the files were read.
     """
     folder, into = Path(folder), Path(into)
     paths, left_out = photo_paths(folder)
@@ -91,8 +100,9 @@ def add_photos(
     captions = captions_in(folder, skip_bad=skip_bad)
     with locked(into):
         album = _opened(into, width=width, made_by=made_by)
-        num_before = num_saved = len(album)
-        known = {photo.id for photo in album.photos}
+        saved, num_before = album, len(album)
+        before = {photo.id: photo.caption for photo in album.photos}
+        known, other = set(before), dict[str, str]()
         refused: list[PhotoError] = []
         duplicates = 0
         waiting: list[tuple[AlbumPhoto, Image.Image]] = []
@@ -109,11 +119,14 @@ def add_photos(
                 if max(image.size) > MAX_SIDE:
                     image = scaled(image, MAX_SIDE)
                 name = photo_id(image)
+                source = path.relative_to(folder).as_posix()
                 if name in known:
                     duplicates += 1
+                    said = before.pop(name, None)  # of two files of one photo the first tells
+                    if said is not None and captions.get(source, said) != said:
+                        other[name] = captions[source]
                     continue
                 known.add(name)
-                source = path.relative_to(folder).as_posix()
                 photo = AlbumPhoto(
                     id=name,
                     path=f"{PHOTOS}/{name}.png",
@@ -124,13 +137,15 @@ def add_photos(
                 waiting.append((photo, image))
                 if len(waiting) == BATCH:
                     album, waiting = _with_copies(album, waiting, embed, texts, into), []
-                    if len(album) - num_saved >= num_saved / 10:
+                    if len(album) - len(saved) >= len(saved) / 10:
                         album.save(into)
-                        num_saved = len(album)
+                        saved = album
             if waiting:
                 album = _with_copies(album, waiting, embed, texts, into)
+            if other:
+                album = _recaptioned(album, other, texts)
         finally:
-            if len(album) > num_saved:
+            if album is not saved:
                 album.save(into)
         if len(refused) == len(paths):
             raise DataError(
@@ -141,6 +156,7 @@ def add_photos(
     return Ingested(
         album=album,
         added=len(album) - num_before,
+        recaptioned=len(other),
         duplicates=duplicates,
         refused=tuple(refused),
         left_out=tuple(left_out),
@@ -151,13 +167,17 @@ def _opened(into: Path, *, width: int, made_by: str) -> Album:
     if not (into / DESCRIPTION).exists():
         return empty_album(width=width, made_by=made_by)
     album = Album.load(into)
-    if (album.width, album.made_by) != (width, made_by):
+    if (album.width, content_of(album.made_by)) != (width, content_of(made_by)):
         raise DataError(
             f'the album in "{into}" was made by "{album.made_by or "an unnamed model"}", width '
             f'{album.width}; "{made_by}" asks with {width}, and one album has the vectors '
             "of one model; name another folder, or that model"
         )
     _tidy(into, album)
+    if album.made_by != made_by:  # the model lies elsewhere now
+        vectors_ME, texts_ME = album.embeddings_ME, album.texts_ME
+        album = Album(album.photos, vectors_ME, texts_ME=texts_ME, made_by=made_by)
+        album.save(into)
     return album
 
 
@@ -179,6 +199,17 @@ def _with_copies(
         assert photo.path is not None
         save_photo(image, into / photo.path)
     return joined
+
+
+def _recaptioned(album: Album, captions: Mapping[str, str], texts: Texts | None) -> Album:
+    """The album with other captions of some of its photos, by their ids."""
+    photos = [replace(p, caption=captions.get(p.id, p.caption)) for p in album.photos]
+    texts_ME = album.texts_ME.clone()
+    if texts:
+        others = [m for m, photo in enumerate(photos) if photo.id in captions]
+        told = [photos[m] for m in others]
+        texts_ME[others] = told_vectors(told, texts, width=album.width).to(texts_ME)
+    return Album(photos, album.embeddings_ME, texts_ME=texts_ME, made_by=album.made_by)
 
 
 def told_vectors(photos: Sequence[AlbumPhoto], texts: Texts, *, width: int) -> Tensor:

@@ -33,7 +33,8 @@ _OF_ASKING = frozenset(
         a an any the my our some one of me us you your i we can could would will may please show
         send give share find see look get want like do did have has is are there that which with
         photo photos picture pictures pic pics image images snapshot shot to for from in on at and
-        it this
+        it this these those his her its their maybe still again just also got need where what
+        who remember
         """
     )
 )
@@ -56,8 +57,8 @@ def words_of(text: str) -> frozenset[str]:
 
 
 def told_of(photo: AlbumPhoto) -> str:
-    """A photo's caption, else the words in its names; "" where there are none."""
-    return photo.caption.strip() or " ".join(_names(photo.source))
+    """A photo's caption and the words in its names; "" where there are none."""
+    return " ".join([*photo.caption.split(), *_names(photo.source)])
 
 
 def words_known(photo: AlbumPhoto) -> frozenset[str]:
@@ -77,12 +78,13 @@ def day_taken(path: str | Path) -> str:
 
 
 def captions_in(folder: Path, *, skip_bad: bool = False) -> Mapping[str, str]:
-    """The first caption of each photo by its place in the folder, of its captions.jsonl or
-    metadata.jsonl; none where it has no such file. Raises DataError for a broken one."""
+    """The first caption ("" without) of each photo by its place in the folder, of its
+    captions.jsonl or metadata.jsonl; none where it has no such file. Raises DataError for a broken
+    one."""
     if not any((folder / name).is_file() for name in CAPTIONS):
         return {}
     photos = (p for d in open_data(f"folder:{folder}", skip_bad=skip_bad) for p in d.photos)
-    return {photo.id: photo.caption for photo in photos if photo.caption.strip()}
+    return {photo.id: photo.caption for photo in photos}
 
 
 def _names(source: str) -> list[str]:

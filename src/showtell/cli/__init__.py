@@ -71,8 +71,8 @@ def chat(
     album: Path | None = opt.option(
         None,
         "album",
-        "DIR",
-        'Share photos of this album: see "showtell album add".',
+        "DIR|sample",
+        'Share photos of this album (see "showtell album add"), or of the one that ships.',
     ),
     lm: str | None = opt.option(
         None, "lm", "ID|DIR|URL", "Any LLM that chats, in place of a model; URL#NAME."
@@ -127,15 +127,15 @@ def chat(
 
 def _zero_shot(lm: str, painter: WordPainter | None, album: Path | None) -> ZeroShot:
     from showtell.agent.engines import open_language
-    from showtell.agent.shares import PhotosInWords, PhotoSources
+    from showtell.agent.shares import PhotoSources
     from showtell.agent.zero_shot import ZeroShot, threshold_of
     from showtell.progress import terminal_progress
 
     found = None
     if album is not None:
-        from showtell.agent.album_words import open_finder
+        from showtell.agent.album_words import open_photos
 
-        found = PhotosInWords(open_finder(album, told=terminal_progress), album)
+        found = open_photos(album, told=terminal_progress)
     language = open_language(lm)
     photos = PhotoSources(album=found, painter=painter)
     return ZeroShot(language, photos=photos, threshold=threshold_of(language))

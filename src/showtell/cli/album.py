@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ def add(
 
     Copies are kept, without their metadata; the photos themselves are left as they are. The album's
     list keeps their names, the day of each, and the captions of the folder's captions.jsonl, if
-    there is one. Stopped, the same command goes on.
+    there is one; added again, photos get the captions of now. Stopped, the same command goes on.
     """
     from showtell.album.ingest import add_photos
 
@@ -44,8 +46,9 @@ def add(
         )
     makes: dict[str, Any]
     if model is None:
-        from showtell.agent.album_words import HOME, load_encoder
+        from showtell.agent.album_words import HOME, fetch_for, load_encoder
 
+        fetch_for(encoder or HOME, say=partial(opt.say, file=sys.stderr))
         maker = load_encoder(encoder or HOME, told=terminal_progress)
         makes = {"width": maker.width, "embed": maker.photos, "texts": maker.texts}
         makes["made_by"] = maker.name
@@ -71,13 +74,15 @@ def add(
             "photos": len(found.album),
             "added": found.added,
             "known": found.duplicates,
+            "recaptioned": found.recaptioned,
             "refused": list(map(str, found.refused)),
             "left_out": list(found.left_out),
         },
         *(f"left out: {reason}" for reason in (*found.refused, *found.left_out)),
         f"Wrote {into}: {len(found.album):,} photos, {found.added:,} of them new; "
-        f"{found.duplicates:,} there already (the same pixels), "
-        f"{len(found.refused) + len(found.left_out):,} left out",
+        f"{found.duplicates:,} there already (the same pixels)"
+        + f", {found.recaptioned:,} with another caption now" * bool(found.recaptioned)
+        + f", {len(found.refused) + len(found.left_out):,} left out",
     )
 
 
@@ -86,7 +91,9 @@ def add(
 )
 def search(
     text: str = opt.argument("TEXT", "What is looked for."),
-    album: Path = opt.option(..., "album", "ALBUM", "The album's folder."),
+    album: Path = opt.option(
+        ..., "album", "ALBUM|sample", "The album's folder, or the album that ships."
+    ),
     encoder: str | None = opt.option(
         None, "encoder", ENCODER, "The one that made the album (as the album says)."
     ),
@@ -102,9 +109,12 @@ def search(
     A score is counted in standard deviations above what everyday phrases have. That there is no
     such photo is an answer, too.
     """
-    from showtell.agent.album_words import open_finder
+    from showtell.agent.album_words import HOME, SAMPLE, album_folder, fetch_for, open_finder
     from showtell.album.find import CUT_OFF
 
+    if str(album) == SAMPLE:
+        fetch_for(HOME, say=partial(opt.say, file=sys.stderr))
+    album = album_folder(album, told=terminal_progress)
     finder = open_finder(album, encoder=encoder, told=terminal_progress)
     least = CUT_OFF if cut_off is None else cut_off
     hits = finder.find(text, top_k=limit, cut_off=least)
@@ -149,9 +159,10 @@ def evaluate_album(
     out: Path | None = opt.REPORT,
 ) -> None:
     """Measure how often a caption finds its photo, beside chance."""
-    from showtell.agent.album_words import load_encoder
+    from showtell.agent.album_words import fetch_for, load_encoder
     from showtell.evaluation.album_search import evaluate_search
 
+    fetch_for(encoder, say=partial(opt.say, file=sys.stderr))
     report = evaluate_search(
         data,
         load_encoder(encoder, told=terminal_progress),

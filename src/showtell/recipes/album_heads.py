@@ -104,34 +104,36 @@ class Captioned:
 
 @torch.no_grad()
 def seen(photos: Sequence[Photo], *, cache: Path) -> Captioned:
-    """What the parts of ``home`` say of captioned photos, once. Raises PhotoError."""
-    check_needs(*(index_parts()[name] for name in (PHOTOS, TEXTS)))
+    """What the parts of ``home`` say of captioned photos, once; a part that has said it is not
+    loaded again. Raises PhotoError."""
     captions = [[text for text in captions_of(photo) if text.strip()] for photo in photos]
     texts = [text for own in captions for text in own]
-    classifier = load_classifier(index_part(PHOTOS, told=terminal_progress)).to(the_device())
-    encode = load_sentence_encoder(index_part(TEXTS, told=terminal_progress))
+    place = digest_of(photos)
+    seen_there, told_there = (
+        cache / f"photos-{place}.npy",
+        cache / f"texts-{len(texts)}-{place}.npy",
+    )
+    if not (seen_there.exists() and told_there.exists()):
+        check_needs(*(index_parts()[name] for name in (PHOTOS, TEXTS)))
 
     def of_photos() -> Iterator[np.ndarray]:
+        classifier = load_classifier(index_part(PHOTOS, told=terminal_progress)).to(the_device())
         for start in range(0, len(photos), _PHOTOS_AT_ONCE):
             terminal_progress("photos", start, len(photos))
             part = [photo_image(photo) for photo in photos[start : start + _PHOTOS_AT_ONCE]]
-            yield from classifier(part).features_PF.cpu().numpy()
+            yield from classifier(part).features_PF.float().cpu().numpy()
         terminal_progress("photos", len(photos), len(photos))
 
     def of_texts() -> Iterator[np.ndarray]:
+        encode = load_sentence_encoder(index_part(TEXTS, told=terminal_progress))
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             terminal_progress("captions", start, len(texts))
-            yield from encode(texts[start : start + _TEXTS_AT_ONCE]).numpy()
+            yield from encode(texts[start : start + _TEXTS_AT_ONCE]).float().numpy()
         terminal_progress("captions", len(texts), len(texts))
 
-    blank = photo_image(photos[0])
-    widths = classifier([blank]).features_PF.shape[1], encode(texts[:1]).shape[1]
-    place = digest_of(photos)
     return Captioned(
-        cached_array(cache / f"photos-{place}.npy", (len(photos), widths[0]), "float32", of_photos),
-        cached_array(
-            cache / f"texts-{len(texts)}-{place}.npy", (len(texts), widths[1]), "float32", of_texts
-        ),
+        cached_array(seen_there, len(photos), of_photos),
+        cached_array(told_there, len(texts), of_texts),
         np.cumsum([0, *map(len, captions)]).tolist(),
     )
 

@@ -23,7 +23,7 @@ from showtell.data.photos import has_pixels, photo_image, square
 from showtell.data.sources import DataSource
 from showtell.dialogue import Photo
 from showtell.errors import ConfigError, DataError, StorageError
-from showtell.models.painter import LatentDiffusionPainter, encode_latents, shrinks
+from showtell.models.painter import LatentDiffusionPainter, encode_latents
 from showtell.training.examples import square_pixels
 
 _BATCH = 16  # photos that a VAE encodes at once
@@ -106,17 +106,20 @@ def choose_photos(
     return photos[held_out:], photos[:held_out]
 
 
-def cached_array(
-    path: Path, shape: tuple[int, ...], dtype: str, rows: Callable[[], Iterator[np.ndarray]]
-) -> np.ndarray:
-    """A memory-mapped array, computed row by row the first time; half a file never counts."""
+def cached_array(path: Path, count: int, rows: Callable[[], Iterator[np.ndarray]]) -> np.ndarray:
+    """A memory-mapped array of ``count`` rows, all of one shape and type, which are computed the
+    first time; half a file never counts."""
     if not path.exists():
         part = path.with_suffix(".part.npy")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            array = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+            array: np.memmap | None = None
             for index, row in enumerate(rows()):
+                if array is None:
+                    shape = (count, *row.shape)
+                    array = np.lib.format.open_memmap(part, "w+", dtype=row.dtype, shape=shape)
                 array[index] = row
+            assert array is not None, "no rows"
             array.flush()
             os.replace(part, path)
         except OSError as error:
@@ -136,8 +139,7 @@ def cached_pixels(photos: Sequence[Photo], *, side: int, cache: Path) -> PhotoSe
             yield np.asarray(image if image.size == (side, side) else square(image, side))
 
     path = cache / f"photos-{side}-{digest_of(photos)}.npy"
-    pixels = cached_array(path, (len(photos), side, side, 3), "uint8", rows)
-    return PhotoSet(photos=photos, pixels=pixels)
+    return PhotoSet(photos=photos, pixels=cached_array(path, len(photos), rows))
 
 
 def cached_latents(
@@ -148,18 +150,16 @@ def cached_latents(
     Raises PhotoError for a photo that cannot be read.
     """
     side = painter.image_size
-    latent_side = side // shrinks(painter.vae)
-    shape = (len(photos), painter.vae.config.latent_channels, latent_side, latent_side)
 
     def rows() -> Iterator[np.ndarray]:
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(photos), _BATCH):
                 batch = photos[start : start + _BATCH]
                 pixels_N3HW = torch.stack(list(pool.map(partial(square_pixels, side=side), batch)))
-                yield from encode_latents(painter.vae, pixels_N3HW).cpu().numpy()
+                yield from encode_latents(painter.vae, pixels_N3HW).half().cpu().numpy()
 
     path = cache / f"latents-{side}-{digest_of(photos)}.npy"
-    return cached_array(path, shape, "float16", rows)
+    return cached_array(path, len(photos), rows)
 
 
 def digest_of(photos: Sequence[Photo]) -> str:
