@@ -8,7 +8,7 @@ import torch
 
 from showtell.errors import DataError
 from showtell.metrics.fid import kernel_distance
-from showtell.metrics.moment import at_threshold, average_precision
+from showtell.metrics.moment import at_threshold, average_precision, calibration_error
 from showtell.metrics.paired import FEW, KINDS, Scores, difference, run_value, scores
 from showtell.metrics.text import psdg_counts, text_scores
 
@@ -34,6 +34,14 @@ def test_each_kind_is_the_measure_of_all_examples(dice):
     rows = np.stack([labels, chances], axis=1)
     assert scores("auprc", range(60), rows).value() == pytest.approx(
         average_precision(labels, chances)
+    )
+    assert scores("ece", range(60), rows).value() == pytest.approx(
+        calibration_error(labels, chances)
+    )
+    twice = np.repeat(np.arange(60), 2)
+    drawn = KINDS["ece"](rows, np.stack([np.full(60, 2.0), np.arange(60) % 2.0]))
+    assert drawn == pytest.approx(
+        [calibration_error(labels[kept], chances[kept]) for kept in (twice, np.arange(1, 60, 2))]
     )
     chosen = chances >= 0.4
     f1 = scores("ratio", range(60), np.stack([2 * (chosen & (labels > 0)), chosen + labels], 1))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
 from showtell.errors import DataError
 from showtell.metrics.retrieval import (
+    K1,
+    B,
+    bm25_scores,
     coin_macro_f1,
     macro_f1,
     macro_f1_value,
     ranks,
     recall_at,
     retrieval_values,
+    terms_of,
 )
 
 
@@ -31,6 +37,35 @@ def test_ranks_do_not_depend_on_the_candidates_order():
     assert ranks(scores, gold).tolist() == slow
     order = rng.permutation(20)
     assert ranks(scores[:, order], np.argsort(order)[gold]).tolist() == slow
+
+
+def test_terms_are_words_of_any_script_in_the_singular():
+    assert terms_of("Two berries, GLASSES; 3 dogs' café") == [
+        "two",
+        "berry",
+        "glass",
+        "3",
+        "dog",
+        "café",
+    ]
+    assert terms_of("bus gas") == ["bus", "gas"]
+
+
+def test_bm25_is_its_formula_and_each_word_of_a_query_counts_once():
+    candidates = ["a dog and a dog", "a cat", "the sea", ""]
+    lengths = [5, 2, 2, 0]
+
+    def weight(term: str, c: int) -> float:
+        words = candidates[c].split()
+        n = sum(term in text.split() for text in candidates)
+        idf = math.log(1 + (4 - n + 0.5) / (n + 0.5))
+        norm = K1 * (1 - B + B * lengths[c] / (sum(lengths) / 4))
+        tf = words.count(term)
+        return idf * tf * (K1 + 1) / (tf + norm)
+
+    found = bm25_scores(["Dogs! A dog, dogs.", "whatever"], candidates)
+    wanted = [sum(weight(term, c) for term in ("dog", "a")) for c in range(4)]
+    np.testing.assert_allclose(found, [wanted, [0.0] * 4])
 
 
 def test_retrieval_values_hold_their_intervals():

@@ -147,3 +147,24 @@ def test_a_photo_of_any_size_is_seen_at_the_side_the_encoder_was_made_for(tiny_e
         for image in (large, square(large, 64), square(large, 32))
     ]
     assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])
+
+
+def test_a_text_ends_by_itself_once_it_has_as_many_tokens_as_are_asked_for(
+    tiny_end_to_end, monkeypatch
+):
+    model, read = tiny_end_to_end, []
+    own, end = model.language.head, model.renderer.end
+
+    def hasty(hidden):  # it would end at once
+        logits = own(hidden).clone()
+        logits[..., end] = 100.0
+        return logits
+
+    monkeypatch.setattr(model.language, "head", hasty)
+    for least in (0, 1, 4):
+        decoder = responder_of(model, temperature=0.0, min_new_tokens=least).decoder
+        writing, _ = decoder.read_all([(Turn(speaker=USER, elements=("hi",)),)], [{}])
+        decoder.open_turn(writing)
+        decoder.write_texts(writing, generators=[torch.Generator()])
+        read.append(writing.mask_BT.shape[1])
+    assert read == [read[0], read[0], read[0] + 3]

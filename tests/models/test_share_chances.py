@@ -10,7 +10,8 @@ from families import language_of
 
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.evaluation.measures_photochat import rendered_moments
-from showtell.models.gold import exchanged, share_chances
+from showtell.models import gold
+from showtell.models.gold import exchanged, large_products, share_chances
 from showtell.recipes import small
 from showtell.recipes.talking import text_model
 
@@ -81,3 +82,31 @@ def test_the_moments_stand_in_the_order_of_the_dialogues(model, rows):
     found = share_chances(model, rows, batch_size=2)
     assert found.row_M.tolist() == [k for k in range(4) for _ in range(2 + k)]
     assert found.shared_M.tolist() == [j == 1 + k for k in range(4) for j in range(2 + k)]
+
+
+@torch.no_grad()
+def test_words_have_the_chances_that_a_slow_loop_gives_them(model, rows):
+    found = share_chances(model, rows).word_nll
+    wanted: dict[tuple[int, int], float] = {}
+    for b, row in enumerate(rows):
+        for naming in (row, exchanged(model, row)):
+            starts = [start for start, _, _ in naming.openings]
+            stops = [*starts[1:], len(naming.ids)]
+            for k, ((_, at, _), stop) in enumerate(zip(naming.openings, stops, strict=True)):
+                words = range(at, stop - 1)  # the last token is the turn's end
+                if k and naming.ids[at] != model.renderer.img:
+                    nll = [-next_chances(model, naming.ids[:t])[naming.ids[t]].log() for t in words]
+                    wanted[b, k] = wanted.get((b, k), 0.0) + float(sum(nll)) / 2
+    assert found.keys() == wanted.keys()
+    for place, nll in wanted.items():
+        assert found[place] == pytest.approx(nll, rel=1e-4)
+
+
+def test_only_a_large_llm_reads_in_bfloat16_and_then_nearly_the_same(model, rows, monkeypatch):
+    plain = share_chances(model, rows)
+    with large_products(model):
+        assert not torch.is_autocast_enabled("cpu")
+    monkeypatch.setattr(gold, "LARGE", 0)
+    rough = share_chances(model, rows)  # a CPU without bfloat16 products stays with float32
+    np.testing.assert_allclose(rough.marginal_M, plain.marginal_M, rtol=0.1)
+    assert rough.token_nll == pytest.approx(plain.token_nll, rel=0.01)

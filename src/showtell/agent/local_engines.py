@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from PIL.Image import Image
+    from torch import Tensor
 
 REPETITION = 1.1  # small LLMs go round in circles
 _OWN: dict[str, Any] = {"trust_remote_code": False}  # nor does the library ask whether to run it
@@ -49,6 +50,7 @@ class LocalLanguage:
     def __init__(self, folder: Path, *, name: str = "") -> None:
         """Raises CheckpointError for what cannot be read, or has no chat template."""
         self.name = name or folder.name
+        self._spellings: dict[str, list[int]] = {}
         wanted = "a causal LM of transformers with its tokenizer, as safetensors"
         fits: Any = "auto" if multiplies_bfloat16(the_device()) else torch.float32
         dtype = the_dtype() or fits
@@ -98,13 +100,25 @@ class LocalLanguage:
         out = self._generated(
             messages, 1, do_sample=False, output_logits=True, return_dict_in_generate=True
         )
-        chance_V = out.logits[0][0].float().softmax(-1)
-        seen = {label: float(chance_V[self._spelling(label)].sum()) for label in labels}
         why = f"no token of {self.name} spells an answer"
-        return chances(seen, labels) or chances_in_words(self, messages, labels, why=why)
+        found = self.chances_of(out.logits[0][0], labels)
+        return found or chances_in_words(self, messages, labels, why=why)
 
-    def _spelling(self, label: str) -> list[int]:
-        return [number for number, piece in self._pieces if label_of(piece, (label,))]
+    def chances_of(self, logits_V: Tensor, labels: Sequence[str]) -> Chances | None:
+        """P of each label by the logits of an answer's first token; None if no token spells one."""
+        chance_V = logits_V.float().softmax(-1)
+        return chances({each: float(chance_V[self._spelt(each)].sum()) for each in labels}, labels)
+
+    def _spelt(self, label: str) -> list[int]:
+        if label not in self._spellings:
+            pieces = self._pieces
+            self._spellings[label] = [n for n, piece in pieces if label_of(piece, (label,))]
+        return self._spellings[label]
+
+    def ids(self, messages: Messages) -> list[int]:
+        """What it reads of the messages, to the place of its answer."""
+        found: list[int] = self._read(messages)["input_ids"][0].tolist()
+        return found
 
     @cached_property
     def _pieces(self) -> list[tuple[int, str]]:
@@ -116,14 +130,7 @@ class LocalLanguage:
     @torch.no_grad()
     def _generated(self, messages: Messages, max_tokens: int, **settings: Any) -> Any:
         streamer = settings.pop("streamer", None)
-        pad = self.tokenizer.pad_token_id
-        ends = self.model.generation_config.eos_token_id
-        config = GenerationConfig(
-            max_new_tokens=max_tokens,
-            eos_token_id=self.tokenizer.eos_token_id if ends is None else ends,
-            pad_token_id=self.tokenizer.eos_token_id if pad is None else pad,
-            **settings,
-        )
+        config = self.generation(max_tokens, **settings)
         read = self._read(messages)
         if (length := read["input_ids"].shape[1] + max_tokens) > self.places:
             raise EngineError(
@@ -131,6 +138,17 @@ class LocalLanguage:
                 f"{length:,}; say it in fewer words, or begin anew"
             )
         return self.model.generate(**read, generation_config=config, streamer=streamer)
+
+    def generation(self, max_tokens: int, **settings: Any) -> GenerationConfig:
+        """The library's settings of an answer, with this LLM's own ends."""
+        pad = self.tokenizer.pad_token_id
+        ends = self.model.generation_config.eos_token_id
+        return GenerationConfig(
+            max_new_tokens=max_tokens,
+            eos_token_id=self.tokenizer.eos_token_id if ends is None else ends,
+            pad_token_id=self.tokenizer.eos_token_id if pad is None else pad,
+            **settings,
+        )
 
     def _read(self, messages: Messages) -> Any:
         """The messages in the LLM's own form. What people wrote cannot spell its special tokens."""

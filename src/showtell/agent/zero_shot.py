@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 THRESHOLD = 0.5
 MAX_TOKENS = 80  # of what it says
 MAX_DESCRIPTION = 300  # characters
+MAX_DESCRIPTION_TOKENS = 40
 MAX_TURN = 1_000  # characters of one turn of the talk that the LLM reads
 
 
@@ -125,18 +126,16 @@ class ZeroShot:
     def _chance(self, turns: Sequence[Turn], notes: list[str]) -> float | None:
         """P(share); None where it is not known."""
         labels = prompts()["labels"]
-        found = self.language.probability(
-            _asked("decide", turns), (labels["share"], labels["tell"])
-        )
+        found = self.language.probability(asked("decide", turns), (labels["share"], labels["tell"]))
         if found.note:
             notes.append(found.note)
         return found.of.get(labels["share"])
 
     def _description(self, turns: Sequence[Turn]) -> str:
-        said = self.language.say(_asked("describe", turns), max_tokens=40, temperature=0.0, seed=0)
-        line = next((line for line in said.text.splitlines() if line.strip()), "")
-        line = " ".join(line.split()).strip("\"'*` ")[:MAX_DESCRIPTION]
-        return line if re.search(r"\w", line) else ""
+        said = self.language.say(
+            asked("describe", turns), max_tokens=MAX_DESCRIPTION_TOKENS, temperature=0.0, seed=0
+        )
+        return one_line(said.text)
 
     def _words(
         self,
@@ -148,8 +147,7 @@ class ZeroShot:
     ) -> str:
         """What it says with the photo, or without one; "" if it says nothing. ``state``: what has
         become of the photo."""
-        system = (prompts()["say"]["system"] + state).strip()
-        messages = [{"role": "system", "content": system}, *_as_chat(turns)]
+        messages = to_say(turns, state)
         try:
             said = self.language.say(
                 messages, max_tokens=MAX_TOKENS, temperature=0.7, seed=seed, on_text=on_text
@@ -208,7 +206,14 @@ def threshold_of(language: Language) -> float:
     return 1 / (1 + math.exp(-(above + below) / 2)) if above > below else THRESHOLD
 
 
-def _asked(step: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
+def one_line(text: str) -> str:
+    """What a description says: its first line with words; "" without any."""
+    line = next((line for line in text.splitlines() if line.strip()), "")
+    line = " ".join(line.split()).strip("\"'*` ")[:MAX_DESCRIPTION]
+    return line if re.search(r"\w", line) else ""
+
+
+def asked(step: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
     """The messages that ask about the talk so far, or its last turns."""
     speakers = prompts()["speakers"]
     last = turns[-prompts()[step].get("last_turns", len(turns)) :]
@@ -227,7 +232,13 @@ def _put(step: str, talk: str) -> list[dict[str, str]]:
     return [*messages, {"role": "user", "content": asked}]
 
 
-def _as_chat(turns: Sequence[Turn]) -> list[dict[str, str]]:
+def to_say(turns: Sequence[Turn], state: str = "") -> list[dict[str, str]]:
+    """The messages whose answer is what it says next; ``state``: of a photo that goes with it."""
+    system = (prompts()["say"]["system"] + state).strip()
+    return [{"role": "system", "content": system}, *as_chat(turns)]
+
+
+def as_chat(turns: Sequence[Turn]) -> list[dict[str, str]]:
     """The talk as messages that take turns, as templates want them; the user's first."""
     messages: list[dict[str, str]] = []
     for turn in turns:

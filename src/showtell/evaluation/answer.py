@@ -30,12 +30,12 @@ from showtell.dialogue import AGENT, Dialogue, Photo, Turn
 from showtell.evaluation.answered import Answers, Place
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
-from showtell.models.gold import described, read_gold, seen_images
+from showtell.models.gold import described, is_large, large_products, read_gold, seen_images
 from showtell.models.respond import Responder
 from showtell.models.writing import Writing
 from showtell.progress import Progress, quiet
 
-BATCH, BATCH_ON_GPU = 16, 128  # dialogues that are answered at once
+BATCH, BATCH_OF_LARGE, BATCH_ON_GPU = 16, 48, 128  # dialogues that are answered at once
 DROPPED = "turns dropped, the oldest of dialogues too long"
 LOST = "photos to compare with that are missing"
 Images = Mapping[str, Image.Image]  # of photos, by id
@@ -46,8 +46,11 @@ T = TypeVar("T")
 
 
 def rows_at_once(model: PhotoDialogueModel, *, on_cpu: int = BATCH) -> int:
-    """How many dialogues to run at once: a GPU's time goes into the number of calls."""
-    return on_cpu if model.device.type == "cpu" else BATCH_ON_GPU
+    """How many dialogues to run at once: a GPU's time goes into the number of calls, and a CPU's
+    into reading a large LLM's weights."""
+    if model.device.type == "cpu":
+        return max(on_cpu, BATCH_OF_LARGE) if is_large(model) else on_cpu
+    return BATCH_ON_GPU
 
 
 def in_parts(
@@ -98,9 +101,10 @@ def write_texts(
     said: list[str] = []
     for numbers, part in in_parts(decoder.model, contexts, what=what, told=told):
         rows = slice(numbers.start, numbers.stop)
-        writing = opened(decoder, part, images and images[rows], speakers and speakers[rows])
-        dice = [torch.Generator().manual_seed(seed + n) for n in numbers]
-        said += decoder.write_texts(writing, generators=dice)
+        with large_products(decoder.model):
+            writing = opened(decoder, part, images and images[rows], speakers and speakers[rows])
+            dice = [torch.Generator().manual_seed(seed + n) for n in numbers]
+            said += decoder.write_texts(writing, generators=dice)
     return said
 
 

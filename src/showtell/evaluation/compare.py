@@ -102,6 +102,7 @@ def table_of(
     against: str,
     absent: Mapping[str, str] | None = None,
     num_photos: int = 0,
+    protocol: str = "world",
 ) -> Table:
     """A row for each system. ``absent``: systems that were not run, and why.
 
@@ -112,7 +113,8 @@ def table_of(
     for name, runs in systems.items():
         others = systems.get(against, ()) if name != against else ()
         table[name] = {
-            column.name: _cell(column, runs, others, measured, num_photos) for column in columns
+            column.name: _cell(column, runs, others, measured, num_photos, protocol)
+            for column in columns
         }
     for name, reason in (absent or {}).items():
         table[name] = {c.name: Cell(value=None, reason=f"{NOT_RUN}: {reason}") for c in columns}
@@ -125,6 +127,7 @@ def _cell(
     others: Sequence[Run],
     measured: Collection[str],
     num_photos: int,
+    protocol: str,
 ) -> Cell:
     """``measured``: the columns in which some row has scores."""
     ours = [run.scores[column.name] for run in runs if column.name in run.scores]
@@ -132,7 +135,11 @@ def _cell(
     if ours and len(ours) == len(runs):
         return Cell(
             value=run_value(
-                ours, seed=0, higher_is_better=column.higher_is_better, unit=column.unit
+                ours,
+                seed=0,
+                higher_is_better=column.higher_is_better,
+                unit=column.unit,
+                protocol=protocol,
             ),
             against=difference(ours, theirs, seed=0) if theirs else None,
             runs=tuple(run.value() for run in ours),
@@ -144,7 +151,7 @@ def _cell(
         value=float(np.mean(plain)),
         n=num_photos if column.group == "photos" else len(runs),
         higher_is_better=column.higher_is_better,
-        protocol="world",
+        protocol=protocol,
         unit=column.unit,
     )
     return Cell(value=mean, runs=tuple(plain))

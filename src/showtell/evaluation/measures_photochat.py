@@ -11,7 +11,7 @@ as their descriptions, since the pixels are unreachable.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,16 @@ from showtell.metrics.moment import (
     tagged_text,
     tfidf_moment_scores,
 )
+from showtell.metrics.retrieval import terms_of
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.models.gold import share_chances
+from showtell.models.gold import large_products, share_chances
 from showtell.progress import Progress, quiet
 from showtell.prompt import Rendered, Renderer
 
 MAX_NEW_TOKENS = 40
 PHOTOCHAT = "photochat"  # the protocol
+MARK = "Objects in the photo:"
 
 
 def measure_photochat(
@@ -62,7 +64,7 @@ def measure_photochat(
     """All measures; the model's replies, at most ``most``, go to ``folder``. ``path``: the file
     that is evaluated, beside which the lexical baseline looks for train.jsonl."""
     answers = Answers(dialogues=dialogues, folder=folder)
-    values = moment_report(model, dialogues, seed=seed)
+    values = moment_report(model, dialogues, seed=seed, told=told)
     keyword = [keyword_score(position.context) for position in positions_of(dialogues)]
     values |= _baseline("keyword", dialogues, keyword, threshold=1.0, seed=seed, wanted=("f1",))
     values |= lexical_baseline(path, dialogues, seed=seed)
@@ -92,10 +94,14 @@ def positions_of(dialogues: Sequence[Dialogue]) -> list[MomentPosition]:
 
 
 def moment_report(
-    model: PhotoDialogueModel, dialogues: Sequence[Dialogue], *, seed: int
+    model: PhotoDialogueModel,
+    dialogues: Sequence[Dialogue],
+    *,
+    seed: int,
+    told: Progress = quiet,
 ) -> dict[str, Value]:
     """``moment.*`` with the threshold of the model's card, and ``text.perplexity``."""
-    found = share_chances(model, rendered_moments(model.renderer, dialogues))
+    found = share_chances(model, rendered_moments(model.renderer, dialogues), told=told)
     settings = model.card.get("moment", {})
     scores_M = calibrated(
         found.marginal_M, scale=settings.get("scale", 1.0), bias=settings.get("bias", 0.0)
@@ -222,8 +228,10 @@ def add_descriptions(
     ]
     for _, part in in_parts(model, cases, what="descriptions", told=told):
         contexts, speakers = [context for _, context, _ in part], [t.speaker for _, _, t in part]
-        writing = opened(decoder, contexts, [{}] * len(part), speakers)
-        said = decoder.announce(writing).captions
+        with large_products(model):
+            writing = opened(decoder, contexts, [{}] * len(part), speakers)
+            own = model.renderer.span_ids  # tokens without words
+            said = [""] * len(part) if own else decoder.write_captions(writing)
         for (place, _, turn), text in zip(part, said, strict=True):
             gold = {"elements": [turn.photos[0].caption]}
             answers.add("description", place, {"elements": [text]}, gold)
@@ -246,7 +254,11 @@ def description_report(answers: Answers, *, seed: int) -> dict[str, Value]:
     }
 
 
-def objects(description: str) -> frozenset[str]:
-    """``"Objects in the photo: Plate, Salad"`` -> plate, salad."""
-    _, mark, listed = description.rpartition("Objects in the photo:")
-    return frozenset(name.strip().lower() for name in listed.split(",") if mark and name.strip())
+def objects(description: str, known: Collection[str] = ()) -> frozenset[str]:
+    """``"Objects in the photo: Plate, Salad"`` -> plate, salad. Of a text without such a list, the
+    ``known`` names that stand in it, in the singular or the plural."""
+    _, mark, listed = description.rpartition(MARK)
+    if mark:
+        return frozenset(name.strip().lower() for name in listed.split(",") if name.strip())
+    said = f" {' '.join(terms_of(description))} "
+    return frozenset(name for name in known if f" {' '.join(terms_of(name))} " in said)

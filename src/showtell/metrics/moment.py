@@ -113,6 +113,18 @@ def calibration_error(labels_N: Any, scores_N: Any) -> float:
     return total / len(labels_N)
 
 
+def calibration_error_of_draws(
+    labels_N: Any, scores_N: Any, counts_RN: Iterable[np.ndarray]
+) -> np.ndarray:
+    """The same of R draws of the positions, (R,): how often each was drawn."""
+    labels_N, scores_N = _pair(labels_N, scores_N)
+    place_N, errors = _bins(scores_N), []
+    for counts_N in counts_RN:
+        gap_N = counts_N * (labels_N - scores_N)
+        errors.append(np.abs(np.bincount(place_N, weights=gap_N)).sum() / counts_N.sum())
+    return np.array(errors)
+
+
 def brier(labels_N: Any, scores_N: Any) -> float:
     """The mean of (score - label)^2."""
     labels_N, scores_N = _pair(labels_N, scores_N)

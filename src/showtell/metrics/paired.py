@@ -27,7 +27,7 @@ import numpy as np
 from showtell.errors import DataError
 from showtell.metrics.fid import kid_of_draws
 from showtell.metrics.intervals import Value, Z, percentiles, resample_counts
-from showtell.metrics.moment import average_precision_of_draws
+from showtell.metrics.moment import average_precision_of_draws, calibration_error_of_draws
 from showtell.metrics.text import psdg_bleu
 
 FEW = 10  # dialogues: a bootstrap of fewer says nothing
@@ -73,6 +73,11 @@ def _auprc(rows_N2: np.ndarray, counts_RN: np.ndarray) -> np.ndarray:
     return average_precision_of_draws(rows_N2[:, 0], rows_N2[:, 1], counts_RN)
 
 
+def _ece(rows_N2: np.ndarray, counts_RN: np.ndarray) -> np.ndarray:
+    """label, score"""
+    return calibration_error_of_draws(rows_N2[:, 0], rows_N2[:, 1], counts_RN)
+
+
 def _kid(rows_N2E: np.ndarray, counts_RN: np.ndarray) -> np.ndarray:
     """features of the real photo, features of the painted one"""
     real_NE, painted_NE = np.split(rows_N2E, 2, axis=1)
@@ -87,6 +92,7 @@ KINDS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "bleu1": _bleu(1),
     "bleu2": _bleu(2),
     "auprc": _auprc,
+    "ece": _ece,
     "kid": _kid,
 }
 
@@ -150,6 +156,7 @@ def run_value(
     seed: int,
     higher_is_better: bool | None = True,
     unit: str = "fraction",
+    protocol: str = "world",
     note: str = "",
 ) -> Value:
     """The mean over the runs of a system, with its bootstrap interval over dialogues; no interval
@@ -163,7 +170,7 @@ def run_value(
         high=high,
         n=len(runs[0].rows_NS),
         higher_is_better=higher_is_better,
-        protocol="world",
+        protocol=protocol,
         note=note,
         unit=unit,
     )

@@ -294,6 +294,7 @@ class Decoder:
         on_text: ToldRow | None = None,
     ) -> list[str]:
         """Words, one at least, until ``stop``, in each row; the state ends after it."""
+        least = self.decoding.min_new_tokens if stop == self.renderer.end else 1
         rows_B = writing.all_rows_B if rows_B is None else rows_B
         stops = {stop, *(self.language.end_ids if stop == self.renderer.end else ())}
         banned, stops_S = list(self.renderer.special - stops), self.language.column(list(stops))
@@ -305,7 +306,7 @@ class Decoder:
             logits_BV = writing.logits_BV.clone()
             logits_BV[:, banned] = -torch.inf
             logits_BV[:, known:] = -torch.inf  # rows that stand for no token
-            if count == 0:
+            if count < max(1, least):
                 logits_BV[:, list(stops)] = -torch.inf
             chosen_B = self._choose(
                 logits_BV, going_B, temperature=temperature, top_p=top_p, generators=generators

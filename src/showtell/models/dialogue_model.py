@@ -31,6 +31,7 @@ from showtell.prompt import IGNORED, Renderer
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
     """How an answer is written and painted. ``share_threshold`` is set on held-out dialogues.
+    A text turn has at least ``min_new_tokens``.
 
     With an album: its nearest photo is shared where the bridge's decision, if it has one, is at
     least ``retrieve_threshold`` and the cosine at least ``album_cut_off``; else one is painted.
@@ -40,6 +41,7 @@ class Decoding:
     top_p: float = 0.9
     caption_temperature: float = 0.0
     max_new_tokens: int = 60
+    min_new_tokens: int = 1
     max_turns: int = 3
     share_threshold: float = 0.5
     num_steps: int = 20

@@ -9,15 +9,15 @@
     P(share | U) = sum over speakers s of P(s | U) P([IMG] | U, s)
 
 is ``share_chances``. One pass over a dialogue scores every position: the speaker who did not speak
-next stands behind the dialogue as a token that sees what came before it and nothing else.
+next is a branch of it (``prefix_tree.py``) that sees what came before and nothing else.
 
-Letters: B dialogues, T tokens, M share moments, G gold tokens that are trained on.
+Letters: B dialogues, T tokens, N nodes, M share moments, G gold tokens that are trained on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,11 +33,15 @@ from showtell.dialogue import AGENT, USER, Dialogue, Photo, Speaker, Turn
 from showtell.errors import ConfigError
 from showtell.models.decoder import Decoder
 from showtell.models.dialogue_model import PhotoDialogueModel, share_logit
-from showtell.models.language import LanguageModel
+from showtell.models.prefix_tree import PrefixTree, read_trees
 from showtell.models.respond import Responder
-from showtell.prompt import IGNORED, MomentPlace, Rendered, Renderer
+from showtell.progress import Progress, quiet
+from showtell.prompt import IGNORED, Rendered, Renderer
+from showtell.runtime import mixed_precision
 
 DESCRIBED_AT_ONCE = 32  # dialogues
+LARGE = 50_000_000  # weights of an LLM, from where bfloat16 products are faster
+TOKENS_AT_ONCE, TOKENS_ON_GPU = 1_024, 32_768  # more of them are read no faster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +88,8 @@ class GoldRead:
         """(-log p of the trained words of each dialogue, their number): no mark of ours, and
         nothing of what announces a photo, so that every system has the same words."""
         sums, counts = [], []
-        skip = torch.tensor([IGNORED, *self.special])
         for row, nll_T in zip(self.rows, self.nll_T, strict=True):
-            is_word_T = ~torch.isin(torch.tensor(row.labels), skip)
-            for place in row.spans:
-                is_word_T[place.start : place.stop] = False
-            for opening, stop, _ in row.openings:
-                is_word_T[opening:stop] = False
+            is_word_T = _words_of(row, self.special)
             sums.append(float(nll_T[is_word_T].sum()))
             counts.append(int(is_word_T.sum()))
         return np.array(sums), np.array(counts)
@@ -177,7 +176,9 @@ class ShareChances:
     """One row for each moment of the dialogues, in their order.
 
     ``marginal_M`` is the sum above, ``spoken_M`` is P([IMG]) once the next speaker is named.
-    ``token_nll`` is the mean negative log-likelihood of the ``num_tokens`` trained tokens.
+    ``token_nll`` is the mean negative log-likelihood of the ``num_tokens`` trained tokens,
+    ``word_nll`` the sum over the words of each turn, by (dialogue, turn): no mark of ours, no
+    photo's description.
     """
 
     marginal_M: np.ndarray
@@ -186,35 +187,46 @@ class ShareChances:
     row_M: np.ndarray  # which dialogue
     token_nll: float
     num_tokens: int
+    word_nll: dict[tuple[int, int], float]
 
 
 @torch.no_grad()
 def share_chances(
-    model: PhotoDialogueModel, rows: Sequence[Rendered], *, batch_size: int = 16
+    model: PhotoDialogueModel,
+    rows: Sequence[Rendered],
+    *,
+    batch_size: int | None = None,
+    told: Progress = quiet,
 ) -> ShareChances:
     """The chances at every ``MomentPlace`` of ``rows``.
 
-    Both namings of the speakers are read and averaged, since neither is the agent. The longest
-    dialogues go together, so that little is padded; the answer does not depend on that.
+    Both namings of the speakers are read and averaged, since neither is the agent. Dialogues of
+    like length go together, ``batch_size`` or as many as are read fastest; the answer does not
+    depend on that, but for bfloat16 products (``large_products``).
     """
     marginal: list[np.ndarray] = [np.zeros(0)] * len(rows)
     spoken: list[np.ndarray] = [np.zeros(0)] * len(rows)
-    total, count = 0.0, 0
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    word_nll: dict[tuple[int, int], float] = {}
+    total, count, done = 0.0, 0, 0
+    for chosen in _alike(rows, batch_size=batch_size, on_cpu=model.device.type == "cpu"):
         part = [rows[index] for index in chosen]
-        namings = [
-            _one_naming(model, part),
-            _one_naming(model, [exchanged(model, row) for row in part]),
-        ]
+        both = (part, [exchanged(model, row) for row in part])
+        with large_products(model):
+            namings = [_one_naming(model, named) for named in both]
         sizes = np.cumsum([len(row.moments) for row in part])[:-1]
-        for found, both in zip((marginal, spoken), zip(*namings, strict=True), strict=False):
-            mean_M = sum(both) / len(namings)
+        for found, each in zip((marginal, spoken), zip(*namings, strict=True), strict=False):
+            mean_M = sum(each) / len(namings)
             for index, values in zip(chosen, np.split(mean_M, sizes), strict=True):
                 found[index] = values
-        total += sum(nll for _, _, nll, _ in namings) / len(namings)
-        count += namings[0][-1]
+        for named, (_, _, nll_BT) in zip(both, namings, strict=True):
+            total += float(nll_BT.sum()) / len(namings)
+            for index, row, nll_T in zip(chosen, named, nll_BT, strict=True):
+                for turn, nll in _turn_nll(row, nll_T, model.renderer.special).items():
+                    place = (index, turn)
+                    word_nll[place] = word_nll.get(place, 0.0) + nll / len(namings)
+        count += sum(label != IGNORED for row in part for label in row.labels[1:])
+        done += len(part)
+        told("share moments", done, len(rows))
     moments = [(index, place) for index, row in enumerate(rows) for place in row.moments]
     return ShareChances(
         marginal_M=np.concatenate(marginal),
@@ -223,7 +235,57 @@ def share_chances(
         row_M=np.array([index for index, _ in moments], dtype=int),
         token_nll=total / max(1, count),
         num_tokens=count,
+        word_nll=word_nll,
     )
+
+
+def is_large(model: PhotoDialogueModel) -> bool:
+    """Whether the LLM is so large that its weights, and not the calls, take the time."""
+    return sum(weight.numel() for weight in model.language.parameters()) >= LARGE
+
+
+def large_products(model: PhotoDialogueModel) -> torch.autocast:
+    """bfloat16 products of a large LLM, where the device has them: two to three times as fast; a
+    small one reads as it was trained."""
+    return mixed_precision(model.device, wanted=is_large(model))
+
+
+def _alike(
+    rows: Sequence[Rendered], *, batch_size: int | None, on_cpu: bool
+) -> Iterator[list[int]]:
+    """Numbers of rows of like length, to be read at once; the shortest first."""
+    most = TOKENS_AT_ONCE if on_cpu else TOKENS_ON_GPU
+    chosen: list[int] = []
+    for index in sorted(range(len(rows)), key=lambda index: len(rows[index].ids)):
+        length = len(rows[index].ids)
+        full = len(chosen) == batch_size if batch_size else (len(chosen) + 1) * length > most
+        if chosen and full:
+            yield chosen
+            chosen = []
+        chosen.append(index)
+    if chosen:
+        yield chosen
+
+
+def _turn_nll(row: Rendered, nll_T: Tensor, special: Collection[int]) -> dict[int, float]:
+    """-log p of the words of each turn but the row's first, by the turn's number."""
+    is_word_T = _words_of(row, special)
+    stops = [start for start, _, _ in row.openings[1:]] + [len(row.ids)]
+    return {
+        row.dropped_turns + number: float(nll_T[start:stop][is_word_T[start:stop]].sum())
+        for number, ((start, _, _), stop) in enumerate(zip(row.openings, stops, strict=True))
+        if number and bool(is_word_T[start:stop].any())
+    }
+
+
+def _words_of(row: Rendered, special: Collection[int]) -> Tensor:
+    """(T,) bool: the trained tokens that are words, in no photo's description."""
+    is_word_T = ~torch.isin(torch.tensor(row.labels), torch.tensor([IGNORED, *special]))
+    for place in row.spans:
+        is_word_T[place.start : place.stop] = False
+    for opening, stop, _ in row.openings:
+        is_word_T[opening:stop] = False
+    return is_word_T
 
 
 def exchanged(model: PhotoDialogueModel, row: Rendered) -> Rendered:
@@ -271,71 +333,43 @@ def exchanged(model: PhotoDialogueModel, row: Rendered) -> Rendered:
 
 def _one_naming(
     model: PhotoDialogueModel, rows: Sequence[Rendered]
-) -> tuple[np.ndarray, np.ndarray, float, int]:
-    """One naming: marginal_M, spoken_M, the tokens' summed -log p and their number. T tokens of
-    dialogue are followed by J moments' other speakers."""
+) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """One naming: marginal_M, spoken_M, and -log p of each token that is trained on (B, T), 0 at
+    the others. The M moments' other speakers are read beside the dialogues."""
     renderer, language = model.renderer, model.language
     headers, count = renderer.form.headers, len(renderer.form.between)
     user, agent = renderer.roles[USER], renderer.roles[AGENT]
     labels_BT = pad_sequence([torch.tensor(row.labels) for row in rows], True, IGNORED)
-    places = [(b, j, place) for b, row in enumerate(rows) for j, place in enumerate(row.moments)]
-    is_agent = [rows[b].ids[place.opening + count] == agent for b, _, place in places]
-    others = [list(headers[USER if said else AGENT]) for said in is_agent]
-    hidden_BTD, other_MD = _states(language, rows, places, others)
-    logits_GV, gold_G, _ = model.gold_logits(hidden_BTD, labels_BT.to(language.device))
-    nll = F.cross_entropy(logits_GV, gold_G)
+    places = [(b, place) for b, row in enumerate(rows) for place in row.moments]
+    is_agent = [rows[b].ids[place.opening + count] == agent for b, place in places]
+    trees = [PrefixTree() for _ in rows]
+    for tree, row in zip(trees, rows, strict=True):
+        tree.add(row.ids)
+    others = [
+        trees[b].add([*rows[b].ids[: place.opening], *headers[USER if said else AGENT]])[-1]
+        for said, (b, place) in zip(is_agent, places, strict=True)
+    ]
+    hidden_BND = read_trees(language, trees)
+    logits_GV, gold_G, at = model.gold_logits(hidden_BND, labels_BT.to(language.device))
+    nll_G = F.cross_entropy(logits_GV, gold_G, reduction="none")
+    nll_BT = nll_G.new_zeros(labels_BT.shape).index_put(at, nll_G).cpu()
 
-    row_M, at_M = (
+    row_M, at_M, asks_M, other_M = (
         language.column(each)
-        for each in ([b for b, _, _ in places], [place.index for _, _, place in places])
+        for each in (
+            [b for b, _ in places],
+            [place.index for _, place in places],
+            [place.opening + count - 1 for _, place in places],
+            others,
+        )
     )
-    asks_M = language.column([place.opening + count - 1 for _, _, place in places])
-    speaks_M2 = language.head(hidden_BTD[row_M, asks_M]).float()[:, [user, agent]].softmax(-1)
+    speaks_M2 = language.head(hidden_BND[row_M, asks_M]).float()[:, [user, agent]].softmax(-1)
 
     def chance(states_MD: Tensor) -> Tensor:
         return share_logit(language.head(states_MD).float(), renderer.img).sigmoid()
 
-    spoken_M, unspoken_M = chance(hidden_BTD[row_M, at_M]), chance(other_MD)
+    spoken_M, unspoken_M = (chance(hidden_BND[row_M, at]) for at in (at_M, other_M))
     gold_M = speaks_M2.gather(1, language.column([[int(said)] for said in is_agent]))[:, 0]
     marginal_M = gold_M * spoken_M + (1 - gold_M) * unspoken_M
     marginal, spoken = (each.cpu().double().numpy() for each in (marginal_M, spoken_M))
-    return marginal, spoken, float(nll) * len(gold_G), len(gold_G)
-
-
-def _states(
-    language: LanguageModel,
-    rows: Sequence[Rendered],
-    places: Sequence[tuple[int, int, MomentPlace]],
-    others: Sequence[list[int]],
-) -> tuple[Tensor, Tensor]:
-    """The states of the dialogues, and of the M other speakers: from one pass behind them, or from
-    a pass for each where the LLM cannot be told what a token sees. ``places``: (dialogue, which of
-    its moments, the moment)."""
-    ids_BT, _ = language.rows(row.ids for row in rows)
-    length = ids_BT.shape[1]
-    if not language.takes_any_mask:
-        each = []
-        for (b, _, place), other in zip(places, others, strict=True):
-            embeds_1TD = language.embed(language.column([[*rows[b].ids[: place.opening], *other]]))
-            each.append(language.hidden(embeds_1TD, None)[0, -1])
-        hidden_BTD = language.hidden(language.embed(ids_BT), None)
-        return hidden_BTD, torch.stack(each) if each else hidden_BTD[:0, 0]
-    filled, stands = [length] * len(rows), []  # where each other speaker begins, behind the rest
-    for (b, _, _), other in zip(places, others, strict=True):
-        stands.append(filled[b])
-        filled[b] += len(other)
-    size = max(filled, default=length)
-    ids_BT = F.pad(ids_BT, (0, size - length), value=language.tokenizer.pad_token_id)
-    positions_BT = torch.arange(size).clamp(max=length - 1).repeat(len(rows), 1)
-    sees_BTT = torch.eye(size, dtype=torch.bool).repeat(len(rows), 1, 1)
-    sees_BTT[:, :length, :length] = torch.ones(length, length).tril().bool()
-    for (b, _, place), other, at in zip(places, others, stands, strict=True):
-        for k, token in enumerate(other):
-            ids_BT[b, at + k] = token
-            positions_BT[b, at + k] = place.opening + k
-            sees_BTT[b, at + k, : place.opening] = True
-            sees_BTT[b, at + k, at : at + k] = True
-    sees_B1TT, positions_BT = sees_BTT[:, None].to(ids_BT.device), positions_BT.to(ids_BT.device)
-    hidden_BTD = language.hidden(language.embed(ids_BT), sees_B1TT, positions_BT)
-    last = [at + len(other) - 1 for at, other in zip(stands, others, strict=True)]
-    return hidden_BTD, hidden_BTD[[b for b, _, _ in places], last]
+    return marginal, spoken, nll_BT
