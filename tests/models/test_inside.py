@@ -1,6 +1,7 @@
 """What a folder holds is told from its files alone, whole or broken."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -18,6 +19,7 @@ from showtell.models.checkpoint import save_model
 from showtell.models.folders import write_json
 from showtell.models.inside import look_inside
 from showtell.models.language import LanguageModel
+from showtell.models.sharing import model_card
 from showtell.papers import load_model
 
 
@@ -189,6 +191,29 @@ def test_what_is_broken_is_said_after_what_is_not(spoil, says, talker, capsys):
     assert "parameters" in out and "would not load" in err and len(err.splitlines()) == 1
     with pytest.raises(AssertionError, match=says):
         raise AssertionError(look_inside(talker).faults)
+
+
+@pytest.mark.parametrize("value", [None, [["x"]], {"a": 1}, "\ud800", 1e999, True])
+def test_whatever_stands_in_its_files_is_told_and_is_no_traceback(talker, value):
+    files = {
+        "showtell.json": ("card", "decoding", "recipe", "name", "bridge"),
+        "language_model/config.json": ("architectures", "vocab_size"),
+        "language_model/adapter/adapter_config.json": ("r", "target_modules", "peft_type"),
+    }
+    whole = {name: json.loads((talker / name).read_text()) for name in files}
+    nested = {"card": {"licence": value, "limits": value, "moment": {"held_out_f1": value}}}
+    nested |= {"decoding": {"share_threshold": value}, "recipe": {"config": {"stages": [value]}}}
+    for name, keys in files.items():
+        for key in keys:
+            for each in (value, nested.get(key, value)):
+                write_json(talker / name, whole[name] | {key: each})
+                inside = look_inside(talker)
+                assert json.dumps(inside.plain) and model_card(inside, "me/it").encode()
+        write_json(talker / name, whole[name])
+    (talker / "README.md").unlink(missing_ok=True)
+    os.mkfifo(talker / "README.md")
+    os.mkfifo(talker / "pipe.safetensors")
+    assert not look_inside(talker).faults  # and waits for nobody
 
 
 def test_a_pipeline_that_lacks_a_part_and_a_folder_that_is_no_models(tokenizers, tmp_path):

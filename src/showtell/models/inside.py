@@ -29,6 +29,7 @@ FOREIGN = {
     (".h5", ".msgpack", ".onnx", ".ot"): "of another framework",
 }
 _AT_MOST = 100_000  # files of a folder
+_MOST_JSON = 50_000_000  # bytes of a file of it
 
 
 @dataclass(kw_only=True)
@@ -113,7 +114,7 @@ def files_of(folder: Path) -> list[str]:
     for place, below, names in os.walk(folder):
         below[:] = sorted(name for name in below if not name.startswith("."))
         inner = Path(place).relative_to(folder)
-        found += [(inner / name).as_posix() for name in sorted(names)]
+        found += [(inner / n).as_posix() for n in sorted(names) if (folder / inner / n).is_file()]
         if len(found) > _AT_MOST:
             raise CheckpointError(
                 f'"{folder}" holds more than {_AT_MOST:,} files; wanted the folder of one model; '
@@ -206,7 +207,7 @@ def _kind(weights: Path, faults: list[str]) -> str:
         told = _json(weights.parent / "adapter_config.json", faults)
         if told.get("r"):
             targets = told.get("target_modules") or ()
-            where = ", ".join(sorted(targets)) if isinstance(targets, list) else targets
+            where = ", ".join(sorted(map(str, targets))) if isinstance(targets, list) else targets
             return f"LoRA, rank {told['r']}, of {where}"
         return str(told.get("peft_type", "adapter")).lower().replace("_", " ")
     if not _SET.fullmatch(name):
@@ -223,13 +224,15 @@ def class_of(config: Mapping[str, Any]) -> str:
 
 def _json(path: Path, faults: list[str]) -> dict[str, Any]:
     """An object of a file; {} where there is none. What is wrong with it is a fault."""
+    if not path.is_file():  # a pipe would have us wait
+        return {}
     try:
+        if path.stat().st_size > _MOST_JSON:
+            raise ValueError(f"it has more than {_MOST_JSON:,} bytes")
         told = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(told, dict):
             return told
         why = "it holds no object"
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError, RecursionError) as error:
         why = str(error)
     fault = f"{path.name} in {path.parent.name or path.parent}/ is not JSON ({why:.120})"

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from showtell.errors import CheckpointError, FetchError, StorageError, UsageError
+from showtell.errors import CheckpointError, FetchError, StorageError, UsageError, printable
 from showtell.models.hub import index_parts
 from showtell.models.inside import Inside, files_of, look_inside
 
@@ -153,7 +153,7 @@ def model_card(inside: Inside, repo_id: str, *, figures: str = "") -> str:
         f"Base: {base_id or part and part.name or 'none; all weights are here'}.",
         f"New tokens: {', '.join(map(_code, trained['new_tokens'])) or 'none'}.",
         f"Turns stand as {told['template']} has them; a photo is shared from a chance of "
-        f"{told['thresholds'].get('share_threshold', 0.5):.3f} on.",
+        f"{_figure(told['thresholds'].get('share_threshold', 0.5))} on.",
         *(
             [f"Trained by the recipe `{trained['recipe']}`, in showtell.json."]
             * bool(trained["recipe"])
@@ -161,7 +161,7 @@ def model_card(inside: Inside, repo_id: str, *, figures: str = "") -> str:
         "",
         *(["## Held-out dialogues of its training", ""] if held else []),
         *(
-            f"- {key.removeprefix('held_out_').replace('_', ' ')} {v:.3f}"
+            f"- {key.removeprefix('held_out_').replace('_', ' ')} {_figure(v)}"
             for key, v in held.items()
         ),
         *([""] if held else []),
@@ -171,7 +171,11 @@ def model_card(inside: Inside, repo_id: str, *, figures: str = "") -> str:
         f"{licence or 'Its author names none.'}",
         "",
     ]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else str(value)
 
 
 def _code(token: str) -> str:
