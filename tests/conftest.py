@@ -47,8 +47,9 @@ def build_model(tokenizers, *, bridge: str):
 
     from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
     from showtell.models.language import LanguageModel
-    from showtell.models.painter import ClipTextTower, LatentDiffusionPainter
+    from showtell.models.painter import LatentDiffusionPainter
     from showtell.models.photo_encoder import QFormerPhotoEncoder
+    from showtell.models.text_towers import ClipTextTower
     from showtell.papers import BRIDGES
     from showtell.prompt import Renderer, RendererConfig
     from showtell.recipes import small

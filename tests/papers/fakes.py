@@ -57,6 +57,7 @@ class FakeTower:
         shape = (len(self.tokenizer), width)
         self.token_table_UC = torch.randn(shape, generator=rng, dtype=dtype)
         self.positions_SC = torch.randn((num_rows, width), generator=rng, dtype=dtype)
+        self.length, self.sizes = num_rows, (width, num_rows)
 
     def tokenize(self, captions: Sequence[str]) -> PainterTokens:
         num_rows = len(self.positions_SC)
@@ -70,25 +71,26 @@ class FakeTower:
             places = [tuple(p) for p in encoded["offset_mapping"][: len(pieces)]]
             offsets.append([(0, 0), *places] + [(0, 0)] * (rest + 1))
         return PainterTokens(
+            captions=captions,
             ids_NS=torch.tensor(ids),
             content_NS=torch.tensor(content),
             offsets_NS2=torch.tensor(offsets),
         )
 
     def encode(self, captions: Sequence[str]) -> Tensor:
-        return self(self.tokenize(captions).ids_NS)
+        return self(self.tokenize(captions))
 
-    def __call__(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor:
+    def __call__(self, tokens: PainterTokens, embeds_NSC: Tensor | None = None) -> Tensor:
         if embeds_NSC is None:
-            embeds_NSC = self.token_table_UC[ids_NS]
+            embeds_NSC = self.token_table_UC[tokens.ids_NS]
         return torch.tanh((embeds_NSC + self.positions_SC).cumsum(1) / 3)
 
 
 class LinearTower(FakeTower):
     """States that are the embeddings, so that a test can choose the gradient of each row."""
 
-    def __call__(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor:
-        return self.token_table_UC[ids_NS] if embeds_NSC is None else embeds_NSC
+    def __call__(self, tokens: PainterTokens, embeds_NSC: Tensor | None = None) -> Tensor:
+        return self.token_table_UC[tokens.ids_NS] if embeds_NSC is None else embeds_NSC
 
 
 class FakePainter:

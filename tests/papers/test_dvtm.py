@@ -144,7 +144,7 @@ def test_closed_form_is_the_literal_matrix(tokenizer, tower, vocabulary, pooling
     embeds_NSC = dense_embeddings(
         spans, tokenizer, tower, vocabulary=vocabulary, pooling=pooling, tau=tau
     )
-    want_NSC = tower(tower.tokenize(spans.captions).ids_NS, embeds_NSC)
+    want_NSC = tower(tower.tokenize(spans.captions), embeds_NSC)
     got_NSC = bridge(spans, painter, generator=torch.Generator()).cond_NSC
     torch.testing.assert_close(got_NSC, want_NSC, rtol=0, atol=1e-6)
 
@@ -176,7 +176,7 @@ def test_soft_is_the_literal_mixture_and_its_gradient_is_true(tokenizer):
         ends = [frame[:1], mixtures, frame[1:2], frame[2:].new_zeros(8 - len(mixtures), 5)]
         ends[3] += tower.token_table_UC[0]
         rows.append(torch.cat(ends))
-    want_NSC = tower(tower.tokenize(spans.captions).ids_NS, torch.stack(rows))
+    want_NSC = tower(tower.tokenize(spans.captions), torch.stack(rows))
     torch.testing.assert_close(got_NSC, want_NSC)
 
     # a true gradient: the finite difference agrees, where a straight-through one's is 0

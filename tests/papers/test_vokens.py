@@ -140,6 +140,8 @@ def test_without_cfg_the_painters_empty_caption_is_led_away_from(painter):
 class LinearNoise(torch.nn.Module):
     """A denoiser whose answer is linear in the condition, so that Eq. 4 can be done on paper."""
 
+    dtype = torch.float32
+
     def __init__(self, config) -> None:
         super().__init__()
         self.config = config

@@ -25,8 +25,9 @@ from showtell.agent.engines import (
 from showtell.batch import to_image
 from showtell.errors import CheckpointError, EngineError
 from showtell.models.folders import from_transformers, reading
-from showtell.models.painter import LatentDiffusionPainter
+from showtell.models.painters import read_painter
 from showtell.models.parts import Conditioning
+from showtell.progress import terminal_line
 from showtell.runtime import multiplies_bfloat16, the_device, the_dtype
 
 if TYPE_CHECKING:
@@ -187,15 +188,16 @@ class _Pieces(TextStreamer):  # type: ignore[misc]
 
 
 class LocalPainter:
-    """A folder of diffusers, by the painter that models have."""
-
-    num_steps = 25
-    guidance = 7.5
+    """A folder of diffusers, by the painter that models have, on ``the_device()``, in its own dtype
+    where the device multiplies it; steps and guidance are those of its kind."""
 
     def __init__(self, folder: Path, *, name: str = "") -> None:
         """Raises CheckpointError."""
         self.name = name or folder.name
-        self.painter = LatentDiffusionPainter.from_pretrained(folder).to(the_device()).eval()
+        own: Any = "auto" if multiplies_bfloat16(the_device()) else torch.float32
+        painter = read_painter(folder, dtype=the_dtype() or own, told=terminal_line)
+        self.painter = painter.to(the_device())
+        self.num_steps, self.guidance = painter.usual
 
     @torch.no_grad()
     def paint(self, caption: str, *, seed: int, on_step: ToldStep | None = None) -> Image:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from showtell.config import from_plain, to_plain
 from showtell.data.storage import replacing
@@ -28,6 +29,7 @@ from showtell.models.dialogue_model import Decoding, PhotoDialogueModel
 from showtell.models.folders import reading, save_rows, write_json
 from showtell.models.language import LanguageModel
 from showtell.models.painter import LatentDiffusionPainter
+from showtell.models.painters import any_painter
 from showtell.models.parts import Bridge
 from showtell.models.photo_encoder import AnyPhotoEncoder, load_photo_encoder
 from showtell.models.vq_painter import VqPainter
@@ -38,6 +40,7 @@ FORMAT = 1
 SHIPPED = Path(__file__).parent.parent / "shipped"
 FOLDER = "perceptron"  # the papers' word for the photo encoder, kept in checkpoints
 BRIDGE = "bridge.safetensors"  # absent where a bridge has nothing to learn
+PARTS = ("language", "photo_encoder", "painter")  # that may be of another type than float32
 DECISION = "decision.safetensors"  # where GILL's head stood before it was the bridge's
 
 
@@ -71,11 +74,13 @@ def save_model(model: PhotoDialogueModel, folder: Path, *, recipe: Mapping[str, 
 
 def dtypes_of(model: PhotoDialogueModel) -> dict[str, str]:
     """The types of the parts that may be other than float32."""
-    parts = {"language": model.language.model, "photo_encoder": model.photo_encoder}
+    parts = dict(
+        zip(PARTS, (model.language.model, model.photo_encoder, model.painter), strict=True)
+    )
     return {
         key: str(next(part.parameters()).dtype).removeprefix("torch.")
         for key, part in parts.items()
-        if part is not None
+        if isinstance(part, nn.Module)
     }
 
 
@@ -118,13 +123,13 @@ def load_model_folder(
     bridge_of: Callable[[Mapping[str, Any], LanguageModel], Bridge],
 ) -> PhotoDialogueModel:
     """Read a model folder; ``bridge_of`` builds the bridge from its plain configuration. The
-    LLM and what sees photos are read in ``the_dtype()``, else as they were when saved; all else in
-    float32.
+    LLM, what sees photos and the painter are read in ``the_dtype()``, else as they were when saved;
+    all else in float32.
 
     Raises CheckpointError if a part is missing, broken or does not fit the others.
     """
     description = read_description(folder)
-    chosen, was = the_dtype(), dict.fromkeys(("language", "photo_encoder"), torch.float32)
+    chosen, was = the_dtype(), dict.fromkeys(PARTS, torch.float32)
     with reading("the model", folder, wanted=f"types of weights among {', '.join(DTYPES)}"):
         was |= {key: getattr(torch, name) for key, name in description.get("dtype", {}).items()}
     dtype = chosen or was["language"]
@@ -133,11 +138,9 @@ def load_model_folder(
     photo_encoder = (
         load_photo_encoder(folder / FOLDER, dtype=seen_in) if (folder / FOLDER).is_dir() else None
     )
-    painter: LatentDiffusionPainter | VqPainter | None = None
-    if (folder / "painter" / "code_painter.json").is_file():
-        painter = VqPainter.from_pretrained(folder / "painter")
-    elif (folder / "painter").is_dir():
-        painter = LatentDiffusionPainter.from_pretrained(folder / "painter")
+    has_painter = (folder / "painter").is_dir()
+    paints_in = chosen or was["painter"]
+    painter = any_painter(folder / "painter", dtype=paints_in) if has_painter else None
     config = from_plain(RendererConfig, description["renderer"])
     if photo_encoder is not None:
         count, width = photo_encoder.num_tokens, photo_encoder.language_width

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from showtell.errors import CheckpointError, ConfigError, MissingDependency
+from showtell.runtime import the_device
 
 MAX_SHARD_SIZE = "15MB"
 
@@ -74,13 +75,7 @@ def from_transformers(
     finally:
         transformers_logging.set_verbosity(loud)
     if exact:
-        unexpected = [key for key in told["unexpected_keys"] if not key.startswith(tuple(beside))]
-        names = {
-            "finds no place": unexpected,
-            "is missing": told["missing_keys"],
-            "has another shape": [name for name, *_ in told["mismatched_keys"]],
-        }
-        faults = [f"{part}{name} {what}" for what, found in names.items() for name in sorted(found)]
+        faults = _faults(told, beside=beside, part=part)
         _refuse(faults, folder, type(model).__name__)
     return model
 
@@ -125,6 +120,17 @@ def check_shapes(
     _refuse(faults, folder, kind)
 
 
+def _faults(told: Mapping[str, Any], *, beside: Sequence[str] = (), part: str = "") -> list[str]:
+    """What a library tells of weights without a place, and of places without a weight."""
+    unexpected = [key for key in told["unexpected_keys"] if not key.startswith(tuple(beside))]
+    names = {
+        "finds no place": unexpected,
+        "is missing": told["missing_keys"],
+        "has another shape": [name for name, *_ in told["mismatched_keys"]],
+    }
+    return [f"{part}{name} {what}" for what, found in names.items() for name in sorted(found)]
+
+
 def _refuse(faults: Collection[str], folder: Path, kind: str) -> None:
     """Raises CheckpointError if there is a fault."""
     if faults:
@@ -137,14 +143,29 @@ def _refuse(faults: Collection[str], folder: Path, kind: str) -> None:
 
 
 def from_diffusers(kind: Any, folder: Path, *, dtype: torch.dtype) -> Any:
-    """A model of diffusers from this machine."""
-    return kind.from_pretrained(
+    """A model of diffusers from this machine. Raises CheckpointError where a weight of the file
+    finds no place, or a place no weight."""
+    model, told = kind.from_pretrained(
         folder,
         torch_dtype=dtype,
         use_safetensors=True,
         local_files_only=True,
         low_cpu_mem_usage=False,  # or diffusers asks for accelerate
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are told of below
     )
+    _refuse(_faults(told), folder, kind.__name__)
+    return model
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The numbers of the weights in a folder; float16 as float32 on a CPU, which has no use of
+    them."""
+    file = min(folder.glob("*.safetensors"))
+    with safe_open(file, framework="pt") as weights:
+        first = weights.get_tensor(min(weights.keys()))
+    half = first.dtype == torch.float16 and the_device().type == "cpu"
+    return torch.float32 if half else first.dtype
 
 
 def to_diffusers(model: Any, folder: Path) -> None:

@@ -2,104 +2,40 @@
 
 All parts are library classes in the ordinary diffusers folder layout (tokenizer/, text_encoder/,
 vae/, unet/, scheduler/), so a Stable Diffusion checkpoint loads as the small one does.
-Source: 2408.08650, section 2.4.3; classifier-free guidance as in arXiv 2207.12598.
+Source: 2408.08650, section 2.4.3; classifier-free guidance as in arXiv 2207.12598, guidance that
+a U-Net is told (``time_cond_proj_dim``) as in 2310.04378. noise.py knows the scheduler.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
-from diffusers import (
-    AutoencoderKL,
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    ModelMixin,
-    UNet2DConditionModel,
-)
-from diffusers.training_utils import compute_snr
-from diffusers.utils.torch_utils import randn_tensor
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
+from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, CLIPTextModel
 
-from showtell.errors import ConfigError
 from showtell.models.folders import (
     MAX_SHARD_SIZE,
     from_diffusers,
     from_transformers,
     reading,
+    stored_dtype,
     to_diffusers,
     write_json,
 )
-from showtell.models.parts import Conditioning, Dice, PainterTokens, drawn
-from showtell.runtime import mixed_precision, small_attention
+from showtell.models.noise import DISTILLED, Noise, read_scheduler, scaled
+from showtell.models.parts import Conditioning, Dice
+from showtell.models.text_towers import ClipTextTower, TokenTower
+from showtell.runtime import Dtype, mixed_precision, small_attention
 
-
-class TokenTower(nn.Module):
-    """A text tower (parts.TextTower) less what it makes of the tokens; ``length`` is S."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, length: int) -> None:
-        super().__init__()
-        self.tokenizer = tokenizer
-        self.length = length
-
-    @property
-    def token_table_UC(self) -> Tensor:
-        raise NotImplementedError
-
-    def encode(self, captions: Sequence[str]) -> Tensor:
-        """Captions -> conditioning (N, S, C), by the ordinary path."""
-        return self(self.tokenize(captions).ids_NS)
-
-    def tokenize(self, captions: Sequence[str]) -> PainterTokens:
-        """Captions -> padded ids with character offsets; longer ones are cut to S tokens."""
-        encoded = self.tokenizer(
-            list(captions),
-            padding="max_length",
-            max_length=self.length,
-            truncation=True,
-            return_offsets_mapping=True,
-            return_special_tokens_mask=True,
-            return_tensors="pt",
-        ).to(self.token_table_UC.device)
-        return PainterTokens(
-            ids_NS=encoded["input_ids"],
-            content_NS=encoded["special_tokens_mask"] == 0,
-            offsets_NS2=encoded["offset_mapping"],
-        )
-
-
-class ClipTextTower(TokenTower):
-    """A CLIP text encoder with its own vocabulary U that accepts soft tokens (see parts.TextTower).
-
-    Gradients flow into ``embeds_NSC``; the ids still say where the sequence ends.
-    """
-
-    def __init__(self, encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast) -> None:
-        super().__init__(tokenizer, length=int(encoder.config.max_position_embeddings))
-        self.encoder = encoder
-
-    @property
-    def token_table_UC(self) -> Tensor:
-        return self.encoder.get_input_embeddings().weight
-
-    def forward(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor:
-        """The last hidden states, (N, S, C)."""
-        if embeds_NSC is None:
-            return self.encoder(input_ids=ids_NS).last_hidden_state
-        # The library's forward takes ids only: stand in for the rows of its token table.
-        handle = self.encoder.get_input_embeddings().register_forward_hook(
-            lambda module, args, output: embeds_NSC.to(output.dtype)
-        )
-        try:
-            return self.encoder(input_ids=ids_NS).last_hidden_state
-        finally:
-            handle.remove()
+PROBES = ("a red dog at the beach", "a city at night", "")
 
 
 def shrinks(autoencoder: ModelMixin) -> int:
@@ -112,7 +48,7 @@ def encode_latents(
     vae: AutoencoderKL, pixels_N3HW: Tensor, *, generator: Dice | None = None
 ) -> Tensor:
     """Pixels in [0, 1] -> scaled latents; a sample with a generator, else the mode."""
-    posterior = vae.encode(pixels_N3HW.to(vae.device) * 2 - 1).latent_dist
+    posterior = vae.encode(pixels_N3HW.to(vae.device, vae.dtype) * 2 - 1).latent_dist
     latents = posterior.mode() if generator is None else posterior.sample(generator)
     return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
 
@@ -121,37 +57,71 @@ def encode_latents(
 def decode_latents(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """Scaled latents -> pixels in [0, 1]."""
     unscaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
-    return (vae.decode(unscaled).sample.float() / 2 + 0.5).clamp(0, 1)
+    return (vae.decode(unscaled.to(vae.dtype)).sample.float() / 2 + 0.5).clamp(0, 1)
 
 
 class LatentDiffusionPainter(nn.Module):
     """Conditioning -> photo: VAE, denoiser, text tower, scheduler handed in.
 
+    ``unet`` is the denoiser, in families that came later a transformer, which keeps the name that
+    settings have. ``index``: what of the pipeline's own its model_index.json says.
     ``bfloat16_products``: photos are painted by them on a device that has them; nearly twice as
     fast on such a CPU, and off by some thousandths of a photo's range.
     """
 
     denoises = True
     bfloat16_products = False
+    pipeline: ClassVar[str] = "StableDiffusionPipeline"
+    folder: ClassVar[str] = "unet"  # of the denoiser
+    kinds: ClassVar[tuple[Any, Any]] = (AutoencoderKL, UNet2DConditionModel)
 
     def __init__(
         self,
         *,
-        text: ClipTextTower,
-        vae: AutoencoderKL,
-        unet: UNet2DConditionModel,
-        scheduler: DDPMScheduler,
+        text: TokenTower,
+        vae: ModelMixin,
+        unet: ModelMixin,
+        scheduler: Any,
+        index: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.text = text
         self.vae = vae
         self.unet = unet
         self.scheduler = scheduler
+        self.index = {"_class_name": self.pipeline} | dict(index or {})
 
     @property
     def image_size(self) -> int:
         """H and W of a photo."""
         return int(self.unet.config.sample_size) * shrinks(self.vae)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Of a photo, as the denoiser reads it."""
+        side = int(self.unet.config.sample_size)
+        return int(self.unet.config.in_channels), side, side
+
+    @property
+    def noise(self) -> Noise:
+        return Noise(self.scheduler)
+
+    @property
+    def told_guidance(self) -> bool:
+        """Whether the denoiser is told the guidance, and leads nowhere by the empty caption."""
+        return self.unet.config.get("time_cond_proj_dim") is not None
+
+    @property
+    def guided(self) -> bool:
+        """Whether guidance leads away from the empty caption."""
+        return not self.told_guidance
+
+    @property
+    def usual(self) -> tuple[int, float]:
+        """Steps and guidance that its kind is made for."""
+        if type(self.scheduler).__name__ in DISTILLED:
+            return 4, 8.5 if self.told_guidance else 1.0
+        return 50, 7.5
 
     def encode_photos(self, pixels_N3HW: Tensor, *, generator: Dice | None = None) -> Tensor:
         """Pixels in [0, 1] -> scaled latents; a sample with a generator, else the mode."""
@@ -188,26 +158,32 @@ class LatentDiffusionPainter(nn.Module):
         """The same on latents; ``snr_gamma`` weighs by min(SNR, gamma)/SNR (arXiv 2303.09556)."""
         # in float32 under autocast too: bfloat16's three digits would be noise of their own
         latents = latents.to(cond_NSC.device).float()
-        noise = randn_tensor(latents.shape, generator=generator, device=latents.device)
-        total = self.scheduler.config.num_train_timesteps
-        steps_N = drawn(partial(torch.randint, total), len(latents), generator).to(latents.device)
-        noisy = self.scheduler.add_noise(latents, noise, steps_N)
-        with small_attention(noisy, length=noisy.shape[-2] * noisy.shape[-1]):
-            predicted = self.unet(
-                noisy.to(cond_NSC.dtype), steps_N, encoder_hidden_states=cond_NSC
-            ).sample.float()
-        kind = self.scheduler.config.prediction_type
-        targets = {
-            "epsilon": lambda: noise,
-            "v_prediction": lambda: self.scheduler.get_velocity(latents, noise, steps_N),
-            "sample": lambda: latents,
-        }
-        error_N = F.mse_loss(predicted, targets[kind](), reduction="none").mean(dim=(1, 2, 3))
+        noise = self.noise
+        seen = noise.noised(latents, generator=generator)
+        with small_attention(latents, length=latents.shape[-2] * latents.shape[-1]):
+            predicted = self.predict(seen.noisy, seen.times_N, cond_NSC, guidance=1.0)
+        error_N = F.mse_loss(predicted, seen.target, reduction="none").mean(dim=(1, 2, 3))
         if snr_gamma is not None:
-            snr_N = compute_snr(self.scheduler, steps_N).to(error_N)
-            per_N = {"epsilon": snr_N, "v_prediction": snr_N + 1, "sample": torch.ones_like(snr_N)}
-            error_N = error_N * snr_N.clamp(max=snr_gamma) / per_N[kind]
+            error_N = error_N * noise.min_snr(seen.snr_N, snr_gamma)
         return error_N.mean()
+
+    def predict(self, noisy: Tensor, times: Tensor, cond_NSC: Tensor, *, guidance: float) -> Tensor:
+        """What the denoiser says of N latents at their times, or at one, in float32.
+        ``guidance``: for one that is told it."""
+        told = {}
+        if self.told_guidance:
+            width = self.unet.config.time_cond_proj_dim
+            scale_N = torch.full((len(noisy),), 1000 * (guidance - 1), device=noisy.device)
+            told["timestep_cond"] = get_timestep_embedding(
+                scale_N, width, downscale_freq_shift=1
+            ).to(self.unet.dtype)
+        cond_NSC = cond_NSC.to(self.unet.dtype)
+        out = self.unet(noisy.to(self.unet.dtype), times, encoder_hidden_states=cond_NSC, **told)
+        return out.sample.float()
+
+    def times(self, num_steps: int) -> dict[str, Any]:
+        """What its pipeline tells a scheduler beside the number of steps."""
+        return {}
 
     @torch.no_grad()
     def paint(
@@ -219,89 +195,153 @@ class LatentDiffusionPainter(nn.Module):
         seeds: Sequence[int],
         callback: Callable[[int, Tensor], None] | None = None,
     ) -> Tensor:
-        """Photos (N, 3, H, W) in [0, 1] by DPM-Solver++ with classifier-free guidance.
+        """Photos (N, 3, H, W) in [0, 1] by the scheduler, with classifier-free guidance.
 
-        Each photo starts from the noise of its own seed, so a batch paints what single calls do.
+        Each photo has the dice of its own seed, so a batch paints what single calls do.
         ``callback(step, latents)`` is called after each of ``num_steps`` steps.
         """
-        solver = DPMSolverMultistepScheduler.from_config(
-            self.scheduler.config, algorithm_type="dpmsolver++", timestep_spacing="trailing"
-        )
-        total = int(self.scheduler.config.num_train_timesteps)
-        if not 0 < num_steps <= total:
-            raise ConfigError(f"num_steps is {num_steps}; wanted 1 to {total}, for example 20")
-        solver.set_timesteps(num_steps)
-        if len(solver.timesteps) > num_steps:  # rounding has added a step, below time 0
-            solver.set_timesteps(timesteps=solver.timesteps[:num_steps].tolist())
+        noise = self.noise
+        solver = noise.solver(num_steps, **self.times(num_steps))
         cond_NSC = conditioning.cond_NSC
         count = cond_NSC.shape[0]
         uncond_NSC = conditioning.uncond_NSC
         if uncond_NSC is None:
             uncond_NSC = self.text.encode([""]).expand(count, -1, -1)
-        both = torch.cat([uncond_NSC, cond_NSC]) if guidance != 1 else cond_NSC
-        size = self.unet.config.sample_size
-        shape = (self.unet.config.in_channels, size, size)
-        latents = torch.stack(
-            [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        ).to(cond_NSC.device)
-        latents = latents * solver.init_noise_sigma
+        leads = self.guided and guidance != 1
+        if leads:
+            cond_NSC = torch.cat([uncond_NSC.to(cond_NSC.dtype), cond_NSC])
+        dice = [torch.Generator().manual_seed(seed) for seed in seeds]
+        latents = torch.stack([torch.randn(self.latent_shape, generator=die) for die in dice])
+        latents = latents.to(cond_NSC.device) * getattr(solver, "init_noise_sigma", 1.0)
+        take = noise.steps(solver, dice)
         with mixed_precision(cond_NSC.device) if self.bfloat16_products else nullcontext():
-            for index, step in enumerate(solver.timesteps):
-                if guidance != 1:
-                    predicted = self.unet(torch.cat([latents] * 2), step, both).sample.float()
+            for index, time in enumerate(solver.timesteps):
+                noisy = scaled(solver, latents, time)
+                if leads:
+                    noisy = torch.cat([noisy] * 2)
+                predicted = self.predict(noisy, time, cond_NSC, guidance=guidance)
+                if leads:
                     uncond, cond = predicted.chunk(2)
                     predicted = uncond + guidance * (cond - uncond)
-                else:
-                    predicted = self.unet(latents, step, both).sample.float()
-                latents = solver.step(predicted, step, latents).prev_sample
-                if callback is not None:
-                    callback(index + 1, latents)
+                latents = take(predicted, time, latents).prev_sample
+                # a step of higher order takes several times
+                told, now = (k * num_steps // len(solver.timesteps) for k in (index, index + 1))
+                if callback is not None and now > told:
+                    callback(now, latents)
             return self.decode_photos(latents)
+
+    @torch.no_grad()
+    def faults(self) -> list[str]:
+        """What words or guidance do not change, each in a line that says what it means: asked of
+        the denoiser once, at a small size."""
+        cond_NSC = self.text.encode(PROBES)
+        channels, side, _ = self.latent_shape
+        side = min(side, 16)
+        noisy = torch.randn((1, channels, side, side), generator=torch.Generator().manual_seed(0))
+        noisy = noisy.to(cond_NSC.device).expand(len(PROBES), -1, -1, -1)
+        times = self.noise.solver(4, **self.times(4)).timesteps
+        said = self.predict(noisy, times[len(times) // 2], cond_NSC, guidance=1.0)
+        found = []
+        if _alike(said[0], said[1]):
+            found.append(
+                "two captions and one seed give one photo: words do not reach this painter. Its "
+                "text encoder and its denoiser are of two models, or it is not trained"
+            )
+        other = said[2]
+        if self.told_guidance:
+            other = self.predict(noisy, times[len(times) // 2], cond_NSC, guidance=7.0)[0]
+        if (self.guided or self.told_guidance) and _alike(said[0], other):
+            found.append(
+                "guidance 1 and 7 give one photo: this painter does not tell a caption from none. "
+                "It follows words no better where guidance is higher"
+            )
+        return found
 
     # ------------------------------------------------------------------------------ on disk
 
     def save_pretrained(self, folder: Path) -> None:
         """Write the diffusers folder layout with safetensors in shards of at most 15 MB."""
-        self.text.encoder.save_pretrained(folder / "text_encoder", max_shard_size=MAX_SHARD_SIZE)
-        self.text.tokenizer.save_pretrained(folder / "tokenizer")
+        named = {"vae": self.vae, self.folder: self.unet, "scheduler": self.scheduler}
+        index = {**self.index, **self.save_text(folder)}
+        for name, part in named.items():
+            index[name] = ["diffusers", type(part).__name__]
         to_diffusers(self.vae, folder / "vae")
-        to_diffusers(self.unet, folder / "unet")
+        to_diffusers(self.unet, folder / self.folder)
         self.scheduler.save_pretrained(folder / "scheduler")
-        index: dict[str, Any] = {
-            "_class_name": "StableDiffusionPipeline",
-            "feature_extractor": [None, None],
-            "safety_checker": [None, None],
-            "requires_safety_checker": False,
-            "image_encoder": [None, None],
-            "text_encoder": ["transformers", "CLIPTextModel"],
-            "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
-            "vae": ["diffusers", "AutoencoderKL"],
-            "unet": ["diffusers", "UNet2DConditionModel"],
-            "scheduler": ["diffusers", "DDPMScheduler"],
-        }
         write_json(folder / "model_index.json", index)
 
-    @classmethod
-    def from_pretrained(
-        cls, folder: Path, *, dtype: torch.dtype = torch.float32
-    ) -> LatentDiffusionPainter:
-        """Read a diffusers folder from this machine; only safetensors are read.
+    def save_text(self, folder: Path) -> dict[str, Any]:
+        """Write the text tower's parts; what model_index.json says of them, and of none."""
+        absent = [None, None]
+        return {
+            "feature_extractor": absent,
+            "safety_checker": absent,
+            "requires_safety_checker": False,
+            "image_encoder": absent,
+            **save_encoder(folder, self.text.encoder, self.text.tokenizer),
+        }
 
-        Raises CheckpointError if a part is missing or broken.
+    @classmethod
+    def read_text(
+        cls, folder: Path, *, dtype: torch.dtype, index: Mapping[str, Any], unet: ModelMixin
+    ) -> TokenTower:
+        """The text tower that a pipeline with this ``index`` has for its denoiser."""
+        encoder, tokenizer = read_encoder(CLIPTextModel, folder, dtype=dtype)
+        return ClipTextTower(encoder, tokenizer)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, *, dtype: Dtype = torch.float32) -> Self:
+        """Read a diffusers folder from this machine; only safetensors are read. ``dtype`` "auto":
+        that of its denoiser's file.
+
+        Raises CheckpointError if a part is missing or broken, or a weight finds no place.
         """
         wanted = (
-            "the diffusers layout (tokenizer, text_encoder, vae, unet, scheduler) as "
-            "save_pretrained writes it"
+            f"the diffusers layout of a {cls.pipeline} (tokenizer, text_encoder, vae, {cls.folder},"
+            " scheduler) as save_pretrained writes it"
         )
         with reading("the painter", folder, wanted=wanted):
-            return cls(
-                text=ClipTextTower(
-                    from_transformers(CLIPTextModel, folder / "text_encoder", dtype=dtype),
-                    AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-                ),
-                vae=from_diffusers(AutoencoderKL, folder / "vae", dtype=dtype),
-                unet=from_diffusers(UNet2DConditionModel, folder / "unet", dtype=dtype),
-                scheduler=DDPMScheduler.from_pretrained(
-                    folder / "scheduler", local_files_only=True
-                ),
+            index = json.loads((folder / "model_index.json").read_text())
+            if dtype == "auto":
+                dtype = stored_dtype(folder / cls.folder)
+            unet = from_diffusers(cls.kinds[1], folder / cls.folder, dtype=dtype)
+            scheduler = read_scheduler(
+                folder / "scheduler", named=index.get("scheduler", [None, None])[1]
             )
+            return cls(
+                text=cls.read_text(folder, dtype=dtype, index=index, unet=unet),
+                vae=from_diffusers(cls.kinds[0], folder / "vae", dtype=dtype),
+                unet=unet,
+                scheduler=scheduler,
+                # the pipeline's own settings; the library's version is not of them
+                index={
+                    key: value
+                    for key, value in index.items()
+                    if not isinstance(value, list) and key != "_diffusers_version"
+                },
+            )
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return float((one - other).abs().max()) <= 1e-5 * float(one.abs().max())
+
+
+def save_encoder(
+    folder: Path, encoder: Any, tokenizer: Any, *, number: str = ""
+) -> dict[str, list[str]]:
+    """Write a text encoder and its tokenizer; what model_index.json says of them."""
+    encoder.save_pretrained(folder / f"text_encoder{number}", max_shard_size=MAX_SHARD_SIZE)
+    tokenizer.save_pretrained(folder / f"tokenizer{number}")
+    return {
+        f"text_encoder{number}": ["transformers", type(encoder).__name__],
+        f"tokenizer{number}": ["transformers", type(tokenizer).__name__],
+    }
+
+
+def read_encoder(
+    kind: Any, folder: Path, *, dtype: torch.dtype, number: str = ""
+) -> tuple[Any, Any]:
+    """A text encoder and its tokenizer."""
+    encoder = from_transformers(kind, folder / f"text_encoder{number}", dtype=dtype, exact=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder / f"tokenizer{number}", local_files_only=True)
+    return encoder, tokenizer

@@ -59,7 +59,8 @@ class PhotoSpans:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditioning:
-    """What the denoiser cross-attends to, where a text encoder's output would stand."""
+    """What the denoiser attends to, where a text encoder's output would stand. What else of words
+    it reads (a pooled vector, as Stable Diffusion 3 does) is a row among the S."""
 
     cond_NSC: Tensor
     uncond_NSC: Tensor | None = None  # for classifier-free guidance; None: the empty caption's
@@ -78,8 +79,10 @@ class PhotoTargets:
 
 @dataclass(frozen=True, kw_only=True)
 class PainterTokens:
-    """Captions in the painter's own vocabulary, padded to S."""
+    """Captions in the painter's own vocabulary, padded. ``captions``: their words, for a tower that
+    has a second vocabulary."""
 
+    captions: Sequence[str]
     ids_NS: Tensor
     content_NS: Tensor  # bool: True where a real word piece stands (not BOS, EOS, padding)
     # char range [start, end) of each piece in its caption; (0, 0) where content is False
@@ -103,21 +106,21 @@ class TextTower(Protocol):
 
     ``__call__`` gives the conditioning states; with ``embeds_NSC`` these stand in for the rows of
     the token table (positions are still added by the tower), with ids alone the ordinary way.
-    ``onehot @ token_table`` as ``embeds_NSC`` gives the library's own forward on ids.
+    ``onehot @ token_table`` as ``embeds_NSC`` gives the library's own forward on ids. ``length``
+    tokens are read of a caption; ``sizes``: (C, S) of what is given, which may be others.
     """
 
+    length: int
+
+    @property
+    def sizes(self) -> tuple[int, int]: ...
     @property
     def token_table_UC(self) -> Tensor: ...
     @property
     def tokenizer(self) -> Tokenizer: ...
     def tokenize(self, captions: Sequence[str]) -> PainterTokens: ...
     def encode(self, captions: Sequence[str]) -> Tensor: ...
-    def __call__(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor: ...
-
-
-def painter_sizes(tower: TextTower) -> tuple[int, int]:
-    """(C, S) of what a painter's text encoder gives."""
-    return int(tower.token_table_UC.shape[1]), int(tower.tokenize([""]).ids_NS.shape[1])
+    def __call__(self, tokens: PainterTokens, embeds_NSC: Tensor | None = None) -> Tensor: ...
 
 
 def caption_conditioning(captions: Sequence[str], tower: TextTower) -> Conditioning:
@@ -171,7 +174,7 @@ class PartSizes:
                 f'"{self.model}" has no latent diffusion painter, whose conditioning this bridge '
                 "makes; give a base model that paints"
             )
-        return painter_sizes(self.tower)
+        return self.tower.sizes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,9 +37,10 @@ from showtell.models.folders import (
     to_diffusers,
     write_json,
 )
-from showtell.models.painter import TokenTower, decode_latents, encode_latents, shrinks
-from showtell.models.parts import Conditioning, Dice
+from showtell.models.painter import decode_latents, encode_latents, shrinks
+from showtell.models.parts import Conditioning, Dice, PainterTokens
 from showtell.models.ranker import ClipRanker
+from showtell.models.text_towers import TokenTower
 
 Rank = Callable[[Tensor, Sequence[str]], Tensor]  # photos (N, 3, H, W), captions -> scores (N,)
 ROWS_AT_ONCE = 256  # photos that are written together
@@ -61,9 +62,9 @@ class WordTable(TokenTower):
     def token_table_UC(self) -> Tensor:
         return self._table[0].weight[: len(self.tokenizer)]
 
-    def forward(self, ids_NS: Tensor, embeds_NSC: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: PainterTokens, embeds_NSC: Tensor | None = None) -> Tensor:
         """The words' embeddings, (N, S, C)."""
-        return F.embedding(ids_NS, self.token_table_UC) if embeds_NSC is None else embeds_NSC
+        return F.embedding(tokens.ids_NS, self.token_table_UC) if embeds_NSC is None else embeds_NSC
 
 
 class VqPainter(nn.Module):

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import torch
@@ -205,13 +205,14 @@ def matching_strings(tokenizer: Tokenizer, tower: TextTower) -> list[tuple[int, 
     """(LLM id, painter id) of every pair of tokens whose strings are equal but for space marks.
 
     A leading "Ġ" (byte-level BPE) or "▁" (SentencePiece) marks the start of a word, a trailing
-    "</w>" (CLIP) its end; both are set aside, so that "Ġcat" meets "cat" and "cat</w>".
+    "</w>" (CLIP) its end; all are set aside, so that "Ġcat" meets "cat" and "cat</w>".
     """
     special = set(tower.tokenize([""]).ids_NS.flatten().tolist())
     painter_ids: dict[str, list[int]] = {}
     for token, piece in tower.tokenizer.get_vocab().items():
         if piece not in special:
-            painter_ids.setdefault(token.removesuffix("</w>"), []).append(piece)
+            word = token.removesuffix("</w>").lstrip("\u0120\u2581")
+            painter_ids.setdefault(word, []).append(piece)
     special = special_ids(tokenizer)
     return sorted(
         (llm_id, piece)
@@ -453,7 +454,7 @@ class Dvtm(Bridge):
         tokens = tower.tokenize(texts)
         carry = self._static if self.config.vocabulary == "static" else self._dynamic
         embeds_NSC = carry(texts, ids_NK, self._content(spans, ids_NK), noisy_NKV, tokens, tower)
-        return Conditioning(cond_NSC=tower(tokens.ids_NS, embeds_NSC))
+        return Conditioning(cond_NSC=tower(tokens, embeds_NSC))
 
     def losses(
         self, conditioning: Conditioning, gold: PhotoTargets, painter: Painter, *, generator: Dice
@@ -531,8 +532,8 @@ class Dvtm(Bridge):
     def _soft(self, spans: PhotoSpans, noisy_NKV: Tensor, tower: TextTower) -> Conditioning:
         """soft: p_GS @ (S E), S the map from a token to the mean of its pieces.
 
-        The painter reads the LLM's positions, laid out as its own captions are: BOS, up to S - 2
-        mixtures, EOS, padding.
+        The painter reads the LLM's positions where a caption would stand in its own: after BOS (or
+        what else its text encoder is told first), before EOS and padding.
         """
         table_UC = tower.token_table_UC
         if self._pieces is None:
@@ -542,25 +543,31 @@ class Dvtm(Bridge):
         soft_NKV = gumbel_softmax(noisy_NKV, temperature=self.temperature)
         mixtures_NKC = soft_NKV.type_as(table_UC) @ bag_rows(self._pieces, table_UC, mode="mean")
 
-        empty_S = tower.tokenize([""]).ids_NS[0]
+        empty, one = tower.tokenize(["", "a"]), 1
+        first = int(empty.content_NS[one].nonzero()[0])
+        empty_S = empty.ids_NS[0]
+        after = empty_S[first:]
+        padding = int((after.flip(0) == after[-1]).long().cumprod(0).sum())
+        room = len(after) - max(len(after) - padding, 1)
         ids_NS = empty_S.repeat(len(mixtures_NKC), 1)
         sources, places = [], []
         for n, content_K in enumerate(self._content(spans, spans.ids_NK)):
-            positions = content_K.nonzero()[:, 0].tolist()[: len(empty_S) - 2]
-            for s, k in enumerate(positions, start=1):
+            positions = content_K.nonzero()[:, 0].tolist()[:room]
+            for s, k in enumerate(positions, start=first):
                 said = self._pieces[int(spans.ids_NK[n, k])]
                 # the tower only looks for BOS, EOS and padding in ids that embeddings stand for
                 ids_NS[n, s] = said[0] if said else empty_S[0]
                 sources.append((n, k))
                 places.append((n, s))
-            ids_NS[n, len(positions) + 1] = empty_S[1]
+            ids_NS[n, first + len(positions) :] = after[: len(after) - len(positions)]
         embeds_NSC = F.embedding(ids_NS, table_UC)
         if places:
             place = torch.tensor(places, device=ids_NS.device).unbind(-1)
             source = torch.tensor(sources, device=ids_NS.device).unbind(-1)
             # under autocast the product above is of fewer digits than the table
             embeds_NSC = embeds_NSC.index_put(place, mixtures_NKC[source].type_as(embeds_NSC))
-        return Conditioning(cond_NSC=tower(ids_NS, embeds_NSC))
+        tokens = replace(tower.tokenize(spans.captions), ids_NS=ids_NS)
+        return Conditioning(cond_NSC=tower(tokens, embeds_NSC))
 
 
 # ------------------------------------------------------------------------------- stages and presets

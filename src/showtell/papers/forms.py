@@ -28,7 +28,7 @@ from dataclasses import replace
 
 from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
 from showtell.errors import ConfigError, DataError, did_you_mean
-from showtell.models.parts import TextTower, painter_sizes
+from showtell.models.parts import TextTower
 from showtell.papers.minigpt5 import (
     Step,
     alignment_dialogue,
@@ -161,8 +161,7 @@ def readable(text: str, tower: TextTower) -> str:
     """What a painter's text tower reads of a text: all of it, if there is room, else the words that
     its tokenizer has whole. The small one's was counted on captions, so that every other word falls
     to letters and takes the room of five that say what to paint."""
-    _, room = painter_sizes(tower)
-    if len(tower.tokenizer(text, verbose=False)["input_ids"]) <= room:
+    if len(tower.tokenizer(text, verbose=False)["input_ids"]) <= tower.length:
         return text
     words = re.findall(r"\w+", text)
     pieces = tower.tokenizer(words, add_special_tokens=False)["input_ids"] if words else []

@@ -3,14 +3,14 @@
     showtell train parts --set language=DIR --set painter=DIR --set vision=DIR --out runs/parts
 
 ``language`` is a transformers folder (Llama, OPT ...), ``painter`` a diffusers one (Stable
-Diffusion), ``vision`` a BLIP-2, ViT, CLIP or SigLIP of transformers, each by its folder or its id
-on the hub (``models/named.py``). Its vocabulary gains the marks of turns and photos. Nothing is
-trained here.
+Diffusion 1 to 3, FLUX.2 klein), ``vision`` a BLIP-2, ViT, CLIP or SigLIP of transformers, each by
+its folder or its id on the hub (``models/named.py``). Its vocabulary gains the marks of turns and
+photos. Nothing is trained here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,12 +24,14 @@ from showtell.models.dialogue_model import Decoding
 from showtell.models.hub_photos import NUM_TOKENS, hub_photo_encoder
 from showtell.models.language import LanguageModel
 from showtell.models.named import named_folder
-from showtell.models.painter import LatentDiffusionPainter
-from showtell.progress import terminal_progress
+from showtell.models.painters import read_painter
+from showtell.progress import terminal_line, terminal_progress
 from showtell.prompt import RendererConfig
 from showtell.recipes.assemble import words_first
 from showtell.recipes.small import DIALOGUE_TOKENS
 from showtell.runtime import DTYPES
+
+PAINTING = ("num_steps", "guidance")  # of a Decoding, which the painter's kind has its own of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +51,9 @@ class Parts:
     num_photo_tokens: of a photo, for the LLM; none: as many as BLIP-2's Q-Former has, else 32
     max_tokens: of a dialogue, at most what the LLM has positions for
     template: turns as our "marks", new to the LLM, or as its own "chat" template has them
-    dtype: of the language model and what sees photos; "auto": as their files have it
-    num_steps: of painting, as MiniGPT-5 and GILL have it
-    guidance: of painting, as MiniGPT-5 and GILL have it
+    dtype: of all parts; "auto": as their files have it
+    num_steps: of painting; none: as the painter's kind is used (Stable Diffusion: 50)
+    guidance: of painting; none: as the painter's kind is used (Stable Diffusion: 7.5)
     seed: starts what is new
     """
 
@@ -65,8 +67,8 @@ class Parts:
     max_tokens: int = 1024
     template: Literal["marks", "chat"] = "marks"
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
-    num_steps: int = 50
-    guidance: float = 7.5
+    num_steps: int | None = None
+    guidance: float | None = None
     seed: int = 0
 
     def train(self, *, name: str, out: Path, resume: bool) -> Path:
@@ -77,7 +79,8 @@ class Parts:
         language.check()
         painter = None
         if self.painter is not None:
-            painter = LatentDiffusionPainter.from_pretrained(part_folder(self.painter, "painter"))
+            paints = part_folder(self.painter, "painter")
+            painter = read_painter(paints, dtype=DTYPES[self.dtype], told=terminal_line)
         photo_encoder = None
         if self.vision is not None:
             photo_encoder = hub_photo_encoder(
@@ -98,7 +101,9 @@ class Parts:
                     "cross-attention layers to look with; name the same folder as language"
                 )
         with_marks(language, seed=self.seed, template=self.template, photo=photo_token)
-        decoding = Decoding(num_steps=self.num_steps, guidance=self.guidance)
+        usual = {} if painter is None else dict(zip(PAINTING, painter.usual, strict=True))
+        chosen = {key: getattr(self, key) for key in PAINTING if getattr(self, key) is not None}
+        decoding = replace(Decoding(), **usual | chosen)
         settings = RendererConfig(
             num_photo_tokens=count,
             max_tokens=_most_tokens(self.max_tokens, count, language, decoding),

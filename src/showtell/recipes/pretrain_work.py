@@ -24,9 +24,10 @@ from showtell.dialogue import Dialogue, Photo
 from showtell.errors import CheckpointError, ConfigError
 from showtell.models.checkpoint import model_folder, save_model
 from showtell.models.language import LanguageModel
-from showtell.models.painter import ClipTextTower, LatentDiffusionPainter, shrinks
+from showtell.models.painter import LatentDiffusionPainter, shrinks
 from showtell.models.photo_encoder import QFormerPhotoEncoder, load_photo_encoder
 from showtell.models.ranker import ClipRanker
+from showtell.models.text_towers import ClipTextTower
 from showtell.models.vq_painter import VqPainter
 from showtell.papers.forms import caption_dialogue, swap_speakers
 from showtell.prompt import RendererConfig
