@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from conftest import words_alone
 from showtell.agent.prompts import prompts
 from showtell.agent.session import Session, responder
-from showtell.agent.shares import Looks, PhotoSources
+from showtell.agent.shares import Looks, PhotosInWords, PhotoSources
 from showtell.dialogue import Photo
 from showtell.errors import EngineError, UsageError
 from showtell.models.decoder import Decoder
@@ -186,9 +187,41 @@ def test_what_the_user_says_of_photos_counts_before_the_models_chance(monkeypatc
     assert talk.say("ok, send me a picture").turns[0].photos
 
 
-def test_a_request_that_names_nothing_leaves_the_album_to_the_models_words():
-    album = Found()
-    PhotoSources(album=album).share(
-        "a dog", photo_id="p", seed=0, without=(), notes=[], request="Can you send me a photo?"
-    )
-    assert album.asked == ["a dog"]
+class Scores:
+    """Stands for a finder: its photos have scores for sentences."""
+
+    def __init__(self, **of: dict[str, float]) -> None:
+        self.of, self.asked, self.album = of, [], self
+
+    def find(self, text, *, top_k, without=()):
+        self.asked.append(text)
+        found = self.of.get(text.rstrip(".?!").replace(" ", "_"), {})
+        return [
+            SimpleNamespace(score=score, photo=SimpleNamespace(id=name))
+            for name, score in found.items()
+            if name not in without
+        ]
+
+    def photo(self, hit, *, folder):
+        return Photo(id=hit.photo.id, path=str(folder / f"{hit.photo.id}.png"))
+
+
+def test_the_best_photo_for_any_sentence_of_a_request_that_names_something(tmp_path):
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    finder = Scores(Do_you_have_a_dog={"a": 3.0}, It_ran_on_the_beach={"b": 5.0, "gone": 6.0})
+    album = PhotosInWords(finder, tmp_path)
+    words = "Do you have a dog? Send me a photo! It ran on the beach."
+    photo, _ = album.find(words, without=())
+    assert photo.id == "b" and "Send me a photo!" not in finder.asked  # "gone" cannot be read
+    assert album.find(words, without={"b"})[0].id == "a"
+    assert album.find("Do you have a dog?", without={"a"})[0].id == "a"  # the only one, once more
+    assert album.find("Can you send me a photo?", without=()) is None
+
+
+def test_a_request_that_the_album_lacks_leaves_it_to_the_models_words(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    album = PhotosInWords(Scores(Dog={"a": 3.0}), tmp_path)
+    share = partial(PhotoSources(album=album).share, photo_id="p", seed=0, without=(), notes=[])
+    assert share("Dog", request="Can you send me a photo of him?").photo.id == "a"
+    assert share("Giraffe", request="Show me a giraffe!").photo is None

@@ -34,10 +34,13 @@ def agent_of(
     """
     from showtell.agent.session import responder
     from showtell.papers import load_model
+    from showtell.runtime import multiplies_bfloat16, the_device, the_dtype
 
     if name is None:
         name = HOME if home_is_here(say=say) else MINI
-    return responder(load_model(name), album=album, painter=painter)
+    slow = name == HOME and the_dtype() is None and not multiplies_bfloat16(the_device())
+    model = load_model(name, dtype="float32") if slow else load_model(name)
+    return responder(model, album=album, painter=painter)
 
 
 def home_is_here(*, say: Callable[[str], None]) -> bool:

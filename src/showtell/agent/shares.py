@@ -3,9 +3,9 @@ for a photo that somebody brings."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from showtell.album.find import Finder
+    from showtell.album.index import Hit
     from showtell.models.classifier import PhotoClassifier
 
 OBJECTS = "Objects in the photo: "  # how PhotoChat describes a photo
@@ -32,12 +33,17 @@ class PhotosInWords:
         self.finder, self.folder = finder, folder
 
     def find(self, words: str, *, without: Collection[str]) -> tuple[Photo, Image] | None:
-        """The best photo for the words that can be read, one ``without`` these ids if there is any;
-        None if no photo reaches the finder's cut-off."""
+        """The best photo for one of the sentences that can be read, one ``without`` these ids if
+        there is any; None if no photo reaches the finder's cut-off."""
         from showtell.data.photos import load_photo
 
-        find = partial(self.finder.find, words, top_k=3)
-        for hit in [*find(without=without), *find()]:
+        said = [each for each in re.split(r"(?<=[.!?])\s+", words) if words_of(each)]
+
+        def best(unwanted: Collection[str]) -> list[Hit]:
+            hits = [h for each in said for h in self.finder.find(each, top_k=3, without=unwanted)]
+            return sorted(hits, key=lambda hit: -hit.score)
+
+        for hit in [*best(without), *best(())]:
             photo = self.finder.album.photo(hit, folder=self.folder)
             with suppress(PhotoError):  # it was moved, or is damaged
                 return photo, load_photo(photo.path or "")
@@ -70,8 +76,8 @@ class PhotoSources:
         where they say what the photo should show."""
         if self.album is not None:
             told = description.removeprefix(OBJECTS)  # which no photo is found by
-            for words in (request, told):
-                found = self.album.find(words, without=without) if words_of(words) else None
+            for words in filter(None, (request, told)):
+                found = self.album.find(words, without=without)
                 if found is not None:
                     return Shared(photo=found[0], image=found[1])
         if self.painter is None:
