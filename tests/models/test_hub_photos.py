@@ -197,6 +197,59 @@ def test_blip2s_projection_is_used_where_it_fits_else_refused_or_new(tmp_path):
     assert not any(isinstance(each, Blip2QFormerModel) for each in alone.modules())
 
 
+@pytest.fixture
+def minigpt4(tmp_path):
+    """Its projection as it was released: what a training kept, its settings and steps beside it."""
+    torch.manual_seed(1)
+    own = torch.nn.Linear(24, 48)
+    kept = {f"llama_proj.{name}": value for name, value in own.state_dict().items()}
+    path = tmp_path / "pretrained_minigpt4.pth"
+    torch.save({"model": kept, "config": {"run": {"lr": 1e-4}}, "scaler": None, "iters": 3}, path)
+    return path, own, kept
+
+
+def test_minigpt4s_projection_stands_on_blip2s_qformer(tmp_path, minigpt4):
+    path, own, kept = minigpt4
+    folder, model = write_hub_vision(tmp_path / "blip2", "blip2")
+    images = AutoImageProcessor.from_pretrained(folder, backend="pil")(
+        picture(), return_tensors="pt"
+    )
+    save_file(kept, tmp_path / "same.safetensors")
+    for file in (path, tmp_path / "same.safetensors"):
+        encoder = hub_photo_encoder(folder, language_width=48, projection=file).eval()
+        assert torch.equal(encoder.project.bias, own.bias)
+        with torch.no_grad():
+            asked = model.get_image_features(**images).qformer_outputs.last_hidden_state
+            got = encoder(to_pixels(encoder.look(picture()))[None])
+            torch.testing.assert_close(got, own(asked), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ConfigError, match="makes 48 numbers of 24.*want 32 numbers"):
+        hub_photo_encoder(folder, language_width=32, projection=path)
+    vit, _ = write_hub_vision(tmp_path / "vit", "vit")
+    with pytest.raises(ConfigError, match="no Q-Former of BLIP-2.*name a blip-2 as vision"):
+        hub_photo_encoder(vit, language_width=48, qformer_layers=1, projection=path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda kept: kept.pop("llama_proj.bias"), "llama_proj.bias is missing"),
+        (lambda kept: kept.update(proj=torch.ones(2)), "proj finds no place"),
+        (lambda kept: kept.update({"llama_proj.bias": Turn}), "showtell.dialogue.Turn"),
+        (None, "no file"),
+    ],
+)
+def test_another_file_is_no_projection_of_minigpt4(tmp_path, minigpt4, change, says):
+    path, _, kept = minigpt4
+    folder, _ = write_hub_vision(tmp_path / "blip2", "blip2")
+    if change is None:
+        path.unlink()
+    else:
+        change(kept)
+        torch.save({"model": kept}, path)
+    with pytest.raises(CheckpointError, match=says):
+        hub_photo_encoder(folder, language_width=48, projection=path)
+
+
 def change(path, **settings) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
 

@@ -20,12 +20,11 @@ from conftest import build_model, responder_of
 from showtell.cli import main
 from showtell.dialogue import USER, Turn
 from showtell.errors import CheckpointError, ShowtellError
-from showtell.models import foreign
+from showtell.models import foreign, hub
 from showtell.models.checkpoint import save_model
 from showtell.models.language import LanguageModel
 from showtell.models.photo_encoder import LinearPhotoEncoder
 from showtell.papers import load_model
-from showtell.recipes import releases
 from showtell.recipes.assemble import rebuilt
 from showtell.recipes.releases import converted
 
@@ -99,9 +98,7 @@ TIED = pytest.mark.parametrize("base", [True], indirect=True)
 @pytest.fixture
 def here(monkeypatch):
     """No other process: what is tested is not how files are opened."""
-    monkeypatch.setattr(
-        releases, "convert", lambda kind, file, out, **_: foreign.release(file, out)
-    )
+    monkeypatch.setattr(hub, "convert", lambda kind, file, out, **_: foreign.release(file, out))
 
 
 def gill_release(folder, **changes):

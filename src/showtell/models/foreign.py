@@ -94,11 +94,12 @@ def _renamed(name: str) -> str:
 
 
 def release(source: Path, out: Path) -> None:
-    """The weights of a training's own checkpoint, which keeps more than these beside them."""
-    _unpickle(source, out / "release.safetensors", inside="state_dict")
+    """The weights of a training's own checkpoint, which keeps more than these beside them:
+    Lightning's as "state_dict", MiniGPT-4's as "model"."""
+    _unpickle(source, out / "release.safetensors", inside=("state_dict", "model"))
 
 
-def _unpickle(file: Path, goal: Path, *, inside: str = "") -> None:
+def _unpickle(file: Path, goal: Path, *, inside: tuple[str, ...] = ()) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -114,7 +115,8 @@ def _unpickle(file: Path, goal: Path, *, inside: str = "") -> None:
                 "run: wanted tensors alone; take the safetensors of the same model"
             ) from error
         raise ValueError(f"{file.name} is broken or cut short; copy it again") from error
-    weights = weights.get(inside, weights) if isinstance(weights, dict) else weights
+    for name in inside:
+        weights = weights.get(name, weights) if isinstance(weights, dict) else weights
     named = weights if isinstance(weights, dict) else {"its whole": weights}
     if odd := [key for key, value in named.items() if not isinstance(value, torch.Tensor)]:
         kind = type(named[odd[0]]).__name__

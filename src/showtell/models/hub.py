@@ -194,6 +194,22 @@ def convert(
     told(f"{name}: MB converted", size_mb, size_mb)
 
 
+def released_weights(path: Path, *, told: Progress = quiet) -> dict[str, Any]:
+    """The weights of a file that PyTorch pickled, which another process opens. Raises
+    CheckpointError."""
+    from safetensors.torch import load_file  # with torch, which a download does not need
+
+    if not path.is_file():
+        raise CheckpointError(
+            f'there is no file "{path}"; wanted a checkpoint as its authors released it; check '
+            "the name"
+        )
+    size = max(1, path.stat().st_size // 10**6)
+    with tempfile.TemporaryDirectory() as room:
+        convert("release", path, Path(room), name=str(path), size_mb=size, told=told)
+        return load_file(Path(room) / "release.safetensors")
+
+
 def _made(path: Path) -> bool:
     return path.is_file() and ".incoming" not in path.parts
 

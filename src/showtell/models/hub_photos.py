@@ -40,6 +40,7 @@ from showtell.models.folders import (
     reading,
     weights_of_whole,
 )
+from showtell.models.hub import released_weights
 from showtell.models.language import EYES
 from showtell.models.photo_encoder import (
     AnyPhotoEncoder,
@@ -49,6 +50,7 @@ from showtell.models.photo_encoder import (
     load_vision,
 )
 from showtell.models.photo_look import PhotoLook
+from showtell.progress import terminal_progress
 
 DType = torch.dtype | Literal["auto"]
 BLIP2, LLAMA_VISION = "blip-2", "mllama"
@@ -216,10 +218,12 @@ def _project(
 
 
 def minigpt4_projection(path: Path) -> dict[str, Tensor]:
-    """``weight`` and ``bias`` of MiniGPT-4's llama_proj, from a file of safetensors."""
+    """``weight`` and ``bias`` of MiniGPT-4's llama_proj: its released file, which another process
+    opens, or one of safetensors. Raises CheckpointError."""
     wanted = "llama_proj.weight and llama_proj.bias, as MiniGPT-4's release has them"
     with reading("MiniGPT-4's projection", path, wanted=wanted):
-        found = load_file(path)
+        whole = path.suffix == ".safetensors"
+        found = load_file(path) if whole else released_weights(path, told=terminal_progress)
         weight = found.get("llama_proj.weight", torch.empty(0, 0))
         places = {"llama_proj.weight": tuple(weight.shape), "llama_proj.bias": (len(weight),)}
         check_shapes(found, places, path, "projection of MiniGPT-4")

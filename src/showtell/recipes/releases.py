@@ -14,20 +14,18 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from showtell.errors import CheckpointError, ConfigError, did_you_mean
 from showtell.models.adapters import LoraConfig, add_lora
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.models.hub import convert
+from showtell.models.hub import released_weights
 from showtell.models.parts import BridgeConfig
 from showtell.models.photo_encoder import LinearPhotoEncoder
 from showtell.papers import gill, minigpt5
@@ -61,19 +59,6 @@ def converted(
 
 
 # ------------------------------------------------------------------------------- files of theirs
-
-
-def _read(path: Path, *, told: Progress) -> State:
-    """The weights of a file that PyTorch pickled, which another process opens."""
-    if not path.is_file():
-        raise CheckpointError(
-            f'there is no file "{path}"; wanted a checkpoint as its authors released it; check '
-            "the name"
-        )
-    size = max(1, path.stat().st_size // 10**6)
-    with tempfile.TemporaryDirectory() as room:
-        convert("release", path, Path(room), name=str(path), size_mb=size, told=told)
-        return load_file(Path(room) / "release.safetensors")
 
 
 def _renamed(
@@ -184,7 +169,10 @@ def _gill(files: Sequence[Path], base: PhotoDialogueModel, told: Progress) -> Ph
             f"wanted a base of showtell train parts --set photo_encoder=linear --set "
             f"num_photo_tokens={visual}, whose vision is {args.get('visual_encoder')}"
         )
-    read = {name.replace("module.", ""): value for name, value in _read(source, told=told).items()}
+    read = {
+        name.replace("module.", ""): value
+        for name, value in released_weights(source, told=told).items()
+    }
     names: dict[str, str] = {}
     state = _renamed(read, _GILL, source=source, names=names)
     for name, of in (("bridge.mapper.queries_SW", 3), ("bridge.query_head.weight", 2)):
@@ -209,7 +197,9 @@ def _gill(files: Sequence[Path], base: PhotoDialogueModel, told: Progress) -> Ph
     decision = folder / "decision_model.pth.tar"
     if decision.is_file():
         renames = [(r"1\.", "bridge.decision.linear.")]
-        state |= _renamed(_read(decision, told=told), renames, source=decision, names=names)
+        state |= _renamed(
+            released_weights(decision, told=told), renames, source=decision, names=names
+        )
         head = gill.DecisionHead(model.language.width)
         model.bridge.decision = head.eval().requires_grad_(False)
         for name, value in head.linear.state_dict().items():
@@ -263,7 +253,7 @@ def _minigpt5(
     state: State = {}
     names: dict[str, str] = {}
     for path in files:
-        state |= _renamed(_read(path, told=told), _MINIGPT5, source=path, names=names)
+        state |= _renamed(released_weights(path, told=told), _MINIGPT5, source=path, names=names)
     source = files[-1]
     queries_1SC = state.get("bridge.mapper.queries_SC")
     if queries_1SC is None or queries_1SC.dim() != 3:
