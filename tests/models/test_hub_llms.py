@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 from hub_llms import LLMS, hub_tokenizer, write_hub_llm
 from safetensors.torch import load_file, save_file
+from transformers import AddedToken
 
 from conftest import responder_of
+from showtell.agent.local_engines import LocalLanguage
 from showtell.batch import collate
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
-from showtell.errors import CheckpointError, ConfigError
+from showtell.errors import CheckpointError, ConfigError, MissingDependency
 from showtell.evaluation.answer import write_texts
 from showtell.models.adapters import LoraConfig, PrefixConfig, add_lora, add_prefix
 from showtell.models.checkpoint import save_model
@@ -174,6 +177,59 @@ def test_a_weight_without_a_place_and_a_place_without_a_weight_are_errors(tmp_pa
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=says[fault]):
         LanguageModel.from_pretrained(folder)
+
+
+def lose_tokenizer(folder):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+
+
+def take_words_of_another(folder):
+    tokenizer = hub_tokenizer("qwen2")
+    tokenizer.add_tokens([f"word{number}" for number in range(20)])
+    tokenizer.save_pretrained(folder)
+
+
+def leave_sentencepiece_alone(folder):
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+
+
+def take_width_of_another(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 48}))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lose_tokenizer, "has no tokenizer; wanted tokenizer.json"),
+        (take_words_of_another, r"knows 4\d\d tokens and the model 3\d\d; these are parts of two"),
+        (leave_sentencepiece_alone, "which sentencepiece reads.*pip install sentencepiece"),
+        (take_width_of_another, "and 24 more; wanted all that its config.json names"),
+    ],
+)
+def test_a_tokenizer_or_width_that_does_not_fit_is_one_clear_line(
+    tmp_path, change, says, monkeypatch, caplog
+):
+    change(folder := write_hub_llm(tmp_path, "qwen2"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for read in (LanguageModel.from_pretrained, LocalLanguage):
+        with pytest.raises((CheckpointError, MissingDependency), match=says) as met:
+            read(folder)
+        assert "\n" not in str(met.value)
+    assert "LOAD REPORT" not in caplog.text
+
+
+def test_a_padding_token_beyond_the_models_rows_is_no_word(tmp_path):
+    folder = write_hub_llm(tmp_path, "qwen2")
+    tokenizer = hub_tokenizer("qwen2")
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.add_tokens([AddedToken(f"<pad{n}>", special=True) for n in range(9)])
+    tokenizer.save_pretrained(folder)
+    assert LocalLanguage(folder).tokenizer.pad_token == "<pad>"
+    language = LanguageModel.from_pretrained(folder)
+    with pytest.raises(ConfigError, match="has 39. tokens and the language model 39. rows"):
+        language.grow_vocabulary(["[A]"], seed=0)
 
 
 # ------------------------------------------------------------------------------- chat templates

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jinja2 import TemplateError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, TextStreamer
+from transformers import GenerationConfig, TextStreamer
 
 from showtell.agent.engines import (
     TOP_P,
@@ -24,7 +24,8 @@ from showtell.agent.engines import (
 )
 from showtell.batch import to_image
 from showtell.errors import CheckpointError, EngineError
-from showtell.models.folders import from_transformers, reading
+from showtell.models.folders import reading
+from showtell.models.language import read_causal
 from showtell.models.painters import read_painter
 from showtell.models.parts import Conditioning
 from showtell.progress import terminal_line
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 REPETITION = 1.1  # small LLMs go round in circles
-_OWN: dict[str, Any] = {"trust_remote_code": False}  # nor does the library ask whether to run it
 PLACES = 2_048  # of an LLM that does not say how many it has
 MAX_PLACES = 8_192  # more of a talk is not read
 RESERVED = 512  # places for what we ask and what it answers
@@ -56,8 +56,7 @@ class LocalLanguage:
         fits: Any = "auto" if multiplies_bfloat16(the_device()) else torch.float32
         dtype = the_dtype() or fits
         with reading("the language model", folder, wanted=wanted):
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **_OWN)
-            model = from_transformers(AutoModelForCausalLM, folder, dtype=dtype, **_OWN)
+            model, self.tokenizer = read_causal(folder, dtype=dtype)
         self.model = model.eval().to(the_device())
         self._special = [
             token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special

@@ -3,6 +3,7 @@ be read."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from showtell.errors import CheckpointError, ConfigError, MissingDependency
@@ -35,8 +37,8 @@ def reading(what: str, folder: Path, *, wanted: str) -> Iterator[None]:
         raise
     except Exception as error:  # the libraries raise many kinds for a broken file
         raise CheckpointError(
-            f'{what} in "{folder}" cannot be read ({type(error).__name__}: {error}); wanted '
-            f"{wanted}; copy or train it again"
+            f'{what} in "{folder}" cannot be read ({type(error).__name__}: '
+            f"{' '.join(str(error).split()):.300}); wanted {wanted}; copy or train it again"
         ) from error
 
 
@@ -78,6 +80,37 @@ def from_transformers(
         faults = _faults(told, beside=beside, part=part)
         _refuse(faults, folder, type(model).__name__)
     return model
+
+
+def read_tokenizer(folder: Path, *, rows: int) -> Any:
+    """The tokenizer of a folder, for a model with so many rows of tokens.
+
+    Raises CheckpointError where there is none, or it is one of a model with more, and
+    MissingDependency for SentencePiece's own file where its package is not installed.
+    """
+    old = (folder / "tokenizer.model").is_file() and not (folder / "tokenizer.json").is_file()
+    if old and importlib.util.find_spec("sentencepiece") is None:
+        raise MissingDependency(
+            f'the tokenizer in "{folder}" is tokenizer.model, which sentencepiece reads, and that '
+            "is not installed. Install it (python -m pip install sentencepiece), or copy a "
+            "tokenizer.json of the same model there"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+    if not tokenizer("so", add_special_tokens=False)["input_ids"]:
+        raise CheckpointError(
+            f'"{folder}" has no tokenizer; wanted tokenizer.json and tokenizer_config.json as '
+            "save_pretrained writes them; copy those of the model there, too"
+        )
+    added = tokenizer.added_tokens_decoder
+    words = [n for n in tokenizer.get_vocab().values() if n not in added or not added[n].special]
+    if max(words) >= rows:
+        raise CheckpointError(
+            f'the tokenizer in "{folder}" knows {max(words) + 1:,} tokens and the model {rows:,}; '
+            "these are parts of two models; copy the tokenizer that the model was trained with"
+        )
+    return tokenizer
 
 
 def weights_of_whole(

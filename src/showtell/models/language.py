@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from transformers import (
     AddedToken,
     AutoModelForCausalLM,
-    AutoTokenizer,
     DynamicCache,
     MllamaForCausalLM,
     MllamaTextConfig,
@@ -24,7 +23,12 @@ from showtell.errors import CheckpointError, ConfigError
 from showtell.models.adapters import Prefix, base_state, load_adapter, save_adapter
 from showtell.models.bases import Base
 from showtell.models.cross_attention import AttendedPhotos
-from showtell.models.folders import MAX_SHARD_SIZE, from_transformers, reading
+from showtell.models.folders import (
+    MAX_SHARD_SIZE,
+    from_transformers,
+    read_tokenizer,
+    reading,
+)
 from showtell.models.parts import ids_of
 from showtell.models.vocabulary import NewTokens, grown
 from showtell.runtime import small_attention
@@ -248,9 +252,7 @@ class LanguageModel(nn.Module):
         origin = Base.of(folder) if referred is None else referred[0]
         own = folder if referred is None else referred[0].folder
         with reading("the language model", own, wanted=wanted):
-            how: dict[str, Any] = {"exact": True, "beside": EYES if _has_eyes(own) else ()}
-            model = from_transformers(AutoModelForCausalLM, own, dtype=dtype, **how)
-            tokenizer = AutoTokenizer.from_pretrained(own, local_files_only=True)
+            model, tokenizer = read_causal(own, dtype=dtype)
         language = cls(model, tokenizer)
         language.origin = origin
         language.new_tokens = new = NewTokens.load(folder)
@@ -270,6 +272,17 @@ def _has_eyes(folder: Path) -> bool:
     """Whether it is a whole Llama-Vision, of which the language model is a part."""
     told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return told["model_type"] == "mllama"
+
+
+def read_causal(
+    folder: Path, *, dtype: torch.dtype | Literal["auto"]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A causal LM of transformers and its tokenizer, each weight in its place."""
+    how: dict[str, Any] = {"exact": True, "beside": EYES if _has_eyes(folder) else ()}
+    model = from_transformers(
+        AutoModelForCausalLM, folder, dtype=dtype, trust_remote_code=False, **how
+    )
+    return model, read_tokenizer(folder, rows=len(model.get_input_embeddings().weight))
 
 
 def _gain(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]) -> None:
