@@ -13,6 +13,7 @@ from conftest import words_alone
 from showtell.agent.prompts import prompts
 from showtell.agent.session import Session, responder
 from showtell.agent.shares import Looks, PhotosInWords, PhotoSources
+from showtell.agent.when import wish_of
 from showtell.dialogue import Photo
 from showtell.errors import EngineError, UsageError
 from showtell.models.decoder import Decoder
@@ -83,15 +84,25 @@ def test_what_the_album_lacks_is_painted_from_the_same_words(model):
 
 
 @pytest.mark.parametrize("album", [None, Found()])
-def test_with_no_photo_it_says_so_and_gives_the_turn_away(model, album):
+def test_to_whom_asked_for_a_photo_that_is_not_there_it_says_so(model, album):
     said: list[str] = []
-    talk = session(model, album=album)
+    sources = PhotoSources(album=album)
+    talk = Session(Responder(Decoder(model), photos=sources, wish=wish_of), seed=1)
     reply = talk.say("show me your dog", on_text=said.append)
     assert [turn.text for turn in reply.turns] == [prompts()["itself"]["no_photo"]]
     assert "".join(said).strip() == reply.turns[0].text
     assert not reply.images and reply.seconds_to_photo is None
     assert "a photo was due" in talk.notes[0]
     talk.say("ok")  # and the talk goes on
+
+
+def test_where_nobody_asked_and_there_is_none_it_answers_in_words(model):
+    said: list[str] = []
+    reply = session(model).say("how was your day?", on_text=said.append)
+    assert len(reply.turns) == len(reply.p_share) >= 1 and not reply.images
+    assert all(turn.text and not turn.photos for turn in reply.turns)
+    assert prompts()["itself"]["no_photo"] not in "".join(said)
+    assert "".join(said).split() == " ".join(turn.text for turn in reply.turns).split()
 
 
 def test_a_photo_that_does_not_come_is_late_and_nothing_is_lost(model):

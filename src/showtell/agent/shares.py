@@ -75,7 +75,7 @@ class PhotoSources:
         ``photo_id``: of a painted one; ``request``: the user's words, which come first in the album
         where they say what the photo should show."""
         if self.album is not None:
-            told = description.removeprefix(OBJECTS)  # which no photo is found by
+            told = description.replace(OBJECTS, "")  # which no photo is found by
             for words in filter(None, (request, told)):
                 found = self.album.find(words, without=without)
                 if found is not None:

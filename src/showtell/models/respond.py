@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -156,7 +157,10 @@ class Responder:
                 for number in numbers(shares_B & ~none_B):
                     replies[number].seconds_to_photo = time.perf_counter() - began
                 for number in numbers(none_B):
-                    told(number, replies[number].turns[-1].text + "\n")
+                    if rows[number].wish.share:
+                        told(number, replies[number].turns[-1].text + "\n")
+                    else:  # nobody asked: what was said before it, if anything, is the answer
+                        replies[number].p_share.pop()
                 going_B = going_B & ~none_B
             if bool(tells_B.any()):
                 texts = decoder.write_texts(
@@ -171,6 +175,18 @@ class Responder:
             )
             full_B = column([len(reply.turns) >= decoding.max_turns for reply in replies]).bool()
             going_B = going_B & (over_B < again_B) & ~full_B
+        for number, (row, shown) in enumerate(zip(rows, images, strict=True)):
+            if not row.reply.turns:
+                in_words = Responder(
+                    self.decoder, looks=self.looks, wish=lambda _: Wish(share=False)
+                )
+                said = in_words.respond(
+                    row.context,
+                    images=shown,
+                    seed=row.seed,
+                    on_text=partial(told, number),
+                )
+                row.reply.turns, row.reply.p_share = said.turns, said.p_share
         return replies
 
     @torch.no_grad()
@@ -259,7 +275,7 @@ class Responder:
         self, writing: Writing, rows_B: Tensor, rows: Sequence[_Row], on_step: ToldStep | None
     ) -> Tensor:
         """A photo turn in each of ``rows_B``: announced, painted or found, seen. The rows, of
-        these, where there is no photo, and words stand in its place."""
+        these, where there is no photo: to whom asked for one, words stand in its place."""
         decoder = self.decoder
         sharing = [rows[number] for number in numbers(rows_B)]
         spans = decoder.announce(writing, rows_B=rows_B)
@@ -303,7 +319,8 @@ class Responder:
                 )
                 if came.photo is None:
                     none_B[number] = True
-                    reply.turns.append(Turn(speaker=AGENT, elements=(came.instead,)))
+                    if rows[number].wish.share:
+                        reply.turns.append(Turn(speaker=AGENT, elements=(came.instead,)))
                     continue
                 photo, image = came.photo, came.image
             reply.turns.append(Turn(speaker=AGENT, elements=(photo,)))
