@@ -6,8 +6,10 @@ from hub_llms import LLMS, write_hub_llm
 from test_hub_llms import DOG, TALK, turn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from showtell.agent.remote_states import last_norm
 from showtell.cli import main
 from showtell.dialogue import AGENT, USER
+from showtell.errors import ConfigError
 from showtell.models.adapters import LoraConfig, PrefixConfig, add_lora, add_prefix
 from showtell.models.checkpoint import save_model
 from showtell.models.language import LanguageModel
@@ -115,3 +117,17 @@ def test_what_cannot_be_merged_is_refused(tmp_path, capsys):
     save_model(agent(tmp_path, "qwen2"), tmp_path / "m", recipe={})
     assert main(line) == 2
     assert "--merged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("family", LLMS)
+def test_the_last_norm_gives_the_last_states(family, tmp_path):
+    language = LanguageModel.from_pretrained(write_hub_llm(tmp_path, family))
+    if family == "opt_350m":  # has none, and a projection in its place
+        with pytest.raises(ConfigError, match="last norm"):
+            last_norm(language)
+        return
+    given = []
+    last_norm(language).register_forward_hook(lambda module, _, out: given.append(out))
+    with torch.no_grad():
+        hidden_1TD = language.hidden(language.embed(torch.tensor([[1, 2, 3]])), None)
+    assert torch.equal(given[0], hidden_1TD)
