@@ -9,11 +9,15 @@ import diffusers
 import pytest
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from hub_llms import write_hub_llm
 from hub_painters import BETAS, FAMILIES, write_hub_painter
 from safetensors.torch import load_file, save_file
 
 from conftest import build_model, collated, dialogues_with_photos, responder_of, small_bridge
-from showtell.errors import CheckpointError, ConfigError
+from recipes.conftest import learnt, train
+from showtell.agent.engines import open_painter
+from showtell.agent.session import Session
+from showtell.errors import CheckpointError, ConfigError, UsageError
 from showtell.evaluation import evaluate
 from showtell.models.checkpoint import save_model
 from showtell.models.noise import Noise, read_scheduler
@@ -214,6 +218,43 @@ def test_it_is_trained_saved_loaded_talks_and_is_measured(family, tokenizers, tm
         assert file.read_bytes() == (tmp_path / "n" / file.relative_to(tmp_path / "m")).read_bytes()
     report = evaluate(str(tmp_path / "m"), "world:0-1", limit=1, out=tmp_path / "report")
     assert report.metrics
+
+
+def test_parts_of_the_hub_are_trained_as_a_base_and_talk(tmp_path, capsys):
+    language = write_hub_llm(tmp_path / "language", "opt")
+    painter = write_hub_painter(tmp_path / "painter", "sd3", dtype=torch.bfloat16)
+    parts = [f"language={language}", f"painter={painter}", "vision=null", "dtype=auto"]
+    base = train("parts", tmp_path / "base", *parts)
+    assert "warning" not in capsys.readouterr().err
+    decoding = load_model(str(base)).decoding
+    assert (decoding.num_steps, decoding.guidance) == (28, 7.0)
+    assert load_model(str(base)).painter.unet.dtype == torch.bfloat16
+    base = train("parts", tmp_path / "few", *parts, "num_steps=1", "guidance=1", "dtype=float32")
+    settings = [f"base={base}", "data=world:0-5", "stage.steps=2", "stage.batch_size=2"]
+    model = train(
+        *("dialogues", tmp_path / "o", *settings, "calibration_dialogues=0", "threads=1"),
+        "stage.learning_rates.painter.unet=0.1",
+    )
+    found = learnt(base, model)
+    assert any(name.startswith("painter.unet.") for name in found)
+    again = load_model(str(model))
+    again.decoding = replace(again.decoding, share_threshold=0.0, max_new_tokens=4)
+    reply = Session(again, seed=0).say("hi! show me a dog")
+    assert any(turn.photos for turn in reply.turns) and reply.images
+
+
+def test_a_painter_beside_an_agent_has_the_steps_of_its_kind_unless_told(tmp_path):
+    folder = write_hub_painter(tmp_path / "lcm", "lcm")
+    assert (open_painter(str(folder)).num_steps, open_painter(str(folder)).guidance) == (4, 8.5)
+    turbo = write_hub_painter(tmp_path / "turbo", "sd_turbo", dtype=torch.float16)
+    paints, heard = open_painter(str(turbo), num_steps=1, guidance=1.0), []
+    assert {p.dtype for p in paints.painter.parameters()} == {torch.float32}  # on a CPU
+    image = paints.paint("a red dog", seed=3, on_step=lambda *step: heard.append(step))
+    assert image.size == (32, 32) and heard == [(1, 1)]
+    with pytest.raises(ConfigError, match="num_steps is 60, which the painter's LCMScheduler"):
+        open_painter(str(folder), num_steps=60)
+    with pytest.raises(UsageError, match="a server paints as it was set up"):
+        open_painter("http://127.0.0.1:1/v1", num_steps=1)
 
 
 @pytest.mark.parametrize("family", ["sd3", "klein"])

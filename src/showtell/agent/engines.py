@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from showtell.errors import printable
+from showtell.errors import UsageError, printable
 from showtell.models.named import named_folder
 from showtell.progress import terminal_progress
 
@@ -96,16 +96,24 @@ def open_language(name: str) -> Language:
     return LocalLanguage(folder, name=name)
 
 
-def open_painter(name: str) -> WordPainter:
-    """A painter by the address of its endpoint, or as ``named_folder`` knows it."""
+def open_painter(
+    name: str, *, num_steps: int | None = None, guidance: float | None = None
+) -> WordPainter:
+    """A painter by the address of its endpoint, or as ``named_folder`` knows it; that one with
+    these steps and this guidance (1: none), or those of its kind."""
     if is_address(name):
+        if num_steps is not None or guidance is not None:
+            raise UsageError(
+                f'--steps and --guidance are of a painter in a folder, and --painter is "{name}"; '
+                "a server paints as it was set up: leave them out"
+            )
         from showtell.agent.remote_engines import RemotePainter
 
         return RemotePainter(name)
     folder = named_folder(name, flag="--painter", told=terminal_progress)
     from showtell.agent.local_engines import LocalPainter
 
-    return LocalPainter(folder, name=name)
+    return LocalPainter(folder, name=name, num_steps=num_steps, guidance=guidance)
 
 
 def is_address(name: str) -> bool:

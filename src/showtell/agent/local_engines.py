@@ -188,15 +188,24 @@ class _Pieces(TextStreamer):  # type: ignore[misc]
 
 class LocalPainter:
     """A folder of diffusers, by the painter that models have, on ``the_device()``, in its own dtype
-    where the device multiplies it; steps and guidance are those of its kind."""
+    where the device multiplies it; steps and guidance are those of its kind unless given."""
 
-    def __init__(self, folder: Path, *, name: str = "") -> None:
-        """Raises CheckpointError."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str = "",
+        num_steps: int | None = None,
+        guidance: float | None = None,
+    ) -> None:
+        """Raises CheckpointError, ConfigError for steps that its scheduler does not take."""
         self.name = name or folder.name
         own: Any = "auto" if multiplies_bfloat16(the_device()) else torch.float32
-        painter = read_painter(folder, dtype=the_dtype() or own, told=terminal_line)
-        self.painter = painter.to(the_device())
-        self.num_steps, self.guidance = painter.usual
+        self.painter = read_painter(folder, dtype=the_dtype() or own, told=terminal_line)
+        steps, strength = self.painter.usual
+        self.num_steps = steps if num_steps is None else num_steps
+        self.guidance = strength if guidance is None else guidance
+        self.painter.noise.solver(self.num_steps, **self.painter.times(max(self.num_steps, 1)))
 
     @torch.no_grad()
     def paint(self, caption: str, *, seed: int, on_step: ToldStep | None = None) -> Image:

@@ -80,6 +80,12 @@ def chat(
     painter: str | None = opt.option(
         None, "painter", "ID|DIR|URL", "What paints for --lm, or for a model without a painter."
     ),
+    steps: int | None = opt.option(
+        None, "steps", "N", "Of --painter; without it those of its kind.", min=1
+    ),
+    guidance: float | None = opt.option(
+        None, "guidance", "G", "Of --painter; 1: none, as for turbo models.", min=1
+    ),
     device: str | None = opt.DEVICE,
     dtype: str | None = opt.DTYPE,
 ) -> None:
@@ -105,7 +111,9 @@ def chat(
     if painter is not None:
         from showtell.agent.engines import open_painter
 
-        paints = open_painter(painter)
+        paints = open_painter(painter, num_steps=steps, guidance=guidance)
+    elif steps is not None or guidance is not None:
+        raise UsageError("--steps and --guidance are of a painter; name it too, with --painter")
     if lm is not None:
         session = Session(_zero_shot(lm, paints, album), seed=seed)
     else:

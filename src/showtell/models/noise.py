@@ -129,7 +129,7 @@ class Noise:
 
     # ------------------------------------------------------------------------------- painting
 
-    def solver(self, num_steps: int, **times: Any) -> Any:
+    def solver(self, num_steps: int, *, device: torch.device | None = None, **times: Any) -> Any:
         """A scheduler for one painting, its times set; ``times``: more of what sets them.
 
         A DDPM scheduler is that of training: DPM-Solver++ paints in its place. Raises ConfigError.
@@ -149,6 +149,8 @@ class Noise:
                 times.pop("sigmas", None)
             if "mu" not in known or not config.get("use_dynamic_shifting"):
                 times.pop("mu", None)
+            if device is not None:
+                times["device"] = device
             if "sigmas" not in times:
                 times["num_inference_steps"] = num_steps
             try:
@@ -156,7 +158,7 @@ class Noise:
                 if float(solver.timesteps[-1]) < 0:  # rounding has added a step, below time 0
                     kept = solver.timesteps[:num_steps]
                     if "timesteps" in known:
-                        solver.set_timesteps(timesteps=kept.tolist())
+                        solver.set_timesteps(timesteps=kept.tolist(), device=device)
                     else:
                         solver.timesteps = kept
             except ValueError as error:

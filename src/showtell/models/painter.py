@@ -201,8 +201,9 @@ class LatentDiffusionPainter(nn.Module):
         ``callback(step, latents)`` is called after each of ``num_steps`` steps.
         """
         noise = self.noise
-        solver = noise.solver(num_steps, **self.times(num_steps))
         cond_NSC = conditioning.cond_NSC
+        device = None if cond_NSC is None else cond_NSC.device
+        solver = noise.solver(num_steps, device=device, **self.times(num_steps))
         count = cond_NSC.shape[0]
         uncond_NSC = conditioning.uncond_NSC
         if uncond_NSC is None:
@@ -239,7 +240,7 @@ class LatentDiffusionPainter(nn.Module):
         side = min(side, 16)
         noisy = torch.randn((1, channels, side, side), generator=torch.Generator().manual_seed(0))
         noisy = noisy.to(cond_NSC.device).expand(len(PROBES), -1, -1, -1)
-        times = self.noise.solver(4, **self.times(4)).timesteps
+        times = self.noise.solver(4, device=noisy.device, **self.times(4)).timesteps
         said = self.predict(noisy, times[len(times) // 2], cond_NSC, guidance=1.0)
         found = []
         if _alike(said[0], said[1]):

@@ -13,7 +13,7 @@ from showtell.models.flow_painters import KleinPainter, Sd3Painter
 from showtell.models.folders import reading
 from showtell.models.painter import LatentDiffusionPainter
 from showtell.models.vq_painter import VqPainter
-from showtell.runtime import Dtype
+from showtell.runtime import Dtype, the_device
 
 PIPELINES: dict[str, type[LatentDiffusionPainter]] = {
     "StableDiffusionPipeline": LatentDiffusionPainter,
@@ -26,8 +26,8 @@ PIPELINES: dict[str, type[LatentDiffusionPainter]] = {
 def read_painter(
     folder: Path, *, dtype: Dtype = torch.float32, told: Callable[[str], None] | None = None
 ) -> LatentDiffusionPainter:
-    """A painter of latent diffusion. ``told`` hears a line about each thing that changes nothing
-    of what it paints (``faults``).
+    """A painter of latent diffusion. With ``told`` it is on ``the_device()``, and tried there: a
+    line is told about each thing that changes nothing of what it paints (``faults``).
 
     Raises CheckpointError, also for a folder of another pipeline.
     """
@@ -40,9 +40,9 @@ def read_painter(
                 f"{wanted}; name such a one"
             )
         painter = PIPELINES[name].from_pretrained(folder, dtype=dtype).eval()
-    for line in painter.faults() if told is not None else ():
-        assert told is not None
-        told(f'warning: the painter in "{folder}": {line}')
+    if told is not None:
+        for line in painter.to(the_device()).faults():
+            told(f'warning: the painter in "{folder}": {line}')
     return painter
 
 
