@@ -17,6 +17,7 @@ LIMIT=100000000 # all; without a limit "evaluate" draws a sample
 SMALL=()
 SMALL_PARTS=()
 SMALL_MAPPER=()
+MINIGPT4=("projection=$MODELS/pretrained_minigpt4.pth") # as its authors released it
 ENCODERS=(
     --clip "$MODELS/clip-vit-large-patch14"
     --relevance-clip "$MODELS/clip-vit-base-patch32"
@@ -31,7 +32,7 @@ if [ "${1:-}" = --dry ]; then
     SMALL+=(calibration_dialogues=0)
     SMALL_PARTS=(qformer_layers=1 num_photo_tokens=2 num_steps=2)
     SMALL_MAPPER=(bridge.width=16 bridge.num_layers=1 bridge.num_heads=2)
-    ENCODERS=()
+    ENCODERS=() MINIGPT4=()
 fi
 
 # part KIND NAME: the folder of a pretrained part

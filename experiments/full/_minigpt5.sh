@@ -1,7 +1,7 @@
 # The runs of MiniGPT-5 (2310.02239) that its tables share.
 #
-# Its LLM and what sees photos come from MiniGPT-4 (Vicuna-7B, EVA-CLIP, BLIP-2's Q-Former). The
-# Q-Former here reads a ViT, so it is trained on captions first; this is a deviation.
+# Its LLM and what sees photos come from MiniGPT-4: Vicuna-7B (there v0, here v1.5), BLIP-2's EVA-CLIP
+# and Q-Former, and a projection of its own.
 VIST="vist:$DATA/vist/train.story-in-sequence.json"
 VIST_VAL="vist:$DATA/vist/val.story-in-sequence.json"
 CC3M="cc3m:$DATA/cc3m/GCC-training.tsv"
@@ -14,9 +14,8 @@ alignment() {
     fetch cc3m
     train minigpt5_parts parts "language=$(part language vicuna-7b-v1.5)" \
         "painter=$(part painter stable-diffusion-2-1-base)" \
-        "vision=$(part vision vit-large-patch16-224)"
-    train minigpt5_seeing photo_encoder_captions "base=$RUNS/minigpt5_parts" "data=$CC3M"
-    train "$run" vokens_alignment "base=$RUNS/minigpt5_seeing" "data=$CC3M" "$@"
+        "vision=$(part vision blip2-flan-t5-xxl)" "${MINIGPT4[@]}"
+    train "$run" vokens_alignment "base=$RUNS/minigpt5_parts" "data=$CC3M" "$@"
 }
 
 # stories: the second stage on VIST, with LoRA, with a prefix, and without the first stage

@@ -8,8 +8,8 @@ psdg() {
     fetch cc3m
     train psdg_parts parts "language=$(part language Llama-2-7b-chat-hf)" \
         "painter=$(part painter stable-diffusion-2-1-base)" \
-        "vision=$(part vision vit-large-patch16-224)" num_steps=20
-    # the paper's photo_encoder comes pretrained; this one learns to see from captions first
+        "vision=$(part vision blip2-flan-t5-xxl)" projection=new num_steps=20
+    # BLIP-2's Q-Former comes pretrained; its new projection to Llama learns from captions first
     train psdg_seeing photo_encoder_captions "base=$RUNS/psdg_parts" "data=cc3m:$DATA/cc3m/GCC-training.tsv"
     for system in end_to_end pipeline; do
         psdg_row "$system" "dialogues_$system"
