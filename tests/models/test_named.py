@@ -138,6 +138,13 @@ def test_of_a_repository_each_weight_is_wanted_once():
     assert set(wanted_files(mixed)) == set(mixed)
     run = ["config.json", "model.safetensors", "checkpoint-5/model.safetensors"]
     assert wanted_files(run) == run[:2]
+    ours = [
+        "showtell.json",
+        "README.md",
+        "painter/unet/diffusion_pytorch_model.safetensors",
+        "x.py",
+    ]
+    assert wanted_files(ours) == ours[:3]
 
 
 def test_one_gguf_of_several_is_named(hub, monkeypatch):

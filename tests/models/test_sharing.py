@@ -7,6 +7,7 @@ import huggingface_hub
 import pytest
 from hub_llms import write_hub_llm
 from huggingface_hub import metadata_load
+from stub_hub import stub_hub
 from test_hub_llms import TALK, agent_of
 
 from conftest import responder_of
@@ -20,7 +21,7 @@ from showtell.papers import load_model
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A hub that is a folder: what its client would send it, and give back."""
+    """A hub that is a folder: what its client sends there, a hub on the loopback gives back."""
     room = tmp_path / "hub"
 
     def create_repo(self, repo_id, *, private, exist_ok):
@@ -34,17 +35,13 @@ def hub(tmp_path, monkeypatch):
             place.parent.mkdir(parents=True, exist_ok=True)
             with each.as_file() as file:
                 place.write_bytes(file.read())
-
-    def snapshot_download(repo_id, *, allow_patterns):
-        if not (room / repo_id).is_dir():
-            raise OSError("no network")
-        return str(room / repo_id)
+            stub.repos.setdefault(repo_id, {})[each.path_in_repo] = place.read_bytes()
 
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
     monkeypatch.setattr(huggingface_hub.HfApi, "create_commit", create_commit)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     monkeypatch.chdir(tmp_path)
-    return room
+    with stub_hub(monkeypatch, tmp_path / "cache") as stub:
+        yield room
 
 
 @pytest.fixture

@@ -31,8 +31,9 @@ from showtell.models.foreign import SEVERAL, is_kept, is_pickled, part_files
 from showtell.models.hub import cache_folder, convert, index_part, index_parts
 from showtell.progress import Progress, quiet, terminal_line
 
+OURS = "showtell.json"  # of a model that showtell has pushed: all its files are read
 ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(/[\w.-]+\.gguf)?")
-_FIRST = ["config.json", "model_index.json"]  # the least that makes the client list all
+_FIRST = ["config.json", "model_index.json", OURS]  # the least that makes the client list all
 # the same weights once more, or for other libraries, or what no part of ours reads
 _DOUBLE = re.compile(r"(^|[._-])(fp16|bf16|ema|non_ema|pruned|consolidated)([._-]|$)")
 _LEFT = {"onnx", "openvino", "original", "flax", "safety_checker", "feature_extractor"}
@@ -81,7 +82,7 @@ def named_folder(
             "check the name"
         )
     owner, model, *file = name.split("/")
-    folder = _of_id(f"{owner}/{model}", file=file, flag=flag, told=told, say=say)
+    folder = folder_of_id(f"{owner}/{model}", file=file, flag=flag, told=told, say=say)
     return converted(folder.joinpath(*file), name=file[0] if file else model, told=told)
 
 
@@ -95,10 +96,17 @@ def _on_disk(name: str) -> Path | None:
 # --------------------------------------------------------------------------------------- the hub
 
 
-def _of_id(
-    name: str, *, file: Collection[str], flag: str, told: Progress, say: Callable[[str], None]
+def folder_of_id(
+    name: str,
+    *,
+    flag: str,
+    file: Collection[str] = (),
+    told: Progress = quiet,
+    say: Callable[[str], None] = terminal_line,
 ) -> Path:
-    """The folder of an id in the cache of the hub's client, fetched if it is not whole there."""
+    """The folder of an id in the cache of the hub's client, fetched if it is not whole there;
+    ``file``: of it this one alone. Raises CheckpointError, FetchError, UsageError.
+    """
     known = known_ids().get(name, KnownId(told="", licence=""))
     tried = (name, *known.mirrors)
     folder, reasons = None, []
@@ -147,6 +155,7 @@ def _here(name: str, file: Collection[str]) -> Path | None:
         return None
     names = [path.name for path in part_files(folder)]
     weights = any(name.endswith((".safetensors", ".gguf")) or is_pickled(name) for name in names)
+    weights = weights or OURS in names
     return folder if weights and set(file) <= set(names) else None
 
 
@@ -185,6 +194,9 @@ def wanted_files(paths: Iterable[str]) -> list[str]:
     Raises UsageError where there are several GGUF files to choose from, and nothing else.
     """
     every = [PurePosixPath(path) for path in paths]
+    if PurePosixPath(OURS) in every:
+        kept = (".safetensors", ".md", ".png")
+        return [str(path) for path in every if path.suffix in kept or is_kept(path.name)]
     painter, several = (
         {*names} & {str(path) for path in every} for names in (SEVERAL[:1], SEVERAL)
     )

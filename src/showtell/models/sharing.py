@@ -16,9 +16,10 @@ from typing import Any
 from showtell.errors import CheckpointError, FetchError, StorageError, UsageError, printable
 from showtell.models.hub import index_parts
 from showtell.models.inside import Inside, files_of, look_inside
+from showtell.models.named import folder_of_id
+from showtell.progress import terminal_progress
 
 ID = re.compile(r"(?!runs/)\w[\w.-]*/\w[\w.-]*")  # what a recipe writes is in runs/
-KINDS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.md", "*.png"]
 _LICENCES = {
     "MIT": "mit",
     "Apache-2.0": "apache-2.0",
@@ -38,19 +39,8 @@ def is_id(name: str) -> bool:
 
 
 def hub_folder(repo_id: str) -> Path:
-    """The folder of a model on the hub, where the hub's client keeps it; what has come is not
-    fetched again. Raises CheckpointError."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(repo_id, allow_patterns=KINDS))
-    except Exception as error:  # of the network, of the hub, of the disk: many kinds
-        why = " ".join(str(error).split())
-        raise CheckpointError(
-            f'the model "{repo_id}" is in no folder here, and the hub did not give it '
-            f"({type(error).__name__}: {why:.200}); wanted a model that showtell push wrote: where "
-            f'there is a hub, run "hf download {repo_id} --local-dir DIR", and name that DIR'
-        ) from error
+    """The folder of a model on the hub, where the hub's client keeps it (``named.py``)."""
+    return folder_of_id(repo_id, flag="--model", told=terminal_progress)
 
 
 def push_to_hub(folder: Path, repo_id: str, *, private: bool = False, figures: str = "") -> str:
