@@ -91,7 +91,7 @@ class ModelTalks:
     def read(
         self, dialogues: Sequence[Dialogue], *, words: bool, told: Progress = quiet
     ) -> list[GoldTalk]:
-        """Raises DataError for a dialogue that is longer than the model reads."""
+        """Raises DataError for a model that does not tell every position of a dialogue."""
         rows = rendered_moments(self.model.renderer, dialogues)
         found = share_chances(self.model, rows, told=told)
         talks = [GoldTalk(chances=[], word_nll={}) for _ in dialogues]
@@ -100,8 +100,9 @@ class ModelTalks:
         for dialogue, talk in zip(dialogues, talks, strict=True):
             if len(talk.chances) != len(moment_positions(dialogue)):
                 raise DataError(
-                    f"dialogue {dialogue.id} is longer than {self.model.name} reads; wanted every "
-                    "position of it; leave the dialogue out"
+                    f"dialogue {dialogue.id}: {self.model.name} tells {len(talk.chances)} of "
+                    f"{len(moment_positions(dialogue))} share moments; wanted all: a model that "
+                    "speaks for both sides and reads dialogues of this length"
                 )
         nll: list[dict[int, float]] = [{} for _ in dialogues]
         for (b, k), value in found.word_nll.items():
