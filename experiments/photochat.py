@@ -6,13 +6,16 @@ dialogues, beside what papers report.
 with PhotoChat in $SHOWTELL_DATA (or --train and --dev), MODEL what "showtell train home" wrote. Of
 train 1,000 dialogues are held out: they set each row's calibration and threshold (those of a
 model's card are such), and choose one decoding for all rows. Dev is asked once. Whatever is asked
-is kept in --runs in parts of some dialogues: stopped, the same command goes on.
+is kept in --runs in parts of some dialogues: stopped, the same command goes on. What it finds out
+about the zero-shot agent, RUNS/zero-shot-0/calibration.json, "showtell chat --lm" reads.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
+import json
 import shlex
 import sys
 import time
@@ -26,11 +29,12 @@ from runner import RESULTS, kept
 from workers import run_all, slug, tell
 
 from showtell.agent.local_engines import LocalLanguage
-from showtell.agent.prompts import prompts
+from showtell.agent.zero_shot import prompts_digest
 from showtell.agent.zero_shot_gold import ZeroShotTalks
 from showtell.cli.exits import exit_code_of
 from showtell.data.photochat import HELD_OUT, split_held_out
 from showtell.data.sources import open_data
+from showtell.data.storage import write_atomically
 from showtell.dialogue import Dialogue
 from showtell.errors import UsageError, did_you_mean
 from showtell.evaluation.compare import NO_SYSTEM, Cell, Column, Table, table_of
@@ -217,8 +221,7 @@ class Bench:
         """What made a row's answers: others are not taken for them."""
         name = self.name_of(row, number)
         if row == ZERO_SHOT:
-            asked = hashlib.sha256(repr(prompts()).encode()).hexdigest()[:16]
-            return {"lm": name, "prompts": asked}
+            return {"lm": name, "prompts": prompts_digest()}
         return {"model": model_digest(model_folder(name))}
 
     def kept_parts(
@@ -289,7 +292,11 @@ class Bench:
                 return Calibration(**{key: card[key] for key in ("scale", "bias", "threshold")})
         held = self.split[1]
         if row in TALKING:
-            return Calibration.of(held, self.read(row, number, held, words=False)[0])
+            found = Calibration.of(held, self.read(row, number, held, words=False)[0])
+            plain = {**self.about(row, number), **dataclasses.asdict(found)}
+            path = self.options.runs / slug(f"{row} {number}") / "calibration.json"
+            write_atomically(path, (json.dumps(plain) + "\n").encode())
+            return found
         return Calibration.of(held, self.lexical(row)[0])
 
     def held_merits(self, row: str, number: int) -> dict[str, float]:

@@ -14,11 +14,17 @@ from showtell.agent.prompts import prompts
 from showtell.agent.session import Session
 from showtell.agent.shares import PhotosInWords, PhotoSources
 from showtell.agent.terminal import console_of
-from showtell.agent.zero_shot import ZeroShot, threshold_of
+from showtell.agent.zero_shot import (
+    Calibration,
+    ZeroShot,
+    prompts_digest,
+    read_calibration,
+    threshold_of,
+)
 from showtell.album.index import Album, AlbumPhoto, Hit
 from showtell.cli import main
-from showtell.dialogue import AGENT, USER
-from showtell.errors import EngineError
+from showtell.dialogue import AGENT, USER, Turn
+from showtell.errors import DataError, EngineError, UsageError
 
 SILENT = prompts()["itself"]["silent"]
 
@@ -243,6 +249,36 @@ def test_a_photo_is_due_half_way_between_the_example_chats():
 # ------------------------------------------------------------------------------ on the command line
 
 
+def test_a_calibration_moves_p_share_and_is_of_one_llm_and_these_prompts(tmp_path):
+    path = tmp_path / "calibration.json"
+    right = {"lm": "x", "prompts": prompts_digest(), "scale": 2.0, "bias": 1.0, "threshold": 0.4}
+    path.write_text(json.dumps(right))
+    own = read_calibration(path, lm="x")
+    assert own == Calibration(scale=2.0, bias=1.0, threshold=0.4)
+    assert own(0.2) == pytest.approx(1 / (1 + 16 / 2.718281828))  # odds of 1 to 4, squared, by e
+    assert 0 < own(0.0) < own(0.9) < own(1.0) <= 1 and Calibration()(0.3) == 0.3
+    agent = ZeroShot(Scripted(0.2, "hello"), calibration=own)
+    reply = agent.respond((Turn(speaker=USER, elements=("hi",)),), images={}, seed=0)
+    assert reply.p_share == [own(0.2)] and reply.turns[0].text == "hello"
+    for other in ({"lm": "y"}, {"prompts": "0"}):
+        path.write_text(json.dumps(right | other))
+        with pytest.raises(UsageError, match="wanted x, prompts"):
+            read_calibration(path, lm="x")
+    for bad in (
+        "",
+        "[]",
+        "{}",
+        json.dumps(right | {"scale": "a"}),
+        json.dumps(right | {"bias": None}),
+    ):
+        path.write_text(bad)
+        with pytest.raises(DataError, match=r"cannot be read.*wanted calibration.json"):
+            read_calibration(path, lm="x")
+    path.write_text(json.dumps(right | {"threshold": 7}))
+    with pytest.raises(DataError, match="numbers that are none"):
+        read_calibration(path, lm="x")
+
+
 def test_chat_with_servers_goes_on_through_all_that_they_do(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("showtell.agent.endpoint.sleep", lambda seconds: None)
     monkeypatch.chdir(tmp_path)
@@ -312,6 +348,8 @@ def test_a_terminal_shows_a_late_photo_and_its_note(tmp_path):
         ("--painter=x", 2, "which is no folder here"),
         ("--lm=x --model=photochat_small", 2, "leave one"),
         ("--lm=x --album=nowhere", 1, "is no album"),
+        ("--calibration=x", 2, "is of an --lm, and none is named"),
+        ("--lm=x --calibration=nowhere", 1, "the calibration"),
     ],
 )
 def test_misuse_is_one_clear_line(line, code, says, capsys, monkeypatch, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from agent.tiny_chat import write_chatty
 from conftest import words_alone
+from showtell.agent.zero_shot import read_calibration
 from showtell.data.photochat import moment_positions, split_held_out
 from showtell.data.sources import open_data
 from showtell.errors import CheckpointError, ConfigError, UsageError
@@ -146,6 +147,9 @@ def test_a_table_is_asked_once_scored_and_written(told, data, tmp_path, monkeypa
     assert value(found, photochat.WORDS, "description.bm25.r10") >= 0
     assert found["rows"][photochat.WORDS]["moment.f1"]["value"] is None
     assert value(found, photochat.ZERO_SHOT, "text.perplexity_per_word") > 1
+
+    own = read_calibration(tmp_path / "zero-shot-0" / "calibration.json", lm=told[5])
+    assert found["rows"][photochat.ZERO_SHOT]["moment.f1"]["value"] and 0 < own.threshold < 1
 
     # again: nothing is asked, and the page is the same
     monkeypatch.setattr(photochat.Bench, "talks", lambda bench, row, number: _Card(homes[number]))

@@ -13,17 +13,21 @@ the next answer. An LLM that cannot be reached leaves a sentence of the agent's 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from showtell.agent.engines import Language, ToldStep, ToldText
 from showtell.agent.prompts import prompts
 from showtell.agent.shares import PhotoSources
 from showtell.dialogue import AGENT, USER, Element, Turn
-from showtell.errors import EngineError
+from showtell.errors import DataError, EngineError, UsageError
 from showtell.models.reply import PhotoSource, Reply, Shared
 
 if TYPE_CHECKING:
@@ -36,8 +40,24 @@ MAX_DESCRIPTION_TOKENS = 40
 MAX_TURN = 1_000  # characters of one turn of the talk that the LLM reads
 
 
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How P(share) is read: sigma(scale logit(p) + bias), and the ``threshold`` that is enough."""
+
+    threshold: float = THRESHOLD
+    scale: float = 1.0
+    bias: float = 0.0
+
+    def __call__(self, chance: float) -> float:
+        if (self.scale, self.bias) == (1.0, 0.0):
+            return chance
+        clipped = min(max(chance, 1e-9), 1 - 1e-9)
+        logit = self.scale * math.log(clipped / (1 - clipped)) + self.bias
+        return 1 / (1 + math.exp(-min(max(logit, -50.0), 50.0)))
+
+
 class ZeroShot:
-    """An LLM, and where its photos come from. ``threshold``: the P(share) that is enough."""
+    """An LLM, and where its photos come from. ``calibration``: how its P(share) is read."""
 
     sees = False
 
@@ -47,10 +67,12 @@ class ZeroShot:
         *,
         photos: PhotoSource | None = None,
         threshold: float = THRESHOLD,
+        calibration: Calibration | None = None,
     ) -> None:
         self.language = language
         self.photos = photos or PhotoSources()
-        self.threshold = threshold
+        self.calibration = calibration or Calibration(threshold=threshold)
+        self.threshold = self.calibration.threshold
 
     @property
     def name(self) -> str:
@@ -129,7 +151,8 @@ class ZeroShot:
         found = self.language.probability(asked("decide", turns), (labels["share"], labels["tell"]))
         if found.note:
             notes.append(found.note)
-        return found.of.get(labels["share"])
+        chance = found.of.get(labels["share"])
+        return None if chance is None else self.calibration(chance)
 
     def _description(self, turns: Sequence[Turn]) -> str:
         said = self.language.say(
@@ -178,6 +201,38 @@ def _state(shared: Shared | None, description: str) -> str:
         return str(say["late"]).format(description=description)
     said = description if shared.photo.origin == "painted" else shared.photo.caption or description
     return str(say["sent"]).format(description=said)
+
+
+def prompts_digest() -> str:
+    """Of all that the LLM is told: a calibration holds for it alone."""
+    return hashlib.sha256(repr(prompts()).encode()).hexdigest()[:16]
+
+
+def read_calibration(path: Path, *, lm: str) -> Calibration:
+    """What ``experiments/photochat.py`` has found out about ``lm`` on held-out dialogues. Raises
+    DataError for another file, UsageError for one of another LLM or of other prompts."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        names = ("threshold", "scale", "bias")
+        told = Calibration(**{name: float(found[name]) for name in names})
+        sound = all(map(math.isfinite, vars(told).values())) and 0 <= told.threshold <= 1
+        of = (str(found["lm"]), str(found["prompts"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f'the calibration "{path}" cannot be read ({type(error).__name__}: {error}); wanted '
+            "calibration.json as experiments/photochat.py writes it; name that"
+        ) from error
+    if not sound:
+        raise DataError(
+            f'the calibration "{path}" holds numbers that are none; wanted scale, bias and a '
+            "threshold from 0 to 1; make it again with experiments/photochat.py"
+        )
+    if of != (lm, prompts_digest()):
+        raise UsageError(
+            f'the calibration "{path}" is of {of[0]}, prompts {of[1]}; wanted {lm}, prompts '
+            f"{prompts_digest()}; make one with experiments/photochat.py --lm {lm}"
+        )
+    return told
 
 
 def threshold_of(language: Language) -> float:

@@ -77,6 +77,9 @@ def chat(
     lm: str | None = opt.option(
         None, "lm", "ID|DIR|URL", "Any LLM that chats, in place of a model; URL#NAME."
     ),
+    calibration: Path | None = opt.option(
+        None, "calibration", "FILE", "What experiments/photochat.py found out about --lm."
+    ),
     painter: str | None = opt.option(
         None, "painter", "ID|DIR|URL", "What paints for --lm, or for a model without a painter."
     ),
@@ -107,6 +110,8 @@ def chat(
     check_lines(say, photo)
     if lm is not None and model is not None:
         raise UsageError("--model and --lm both say who answers; leave one of them out")
+    if calibration is not None and lm is None:
+        raise UsageError("--calibration is of an --lm, and none is named; name it, or leave it out")
     paints = None
     if painter is not None:
         from showtell.agent.engines import open_painter
@@ -115,7 +120,7 @@ def chat(
     elif steps is not None or guidance is not None:
         raise UsageError("--steps and --guidance are of a painter; name it too, with --painter")
     if lm is not None:
-        session = Session(_zero_shot(lm, paints, album), seed=seed)
+        session = Session(_zero_shot(lm, paints, album, calibration), seed=seed)
     else:
         from showtell.agent.home import agent_of
 
@@ -133,12 +138,15 @@ def chat(
     conversation.run(typed_lines() if sys.stdin.isatty() else sys.stdin, photos=photo)
 
 
-def _zero_shot(lm: str, painter: WordPainter | None, album: Path | None) -> ZeroShot:
+def _zero_shot(
+    lm: str, painter: WordPainter | None, album: Path | None, calibration: Path | None
+) -> ZeroShot:
     from showtell.agent.engines import open_language
     from showtell.agent.shares import PhotoSources
-    from showtell.agent.zero_shot import ZeroShot, threshold_of
+    from showtell.agent.zero_shot import Calibration, ZeroShot, read_calibration, threshold_of
     from showtell.progress import terminal_progress
 
+    own = None if calibration is None else read_calibration(calibration, lm=lm)
     found = None
     if album is not None:
         from showtell.agent.album_words import open_photos
@@ -146,7 +154,8 @@ def _zero_shot(lm: str, painter: WordPainter | None, album: Path | None) -> Zero
         found = open_photos(album, told=terminal_progress)
     language = open_language(lm)
     photos = PhotoSources(album=found, painter=painter)
-    return ZeroShot(language, photos=photos, threshold=threshold_of(language))
+    own = own or Calibration(threshold=threshold_of(language))
+    return ZeroShot(language, photos=photos, calibration=own)
 
 
 @app.command(epilog="Example: showtell demo --seed 7")
