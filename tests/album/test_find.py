@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from showtell.album.conse import PHRASE, TEMPERATURE, Conse
-from showtell.album.find import CUT_OFF, NAMED, Finder
+from showtell.album.find import CUT_OFF, LESSER, NAMED, Finder
 from showtell.album.index import Album, AlbumPhoto, empty_album
 from showtell.album.ingest import add_photos, told_vectors
 from showtell.album.told import asked, day_taken, told_of, words_known, words_of
@@ -115,7 +115,7 @@ def test_the_score_is_that_of_its_formula():
             named = sum(rare[w] for w in rare if w in words_known(photo)) / (
                 sum(rare.values()) or 1
             )
-            yield max(look, told) + NAMED * named**4
+            yield max(look, told) + LESSER * min(look, told) + NAMED * named**4
 
     usual = torch.stack([max(raw(phrase)) for phrase in phrases]).median()
     for query in ("Ruth in the sand", "a boat", CAPTIONS[2]):
@@ -156,7 +156,7 @@ def test_names_of_files_and_folders_say_what_has_words():
     told = {
         "Italy 2019/luna_03.jpg": "Italy luna",
         "IMG_1234.JPG": "",
-        "DSC00017.jpg": "",
+        "DCIM/DSC00017.jpg": "",
         "1000268201_693b08cb0e.jpg": "",
         "Gro\u00dfmutter/f\u00eate.png": "Gro\u00dfmutter f\u00eate",
     }
@@ -168,6 +168,15 @@ def test_names_of_files_and_folders_say_what_has_words():
     photos = [AlbumPhoto(id=name, source=name) for name in told]
     assert found(finder_of(photos), "photos of Luna in Italy")[0] == "Italy 2019/luna_03.jpg"
     assert found(finder_of(photos), "IMG_1234")[0] == "IMG_1234.JPG"
+
+
+def test_photos_of_one_name_are_told_apart_by_what_they_show():
+    images = [Image.new("RGB", (3, 3), colour) for colour in COLOURS.values()]
+    rows = Conse(look, list(COLOURS), texts)(images)
+    photos = [AlbumPhoto(id=name, source="holiday/IMG_7.jpg") for name in COLOURS]
+    finder = Finder(Album(photos, rows, texts_ME=told_vectors(photos, texts, width=WIDTH)), texts)
+    for name in COLOURS:
+        assert found(finder, f"holiday {name}")[0] == name
 
 
 @pytest.mark.parametrize(

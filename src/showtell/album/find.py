@@ -1,6 +1,6 @@
 """Photos of an album by words: one score of all that is known of a photo, with a cut-off.
 
-    score = max(look, told) + NAMED named^4 - usual
+    score = max(look, told) + LESSER min(look, told) + NAMED named^4 - usual
 
 look    cosine of the query's vector and the photo's
 told    cosine of the query's vector and that of the photo's caption and the words in its names;
@@ -32,7 +32,7 @@ from showtell.album.told import asked, words_known, words_of
 from showtell.errors import DataError, UsageError
 
 # chosen on albums of Flickr8k's train and of COCO (docs/metrics.md)
-NAMED = 6.0
+LESSER, NAMED = 0.01, 6.0  # the lesser parts photos of one name
 CUT_OFF = 1.0
 
 
@@ -58,8 +58,9 @@ class Evidence:
 
     @property
     def score_NM(self) -> Tensor:
-        best_NM = torch.maximum(self.look_NM, self.told_NM)
-        return best_NM + NAMED * self.named_NM**4 - self.usual
+        better_NM = torch.maximum(self.look_NM, self.told_NM)
+        lesser_NM = torch.minimum(self.look_NM, self.told_NM)
+        return better_NM + LESSER * lesser_NM + NAMED * self.named_NM**4 - self.usual
 
 
 class Finder:

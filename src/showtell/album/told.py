@@ -25,7 +25,7 @@ MONTHS = (
 _WORD = re.compile(r"[^\W_]+")
 # what telephones and cameras write, and what all photos are
 _OF_CAMERAS = frozenset(
-    _WORD.findall("img image dsc dscn dscf pxl mvimg photo photos picture pictures pic")
+    _WORD.findall("img image images dcim dsc dscn dscf pxl mvimg photo photos picture pictures pic")
 )
 _OF_ASKING = frozenset(
     _WORD.findall(
