@@ -44,7 +44,9 @@ def test_an_llm_that_stood_still_is_referred_to_and_reads_back_bit_equal(tmp_pat
     language.save_pretrained(tmp_path / "b")
     names = {path.name for path in (tmp_path / "b").rglob("*") if path.is_file()}
     adapter = {"adapter_config.json", "adapter_model.safetensors"}
-    assert names == {"base.json", "new_tokens.safetensors"} | (adapter if lora else set())
+    assert names == {"base.json", "config.json", "new_tokens.safetensors"} | (
+        adapter if lora else set()
+    )
     again = LanguageModel.from_pretrained(tmp_path / "b")
     assert torch.equal(said(again), said(language))
     assert again.tokenizer.get_vocab() == language.tokenizer.get_vocab()

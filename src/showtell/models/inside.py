@@ -259,9 +259,12 @@ def _ours(folder: Path, parts: list[Part], faults: list[str]) -> tuple[str, dict
             "showtell, or damaged; copy the model again"
         )
     language = folder / "language_model"
-    base = _json(language / "base.json", faults)
-    if base:
-        base |= _base(base, faults)
+    bases = {
+        path.relative_to(folder).parent.as_posix(): reference | _base(path, reference, faults)
+        for path in sorted(folder.rglob("base.json"))
+        if (reference := _json(path, faults))
+    }
+    base = bases.pop("language_model", {})
     if "language_model" not in [part.path for part in parts] and not base:
         faults.append("language_model/ has no weights; copy the model again")
     if not (language / "tokenizer.json").is_file() and not base:
@@ -273,6 +276,7 @@ def _ours(folder: Path, parts: list[Part], faults: list[str]) -> tuple[str, dict
         "name": description.get("name"),
         "format": description.get("format"),
         "base": base or ({"trained_from": named} if named else {}),
+        "refers": bases,  # of the other parts
         "trained": {
             "new_tokens": tokens,
             "adapter": next((p.kind for p in parts if p.path == "language_model/adapter"), None),
@@ -294,8 +298,8 @@ def _ours(folder: Path, parts: list[Part], faults: list[str]) -> tuple[str, dict
     return "a model of showtell", told
 
 
-def _base(reference: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
-    """What an LLM is that a model refers to, if it is on this machine."""
+def _base(path: Path, reference: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
+    """What a part is that a model refers to, if it is on this machine."""
     if (part := index_parts().get(str(reference.get("part")))) is not None:
         if not part.here:
             return {"here": False, "licence": part.licence, "download_mb": part.download_mb}
@@ -304,8 +308,8 @@ def _base(reference: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
         folder = Path(str(reference.get("folder")))
     if not folder.is_dir():
         faults.append(
-            f"language_model/base.json refers to {reference.get('part') or folder}, which is not "
-            'there; put it there, or write where it is as "folder" into that file'
+            f"{path.parent.name}/base.json refers to {reference.get('part') or folder}, which is "
+            'not there; put it there, or write where it is as "folder" into that file'
         )
         return {"here": False}
     base = look_inside(folder)

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel
 
 from showtell.models.folders import (
-    MAX_SHARD_SIZE,
     from_diffusers,
     from_transformers,
     reading,
     stored_dtype,
     to_diffusers,
+    to_transformers,
     write_json,
 )
 from showtell.models.noise import DISTILLED, Noise, read_scheduler, scaled
@@ -331,7 +331,7 @@ def save_encoder(
     folder: Path, encoder: Any, tokenizer: Any, *, number: str = ""
 ) -> dict[str, list[str]]:
     """Write a text encoder and its tokenizer; what model_index.json says of them."""
-    encoder.save_pretrained(folder / f"text_encoder{number}", max_shard_size=MAX_SHARD_SIZE)
+    to_transformers(encoder, folder / f"text_encoder{number}")
     tokenizer.save_pretrained(folder / f"tokenizer{number}")
     return {
         f"text_encoder{number}": ["transformers", type(encoder).__name__],

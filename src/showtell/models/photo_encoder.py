@@ -27,10 +27,10 @@ from transformers import (
 
 from showtell.data.photos import square
 from showtell.models.folders import (
-    MAX_SHARD_SIZE,
     from_transformers,
     reading,
     save_rows,
+    to_transformers,
     write_json,
 )
 from showtell.models.photo_look import FILE as LOOK
@@ -119,7 +119,7 @@ class AnyPhotoEncoder(nn.Module):
         return {f"project.{name}": p for name, p in self.project.named_parameters()}  # type: ignore[union-attr, operator]
 
     def save_pretrained(self, folder: Path) -> None:
-        self.vision.save_pretrained(folder / "vision", max_shard_size=MAX_SHARD_SIZE)
+        to_transformers(self.vision, folder / "vision")
         save_rows(self.rows(), folder / FILE)
         kind = next(name for name, each in PHOTO_ENCODERS.items() if each is type(self))
         description = {"perceptron": kind, "num_tokens": self.num_tokens}
@@ -156,7 +156,7 @@ class QFormerPhotoEncoder(AnyPhotoEncoder):
         return {"queries": self.queries_QC, **super().rows()}
 
     def save_pretrained(self, folder: Path) -> None:
-        self.qformer.save_pretrained(folder / "qformer", max_shard_size=MAX_SHARD_SIZE)
+        to_transformers(self.qformer, folder / "qformer")
         super().save_pretrained(folder)
 
 

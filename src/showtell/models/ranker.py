@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from showtell.models.folders import MAX_SHARD_SIZE, from_transformers, reading
+from showtell.models.folders import from_transformers, reading, to_transformers
 
 
 class ClipRanker(nn.Module):
@@ -60,7 +60,7 @@ class ClipRanker(nn.Module):
 
     def save_pretrained(self, folder: Path) -> None:
         """A CLIP in the transformers layout, its tokenizer and processor beside it."""
-        self.clip.save_pretrained(folder, max_shard_size=MAX_SHARD_SIZE)
+        to_transformers(self.clip, folder)
         self.tokenizer.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 

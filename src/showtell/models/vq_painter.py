@@ -30,11 +30,11 @@ from transformers import (
 
 from showtell.errors import ConfigError
 from showtell.models.folders import (
-    MAX_SHARD_SIZE,
     from_diffusers,
     from_transformers,
     reading,
     to_diffusers,
+    to_transformers,
     write_json,
 )
 from showtell.models.painter import decode_latents, encode_latents, shrinks
@@ -254,7 +254,7 @@ class VqPainter(nn.Module):
     def save_pretrained(self, folder: Path) -> None:
         """translator/ and tokenizer/ (transformers), vq/ and vae/ (diffusers), ranker/ (a CLIP),
         code_painter.json. A rank that is no ClipRanker is the caller's to keep."""
-        self.translator.save_pretrained(folder / "translator", max_shard_size=MAX_SHARD_SIZE)
+        to_transformers(self.translator, folder / "translator")
         self.text.tokenizer.save_pretrained(folder / "tokenizer")
         to_diffusers(self.vq, folder / "vq")
         if self.vae is not None:
