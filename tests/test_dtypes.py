@@ -49,10 +49,7 @@ def test_a_model_is_read_in_the_type_that_it_was_saved_in_or_in_the_one_that_is_
     assert numbers(load_model(base, dtype="float16")) == "float16"
     shutil.copytree(halved, old := tmp_path / "old")
     told = json.loads((old / "showtell.json").read_text())
-    assert told.pop("dtype") == {
-        "language": "bfloat16",
-        "photo_encoder": "float32",
-    }  # models of before do not say it
+    assert told.pop("dtype")["language"] == "bfloat16"  # models of before do not say it
     (old / "showtell.json").write_text(json.dumps(told))
     assert numbers(load_model(old)) == "float32"
     assert numbers(load_model(old, dtype="auto")) == "bfloat16"
