@@ -38,8 +38,8 @@ def agent_of(
 
     if name is None:
         name = HOME if home_is_here(say=say) else MINI
-    slow = name == HOME and the_dtype() is None and not multiplies_bfloat16(the_device())
-    model = load_model(name, dtype="float32") if slow else load_model(name)
+    fast = name == HOME and the_dtype() is None and multiplies_bfloat16(the_device())
+    model = load_model(name, dtype="bfloat16") if fast else load_model(name)
     return responder(model, album=album, painter=painter)
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from showtell.agent.engines import ToldStep, WordPainter
 from showtell.agent.prompts import prompts
-from showtell.album.told import words_of
 from showtell.dialogue import Photo
 from showtell.errors import EngineError, PhotoError
 from showtell.models.reply import Shared
@@ -35,6 +34,7 @@ class PhotosInWords:
     def find(self, words: str, *, without: Collection[str]) -> tuple[Photo, Image] | None:
         """The best photo for one of the sentences that can be read, one ``without`` these ids if
         there is any; None if no photo reaches the finder's cut-off."""
+        from showtell.album.told import words_of
         from showtell.data.photos import load_photo
 
         said = [each for each in re.split(r"(?<=[.!?])\s+", words) if words_of(each)]
