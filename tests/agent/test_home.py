@@ -17,7 +17,9 @@ def loaded(monkeypatch):
     """The names of the models that were loaded, and the albums that they were given."""
     names: list[str] = []
     monkeypatch.setattr(
-        showtell.papers, "load_model", lambda name: names.append(name) or KeywordModel(name=name)
+        showtell.papers,
+        "load_model",
+        lambda name, dtype=None: names.append(name) or KeywordModel(name=name),
     )
     return names
 
