@@ -5,7 +5,7 @@ card from what its training and its reports say of themselves.
     python experiments/ship.py runs/oracle oracle              (photoworld/train_oracle.py)
 
 Nothing in a card is typed by hand but --note, a sentence that stands first. Ends with the sizes of
-everything shipped, and fails if they pass 40 MB together or 15 MB a file.
+everything shipped, and fails if they pass 53 MB together or 15 MB a file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from showtell.models.folders import write_json
 from showtell.papers import load_model
 from showtell.training.loop import parameter_count
 
-MOST_TOGETHER, MOST_A_FILE = 40_000_000, 15_000_000
+MOST_TOGETHER, MOST_A_FILE = 53_000_000, 15_000_000
 
 
 def ship_reader(source: Path, target: Path) -> None:
@@ -89,7 +89,7 @@ def main() -> None:
     together, most = sum(sizes.values()), sizes[largest]
     print(f"together {together / 1e6:.1f} MB; largest {largest.name} {most / 1e6:.1f} MB")
     if together > MOST_TOGETHER or most > MOST_A_FILE:
-        sys.exit("too much to ship: wanted 40 MB together and 15 MB a file at most")
+        sys.exit("too much to ship: wanted 53 MB together and 15 MB a file at most")
 
 
 if __name__ == "__main__":

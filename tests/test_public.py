@@ -71,5 +71,5 @@ def test_constraints_name_torch_without_a_local_version_and_no_cuda_package():
 def test_shipped_files_are_small_enough_to_be_cloned():
     shipped = ROOT / "src" / "showtell" / "shipped"
     sizes = {p: p.stat().st_size for p in shipped.rglob("*") if p.is_file()}
-    assert sum(sizes.values()) <= 43_000_000
+    assert sum(sizes.values()) <= 53_000_000
     assert not [p for p, size in sizes.items() if size > 15_000_000]

@@ -190,8 +190,14 @@ def test_what_the_user_says_of_photos_counts_before_the_models_chance(monkeypatc
     answers.photos = PhotoSources(album=album)
     talk = Session(answers, seed=1)
     assert not any(turn.photos for turn in talk.say("How was your day?").turns)
+    written = []
+    caption = Decoder.write_captions
+    monkeypatch.setattr(
+        Decoder, "write_captions", lambda self, *a, **k: written.append(1) or caption(self, *a, **k)
+    )
     assert talk.say("Please show me a photo of your dog!").turns[0].photos
-    assert album.asked == ["Please show me a photo of your dog!"]  # before the model's own words
+    assert album.asked == ["Please show me a photo of your dog!"]  # and none of the model's own
+    assert not written
     monkeypatch.setattr(Decoder, "p_share", lambda self, writing: 0 * writing.logits_BV[:, 0] + 1)
     assert not any(turn.photos for turn in talk.say("No more photos, please.").turns)
     assert not any(turn.photos for turn in talk.say("How was your day?").turns)
@@ -233,6 +239,8 @@ def test_the_best_photo_for_any_sentence_of_a_request_that_names_something(tmp_p
 def test_a_request_that_the_album_lacks_leaves_it_to_the_models_words(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     album = PhotosInWords(Scores(Dog={"a": 3.0}), tmp_path)
-    share = partial(PhotoSources(album=album).share, photo_id="p", seed=0, without=(), notes=[])
-    assert share("Dog", request="Can you send me a photo of him?").photo.id == "a"
-    assert share("Giraffe", request="Show me a giraffe!").photo is None
+    sources = PhotoSources(album=album)
+    share = partial(sources.share, photo_id="p", seed=0, without=(), notes=[])
+    assert sources.look_up("Can you send me a photo of him?", without=()) is None
+    assert share("Dog").photo.id == "a" and share("Giraffe").photo is None
+    assert sources.look_up("Dog", without=()).photo.id == "a"

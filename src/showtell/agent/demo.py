@@ -36,7 +36,7 @@ SHOWING = ("look at this", "guess where i am", "want to see what i'm looking at?
 GREETINGS = ("Hi! How was your weekend?", "Hey, how are you today?", "Hi there! What's new?")
 ALBUM_TALKS = (
     ("Do you have a dog? I'd love to see a photo of him!", "So cute! What's his name?"),
-    ("I heard you have a new toy car. Can you show me a picture?", "Cool! Is it fast?"),
+    ("I heard you bought a toy robot. Can you show me a picture?", "Cool! Can it walk?"),
     ("Did you buy new shoes? Please send me a photo!", "They look great. Where did you get them?"),
 )
 QUESTIONS = ("what do you see in it?", "quick quiz: how many?", "what time of day would you say?")

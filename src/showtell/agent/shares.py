@@ -59,6 +59,12 @@ class PhotoSources:
     ) -> None:
         self.album, self.painter = album, painter
 
+    def look_up(self, request: str, *, without: Collection[str]) -> Shared | None:
+        """The album's photo for somebody's words, if they say what it should show, and there is
+        one."""
+        found = None if self.album is None else self.album.find(request, without=without)
+        return None if found is None else Shared(photo=found[0], image=found[1])
+
     def share(
         self,
         description: str,
@@ -67,19 +73,15 @@ class PhotoSources:
         seed: int,
         without: Collection[str],
         notes: list[str],
-        request: str = "",
         on_step: ToldStep | None = None,
     ) -> Shared:
         """A photo of the description: found, painted, late, or none; ``notes`` get what went
         otherwise than it should. ``without``: photos that are not wanted where there are others;
-        ``photo_id``: of a painted one; ``request``: the user's words, which come first in the album
-        where they say what the photo should show."""
-        if self.album is not None:
-            told = description.replace(OBJECTS, "")  # which no photo is found by
-            for words in filter(None, (request, told)):
-                found = self.album.find(words, without=without)
-                if found is not None:
-                    return Shared(photo=found[0], image=found[1])
+        ``photo_id``: of a painted one."""
+        # no photo is found by the words that open every description
+        found = self.look_up(description.replace(OBJECTS, ""), without=without)
+        if found is not None:
+            return found
         if self.painter is None:
             where = "the album has none" if self.album else "there is no album and no painter"
             notes.append(f'a photo was due ("{description}"), and {where}')

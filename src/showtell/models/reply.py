@@ -44,6 +44,26 @@ class Wish:
     words: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One of the answers under way."""
+
+    context: tuple[Turn, ...]
+    seed: int
+    reply: Reply
+    wish: Wish
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """All that has been said."""
+        return (*self.context, *self.reply.turns)
+
+    @property
+    def shown(self) -> set[str]:
+        """The photos of it."""
+        return {photo.id for turn in self.turns for photo in turn.photos}
+
+
 class PhotoSource(Protocol):
     """Where a photo of some words comes from (``agent/shares.py``)."""
 
@@ -55,6 +75,7 @@ class PhotoSource(Protocol):
         seed: int,
         without: Collection[str],
         notes: list[str],
-        request: str = "",
         on_step: Callable[[int, int], None] | None = None,
     ) -> Shared: ...
+
+    def look_up(self, request: str, *, without: Collection[str]) -> Shared | None: ...

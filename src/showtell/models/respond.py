@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,27 +25,12 @@ from showtell.errors import GenerationError
 from showtell.models.decoder import Decoder, Images, ToldRow, numbers
 from showtell.models.open_album import OpenAlbum
 from showtell.models.parts import Conditioning, PhotoSpans
-from showtell.models.reply import PhotoSource, Reply, Wish
+from showtell.models.reply import PhotoSource, Reply, Row, Shared, Wish
 from showtell.models.writing import Writing
 
 CAPTIONS_AT_ONCE = 64
 
 ToldStep = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Row:
-    """One of the answers under way."""
-
-    context: tuple[Turn, ...]
-    seed: int
-    reply: Reply
-    wish: Wish
-
-    @property
-    def turns(self) -> tuple[Turn, ...]:
-        """All that has been said."""
-        return (*self.context, *self.reply.turns)
 
 
 class Responder:
@@ -127,7 +112,7 @@ class Responder:
         writing, dropped = decoder.read_all(self.describe_all(contexts, images), images)
         replies = [Reply(dropped_turns=count) for count in dropped]
         rows = [
-            _Row(context=context, seed=seed, reply=reply, wish=self.wish(context))
+            Row(context=context, seed=seed, reply=reply, wish=self.wish(context))
             for context, seed, reply in zip(contexts, seeds, replies, strict=True)
         ]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -272,10 +257,40 @@ class Responder:
         )
 
     def _share(
-        self, writing: Writing, rows_B: Tensor, rows: Sequence[_Row], on_step: ToldStep | None
+        self, writing: Writing, rows_B: Tensor, rows: Sequence[Row], on_step: ToldStep | None
     ) -> Tensor:
-        """A photo turn in each of ``rows_B``: announced, painted or found, seen. The rows, of
-        these, where there is no photo: to whom asked for one, words stand in its place."""
+        """A photo turn in each of ``rows_B``. The rows, of these, where there is no photo: to whom
+        asked for one, words stand in its place."""
+        early = self._asked_for(rows_B, rows)
+        told_B = rows_B.clone()
+        told_B[list(early)] = False
+        none_B = torch.zeros_like(rows_B)
+        if bool(told_B.any()):
+            none_B = self._tell_and_share(writing, told_B, rows, on_step)
+        renderer = self.decoder.renderer
+        for number, came in early.items():
+            assert came.photo is not None and came.image is not None
+            one_B = torch.zeros_like(rows_B)
+            one_B[number] = True
+            caption = [renderer.img, *renderer.words(came.photo.caption), renderer.close]
+            self.decoder.push(writing, caption, one_B)
+            self.decoder.close_turn(writing, one_B)
+            rows[number].reply.turns.append(Turn(speaker=AGENT, elements=(came.photo,)))
+            rows[number].reply.images[came.photo.id] = came.image
+        return none_B
+
+    def _asked_for(self, rows_B: Tensor, rows: Sequence[Row]) -> dict[int, Shared]:
+        """The photos that a request has found in its own words: nothing has to be written first."""
+        if self.photos is None or self.decoder.renderer.span_ids:
+            return {}
+        asking = [number for number in numbers(rows_B) if rows[number].wish.words]
+        came = {n: self.photos.look_up(rows[n].wish.words, without=rows[n].shown) for n in asking}
+        return {number: shared for number, shared in came.items() if shared is not None}
+
+    def _tell_and_share(
+        self, writing: Writing, rows_B: Tensor, rows: Sequence[Row], on_step: ToldStep | None
+    ) -> Tensor:
+        """A photo in each of ``rows_B``: announced, painted or found, seen. The rows without."""
         decoder = self.decoder
         sharing = [rows[number] for number in numbers(rows_B)]
         spans = decoder.announce(writing, rows_B=rows_B)
@@ -291,7 +306,7 @@ class Responder:
         images: list[Image.Image | None] = [None] * len(sharing)
         seeds = [row.seed for row in sharing]
         conditioning = self._conditioning(spans, seeds) if self.model.painter is not None else None
-        shown = [{photo.id for turn in row.turns for photo in turn.photos} for row in sharing]
+        shown = [row.shown for row in sharing]
         for n, found in enumerate(self._found(spans, conditioning, shown)):
             if found is not None:
                 photos[n], images[n] = found
@@ -314,7 +329,6 @@ class Responder:
                     seed=rows[number].seed,
                     without=seen,
                     notes=reply.notes,
-                    request=rows[number].wish.words,
                     on_step=on_step,
                 )
                 if came.photo is None:
