@@ -86,4 +86,4 @@ def devices(bench: Bench, rows: Sequence[Row]) -> str:
 
 def without_folders(text: str) -> str:
     """Absolute paths cut to their last two parts: a page names no machine."""
-    return re.sub(r"(?<![^\s'\"=])/(?:[^/\s]+/)+([^/\s]+/[^/\s]+)", r"\1", text)
+    return re.sub(r"(?<![^\s'\"=:])/(?:[^/\s]+/)+([^/\s]+/[^/\s]+)", r"\1", text)

@@ -248,6 +248,9 @@ def test_a_row_that_failed_is_not_run_and_rows_of_two_devices_are_said_to_be(
 def test_a_page_names_no_folder_of_a_machine():
     shown = published.without_folders("--base /home/me/runs/base/model --out runs/some/where/else")
     assert shown == "--base base/model --out runs/some/where/else"
+    shown = published.without_folders("photochat:/home/me/data/photochat/train.jsonl")
+    assert shown == "photochat:photochat/train.jsonl"
+    assert published.without_folders("https://x/y/z/w") == "https://x/y/z/w"
 
 
 # ---------------------------------------------------------------------------- what is measured

@@ -31,7 +31,8 @@ class Held(NamedTuple):
 
 LEAD = (
     "The agent decides by itself when a photo belongs, and paints it or finds it. The bar under "
-    "each of its turns is the probability, before the turn began, that it would share one."
+    "each of its turns is the probability, before the turn began, that it would share one; home "
+    "does what it is asked in so many words, whatever that is."
 )
 
 
