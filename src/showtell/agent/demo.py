@@ -58,7 +58,7 @@ def home_talks(seed: int) -> list[Talk]:
     return [
         Talk(
             "Photos of one's own",
-            "The agent talks, and finds photos in an album of 29.",
+            "It finds photos in an album of 29; a request is met whatever P(share) is.",
             [(line, []) for line in (rng.choice(GREETINGS), *rng.choice(ALBUM_TALKS))],
         )
     ]

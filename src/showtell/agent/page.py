@@ -31,8 +31,7 @@ class Held(NamedTuple):
 
 LEAD = (
     "The agent decides by itself when a photo belongs, and paints it or finds it. The bar under "
-    "each of its turns is the probability, before the turn began, that it would share one; home "
-    "does what it is asked in so many words, whatever that is."
+    "each of its turns is the probability, before the turn began, that it would share one."
 )
 
 
