@@ -72,8 +72,10 @@ def test_an_llm_of_which_one_number_moved_is_written_whole(tmp_path, family):
 def test_a_part_of_a_model_of_ours_is_no_base(tmp_path):
     folder = write_hub_llm(tmp_path / "language_model", "llama3")
     assert Base.of(folder) == Base(folder.resolve())
-    (tmp_path / "showtell.json").write_text("{}")
-    assert Base.of(folder) is None
+    for name in ("showtell.json", "code_painter.json", "run.json"):
+        (tmp_path / name).write_text("{}")
+        assert Base.of(folder) is None
+        (tmp_path / name).unlink()
 
 
 def test_a_part_is_referred_to_by_its_name(tmp_path, monkeypatch):

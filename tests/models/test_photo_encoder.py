@@ -17,7 +17,6 @@ from transformers import (
 
 from showtell.errors import CheckpointError
 from showtell.models.photo_encoder import (
-    PHOTO_ENCODERS,
     CrossAttentionPhotoEncoder,
     LinearPhotoEncoder,
     QFormerPhotoEncoder,
@@ -114,7 +113,7 @@ def test_the_vision_encoder_stays_frozen_and_in_evaluation():
     assert all(p.grad is None for p in photo_encoder.vision.parameters())
 
 
-@pytest.mark.parametrize("name", PHOTO_ENCODERS)
+@pytest.mark.parametrize("name", KINDS)  # Llama-Vision's stands in test_llama_vision.py
 def test_any_photo_encoder_gives_q_tokens_of_the_llms_width_for_any_size(name):
     photo_encoder = KINDS[name]().eval()
     assert (photo_encoder.num_tokens, photo_encoder.language_width) == (
@@ -130,7 +129,7 @@ def test_any_photo_encoder_gives_q_tokens_of_the_llms_width_for_any_size(name):
         assert not features_PF.requires_grad
 
 
-@pytest.mark.parametrize("name", PHOTO_ENCODERS)
+@pytest.mark.parametrize("name", KINDS)
 def test_photos_do_not_see_one_another(name):
     photo_encoder = KINDS[name]().eval()
     pixels = photos(3)

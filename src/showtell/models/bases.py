@@ -27,6 +27,7 @@ from showtell.models.hub import index_part, index_parts
 from showtell.progress import terminal_progress
 
 FILE = "base.json"
+OURS = ("showtell.json", "code_painter.json", "run.json")  # in a model, image codes, a run of ours
 _TAIL = 1 << 16  # bytes: of two models of one kind, their last weights differ
 
 
@@ -39,9 +40,11 @@ class Base:
 
     @classmethod
     def of(cls, folder: Path) -> Base | None:
-        """What a folder that is read now is to others; None: a part of a model of ours."""
+        """What a folder that is read now is to others; None: a part of a model or a run of ours,
+        which are moved and thrown away."""
         folder = folder.resolve()
-        if any((above / "showtell.json").is_file() for above in list(folder.parents)[:3]):
+        around = [folder, *list(folder.parents)[:3]]
+        if any((above / name).is_file() for above in around for name in OURS):
             return None
         names = (n for n, part in index_parts().items() if part.folder.resolve() == folder)
         return cls(folder, next(names, None))
