@@ -1,6 +1,6 @@
 """How long a user waits: first word, photo, and a token, warm, median of 20 turns.
 
-    python benchmarks/bench_respond.py [--model mini] [--runs 20] [--threads 2] [--json FILE]
+    python benchmarks/bench_respond.py [--model mini] [--dtype bfloat16] [--runs 20] [--threads 2]
 
 Baselines in the same run: the first word with the LLM's key-value cache thrown away at each token
 (the whole dialogue read again), which is how the released code of GILL decodes; and as many tokens
@@ -69,8 +69,9 @@ def seconds_a_token(words: Responder, turns: tuple[Turn, ...], seed: int) -> tup
 def main() -> None:
     parser = bench.parser(__doc__, runs=20, threads=2)
     parser.add_argument("--model", default="mini")
+    parser.add_argument("--dtype", help="of its LLM, as showtell chat --dtype has it")
     options = bench.parsed(parser)
-    model = load_model(options.model)
+    model = load_model(options.model, dtype=options.dtype)
     words, photos = (
         Responder(Decoder(model, decoding=dataclasses.replace(model.decoding, **settings)))
         for settings in ({"share_threshold": 1.1}, {"share_threshold": 0.0, "max_turns": 1})
