@@ -193,7 +193,11 @@ def test_a_conversion_ends_with_the_process_that_began_it(tmp_path):
         assert process.wait(20) == 1
 
 
-def test_ctrl_c_leaves_nothing(small, tmp_path):
+def test_ctrl_c_leaves_nothing(small, tmp_path, request):
+    # a job that a shell runs in the background ignores it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+
     def told(what, done, total):
         if "converting" in what:
             os.kill(os.getpid(), signal.SIGINT)
