@@ -154,6 +154,20 @@ def save_vision(vision, folder) -> None:
     ViTImageProcessorPil(size={"height": side, "width": side}).save_pretrained(folder)
 
 
+def photochat_record(number: int, said: list[tuple[str, int]]) -> dict:
+    """A line of PhotoChat's file of what two users say, a photo announced and shared in it."""
+    turns = [{"message": text, "share_photo": False, "user_id": user} for text, user in said]
+    share = 2 + number % 4
+    turns[share - 1]["message"] = "let me show you a picture"
+    turns[share] |= {"message": "", "share_photo": True}
+    return {
+        "dialogue": turns,
+        "dialogue_id": number,
+        "photo_description": "Objects in the photo: Dog, Cake",
+        "photo_url": f"https://x/{number}.jpg",
+    }
+
+
 def words_alone(texts):
     """The text side alone, as photochat_small is, with a tokenizer learnt from these texts."""
     from showtell.models.language import LanguageModel

@@ -120,6 +120,12 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return True
 
 
+def fitting() -> str:
+    """A ``dtype`` for weights to be answered with: their own where ``the_device()`` multiplies
+    bfloat16 numbers, else float32."""
+    return "auto" if multiplies_bfloat16(the_device()) else "float32"
+
+
 def mixed_precision(device: torch.device, *, wanted: bool = True) -> torch.autocast:
     """bfloat16 products where they are ``wanted`` and the device has them, else float32."""
     enabled = wanted and multiplies_bfloat16(device)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import words_alone
+from conftest import photochat_record, words_alone
 from showtell.data.photochat import moment_positions, read_photochat
 from showtell.data.sources import open_data
 from showtell.evaluation.answer import likeliest, write_texts
@@ -23,19 +23,7 @@ from showtell.models.decoder import Decoder
 
 
 def record(number: int) -> dict:
-    share = 2 + number % 4
-    turns = [
-        {"message": f"turn {k} of {number}", "share_photo": False, "user_id": (k // 2) % 2}
-        for k in range(7)
-    ]
-    turns[share - 1]["message"] = "let me show you a picture"
-    turns[share] |= {"message": "", "share_photo": True}
-    return {
-        "dialogue": turns,
-        "dialogue_id": number,
-        "photo_description": "Objects in the photo: Dog, Cake",
-        "photo_url": f"https://x/{number}.jpg",
-    }
+    return photochat_record(number, [(f"turn {k} of {number}", k // 2 % 2) for k in range(7)])
 
 
 def write(path: Path, numbers: range) -> Path:

@@ -9,7 +9,7 @@ import photochat
 import pytest
 
 from agent.tiny_chat import write_chatty
-from conftest import words_alone
+from conftest import photochat_record, words_alone
 from showtell.agent.zero_shot import read_calibration
 from showtell.data.photochat import moment_positions, split_held_out
 from showtell.data.sources import open_data
@@ -27,19 +27,11 @@ THINGS = ("Dog, Cake", "Cat, Sea", "Boat", "Human face")
 
 
 def record(number: int) -> dict:
-    share = 2 + number % 4
-    turns = [
-        {"message": WORDS[(k + number) % 5], "share_photo": False, "user_id": (k // 2 + k) % 2}
-        for k in range(7)
-    ]
-    turns[share - 1]["message"] = ("let me show you a picture", "look")[number % 3 == 0]
-    turns[share] |= {"message": "", "share_photo": True}
-    return {
-        "dialogue": turns,
-        "dialogue_id": number,
-        "photo_description": f"Objects in the photo: {THINGS[number % 4]}",
-        "photo_url": f"https://x/{number}.jpg",
-    }
+    said = [(WORDS[(k + number) % 5], (k // 2 + k) % 2) for k in range(7)]
+    made = photochat_record(number, said)
+    if number % 3 == 0:
+        made["dialogue"][1 + number % 4]["message"] = "look"
+    return made | {"photo_description": f"Objects in the photo: {THINGS[number % 4]}"}
 
 
 @pytest.fixture(scope="module")

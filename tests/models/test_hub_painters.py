@@ -19,6 +19,7 @@ from showtell.agent.engines import open_painter
 from showtell.agent.session import Session
 from showtell.errors import CheckpointError, ConfigError, UsageError
 from showtell.evaluation import evaluate
+from showtell.models.bases import write_whole
 from showtell.models.checkpoint import save_model
 from showtell.models.noise import Noise, read_scheduler
 from showtell.models.painters import PIPELINES, read_painter
@@ -339,8 +340,7 @@ def test_bf16_stays_bf16(tmp_path, tokenizers):
         words = painter.text.encode(CAPTIONS)
         loss = painter.loss(words, pixels, generator=torch.Generator().manual_seed(0))
         assert loss.dtype == torch.float32 and bool(loss.isfinite())
-        for part in (painter.vae, painter.unet, painter.text.encoder):
-            part.origin = None  # as one that was trained: written whole
+        write_whole(painter)
         painter.save_pretrained(tmp_path / "again")
         for part in ("vae", painter.folder, "text_encoder"):
             files = [next((at / part).glob("*.safetensors")) for at in (folder, tmp_path / "again")]

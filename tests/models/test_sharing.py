@@ -1,12 +1,15 @@
 """A model goes to the hub and comes back as it was, with a card that says what it is."""
 
 import json
+import shutil
 from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
 from hub_llms import write_hub_llm
 from huggingface_hub import metadata_load
+from safetensors.torch import save_file
 from stub_hub import stub_hub
 from test_hub_llms import TALK, agent_of
 
@@ -118,6 +121,20 @@ def test_what_nobody_else_could_load_is_not_pushed(hub, talker, tmp_path, capsys
     assert "OWNER/NAME" in capsys.readouterr().err
     assert main(["push", "mini", "me/x", "--report", str(tmp_path)]) == 2
     assert "report.md" in capsys.readouterr().err
+
+
+def test_a_part_that_lies_in_a_folder_of_ones_own_is_not_pushed_either(hub, tmp_path, capsys):
+    model = tmp_path / "small"
+    shutil.copytree(SHIPPED / "photochat_small", model)
+    (model / "painter" / "vae").mkdir(parents=True)
+    reference = {"folder": str(tmp_path / "vae"), "sha256": "0"}
+    (model / "painter" / "vae" / "base.json").write_text(json.dumps(reference))
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "config.json").write_text("{}")
+    save_file({"weight": torch.zeros(1)}, tmp_path / "vae" / "model.safetensors")
+    assert main(["push", str(model), "me/small"]) == 1
+    err = capsys.readouterr().err
+    assert str(tmp_path / "vae") in err and "--whole" in err and not hub.exists()
 
 
 def test_a_hub_that_refuses_or_is_away_is_one_line(hub, monkeypatch, capsys):

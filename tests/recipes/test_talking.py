@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import words_alone
+from conftest import photochat_record, words_alone
 from showtell.data.photochat import moment_positions, read_photochat, split_held_out
 from showtell.errors import ConfigError, DataError
 from showtell.evaluation.measures_photochat import calibrated, platt, rendered_moments
@@ -23,24 +23,9 @@ from showtell.recipes.talking import (
 
 
 def record(number: int) -> dict:
-    share = 2 + number % 4
     words = ("hello", "how was the beach", "we ate a cake", "nice", "the dog ran", "lovely")
-    turns = [
-        {
-            "message": f"{words[(k + number) % 6]} {number % 7}",
-            "share_photo": False,
-            "user_id": (k + number) % 2,
-        }
-        for k in range(8)
-    ]
-    turns[share - 1]["message"] = "let me show you a picture"
-    turns[share] |= {"message": "", "share_photo": True}
-    return {
-        "dialogue": turns,
-        "dialogue_id": number,
-        "photo_description": "Objects in the photo: Dog, Cake",
-        "photo_url": f"https://x/{number}.jpg",
-    }
+    said = [(f"{words[(k + number) % 6]} {number % 7}", (k + number) % 2) for k in range(8)]
+    return photochat_record(number, said)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from showtell.agent.page import LEAD, Held, write_page
-from showtell.agent.session import Session, png_bytes
+from showtell.agent.session import Answering, Session, png_bytes
 from showtell.agent.terminal import ASIDE, turn_lines
 from showtell.data.photos import photo_image
 from showtell.data.storage import write_atomically
@@ -27,7 +27,6 @@ from showtell.data.storage import write_atomically
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from showtell.agent.session import Answering
     from showtell.models.dialogue_model import PhotoDialogueModel
 
 THANKS = ("haha, amazing! how is your sister?", "i love it, thanks! any news?")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from showtell.errors import ShowtellError, StorageError
+from showtell.errors import CheckpointError, FetchError, MissingDependency
 from showtell.models.hub import fetch_parts
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from showtell.agent.session import Answering
 
 HOME, MINI = "home", "mini"
-PARTS = ("smollm2-135m-instruct", "all-minilm-l6-v2", "efficientnet-lite0")
 
 
 def agent_of(
@@ -34,25 +33,23 @@ def agent_of(
     """
     from showtell.agent.session import responder
     from showtell.papers import load_model
-    from showtell.runtime import multiplies_bfloat16, the_device, the_dtype
+    from showtell.runtime import fitting, the_dtype
 
     if name is None:
         name = HOME if home_is_here(say=say) else MINI
-    fast = name == HOME and the_dtype() is None and multiplies_bfloat16(the_device())
-    model = load_model(name, dtype="bfloat16") if fast else load_model(name)
-    return responder(model, album=album, painter=painter)
+    dtype = fitting() if name == HOME and the_dtype() is None else None
+    return responder(load_model(name, dtype=dtype), album=album, painter=painter)
 
 
 def home_is_here(*, say: Callable[[str], None]) -> bool:
     """Fetch what ``home`` lacks, its sizes said first; False, and one line, where that fails."""
     from showtell.models.checkpoint import model_folder
+    from showtell.models.two_heads import PHOTOS, TEXTS
 
     try:
         model_folder(HOME)
-        fetch_parts(*PARTS, say=say)
-    except StorageError:
-        raise
-    except ShowtellError as error:
+        fetch_parts("smollm2-135m-instruct", TEXTS, PHOTOS, say=say)
+    except (FetchError, MissingDependency, CheckpointError) as error:
         say(f"{HOME} cannot be had, and {MINI} goes on: {error}")
         return False
     return True

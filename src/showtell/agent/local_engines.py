@@ -29,7 +29,7 @@ from showtell.models.language import read_causal
 from showtell.models.painters import read_painter
 from showtell.models.parts import Conditioning
 from showtell.progress import terminal_line
-from showtell.runtime import multiplies_bfloat16, the_device, the_dtype
+from showtell.runtime import DTYPES, fitting, the_device, the_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,8 +53,7 @@ class LocalLanguage:
         self.name = name or folder.name
         self._spellings: dict[str, list[int]] = {}
         wanted = "a causal LM of transformers with its tokenizer, as safetensors"
-        fits: Any = "auto" if multiplies_bfloat16(the_device()) else torch.float32
-        dtype = the_dtype() or fits
+        dtype = the_dtype() or DTYPES[fitting()]
         with reading("the language model", folder, wanted=wanted):
             model, self.tokenizer = read_causal(folder, dtype=dtype)
         self.model = model.eval().to(the_device())
@@ -200,8 +199,8 @@ class LocalPainter:
     ) -> None:
         """Raises CheckpointError, ConfigError for steps that its scheduler does not take."""
         self.name = name or folder.name
-        own: Any = "auto" if multiplies_bfloat16(the_device()) else torch.float32
-        self.painter = read_painter(folder, dtype=the_dtype() or own, told=terminal_line)
+        dtype = the_dtype() or DTYPES[fitting()]
+        self.painter = read_painter(folder, dtype=dtype, told=terminal_line)
         steps, strength = self.painter.usual
         self.num_steps = steps if num_steps is None else num_steps
         self.guidance = strength if guidance is None else guidance

@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from showtell.album.find import Finder
-    from showtell.album.index import Hit
     from showtell.models.classifier import PhotoClassifier
-
-OBJECTS = "Objects in the photo: "  # how PhotoChat describes a photo
 
 
 class PhotosInWords:
@@ -39,14 +36,12 @@ class PhotosInWords:
 
         said = [each for each in re.split(r"(?<=[.!?])\s+", words) if words_of(each)]
 
-        def best(unwanted: Collection[str]) -> list[Hit]:
+        for unwanted in (without, ()):
             hits = [h for each in said for h in self.finder.find(each, top_k=3, without=unwanted)]
-            return sorted(hits, key=lambda hit: -hit.score)
-
-        for hit in [*best(without), *best(())]:
-            photo = self.finder.album.photo(hit, folder=self.folder)
-            with suppress(PhotoError):  # it was moved, or is damaged
-                return photo, load_photo(photo.path or "")
+            for hit in sorted(hits, key=lambda hit: -hit.score):
+                photo = self.finder.album.photo(hit, folder=self.folder)
+                with suppress(PhotoError):  # it was moved, or is damaged
+                    return photo, load_photo(photo.path or "")
         return None
 
 
@@ -78,8 +73,10 @@ class PhotoSources:
         """A photo of the description: found, painted, late, or none; ``notes`` get what went
         otherwise than it should. ``without``: photos that are not wanted where there are others;
         ``photo_id``: of a painted one."""
+        from showtell.data.photochat import OBJECTS
+
         # no photo is found by the words that open every description
-        found = self.look_up(description.replace(OBJECTS, ""), without=without)
+        found = self.look_up(description.replace(OBJECTS, " ").strip(), without=without)
         if found is not None:
             return found
         if self.painter is None:
@@ -105,25 +102,16 @@ class Looks:
         self.classifier: PhotoClassifier | None = None
 
     def __call__(self, images: Sequence[Image]) -> list[str]:
+        from showtell.data.photochat import OBJECTS
         from showtell.models.classifier import load_classifier
         from showtell.models.hub import index_part
         from showtell.progress import terminal_progress
 
         if self.classifier is None:
             self.classifier = load_classifier(index_part(self.part, told=terminal_progress))
-        chances_PC = self.classifier(images).logits_PC.softmax(dim=1)
-        top_P3, classes_P3 = chances_PC.topk(min(3, chances_PC.shape[1]), dim=1)
-        return [
-            OBJECTS + ", ".join(name_of(self.classifier.classes[k]) for k in self._sure(*pair))
-            for pair in zip(top_P3.tolist(), classes_P3.tolist(), strict=True)
-        ]
-
-    @staticmethod
-    def _sure(chances: Sequence[float], classes: Sequence[int]) -> list[int]:
-        """The best one always, others where they are half as likely."""
-        return [k for p, k in zip(chances, classes, strict=True) if p >= chances[0] / 2]
-
-
-def name_of(name: str) -> str:
-    """A class as PhotoChat writes objects: "golden retriever" -> "Golden retriever"."""
-    return name[:1].upper() + name[1:]
+        told, names = [], self.classifier.classes
+        for chances in self.classifier(images).logits_PC.softmax(dim=1):
+            top = chances.topk(min(3, len(chances)))
+            sure = top.indices[top.values >= top.values[0] / 2].tolist()  # the best one always
+            told.append(f"{OBJECTS} {', '.join(names[k][:1].upper() + names[k][1:] for k in sure)}")
+        return told

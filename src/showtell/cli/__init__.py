@@ -124,9 +124,8 @@ def chat(
     else:
         from showtell.agent.home import agent_of
 
-        say_aside = partial(opt.say, file=sys.stderr)
-        answers_with = agent_of(model, say=say_aside, album=album, painter=paints)
-        session = Session(answers_with, seed=seed)
+        aside = partial(opt.say, file=sys.stderr)
+        session = Session(agent_of(model, say=aside, album=album, painter=paints), seed=seed)
     if say or json:
         lines = say or (line.rstrip("\r\n") for line in sys.stdin if line.strip())
         for answer in answers(session, lines, photos=photo, photos_dir=photos_dir):

@@ -67,7 +67,7 @@ def push(
     model: str = opt.argument("MODEL", "A model by name or a directory."),
     repo_id: str = opt.argument("OWNER/NAME", "Its id on the hub."),
     private: bool = opt.switch("private", "For yourself and those you let in."),
-    whole: bool = opt.switch("whole", "With the LLM that it refers to in a folder of yours."),
+    whole: bool = opt.switch("whole", "With the parts that it refers to in folders of yours."),
     report: Path | None = opt.option(
         None, "report", "DIR", "What evaluate wrote, for the card (report.md)."
     ),
@@ -91,10 +91,11 @@ def push(
         figures = path.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as room:
         if whole:
+            from showtell.models.bases import write_whole
             from showtell.papers import load_model
 
             found = load_model(str(folder))
-            found.language.origin = None
+            write_whole(found)
             recipe = read_description(folder)["recipe"]
             save_model(found, folder := Path(room) / "model", recipe=recipe)
         address = push_to_hub(folder, repo_id, private=private, figures=figures)
@@ -139,10 +140,9 @@ def _folder(name: str) -> Path:
     part = index_parts().get(name)
     if part is not None and part.here:
         return part.folder
-    from showtell.models.checkpoint import model_folder
-    from showtell.models.sharing import hub_folder, is_id
+    from showtell.models.sharing import any_model_folder
 
-    return hub_folder(name) if is_id(name) else model_folder(name)
+    return any_model_folder(name)
 
 
 def _lines(inside: Inside) -> list[str]:

@@ -33,6 +33,7 @@ from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn
 from showtell.errors import DataError
 
 HELD_OUT = 1000
+OBJECTS = "Objects in the photo:"  # what opens the list in a description
 LICENCE = "text CC BY 4.0; photos: Open Images, each under its own licence"
 _FORMAT = (
     "Wanted: PhotoChat, either JSON lines or one JSON array of dialogues "

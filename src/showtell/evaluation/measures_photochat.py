@@ -21,6 +21,7 @@ import torch
 
 from showtell.data.photochat import (
     HELD_OUT,
+    OBJECTS,
     MomentPosition,
     counts_of,
     moment_positions,
@@ -48,7 +49,6 @@ from showtell.prompt import Rendered, Renderer
 
 MAX_NEW_TOKENS = 40
 PHOTOCHAT = "photochat"  # the protocol
-MARK = "Objects in the photo:"
 
 
 def measure_photochat(
@@ -257,7 +257,7 @@ def description_report(answers: Answers, *, seed: int) -> dict[str, Value]:
 def objects(description: str, known: Collection[str] = ()) -> frozenset[str]:
     """``"Objects in the photo: Plate, Salad"`` -> plate, salad. Of a text without such a list, the
     ``known`` names that stand in it, in the singular or the plural."""
-    _, mark, listed = description.rpartition(MARK)
+    _, mark, listed = description.rpartition(OBJECTS)
     if mark:
         return frozenset(name.strip().lower() for name in listed.split(",") if name.strip())
     said = f" {' '.join(terms_of(description))} "

@@ -18,13 +18,12 @@ import numpy as np
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from showtell.data.photochat import moment_positions
+from showtell.data.photochat import OBJECTS, moment_positions
 from showtell.dialogue import Dialogue, Turn
 from showtell.errors import DataError
 from showtell.evaluation.answer import sampled, write_texts
 from showtell.evaluation.answered import Answers, Place
 from showtell.evaluation.measures_photochat import (
-    MARK,
     MAX_NEW_TOKENS,
     add_descriptions,
     calibrated,
@@ -271,7 +270,7 @@ def search_scores(
 
 def listed(description: str) -> str:
     """The description without the words that all have."""
-    return description.replace(MARK, " ").strip()
+    return description.replace(OBJECTS, " ").strip()
 
 
 def contexts_of(dialogues: Sequence[Dialogue], *, last: int | None = None) -> list[str]:

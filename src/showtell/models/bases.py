@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from showtell.errors import CheckpointError
 from showtell.models.hub import index_part, index_parts
@@ -118,6 +118,13 @@ class Base:
         except (OSError, ValueError, RuntimeError):  # gone since, or of another form
             return False
         return bool(seen) and all(value.data_ptr() in seen for value in state.values())
+
+
+def write_whole(model: nn.Module) -> None:
+    """Let all parts of a model be written whole from now on."""
+    for part in model.modules():
+        if getattr(part, "origin", None) is not None:
+            part.origin = None  # type: ignore[assignment]
 
 
 def fingerprint(folder: Path) -> str:

@@ -32,7 +32,8 @@ from showtell.models.hub import cache_folder, convert, index_part, index_parts
 from showtell.progress import Progress, quiet, terminal_line
 
 OURS = "showtell.json"  # of a model that showtell has pushed: all its files are read
-ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(/[\w.-]+\.gguf)?")
+REPOSITORY = r"\w[\w.-]*/\w[\w.-]*"  # OWNER/MODEL
+ID = re.compile(rf"{REPOSITORY}(/[\w.-]+\.gguf)?")
 _FIRST = ["config.json", "model_index.json", OURS]  # the least that makes the client list all
 # the same weights once more, or for other libraries, or what no part of ours reads
 _DOUBLE = re.compile(r"(^|[._-])(fp16|bf16|ema|non_ema|pruned|consolidated)([._-]|$)")

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from showtell.errors import CheckpointError, FetchError, StorageError, UsageError, printable
+from showtell.models.checkpoint import model_folder
 from showtell.models.hub import index_parts
 from showtell.models.inside import Inside, files_of, look_inside
-from showtell.models.named import folder_of_id
+from showtell.models.named import REPOSITORY, folder_of_id
 from showtell.progress import terminal_progress
 
-ID = re.compile(r"(?!runs/)\w[\w.-]*/\w[\w.-]*")  # what a recipe writes is in runs/
+ID = re.compile(rf"(?!runs/){REPOSITORY}")  # what a recipe writes is in runs/
 _LICENCES = {
     "MIT": "mit",
     "Apache-2.0": "apache-2.0",
@@ -38,9 +39,12 @@ def is_id(name: str) -> bool:
     return bool(ID.fullmatch(name)) and not path.exists() and not path.parent.is_dir()
 
 
-def hub_folder(repo_id: str) -> Path:
-    """The folder of a model on the hub, where the hub's client keeps it (``named.py``)."""
-    return folder_of_id(repo_id, flag="--model", told=terminal_progress)
+def any_model_folder(name: str) -> Path:
+    """The folder of a model by its name, its path, or its id on the hub, where the hub's client
+    keeps it (``named.py``). Raises CheckpointError, FetchError, UsageError."""
+    if is_id(name):
+        return folder_of_id(name, flag="--model", told=terminal_progress)
+    return model_folder(name)
 
 
 def push_to_hub(folder: Path, repo_id: str, *, private: bool = False, figures: str = "") -> str:
@@ -63,7 +67,8 @@ def push_to_hub(folder: Path, repo_id: str, *, private: bool = False, figures: s
             f'"{folder}" would not load elsewhere: {why}; push a folder that "showtell inspect" '
             "finds whole"
         )
-    if place := inside.told["base"].get("folder"):
+    bases = [inside.told["base"], *inside.told["refers"].values()]
+    if place := next((base["folder"] for base in bases if base.get("folder")), None):
         raise CheckpointError(
             f'"{folder}" refers to its base in "{place}", which nobody else has; wanted a model '
             "that is whole, or on a part of a package index; push it with --whole, if the base's "

@@ -8,11 +8,11 @@ from typing import Any
 
 from showtell.config import from_plain
 from showtell.errors import CheckpointError, did_you_mean
-from showtell.models.checkpoint import load_model_folder, model_folder
+from showtell.models.checkpoint import load_model_folder
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
 from showtell.models.parts import Bridge, BridgeConfig
-from showtell.models.sharing import hub_folder, is_id
+from showtell.models.sharing import any_model_folder
 from showtell.papers.divter import Divter
 from showtell.papers.e2e import Dvtm
 from showtell.papers.gill import Gill
@@ -60,7 +60,6 @@ def load_model(
     ``dtype`` is that of its LLM and of what sees photos: float32, bfloat16, float16, or "auto", as
     the LLM's file has it; None: as they were when saved. Raises CheckpointError, UsageError.
     """
-    name = str(name_or_path)
-    folder = hub_folder(name) if is_id(name) else model_folder(name)
+    folder = any_model_folder(str(name_or_path))
     with on_device(device), in_dtype(dtype):
         return load_folder(folder)
