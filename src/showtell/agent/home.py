@@ -33,12 +33,13 @@ def agent_of(
     """
     from showtell.agent.session import responder
     from showtell.papers import load_model
-    from showtell.runtime import fitting, the_dtype
+    from showtell.runtime import fitting, in_dtype, the_dtype
 
     if name is None:
         name = HOME if home_is_here(say=say) else MINI
-    dtype = fitting() if name == HOME and the_dtype() is None else None
-    return responder(load_model(name, dtype=dtype), album=album, painter=painter)
+    with in_dtype(fitting() if name == HOME and the_dtype() is None else None):
+        model = load_model(name)
+    return responder(model, album=album, painter=painter)
 
 
 def home_is_here(*, say: Callable[[str], None]) -> bool:

@@ -53,9 +53,8 @@ class LocalLanguage:
         self.name = name or folder.name
         self._spellings: dict[str, list[int]] = {}
         wanted = "a causal LM of transformers with its tokenizer, as safetensors"
-        dtype = the_dtype() or DTYPES[fitting()]
         with reading("the language model", folder, wanted=wanted):
-            model, self.tokenizer = read_causal(folder, dtype=dtype)
+            model, self.tokenizer = read_causal(folder, dtype=the_dtype() or DTYPES[fitting()])
         self.model = model.eval().to(the_device())
         self._special = [
             token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special
