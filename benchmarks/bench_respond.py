@@ -39,7 +39,7 @@ def uncached_seconds_to_first_word(model: PhotoDialogueModel, turns: tuple[Turn,
 def seconds_a_token(words: Responder, turns: tuple[Turn, ...], seed: int) -> tuple[float, float]:
     """Between two tokens of an answer, and of ``generate`` after the same dialogue."""
     model, times = words.model, []
-    words.respond(turns, images={}, seed=seed, on_text=lambda _: times.append(time.perf_counter()))
+    words.respond(turns, images={}, seed=seed, tell=lambda _: times.append(time.perf_counter()))
     count = len(times) - 1  # the last piece is the end of the line
     if count < 3:
         return float("nan"), float("nan")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 from showtell.dialogue import AGENT, Photo, Turn
+from showtell.models.reply import Decision, Preview, Reply, Words, silence
 
 _ASKED = r"\b(show|send|see|share|snap|photos?|pics?|pictures?)\b"
 
@@ -31,7 +31,7 @@ class KeywordModel:
     sees: bool = True
     requests: list[dict[str, Any]] = field(default_factory=list)
 
-    def respond(self, turns, *, images, seed, on_text=None, on_photo_step=None):
+    def respond(self, turns, *, images, seed, tell=silence):
         from PIL import Image
 
         self.requests.append({"turns": turns, "images": dict(images), "seed": seed})
@@ -40,29 +40,30 @@ class KeywordModel:
         wanted = asked and re.search(rf"\b(no|not|don't)\b( \w+)*? ({_ASKED})", text) is None
         words = "Sure, here you go!" if wanted else "That is nice to hear."
         for word in words.split(" "):
-            if on_text:
-                on_text(word + " ")
-        if on_text:
-            on_text("\n")
+            tell(Words(text=word + " "))
+        tell(Words(text="\n"))
         answer = [Turn(speaker=AGENT, elements=(words,))]
-        p_share = [0.05 if not asked else 0.2]
+        decisions = [Decision(share=False, p_share=0.05 if not asked else 0.2)]
         painted = {}
         if wanted:
             for step in range(1, 4):
-                if on_photo_step:
-                    on_photo_step(step, 3)
+                tell(Preview(id="painted", step=step, of=3))
             photo = Photo(
                 id=f"painted-{len(turns)}", caption="a <red> square", origin="painted", seed=seed
             )
             painted[photo.id] = Image.new("RGB", (64, 64), (200, seed % 256, 40))
             answer.append(Turn(speaker=AGENT, elements=(photo,)))
-            p_share.append(0.9)
-        return SimpleNamespace(
-            turns=tuple(answer),
-            p_share=tuple(p_share),
+            decisions.append(Decision(share=True, p_share=0.9))
+        return Reply(
+            turns=answer,
+            decisions=decisions,
             images=painted,
             seconds_to_first_word=0.01,
             seconds_to_photo=0.1 if painted else None,
             dropped_turns=max(0, len(turns) - self.max_turns),
-            notes=(),
         )
+
+
+def words_to(pieces: list[str]):
+    """``tell`` that keeps the text alone, piece by piece."""
+    return lambda event: pieces.append(event.text) if isinstance(event, Words) else None

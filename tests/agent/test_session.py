@@ -275,10 +275,3 @@ def test_photos_are_saved_beside_each_other_and_only_painted_ones_are_marked(tmp
     (tmp_path / "file").write_text("here")
     with pytest.raises(StorageError):
         save_shared(Photo(id="p"), red, tmp_path / "file")
-
-
-def test_the_fake_reply_has_the_fields_of_the_real_one():
-    from showtell.models.respond import Reply
-
-    reply = Session(KeywordModel()).say("Hi!")
-    assert set(vars(reply)) == set(Reply.__dataclass_fields__)

@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 
 from conftest import words_alone
+from keyword_model import words_to
 from showtell.agent.prompts import prompts
 from showtell.agent.session import Session, responder
 from showtell.agent.shares import Looks, PhotosInWords, PhotoSources
-from showtell.agent.when import wish_of
+from showtell.agent.when import When
 from showtell.dialogue import Photo
 from showtell.errors import EngineError, UsageError
 from showtell.models.decoder import Decoder
@@ -87,8 +88,8 @@ def test_what_the_album_lacks_is_painted_from_the_same_words(model):
 def test_to_whom_asked_for_a_photo_that_is_not_there_it_says_so(model, album):
     said: list[str] = []
     sources = PhotoSources(album=album)
-    talk = Session(Responder(Decoder(model), photos=sources, wish=wish_of), seed=1)
-    reply = talk.say("show me your dog", on_text=said.append)
+    talk = Session(Responder(Decoder(model), photos=sources, when=When(threshold=0.5)), seed=1)
+    reply = talk.say("show me your dog", tell=words_to(said))
     assert [turn.text for turn in reply.turns] == [prompts()["itself"]["no_photo"]]
     assert "".join(said).strip() == reply.turns[0].text
     assert not reply.images and reply.seconds_to_photo is None
@@ -98,7 +99,7 @@ def test_to_whom_asked_for_a_photo_that_is_not_there_it_says_so(model, album):
 
 def test_where_nobody_asked_and_there_is_none_it_answers_in_words(model):
     said: list[str] = []
-    reply = session(model).say("how was your day?", on_text=said.append)
+    reply = session(model).say("how was your day?", tell=words_to(said))
     assert len(reply.turns) == len(reply.p_share) >= 1 and not reply.images
     assert all(turn.text and not turn.photos for turn in reply.turns)
     assert prompts()["itself"]["no_photo"] not in "".join(said)

@@ -9,6 +9,7 @@ from PIL import Image
 from tiny_chat import as_json, served, stream_of, top_of, write_chatty
 
 from data.web import serving, status
+from keyword_model import words_to
 from showtell.agent.engines import Chances, Said
 from showtell.agent.prompts import prompts
 from showtell.agent.session import Session
@@ -102,7 +103,7 @@ def asked_of(language):
 def test_it_decides_describes_paints_and_says_a_word_with_it():
     language, paints, pieces = Scripted(0.9, ' "A brown dog." ', "Here he is!"), Paints(), []
     session = Session(ZeroShot(language, photos=PhotoSources(painter=paints)), seed=3)
-    reply = session.say("Can I see your dog?", on_text=pieces.append)
+    reply = session.say("Can I see your dog?", tell=words_to(pieces))
     (turn,) = reply.turns
     (photo,) = turn.photos
     assert turn.speaker == AGENT and turn.elements == ("Here he is!", photo)
@@ -181,7 +182,7 @@ def test_an_llm_that_fails_in_mid_talk_leaves_a_sentence_and_nothing_is_lost(dow
     session = Session(ZeroShot(language))
     session.say("Hello")
     language.chance, heard = error, []
-    reply = session.say("Are you there?", on_text=heard.append)
+    reply = session.say("Are you there?", tell=words_to(heard))
     assert reply.turns[0].text == SILENT == "".join(heard).strip()
     assert reply.p_share == [None] and reply.notes == [str(error)] == session.notes
     assert len(language.texts) == (2 if down else 1)  # nobody waits twice for who is not there

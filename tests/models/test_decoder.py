@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from conftest import attending_model, bridged_model, dialogues_with_photos, responder_of
+from keyword_model import words_to
 from showtell.data.photos import photo_image, square
 from showtell.dialogue import USER, Photo, Turn
 from showtell.errors import GenerationError
@@ -120,14 +121,11 @@ def test_a_row_that_waits_keeps_its_state(tiny_end_to_end):
 
 def test_each_dialogue_is_told_its_own_words(tiny_end_to_end):
     responder = responder_of(tiny_end_to_end, share_threshold=1.1, max_turns=1)
-    heard = ["", ""]
-
-    def told(number: int, piece: str) -> None:
-        heard[number] += piece
-
+    heard: list[list[str]] = [[], []]
     contexts, images = contexts_and_images()
-    replies = responder.respond_all(contexts[:2], images=images[:2], seeds=[4, 5], on_text=told)
-    for text, reply in zip(heard, replies, strict=True):
+    tells = [words_to(pieces) for pieces in heard]
+    replies = responder.respond_all(contexts[:2], images=images[:2], seeds=[4, 5], tells=tells)
+    for text, reply in zip(map("".join, heard), replies, strict=True):
         assert text.strip() and reply.turns[0].text.startswith(text.strip().rstrip("\ufffd"))
 
 

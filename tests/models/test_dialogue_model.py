@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from conftest import build_model, collated, dialogues_with_photos, responder_of
+from keyword_model import words_to
 from showtell.batch import to_image, to_pixels
 from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, USER, Photo, Turn
@@ -45,7 +46,7 @@ def test_text_is_told_while_it_is_written(tiny_model):
     responder = responder_of(tiny_model, share_threshold=1.1, max_turns=1)
     pieces: list[str] = []
     turns = (Turn(speaker=USER, elements=("hi",)),)
-    reply = responder.respond(turns, images={}, seed=1, on_text=pieces.append)
+    reply = responder.respond(turns, images={}, seed=1, tell=words_to(pieces))
     told, text = "".join(pieces[:-1]).strip(), reply.turns[0].text
     assert pieces[-1] == "\n"
     assert text.startswith(told) and told

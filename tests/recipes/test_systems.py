@@ -24,6 +24,7 @@ from showtell.errors import ConfigError, MissingDependency
 from showtell.models.checkpoint import save_model
 from showtell.models.decoder import Decoder
 from showtell.models.photo_encoder import LinearPhotoEncoder
+from showtell.models.reply import Preview
 from showtell.models.respond import Responder
 from showtell.models.vq_painter import VqPainter
 from showtell.papers import BRIDGES, load_model
@@ -230,7 +231,7 @@ def test_divter_reads_captions_shares_and_paints(divter):
         (*HELLO, Turn(speaker=USER, elements=(photo,))),
         images={"mine": photo_image(photo)},
         seed=0,
-        on_photo_step=lambda step, total: steps.append((step, total)),
+        tell=lambda e: steps.append((e.step, e.of)) if isinstance(e, Preview) else None,
     )
     (shared,) = (photo for turn in reply.turns for photo in turn.photos)
     assert shared.caption and reply.images[shared.id].size == (64, 64)

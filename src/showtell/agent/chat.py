@@ -23,6 +23,7 @@ from showtell.agent.terminal import ASIDE, HEAD, text_lines, turn_lines
 from showtell.data.showtell_jsonl import element_as_dict
 from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.errors import ShowtellError, UsageError, did_you_mean
+from showtell.models.reply import Event, Preview, Words
 
 if TYPE_CHECKING:
     from showtell.models.reply import Reply
@@ -255,17 +256,15 @@ class TerminalChat:
                 lines = [line for turn in turns for line in turn_lines(turn, {}, console)]
                 live.update(Group(*lines, Text(aside.rjust(HEAD + 16), ASIDE)), refresh=True)
 
-            def on_text(piece: str) -> None:
+            def tell(event: Event) -> None:
                 nonlocal said
-                said += piece
-                show()
+                if isinstance(event, Words):
+                    said += event.text
+                    show()
+                elif isinstance(event, Preview):
+                    show(f"painting {event.step}/{event.of}")
 
-            reply = self.session.say(
-                text or "Look at this!",
-                list(photos),
-                on_text=on_text,
-                on_photo_step=lambda step, num_steps: show(f"painting {step}/{num_steps}"),
-            )
+            reply = self.session.say(text or "Look at this!", list(photos), tell=tell)
         files = save_photos(reply, self.photos_dir)
         for turn, chance in zip(reply.turns, reply.p_share, strict=True):
             self._print(*turn_lines(turn, reply.images, console, files=files, p_share=chance))

@@ -13,7 +13,7 @@ import re
 import threading
 import unicodedata
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from showtell.data.storage import locked, write_atomically
 from showtell.dialogue import USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, StorageError, UsageError
+from showtell.models.reply import Reply, Tell, silence
 from showtell.progress import terminal_progress
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from showtell.agent.engines import WordPainter
     from showtell.models.dialogue_model import PhotoDialogueModel
-    from showtell.models.reply import Reply
 
     PathLike = str | os.PathLike[str]
     PhotoLike = PathLike | bytes | Image
@@ -64,8 +64,7 @@ class Answering(Protocol):
         *,
         images: Mapping[str, Image],
         seed: int,
-        on_text: Callable[[str], None] | None = None,
-        on_photo_step: Callable[[int, int], None] | None = None,
+        tell: Tell = silence,
     ) -> Reply: ...
 
 
@@ -141,10 +140,10 @@ class Session:
         text: str,
         photos: Sequence[PhotoLike] = (),
         *,
-        on_text: Callable[[str], None] | None = None,
-        on_photo_step: Callable[[int, int], None] | None = None,
+        tell: Tell = silence,
     ) -> Reply:
-        """The model's answer to ``text`` and photos; both are remembered.
+        """The model's answer to ``text`` and photos; both are remembered. ``tell`` hears of it
+        while it is made.
 
         A photo is a path, the bytes of a file, or an image of Pillow. If anything fails, the
         session is as it was before.
@@ -169,8 +168,7 @@ class Session:
                 turns,
                 images=images,
                 seed=zlib.crc32(f"{self.seed}/{self._num_answers}".encode()),
-                on_text=on_text,
-                on_photo_step=on_photo_step,
+                tell=tell,
             )
             self.turns = (*turns, *reply.turns)
             self.images = {**images, **reply.images}
@@ -286,7 +284,7 @@ def responder(
             )
         return cast("Answering", model)
     from showtell.agent.shares import Looks, PhotoSources
-    from showtell.agent.when import wish_of
+    from showtell.agent.when import When
     from showtell.models.decoder import Decoder
     from showtell.models.open_album import open_album
     from showtell.models.respond import Responder
@@ -304,7 +302,8 @@ def responder(
         found = open_photos(os.fspath(album), told=terminal_progress)
     looks = Looks(str(model.card["looks"])) if "looks" in model.card else None
     sources = PhotoSources(album=found, painter=painter)
-    return Responder(Decoder(model), photos=sources, looks=looks, wish=wish_of)
+    when = When(threshold=model.decoding.share_threshold)
+    return Responder(Decoder(model), photos=sources, looks=looks, when=when)
 
 
 def _saved_dialogue(folder: Path) -> Dialogue:

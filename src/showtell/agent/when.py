@@ -2,15 +2,17 @@
 model thinks of the moment.
 
     wish_of(turns)      share: True, False, or None where nothing was said of it
+    When(threshold)     decides by that, else by P(share)
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from showtell.dialogue import USER, Turn
-from showtell.models.reply import Wish
+from showtell.models.reply import Decision, Wish
 
 _PHOTO = r"\b(?:photo(?:graph)?|picture|pic|image|snap(?:shot)?|selfie)s?\b"
 _GIVE = r"\b(?:show|send|share|post|text)(?:ing)?\b"
@@ -65,3 +67,23 @@ def _said(text: str) -> bool | None:
         elif _ASKS.search(clause) and not _OF_MINE.search(clause):
             found = True
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class When:
+    """Decides by the user's words, and where there are none by P(share)."""
+
+    threshold: float
+
+    def wish(self, turns: Sequence[Turn]) -> Wish:
+        return wish_of(turns)
+
+    def decide(self, p_share: float | None, *, turns: Sequence[Turn], wish: Wish) -> Decision:
+        if wish.share is not None:
+            reason = "you asked for a photo" if wish.share else "you want no photos"
+            share = wish.share
+        else:
+            share = p_share is not None and p_share >= self.threshold
+            told = "is not known" if p_share is None else f"is {p_share:.0%}"
+            reason = f"the chance of a photo {told}; wanted {self.threshold:.0%}"
+        return Decision(share=share, p_share=p_share, threshold=self.threshold, reason=reason)

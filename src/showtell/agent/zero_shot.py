@@ -23,12 +23,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from showtell.agent.engines import Language, ToldStep, ToldText
+from showtell.agent.engines import Language, ToldText
 from showtell.agent.prompts import prompts
 from showtell.agent.shares import PhotoSources
+from showtell.agent.when import When
 from showtell.dialogue import AGENT, USER, Element, Turn
 from showtell.errors import DataError, EngineError, UsageError
-from showtell.models.reply import PhotoSource, Reply, Shared
+from showtell.models.reply import (
+    Decision,
+    PhotoDue,
+    PhotoHere,
+    PhotoSource,
+    Reply,
+    Row,
+    Shared,
+    Tell,
+    Words,
+    silence,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -73,6 +85,7 @@ class ZeroShot:
         self.photos = photos or PhotoSources()
         self.calibration = calibration or Calibration(threshold=threshold)
         self.threshold = self.calibration.threshold
+        self.when = When(threshold=self.threshold)
 
     @property
     def name(self) -> str:
@@ -88,30 +101,32 @@ class ZeroShot:
         *,
         images: Mapping[str, Image],
         seed: int,
-        on_text: ToldText | None = None,
-        on_photo_step: ToldStep | None = None,
+        tell: Tell = silence,
     ) -> Reply:
         """One turn of the agent: words, and a photo where one is due. Raises nothing of an engine;
         ``notes`` say what went wrong."""
         began = time.perf_counter()
         kept = self._kept(turns)
         reply = Reply(dropped_turns=len(turns) - len(kept))
+        row = Row(context=turns, seed=seed, reply=reply, wish=self.when.wish(turns), tell=tell)
         shared, description = None, ""
-        chance, down = None, False
+        decision, down = Decision(share=False), False
         try:
             chance = self._chance(kept, reply.notes)
-            if chance is not None and chance >= self.threshold:
+            decision = self.when.decide(chance, turns=turns, wish=row.wish)
+            if decision.share:
+                tell(PhotoDue(id=row.photo_id, decision=decision))
                 description = self._description(kept)
             else:
-                description = _late(turns, images)
+                description = "" if row.wish.share is False else _late(turns, images)
             if description:
                 shared = self.photos.share(
                     description,
-                    photo_id=f"painted-{seed}-{len(turns)}",
+                    photo_id=row.photo_id,
                     seed=seed,
-                    without={photo.id for turn in turns for photo in turn.photos},
+                    without=row.shown,
                     notes=reply.notes,
-                    on_step=on_photo_step,
+                    on_step=row.stepped,
                 )
         except EngineError as error:
             down = error.down
@@ -119,13 +134,13 @@ class ZeroShot:
         photo = None if shared is None else shared.photo
         if shared is not None and photo is not None and shared.image is not None:
             reply.images[photo.id] = shared.image
+            tell(PhotoHere(due=row.photo_id, photo=photo, image=shared.image))
             reply.seconds_to_photo = time.perf_counter() - began
 
         def told(piece: str) -> None:
             if reply.seconds_to_first_word is None:
                 reply.seconds_to_first_word = time.perf_counter() - began
-            if on_text is not None:
-                on_text(piece)
+            tell(Words(text=piece))
 
         text = (
             "" if down else self._words(kept, _state(shared, description), seed, told, reply.notes)
@@ -139,7 +154,7 @@ class ZeroShot:
             *([photo] if photo else []),
         )
         reply.turns.append(Turn(speaker=AGENT, elements=elements))
-        reply.p_share.append(chance)
+        reply.decisions.append(decision)
         reply.notes = list(dict.fromkeys(reply.notes))  # of one server, that fails twice alike
         return reply
 

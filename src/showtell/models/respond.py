@@ -9,10 +9,10 @@ found in the album, and seen; words are written; the roles' logits say whose tur
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -22,21 +22,31 @@ from torch import Tensor
 from showtell.batch import to_image
 from showtell.dialogue import AGENT, USER, Photo, Turn, with_photos
 from showtell.errors import GenerationError
-from showtell.models.decoder import Decoder, Images, ToldRow, numbers
+from showtell.models.decoder import Decoder, Images, numbers
 from showtell.models.open_album import OpenAlbum
 from showtell.models.parts import Conditioning, PhotoSpans
-from showtell.models.reply import PhotoSource, Reply, Row, Shared, Wish
+from showtell.models.reply import (
+    ByThreshold,
+    Deciding,
+    PhotoDue,
+    PhotoSource,
+    Preview,
+    Reply,
+    Row,
+    Shared,
+    Tell,
+    Words,
+    silence,
+)
 from showtell.models.writing import Writing
 
 CAPTIONS_AT_ONCE = 64
-
-ToldStep = Callable[[int, int], None]
 
 
 class Responder:
     """A decoder that answers, the album it may share photos of, ``photos``: where those come from
     that it can tell in words only, ``looks``: what tells photos of the user's in words, and
-    ``wish``: what the user has said of photos, which counts before P(share)."""
+    ``when`` a photo comes: by its threshold, unless told otherwise."""
 
     def __init__(
         self,
@@ -45,14 +55,14 @@ class Responder:
         album: OpenAlbum | None = None,
         photos: PhotoSource | None = None,
         looks: Callable[[Sequence[Image.Image]], list[str]] | None = None,
-        wish: Callable[[Sequence[Turn]], Wish] = lambda turns: Wish(),
+        when: Deciding | None = None,
     ) -> None:
         self.decoder = decoder
         self.model = decoder.model
         self.album = album
         self.photos = photos
         self.looks = looks
-        self.wish = wish
+        self.when = when or ByThreshold(threshold=decoder.decoding.share_threshold)
 
     @property
     def name(self) -> str:
@@ -76,20 +86,18 @@ class Responder:
         *,
         images: Images,
         seed: int,
-        on_text: Callable[[str], None] | None = None,
-        on_photo_step: ToldStep | None = None,
+        tell: Tell = silence,
     ) -> Reply:
         """Answer the dialogue so far: texts and photos until the agent gives the turn away.
 
-        ``images`` holds the pixels of the photos in ``turns`` by id. ``on_text`` receives each
-        piece of text as it is written. Raises GenerationError if the logits are not numbers.
+        ``images`` holds the pixels of the photos in ``turns`` by id. ``tell`` hears of all that
+        happens. Raises GenerationError if the logits are not numbers.
         """
         (reply,) = self.respond_all(
             [turns],
             images=[images],
             seeds=[seed],
-            on_text=(lambda row, piece: on_text(piece)) if on_text else None,
-            on_photo_step=on_photo_step,
+            tells=[tell],
         )
         return reply
 
@@ -100,78 +108,70 @@ class Responder:
         *,
         images: Sequence[Images],
         seeds: Sequence[int],
-        on_text: ToldRow | None = None,
-        on_photo_step: ToldStep | None = None,
+        tells: Sequence[Tell] | None = None,
     ) -> list[Reply]:
-        """Answer B dialogues at once; each gets what ``respond`` would answer it alone.
-
-        ``on_text`` hears the dialogue's number with each piece.
-        """
+        """Answer B dialogues at once; each gets what ``respond`` would answer it alone."""
         began = time.perf_counter()
         decoder, decoding = self.decoder, self.decoder.decoding
         writing, dropped = decoder.read_all(self.describe_all(contexts, images), images)
         replies = [Reply(dropped_turns=count) for count in dropped]
+        tells = tells or [silence] * len(contexts)
         rows = [
-            Row(context=context, seed=seed, reply=reply, wish=self.wish(context))
-            for context, seed, reply in zip(contexts, seeds, replies, strict=True)
+            Row(context=context, seed=seed, reply=reply, wish=self.when.wish(context), tell=tell)
+            for context, seed, reply, tell in zip(contexts, seeds, replies, tells, strict=True)
         ]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         column = self.model.language.column
-        asked_B, refused_B = (
-            column([row.wish.share is each for row in rows]).bool() for each in (True, False)
-        )
 
         def told(number: int, piece: str) -> None:
             if replies[number].seconds_to_first_word is None:
                 replies[number].seconds_to_first_word = time.perf_counter() - began
-            if on_text:
-                on_text(number, piece)
+            rows[number].tell(Words(text=piece))
 
         going_B = writing.all_rows_B
         while bool(going_B.any()):
             decoder.open_turn(writing, going_B)
             p_share_B = decoder.p_share(writing)
-            unpainted_B = column([not reply.images for reply in replies]).bool()
-            due_B = ((p_share_B >= decoding.share_threshold) | asked_B) & ~refused_B
-            shares_B = going_B & unpainted_B & due_B
-            tells_B = going_B & ~shares_B
+            shares_B = torch.zeros_like(going_B)
             for number in numbers(going_B):
-                replies[number].p_share.append(float(p_share_B[number]))
+                row = rows[number]
+                decision = self.when.decide(
+                    float(p_share_B[number]), turns=row.turns, wish=row.wish
+                )
+                shares_B[number] = decision.share and not row.reply.images
+                row.reply.decisions.append(decision)
+                if shares_B[number]:
+                    row.tell(PhotoDue(id=row.photo_id, decision=decision))
+            tells_B = going_B & ~shares_B
             if bool(shares_B.any()):
-                none_B = self._share(writing, shares_B, rows, on_photo_step)
+                none_B = self._share(writing, shares_B, rows)
                 for number in numbers(shares_B & ~none_B):
                     replies[number].seconds_to_photo = time.perf_counter() - began
                 for number in numbers(none_B):
                     if rows[number].wish.share:
                         told(number, replies[number].turns[-1].text + "\n")
                     else:  # nobody asked: what was said before it, if anything, is the answer
-                        replies[number].p_share.pop()
+                        replies[number].decisions.pop()
                 going_B = going_B & ~none_B
             if bool(tells_B.any()):
                 texts = decoder.write_texts(
                     writing, generators=generators, rows_B=tells_B, on_text=told
                 )
                 for number in numbers(tells_B):
-                    if on_text:
-                        on_text(number, "\n")
+                    rows[number].tell(Words(text="\n"))
                     replies[number].turns.append(Turn(speaker=AGENT, elements=(texts[number],)))
             again_B, over_B = (
                 writing.logits_BV[:, decoder.renderer.roles[role]] for role in (AGENT, USER)
             )
             full_B = column([len(reply.turns) >= decoding.max_turns for reply in replies]).bool()
             going_B = going_B & (over_B < again_B) & ~full_B
-        for number, (row, shown) in enumerate(zip(rows, images, strict=True)):
+        for row, shown in zip(rows, images, strict=True):
             if not row.reply.turns:
-                in_words = Responder(
-                    self.decoder, looks=self.looks, wish=lambda _: Wish(share=False)
-                )
-                said = in_words.respond(
-                    row.context,
-                    images=shown,
-                    seed=row.seed,
-                    on_text=partial(told, number),
-                )
-                row.reply.turns, row.reply.p_share = said.turns, said.p_share
+                never = ByThreshold(threshold=math.inf)
+                in_words = Responder(self.decoder, looks=self.looks, when=never)
+                said = in_words.respond(row.context, images=shown, seed=row.seed, tell=row.tell)
+                row.reply.turns, row.reply.decisions = said.turns, said.decisions
+                row.reply.seconds_to_first_word = time.perf_counter() - began
         return replies
 
     @torch.no_grad()
@@ -222,18 +222,14 @@ class Responder:
     # --------------------------------------------------------------------------------- photos
 
     @torch.no_grad()
-    def paint_captions(
-        self, captions: Sequence[str], *, seeds: Sequence[int], on_step: ToldStep | None = None
-    ) -> Tensor:
+    def paint_captions(self, captions: Sequence[str], *, seeds: Sequence[int]) -> Tensor:
         """Captions -> (N, 3, H, W). Each photo has its own seed, so batches do not matter."""
-        return self.paint_spans(self.model.spoken_spans(captions), seeds=seeds, on_step=on_step)
+        return self.paint_spans(self.model.spoken_spans(captions), seeds=seeds)
 
     @torch.no_grad()
-    def paint_spans(
-        self, spans: PhotoSpans, *, seeds: Sequence[int], on_step: ToldStep | None = None
-    ) -> Tensor:
+    def paint_spans(self, spans: PhotoSpans, *, seeds: Sequence[int]) -> Tensor:
         """What was said of N photos -> (N, 3, H, W). Raises GenerationError without a painter."""
-        return self._paint(self._conditioning(spans, seeds), seeds=seeds, on_step=on_step)
+        return self._paint(self._conditioning(spans, seeds), seeds=seeds)
 
     def _conditioning(self, spans: PhotoSpans, seeds: Sequence[int]) -> Conditioning:
         if self.model.painter is None:
@@ -244,21 +240,25 @@ class Responder:
         return self.model.bridge(spans, self.model.painter, generator=dice)
 
     def _paint(
-        self, conditioning: Conditioning, *, seeds: Sequence[int], on_step: ToldStep | None
+        self, conditioning: Conditioning, *, seeds: Sequence[int], rows: Sequence[Row] = ()
     ) -> Tensor:
+        """``rows``: whose photos they are, who hear of each step."""
         assert self.model.painter is not None
         steps = self.decoder.decoding.num_steps
+
+        def told(step: int, latents: Tensor) -> None:
+            for row in rows:
+                row.tell(Preview(id=row.photo_id, step=step, of=steps))
+
         return self.model.painter.paint(
             conditioning,
             num_steps=steps,
             guidance=self.decoder.decoding.guidance,
             seeds=seeds,
-            callback=(lambda step, latents: on_step(step, steps)) if on_step else None,
+            callback=told if rows else None,
         )
 
-    def _share(
-        self, writing: Writing, rows_B: Tensor, rows: Sequence[Row], on_step: ToldStep | None
-    ) -> Tensor:
+    def _share(self, writing: Writing, rows_B: Tensor, rows: Sequence[Row]) -> Tensor:
         """A photo turn in each of ``rows_B``. The rows, of these, where there is no photo: to whom
         asked for one, words stand in its place."""
         early = self._asked_for(rows_B, rows)
@@ -266,7 +266,7 @@ class Responder:
         told_B[list(early)] = False
         none_B = torch.zeros_like(rows_B)
         if bool(told_B.any()):
-            none_B = self._tell_and_share(writing, told_B, rows, on_step)
+            none_B = self._tell_and_share(writing, told_B, rows)
         renderer = self.decoder.renderer
         for number, came in early.items():
             assert came.photo is not None and came.image is not None
@@ -275,8 +275,7 @@ class Responder:
             caption = [renderer.img, *renderer.words(came.photo.caption), renderer.close]
             self.decoder.push(writing, caption, one_B)
             self.decoder.close_turn(writing, one_B)
-            rows[number].reply.turns.append(Turn(speaker=AGENT, elements=(came.photo,)))
-            rows[number].reply.images[came.photo.id] = came.image
+            rows[number].show(came.photo, came.image)
         return none_B
 
     def _asked_for(self, rows_B: Tensor, rows: Sequence[Row]) -> dict[int, Shared]:
@@ -287,16 +286,14 @@ class Responder:
         came = {n: self.photos.look_up(rows[n].wish.words, without=rows[n].shown) for n in asking}
         return {number: shared for number, shared in came.items() if shared is not None}
 
-    def _tell_and_share(
-        self, writing: Writing, rows_B: Tensor, rows: Sequence[Row], on_step: ToldStep | None
-    ) -> Tensor:
+    def _tell_and_share(self, writing: Writing, rows_B: Tensor, rows: Sequence[Row]) -> Tensor:
         """A photo in each of ``rows_B``: announced, painted or found, seen. The rows without."""
         decoder = self.decoder
         sharing = [rows[number] for number in numbers(rows_B)]
         spans = decoder.announce(writing, rows_B=rows_B)
         photos = [
             Photo(
-                id=f"painted-{row.seed}-{len(row.turns)}",
+                id=row.photo_id,
                 caption=caption,
                 origin="painted",
                 seed=row.seed,
@@ -315,31 +312,30 @@ class Responder:
             painted = self._paint(
                 _rows(conditioning, to_paint),
                 seeds=[seeds[n] for n in to_paint],
-                on_step=on_step,
+                rows=[sharing[n] for n in to_paint],
             )
             for n, pixels_3HW in zip(to_paint, painted, strict=True):
                 images[n] = to_image(pixels_3HW)
         seen_B, none_B = torch.zeros_like(rows_B), torch.zeros_like(rows_B)
         for number, photo, image, seen in zip(numbers(rows_B), photos, images, shown, strict=True):
-            reply = rows[number].reply
+            row = rows[number]
             if image is None and self.photos is not None:
                 came = self.photos.share(
                     photo.caption,
                     photo_id=photo.id,
-                    seed=rows[number].seed,
+                    seed=row.seed,
                     without=seen,
-                    notes=reply.notes,
-                    on_step=on_step,
+                    notes=row.reply.notes,
+                    on_step=row.stepped,
                 )
                 if came.photo is None:
                     none_B[number] = True
-                    if rows[number].wish.share:
-                        reply.turns.append(Turn(speaker=AGENT, elements=(came.instead,)))
+                    if row.wish.share:
+                        row.reply.turns.append(Turn(speaker=AGENT, elements=(came.instead,)))
                     continue
                 photo, image = came.photo, came.image
-            reply.turns.append(Turn(speaker=AGENT, elements=(photo,)))
+            row.show(photo, image)
             if image is not None:
-                reply.images[photo.id] = image
                 seen_B[number] = True
         own = [image for image in images if image is not None]
         if own and self.model.photo_encoder is not None and decoder.renderer.config.own_pixels:
