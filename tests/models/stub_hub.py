@@ -45,6 +45,8 @@ def _handler(hub: StubHub) -> type[BaseHTTPRequestHandler]:
             code, error = hub.refused.get(repo, (404, "RepoNotFound"))
             if repo in hub.refused or repo not in hub.repos:
                 self.say(code, b"", {"X-Error-Code": error, "X-Error-Message": "no"})
+            elif parts[2] in ("revision", "tree") and parts[3] not in ("main", SHA):
+                self.say(404, b"", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "no"})
             elif parts[2] == "revision":
                 self.say(200, json.dumps({"id": repo, "sha": SHA, "siblings": []}).encode())
             elif parts[2] == "tree":

@@ -10,14 +10,19 @@ import torch
 from hub_llms import write_hub_llm
 from huggingface_hub import metadata_load
 from safetensors.torch import save_file
-from stub_hub import stub_hub
+from stub_hub import SHA, stub_hub
 from test_hub_llms import TALK, agent_of
 
 from conftest import responder_of
 from showtell.cli import main
+from showtell.dialogue import Turn
+from showtell.errors import CheckpointError
 from showtell.models.adapters import LoraConfig, add_lora
 from showtell.models.checkpoint import SHIPPED, save_model
+from showtell.models.decoder import Decoder
 from showtell.models.language import LanguageModel
+from showtell.models.named import named_folder
+from showtell.models.respond import Responder
 from showtell.models.sharing import is_id
 from showtell.papers import load_model
 
@@ -135,6 +140,38 @@ def test_a_part_that_lies_in_a_folder_of_ones_own_is_not_pushed_either(hub, tmp_
     assert main(["push", str(model), "me/small"]) == 1
     err = capsys.readouterr().err
     assert str(tmp_path / "vae") in err and "--whole" in err and not hub.exists()
+
+
+def test_a_base_that_came_by_id_is_found_by_it_elsewhere(hub, tmp_path, monkeypatch, capsys):
+    llm = write_hub_llm(tmp_path / "llm", "qwen2")
+    api = huggingface_hub.HfApi()
+    api.create_repo("me/qwen", private=False, exist_ok=True)
+    api.create_commit(
+        "me/qwen",
+        [huggingface_hub.CommitOperationAdd(path.name, path) for path in llm.iterdir()],
+        commit_message="",
+    )
+    model = agent_of(LanguageModel.from_pretrained(named_folder("me/qwen", flag="--lm")), "qwen2")
+    recipe = {"name": "home", "config": {"dialogues": f"photochat:{tmp_path}/mine/train.jsonl"}}
+    save_model(model, tmp_path / "m", recipe=recipe)
+    base = json.loads((tmp_path / "m" / "language_model" / "base.json").read_text())
+    assert (base["id"], base["revision"], base["inner"]) == ("me/qwen", SHA, "")
+    assert str(tmp_path) not in json.dumps(base)
+    assert main(["push", str(tmp_path / "m"), "me/talk"]) == 0
+    sent = (hub / "me/talk/showtell.json").read_text()
+    assert "photochat:train.jsonl" in sent and str(tmp_path) not in sent
+    assert "base_model: me/qwen" in (hub / "me/talk/README.md").read_text()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "another"))
+    hello = (Turn(speaker="user", elements=("hi",)),)
+    said = [
+        Responder(Decoder(each)).respond(hello, images={}, seed=0)
+        for each in (load_model("me/talk"), model)
+    ]
+    assert said[0].turns == said[1].turns and said[0].p_share == said[1].p_share
+    base["revision"] = "b" * 40
+    (tmp_path / "m" / "language_model" / "base.json").write_text(json.dumps(base))
+    with pytest.raises(CheckpointError, match="the base of .* me/qwen"):
+        load_model(str(tmp_path / "m"))
 
 
 def test_a_hub_that_refuses_or_is_away_is_one_line(hub, monkeypatch, capsys):

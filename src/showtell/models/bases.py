@@ -2,6 +2,8 @@
 
     language_model/base.json     {"part": NAME, "sha256": ...}      a part of hub.toml
     painter/vae/base.json        {"folder": DIR, "sha256": ...}     a folder of a library
+                                 {"id": "OWNER/MODEL", "revision": ..., "inner": "vae", ...}
+                                                                    one of a repository on the hub
 
 Its config.json stands beside it. A run writes only what was trained. Whether a part was, its
 weights say, not its settings: they are compared with those of the folder that it came from.
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 
 from showtell.errors import CheckpointError
 from showtell.models.hub import index_part, index_parts
+from showtell.models.named import folder_of_id, place_on_hub
 from showtell.progress import terminal_progress
 
 FILE = "base.json"
@@ -37,6 +40,11 @@ class Base:
 
     folder: Path
     part: str | None = None
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        """Where others find it, too: its part, or its id; else its folder."""
+        return {"part": self.part} if self.part else place_on_hub(self.folder)
 
     @classmethod
     def of(cls, folder: Path) -> Base | None:
@@ -61,13 +69,17 @@ class Base:
         try:
             notes = json.loads((folder / FILE).read_text())
             part, sha256 = notes.get("part"), str(notes["sha256"])
-            place = None if part is not None else Path(notes["folder"])
+            by_name = part is not None or "id" in notes
+            place = None if by_name else Path(notes["folder"])
+            named = {key: str(notes[key]) for key in ("id", "revision", "inner") if key in notes}
+            if "id" in notes and not {"revision", "inner"} <= set(named):
+                raise ValueError("an id without its revision")
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f'the reference to a base in "{folder}" cannot be read ({type(error).__name__}: '
                 f"{error}); wanted {FILE} as showtell train writes it; copy or train it again"
             ) from error
-        if place is None:
+        if part is not None:
             known = index_parts().get(part)
             if known is None or known.files[0].sha256 != sha256:
                 raise CheckpointError(
@@ -75,6 +87,13 @@ class Base:
                     "this version of showtell does not have; use the version that trained it"
                 )
             return cls(index_part(part, told=terminal_progress), part), notes
+        if place is None:
+            place = folder_of_id(
+                named["id"],
+                flag=f'the base of "{folder}"',
+                revision=named["revision"],
+                told=terminal_progress,
+            ).joinpath(named["inner"])
         if not place.is_dir():
             raise CheckpointError(
                 f'"{folder}" holds what was trained on the model in "{place}", which is not there; '
@@ -90,11 +109,12 @@ class Base:
 
     def write(self, folder: Path, **notes: Any) -> None:
         """Write the reference to this base into ``folder``."""
-        told: dict[str, Any] = {"folder": str(self.folder), "sha256": None}
-        if self.part is None:
-            told["sha256"] = fingerprint(self.folder)
-        else:
-            told = {"part": self.part, "sha256": index_parts()[self.part].files[0].sha256}
+        told: dict[str, Any] = {
+            **self.place,
+            "sha256": index_parts()[self.part].files[0].sha256
+            if self.part
+            else fingerprint(self.folder),
+        }
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FILE).write_text(json.dumps(told | notes, indent=2) + "\n")
         if (self.folder / "config.json").is_file():

@@ -19,6 +19,7 @@ from huggingface_hub import metadata_load, parse_local_safetensors_file_metadata
 
 from showtell.errors import CheckpointError
 from showtell.models.hub import index_parts
+from showtell.models.named import cached
 
 # The files of one set of weights: model-00001-of-00002.safetensors, and their variants by name.
 _SET = re.compile(r"(?:pytorch_|diffusion_pytorch_|adapter_)?model(?:\.(?P<variant>\w+))?")
@@ -304,6 +305,11 @@ def _base(path: Path, reference: Mapping[str, Any], faults: list[str]) -> dict[s
         if not part.here:
             return {"here": False, "licence": part.licence, "download_mb": part.download_mb}
         folder = part.folder
+    elif "id" in reference:
+        found = cached(str(reference["id"]), revision=str(reference.get("revision")))
+        if found is None:  # it is fetched where the model is loaded
+            return {"here": False}
+        folder = found / str(reference.get("inner", ""))
     else:
         folder = Path(str(reference.get("folder")))
     if not folder.is_dir():

@@ -102,22 +102,24 @@ def folder_of_id(
     *,
     flag: str,
     file: Collection[str] = (),
+    revision: str | None = None,
     told: Progress = quiet,
     say: Callable[[str], None] = terminal_line,
 ) -> Path:
     """The folder of an id in the cache of the hub's client, fetched if it is not whole there;
-    ``file``: of it this one alone. Raises CheckpointError, FetchError, UsageError.
+    ``file``: of it this one alone; ``revision``: this one, and of no mirror. Raises
+    CheckpointError, FetchError, UsageError.
     """
     known = known_ids().get(name, KnownId(told="", licence=""))
-    tried = (name, *known.mirrors)
+    tried = (name, *known.mirrors) if revision is None else (name,)
     folder, reasons = None, []
     for each in tried:
-        if folder := _here(each, file):
+        if folder := cached(each, file, revision=revision):
             break
     else:
         for each in tried:
             try:
-                folder = _fetched(each, file, known, told)
+                folder = _fetched(each, file, known, told, revision)
                 break
             except (FetchError, UsageError, StorageError):
                 raise
@@ -139,18 +141,37 @@ def folder_of_id(
     return folder
 
 
-def _here(name: str, file: Collection[str]) -> Path | None:
+def place_on_hub(folder: Path) -> dict[str, str]:
+    """Which repository's files a folder in the cache of the hub's client has: "id", "revision" and
+    the folder "inner"; of any other folder "folder"."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cache, folder = Path(HF_HUB_CACHE).resolve(), folder.resolve()
+    names = folder.relative_to(cache).parts if folder.is_relative_to(cache) else ()
+    if len(names) >= 3 and names[0].startswith("models--") and names[1] == "snapshots":
+        name = names[0].removeprefix("models--").replace("--", "/")
+        return {"id": name, "revision": names[2], "inner": "/".join(names[3:])}
+    return {"folder": str(folder)}
+
+
+def cached(name: str, file: Collection[str] = (), *, revision: str | None = None) -> Path | None:
     """Its folder in the cache, if all that is wanted of it is there."""
     from huggingface_hub import get_cached_repo_tree, snapshot_download
     from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
 
     try:
-        wanted = file or wanted_files(each.path for each in get_cached_repo_tree(name))
+        tree = get_cached_repo_tree(name, revision=revision)
+        wanted = file or wanted_files(each.path for each in tree)
     except (CachedRepoTreeNotFoundError, UsageError):  # of another client: what is there is it
         wanted = file
     try:
         folder = Path(
-            snapshot_download(name, local_files_only=True, allow_patterns=list(wanted) or None)
+            snapshot_download(
+                name,
+                revision=revision,
+                local_files_only=True,
+                allow_patterns=list(wanted) or None,
+            )
         )
     except LocalEntryNotFoundError:
         return None
@@ -160,18 +181,20 @@ def _here(name: str, file: Collection[str]) -> Path | None:
     return folder if weights and set(file) <= set(names) else None
 
 
-def _fetched(name: str, file: Collection[str], known: KnownId, told: Progress) -> Path:
+def _fetched(
+    name: str, file: Collection[str], known: KnownId, told: Progress, revision: str | None
+) -> Path:
     """Its folder in the cache, after its files came from the hub and were checked."""
     from huggingface_hub import get_cached_repo_tree, snapshot_download
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
-    snapshot_download(name, allow_patterns=_FIRST)
-    files = {each.path: each.size for each in get_cached_repo_tree(name)}
+    snapshot_download(name, revision=revision, allow_patterns=_FIRST)
+    files = {each.path: each.size for each in get_cached_repo_tree(name, revision=revision)}
     wanted = [path for path in files if path in file] or wanted_files(files)
     total = max(1, sum(files[path] for path in wanted) // 10**6)
     bar = _bar(f"{name} ({total:,} MB): MB downloaded", total, told)
-    folder = Path(snapshot_download(name, allow_patterns=wanted, tqdm_class=bar))
+    folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, tqdm_class=bar))
     for path in wanted:
         real = Path(os.path.realpath(folder / path))
         stated = real.name if re.fullmatch("[0-9a-f]{64}", real.name) else ""

@@ -9,6 +9,7 @@ gives it; a README.md that lies in the folder goes instead.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ _LICENCES = {
     "BSD-3-Clause": "bsd-3-clause",
 }
 _DATA = re.compile(r"(photochat|dialogcc|mmdialog|vist|visdial|cc3m)\b")
+_PLACE = re.compile(r"(?<![\w.])(?:~|[A-Za-z]:)?[\\/](?:[^\s:\\/]+[\\/])*([^\s:\\/]+)")
 _PAGES = "https://huggingface.co/"
 
 
@@ -71,10 +73,11 @@ def push_to_hub(folder: Path, repo_id: str, *, private: bool = False, figures: s
     if place := next((base["folder"] for base in bases if base.get("folder")), None):
         raise CheckpointError(
             f'"{folder}" refers to its base in "{place}", which nobody else has; wanted a model '
-            "that is whole, or on a part of a package index; push it with --whole, if the base's "
-            "licence lets you pass it on"
+            "that is whole, or on a part of a package index or an id of the hub; push it with "
+            "--whole, if the base's licence lets you pass it on"
         )
     files: dict[str, Any] = {path: str(folder / path) for path in files_of(folder)}
+    files["showtell.json"] = _without_places((folder / "showtell.json").read_text()).encode()
     files.setdefault("README.md", model_card(inside, repo_id, figures=figures).encode())
     api = HfApi(library_name="showtell")
     try:
@@ -93,6 +96,22 @@ def push_to_hub(folder: Path, repo_id: str, *, private: bool = False, figures: s
     except Exception as error:  # the client's and the network's errors are of many kinds
         raise _refused(repo_id, error) from error
     return str(address)
+
+
+def _without_places(description: str) -> str:
+    """showtell.json without where its author's data and models lay: of an absolute path its last
+    name stays."""
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: kept(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [kept(each) for each in value]
+        return _PLACE.sub(r"\1", value) if isinstance(value, str) else value
+
+    told = json.loads(description)
+    told["recipe"] = kept(told.get("recipe"))
+    return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
 
 
 def _refused(repo_id: str, error: Exception) -> FetchError:
@@ -115,7 +134,9 @@ def model_card(inside: Inside, repo_id: str, *, figures: str = "") -> str:
     told, trained, card = inside.told, inside.told["trained"], inside.told["card"]
     base, config = told["base"], told["recipe_config"]
     part = index_parts().get(str(base.get("part")))
-    base_id = part.page.removeprefix(_PAGES) if part and part.page.startswith(_PAGES) else None
+    base_id = base.get("id")
+    if part and part.page.startswith(_PAGES):
+        base_id = part.page.removeprefix(_PAGES)
     licence = str(told["licence"] or "")
     known = sorted(
         (licence.find(text), name) for text, name in _LICENCES.items() if text in licence
