@@ -94,7 +94,7 @@ class Talking:
     trust: how much of a share moment's target is the lexical teacher's chance
     text_share: on which part of the words the text loss is computed at a visit: a head is dear
     seed: starts every die of the run
-    stages: one; its drop_words are dropped of all words, also of those that are learnt
+    stages: their drop_words are dropped of all words, also of those that are learnt
     """
 
     dialogues: str = "photochat:train"
@@ -124,22 +124,24 @@ class Talking:
         run = Run(out=out, resume=resume, seed=self.seed)
         rest, held_dialogues = split_held_out(source, count=self.num_held)
         torch.manual_seed(self.seed)
-        language, stage = _language(self, rest)
+        language = _language(self, rest)
         card = SMALL_CARD if self.language is None else HOME_CARD
         model = text_model(language, name=name, template=self.template, card=card)
         rows = rendered_moments(model.renderer, rest)
         held = rendered_moments(model.renderer, held_dialogues)
         taught = zip(rows, lexical_teacher(rest), strict=True) if self.trust else ()
-        task = PhotochatTask(
-            model,
-            dialogue=rest.__getitem__,
-            length=len(rows),
-            drop_any=stage.drop_words,
-            text_share=self.text_share,
-            validate_with=lambda model: held_measures(share_chances(model, held)),
-            rows=[softened(*each, trust=self.trust) for each in taught] or rows,
-        )
-        run.train(stage, task)
+        rows = [softened(*each, trust=self.trust) for each in taught] or rows
+        for stage in self.stages:
+            task = PhotochatTask(
+                model,
+                dialogue=rest.__getitem__,
+                length=len(rows),
+                drop_any=stage.drop_words,
+                text_share=self.text_share,
+                validate_with=lambda model: held_measures(share_chances(model, held)),
+                rows=rows,
+            )
+            run.train(stage if self.language is None else adapted(stage, language), task)
         calibrate(model, held)
         save_model(model, run.out / "model", recipe={"name": name, "config": to_plain(self)})
         return run.out / "model"
@@ -187,25 +189,36 @@ HOME = Talking(
             weight_decay=0.0,
             weights={"t": 1.0, "moment": 2.0, "caption": 0.0},
         ),
+        Stage(  # in another order
+            name="talking_on",
+            steps=700,
+            batch_size=8,
+            learning_rate=3e-4,
+            warmup=30,
+            decay="cosine",
+            betas=(0.9, 0.98),
+            weight_decay=0.0,
+            weights={"t": 1.0, "moment": 4.0, "caption": 0.0},
+            seed=1,
+        ),
     ),
 )
 
 
-def _language(config: Talking, dialogues: Sequence[Dialogue]) -> tuple[LanguageModel, Stage]:
-    """The LLM, and its stage: a new one whole, or one that is there with an adapter."""
-    (stage,) = config.stages
+def _language(config: Talking, dialogues: Sequence[Dialogue]) -> LanguageModel:
+    """The LLM: a new one whole, or one that is there with an adapter."""
     if config.language is None:
         tokenizer = small.train_dialogue_tokenizer(small.words_of(dialogues))
         sizes = {"layers": _LAYERS, "width": _WIDTH, "heads": _HEADS, "inner": _INNER}
         language = LanguageModel(small.build_language_model(tokenizer, **sizes), tokenizer)
         if config.dropout:
             with_dropout(language, config.dropout)
-        return language, stage
+        return language
     language = LanguageModel.from_pretrained(part_folder(config.language, "language"))
     language.check()
     with_marks(language, seed=config.seed, template=config.template)
     add_lora(language, config.lora)
-    return language, adapted(stage, language)
+    return language
 
 
 def text_model(
