@@ -95,7 +95,8 @@ def checked_photo(photo: PhotoLike, *, name: str) -> Image:
     """
     from PIL import Image
 
-    from showtell.data.photos import load_photo, photo_from_bytes, photo_from_image
+    from showtell.data.photos import load_photo
+    from showtell.data.pixels import photo_from_bytes, photo_from_image
 
     if isinstance(photo, str | os.PathLike):
         return load_photo(os.fspath(photo))
