@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.agent.shares import PhotosInWords
+from showtell.agent.which import PhotosInWords
 from showtell.album import conse as looks
 from showtell.album import ingest
 from showtell.album import told as names

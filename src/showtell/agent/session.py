@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from showtell.data.storage import locked, write_atomically
 from showtell.dialogue import USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, StorageError, UsageError
-from showtell.models.reply import Reply, Tell, silence
+from showtell.models.reply import Hits, Reply, Tell, silence
 from showtell.progress import terminal_progress
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ class Session:
         self.turns: tuple[Turn, ...] = ()
         self.images: dict[str, Image] = {}  # as they were brought, by the ids of the photos
         self.p_share: list[float | None] = []  # one a turn; None for the user's
+        self.hits: dict[str, Hits] = {}  # what an album had for a photo, by its id (``Reply.hits``)
         self.notes: list[str] = []  # what the user should know about the last answer
         self._known = known_words(self.model.card)
         self._num_answers = 0
@@ -173,6 +174,7 @@ class Session:
             )
             self.turns = (*turns, *reply.turns)
             self.images = {**images, **reply.images}
+            self.hits |= reply.hits
             self.p_share += [*[None] * len(new), *reply.p_share]
             self.notes = [*reply.notes, *self._notes_on(text, len(photos), reply.dropped_turns)]
             self._num_answers += 1
@@ -234,7 +236,7 @@ class Session:
                 for turn, p_share in zip(self.turns, self.p_share, strict=True)
             )
             about = {"model": self.model.name, "seed": self.seed, "answers": self._num_answers}
-            labels = {"session": {**about, "photos": len(kept)}}
+            labels = {"session": {**about, "photos": len(kept), "hits": self.hits}}
             dialogue = Dialogue(id="session", turns=turns, labels=labels)
             line = json.dumps(dialogue_as_dict(dialogue), ensure_ascii=False) + "\n"
             write_atomically(folder / FILE_NAME, line.encode())
@@ -252,6 +254,8 @@ class Session:
         about = dialogue.labels["session"]
         session = cls(model, seed=about["seed"])
         session._num_answers = about["answers"]
+        hits = about.get("hits", {})
+        session.hits = {id: tuple((one, score) for one, score in own) for id, own in hits.items()}
         session.turns = tuple(replace(turn, labels={}) for turn in dialogue.turns)
         session.p_share = [turn.labels.get("p_share") for turn in dialogue.turns]
         session.images = {p.id: load_photo(p.path) for p in dialogue.photos if p.path is not None}
@@ -284,8 +288,9 @@ def responder(
                 "what answers already (a Responder) has its own album and painter; give it those"
             )
         return cast("Answering", model)
-    from showtell.agent.shares import Looks, PhotoSources
+    from showtell.agent.looks import Looks
     from showtell.agent.when import When
+    from showtell.agent.which import Which
     from showtell.models.decoder import Decoder
     from showtell.models.open_album import open_album
     from showtell.models.respond import Responder
@@ -293,18 +298,17 @@ def responder(
     model = cast("PhotoDialogueModel", model)
     if model.painter is not None and painter is not None:
         raise UsageError(f'"{model.name}" paints by itself; leave the other painter out')
-    if model.painter is not None or model.bridge.query_width is not None:
-        opened = None if album is None else open_album(model, os.fspath(album))
-        return Responder(Decoder(model), album=opened)
-    found = None
-    if album is not None:
+    opened = found = None
+    if album is not None and model.bridge.query_width is not None:
+        opened = open_album(model, os.fspath(album))
+    elif album is not None:
         from showtell.agent.album_words import open_photos
 
         found = open_photos(os.fspath(album), told=terminal_progress)
     looks = Looks(str(model.card["looks"])) if "looks" in model.card else None
-    sources = PhotoSources(album=found, painter=painter)
+    sources = Which(album=found, painter=painter)
     when = When(threshold=model.decoding.share_threshold)
-    return Responder(Decoder(model), photos=sources, looks=looks, when=when)
+    return Responder(Decoder(model), album=opened, photos=sources, looks=looks, when=when)
 
 
 def _saved_dialogue(folder: Path) -> Dialogue:
@@ -322,6 +326,7 @@ def _saved_dialogue(folder: Path) -> Dialogue:
         or any(type(about.get(key)) is not kind for key, kind in kinds.items())
         or any(about[key] < 0 for key in ("seed", "answers", "photos"))
         or not all(_is_chance(turn.labels.get("p_share")) for turn in dialogue.turns)
+        or not _are_hits(about.get("hits", {}))
     ):
         raise DataError(
             f"{folder} holds dialogues, but no conversation as a session saves it; name the "
@@ -332,6 +337,14 @@ def _saved_dialogue(folder: Path) -> Dialogue:
 
 def _is_chance(value: object) -> bool:
     return value is None or (type(value) in (int, float) and 0 <= value <= 1)  # type: ignore[operator]
+
+
+def _are_hits(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(own, list)
+        and all(isinstance(hit, list) and [*map(type, hit)] == [str, float] for hit in own)
+        for own in value.values()
+    )
 
 
 def known_words(card: Mapping[str, Any]) -> frozenset[str]:

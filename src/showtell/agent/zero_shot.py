@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from showtell.agent.engines import Language, ToldText
 from showtell.agent.prompts import prompts
-from showtell.agent.shares import PhotoSources
 from showtell.agent.when import When
+from showtell.agent.which import Which
 from showtell.dialogue import AGENT, USER, Element, Turn
 from showtell.errors import DataError, EngineError, UsageError
 from showtell.models.reply import (
@@ -82,7 +82,7 @@ class ZeroShot:
         calibration: Calibration | None = None,
     ) -> None:
         self.language = language
-        self.photos = photos or PhotoSources()
+        self.photos = photos or Which()
         self.calibration = calibration or Calibration(threshold=threshold)
         self.threshold = self.calibration.threshold
         self.when = When(threshold=self.threshold)
@@ -122,9 +122,10 @@ class ZeroShot:
             if description:
                 shared = self.photos.share(
                     description,
+                    wish=row.wish,
                     photo_id=row.photo_id,
                     seed=seed,
-                    without=row.shown,
+                    shown=row.shown,
                     notes=reply.notes,
                     on_step=row.stepped,
                 )
@@ -132,9 +133,12 @@ class ZeroShot:
             down = error.down
             reply.notes.append(str(error))
         photo = None if shared is None else shared.photo
+        if shared is not None and shared.hits:
+            reply.hits[photo.id if photo else row.photo_id] = shared.hits
         if shared is not None and photo is not None and shared.image is not None:
             reply.images[photo.id] = shared.image
-            tell(PhotoHere(due=row.photo_id, photo=photo, image=shared.image))
+            here = PhotoHere(due=row.photo_id, photo=photo, image=shared.image, hits=shared.hits)
+            tell(here)
             reply.seconds_to_photo = time.perf_counter() - began
 
         def told(piece: str) -> None:

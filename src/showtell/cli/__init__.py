@@ -141,7 +141,7 @@ def _zero_shot(
     lm: str, painter: WordPainter | None, album: Path | None, calibration: Path | None
 ) -> ZeroShot:
     from showtell.agent.engines import open_language
-    from showtell.agent.shares import PhotoSources
+    from showtell.agent.which import Which
     from showtell.agent.zero_shot import Calibration, ZeroShot, read_calibration, threshold_of
     from showtell.progress import terminal_progress
 
@@ -152,7 +152,7 @@ def _zero_shot(
 
         found = open_photos(album, told=terminal_progress)
     language = open_language(lm)
-    photos = PhotoSources(album=found, painter=painter)
+    photos = Which(album=found, painter=painter)
     own = own or Calibration(threshold=threshold_of(language))
     return ZeroShot(language, photos=photos, calibration=own)
 

@@ -7,7 +7,8 @@ PhotoHere, unless there is none. What a listener raises ends the answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,14 +31,21 @@ class Decision:
     reason: str = ""
 
 
+Hits = tuple[tuple[str, float], ...]  # photos of an album that were considered, by id, best first
+_AGAIN = re.compile(r"\b(?:again|once more|one more time|otra vez|de nuevo)\b", re.IGNORECASE)
+
+
 @dataclass(kw_only=True)
 class Reply:
     """One answer of the agent: its turns in order, the decision at the start of each, its photos.
-    ``notes``: what went otherwise than it should, each a line for the user."""
+    ``hits``: what an album had for a photo that was due, by that photo's id, or, where there was
+    none, by the id of PhotoDue; ``notes``: what went otherwise than it should, each a line for the
+    user."""
 
     turns: list[Turn] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     images: dict[str, Image] = field(default_factory=dict)
+    hits: dict[str, Hits] = field(default_factory=dict)
     seconds_to_first_word: float | None = None
     seconds_to_photo: float | None = None
     dropped_turns: int = 0
@@ -76,11 +84,12 @@ class Preview:
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoHere:
-    """The photo; ``due``: the id that PhotoDue had."""
+    """The photo; ``due``: the id that PhotoDue had; ``hits``: what an album had for it."""
 
     due: str
     photo: Photo
     image: Image
+    hits: Hits = ()
 
 
 Event = Words | PhotoDue | Preview | PhotoHere
@@ -94,11 +103,12 @@ def silence(event: Event) -> None:
 @dataclass(frozen=True, kw_only=True)
 class Shared:
     """What became of a photo that was due: here (``photo`` and ``image``), late (no image), or
-    none, and what is said ``instead``."""
+    none, and what is said ``instead``; ``hits``: what an album had."""
 
     photo: Photo | None = None
     image: Image | None = None
     instead: str = ""
+    hits: Hits = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +117,11 @@ class Wish:
 
     share: bool | None = None
     words: str = ""
+
+    @property
+    def again(self) -> bool:
+        """Whether a photo that was shown is wanted once more."""
+        return _AGAIN.search(self.words) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +140,14 @@ class Row:
         return (*self.context, *self.reply.turns)
 
     @property
-    def shown(self) -> set[str]:
-        """The photos of it."""
-        return {photo.id for turn in self.turns for photo in turn.photos}
+    def shown(self) -> tuple[str, ...]:
+        """The photos of it, the latest last."""
+        return tuple(photo.id for turn in self.turns for photo in turn.photos)
+
+    @property
+    def unwanted(self) -> tuple[str, ...]:
+        """The photos that must not come once more."""
+        return () if self.wish.again else self.shown
 
     @property
     def photo_id(self) -> str:
@@ -138,12 +158,21 @@ class Row:
         """A painter of others' is at this step."""
         self.tell(Preview(id=self.photo_id, step=step, of=of))
 
-    def show(self, photo: Photo, image: Image | None) -> None:
+    def show(self, photo: Photo, image: Image | None, hits: Hits = ()) -> None:
         """Its photo turn, told if the photo is here."""
         if image is not None:
-            self.tell(PhotoHere(due=self.photo_id, photo=photo, image=image))
+            self.tell(PhotoHere(due=self.photo_id, photo=photo, image=image, hits=hits))
             self.reply.images[photo.id] = image
+        if hits:
+            self.reply.hits[photo.id] = hits
         self.reply.turns.append(Turn(speaker=AGENT, elements=(photo,)))
+
+    def say_instead(self, came: Shared) -> None:
+        """There is no photo: to whom asked for one, that is said."""
+        if came.hits:
+            self.reply.hits[self.photo_id] = came.hits
+        if self.wish.share:
+            self.reply.turns.append(Turn(speaker=AGENT, elements=(came.instead,)))
 
 
 class Deciding(Protocol):
@@ -171,17 +200,23 @@ class ByThreshold:
 
 
 class PhotoSource(Protocol):
-    """Where a photo of some words comes from (``agent/shares.py``)."""
+    """Where a photo of some words comes from (``agent/which.py``). ``shown``: ids of photos that
+    were shown, the latest last, and are not to come once more, unless the ``wish`` is that."""
+
+    def look_up(self, words: str, *, wish: Wish, shown: Sequence[str]) -> Shared | None:
+        """The album's photo for these words, or that it has none; None where the words name nothing
+        or there is no album."""
 
     def share(
         self,
         description: str,
         *,
+        wish: Wish,
         photo_id: str,
         seed: int,
-        without: Collection[str],
+        shown: Sequence[str],
         notes: list[str],
+        looked: Shared | None = None,
         on_step: Callable[[int, int], None] | None = None,
-    ) -> Shared: ...
-
-    def look_up(self, request: str, *, without: Collection[str]) -> Shared | None: ...
+    ) -> Shared:
+        """A photo of the description; ``looked``: what ``look_up`` has said of it already."""

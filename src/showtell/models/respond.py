@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -261,33 +261,46 @@ class Responder:
     def _share(self, writing: Writing, rows_B: Tensor, rows: Sequence[Row]) -> Tensor:
         """A photo turn in each of ``rows_B``. The rows, of these, where there is no photo: to whom
         asked for one, words stand in its place."""
-        early = self._asked_for(rows_B, rows)
+        looked = {n: self._looked_up(rows[n].wish.words, rows[n]) for n in numbers(rows_B)}
+        renderer = self.decoder.renderer
+        # found by the request's own words: nothing has to be written first
+        early = {} if renderer.span_ids else {n: c for n, c in looked.items() if c and c.photo}
         told_B = rows_B.clone()
         told_B[list(early)] = False
         none_B = torch.zeros_like(rows_B)
         if bool(told_B.any()):
-            none_B = self._tell_and_share(writing, told_B, rows)
-        renderer = self.decoder.renderer
+            none_B = self._tell_and_share(writing, told_B, rows, looked)
         for number, came in early.items():
             assert came.photo is not None and came.image is not None
             one_B = torch.zeros_like(rows_B)
             one_B[number] = True
             caption = [renderer.img, *renderer.words(came.photo.caption), renderer.close]
             self.decoder.push(writing, caption, one_B)
+            self._see(writing, [came.image], one_B)
             self.decoder.close_turn(writing, one_B)
-            rows[number].show(came.photo, came.image)
+            rows[number].show(came.photo, came.image, came.hits)
         return none_B
 
-    def _asked_for(self, rows_B: Tensor, rows: Sequence[Row]) -> dict[int, Shared]:
-        """The photos that a request has found in its own words: nothing has to be written first."""
-        if self.photos is None or self.decoder.renderer.span_ids:
-            return {}
-        asking = [number for number in numbers(rows_B) if rows[number].wish.words]
-        came = {n: self.photos.look_up(rows[n].wish.words, without=rows[n].shown) for n in asking}
-        return {number: shared for number, shared in came.items() if shared is not None}
+    def _looked_up(self, words: str, row: Row) -> Shared | None:
+        """What an album that is asked in words says to these."""
+        if self.photos is None or not words:
+            return None
+        return self.photos.look_up(words, wish=row.wish, shown=row.shown)
 
-    def _tell_and_share(self, writing: Writing, rows_B: Tensor, rows: Sequence[Row]) -> Tensor:
-        """A photo in each of ``rows_B``: announced, painted or found, seen. The rows without."""
+    def _see(self, writing: Writing, images: list[Image.Image], rows_B: Tensor) -> None:
+        """A model that sees looks at the photos that it shares."""
+        if images and self.model.photo_encoder and self.decoder.renderer.config.own_pixels:
+            self.decoder.push_photos(writing, images, rows_B)
+
+    def _tell_and_share(
+        self,
+        writing: Writing,
+        rows_B: Tensor,
+        rows: Sequence[Row],
+        looked: Mapping[int, Shared | None],
+    ) -> Tensor:
+        """A photo in each of ``rows_B``: announced, found or painted, seen. The rows without.
+        ``looked``: what the album has said to the requests."""
         decoder = self.decoder
         sharing = [rows[number] for number in numbers(rows_B)]
         spans = decoder.announce(writing, rows_B=rows_B)
@@ -303,10 +316,15 @@ class Responder:
         images: list[Image.Image | None] = [None] * len(sharing)
         seeds = [row.seed for row in sharing]
         conditioning = self._conditioning(spans, seeds) if self.model.painter is not None else None
-        shown = [row.shown for row in sharing]
-        for n, found in enumerate(self._found(spans, conditioning, shown)):
-            if found is not None:
-                photos[n], images[n] = found
+        came = [
+            looked[number] or self._looked_up(photo.caption, row)
+            for number, photo, row in zip(numbers(rows_B), photos, sharing, strict=True)
+        ]
+        if self.album is not None:
+            came = self._nearest(spans, conditioning, sharing)
+        for n, found in enumerate(came):
+            if found is not None and found.photo is not None:
+                photos[n], images[n] = found.photo, found.image
         to_paint = [n for n, image in enumerate(images) if image is None]
         if conditioning is not None and to_paint:
             painted = self._paint(
@@ -317,57 +335,51 @@ class Responder:
             for n, pixels_3HW in zip(to_paint, painted, strict=True):
                 images[n] = to_image(pixels_3HW)
         seen_B, none_B = torch.zeros_like(rows_B), torch.zeros_like(rows_B)
-        for number, photo, image, seen in zip(numbers(rows_B), photos, images, shown, strict=True):
-            row = rows[number]
+        for n, number in enumerate(numbers(rows_B)):
+            row, found, photo, image = rows[number], came[n], photos[n], images[n]
             if image is None and self.photos is not None:
-                came = self.photos.share(
+                found = self.photos.share(
                     photo.caption,
+                    wish=row.wish,
                     photo_id=photo.id,
                     seed=row.seed,
-                    without=seen,
+                    shown=row.shown,
                     notes=row.reply.notes,
+                    looked=found,
                     on_step=row.stepped,
                 )
-                if came.photo is None:
+                if found.photo is None:
                     none_B[number] = True
-                    if row.wish.share:
-                        row.reply.turns.append(Turn(speaker=AGENT, elements=(came.instead,)))
+                    row.say_instead(found)
                     continue
-                photo, image = came.photo, came.image
-            row.show(photo, image)
+                photo, image = found.photo, found.image
+            images[n] = image
+            row.show(photo, image, () if found is None else found.hits)
             if image is not None:
                 seen_B[number] = True
-        own = [image for image in images if image is not None]
-        if own and self.model.photo_encoder is not None and decoder.renderer.config.own_pixels:
-            decoder.push_photos(writing, own, seen_B)
+        self._see(writing, [image for image in images if image is not None], seen_B)
         decoder.close_turn(writing, rows_B)
         return none_B
 
-    def _found(
-        self,
-        spans: PhotoSpans,
-        conditioning: Conditioning | None,
-        shown: Sequence[Collection[str]],
-    ) -> list[tuple[Photo, Image.Image] | None]:
-        """For each span the album's photo, if one is to be shared instead of a painted one.
+    def _nearest(
+        self, spans: PhotoSpans, conditioning: Conditioning | None, rows: Sequence[Row]
+    ) -> list[Shared | None]:
+        """For each span what the album, asked in vectors, has instead of a painted photo.
 
-        Photos of the dialogue come second to those not yet shown, and without a painter neither
-        cut-off nor decision counts: there is nothing else to share.
+        The decision to retrieve counts where there is a painter, the cut-off where anything else
+        may be done or said.
         """
-        if self.album is None:
-            return [None] * len(shown)
-        decoding = self.decoder.decoding
-        query_NE = retrieve_N = None
+        assert self.album is not None
+        decoding, query_NE, chance_N = self.decoder.decoding, None, None
         if conditioning is not None:
-            query_NE, retrieve_N = conditioning.query_NE, conditioning.retrieve_N
-        if query_NE is None:
-            query_NE = self.model.bridge.query(spans)
-        cut_off = decoding.album_cut_off if self.model.painter else -2.0  # below any cosine
+            query_NE, chance_N = conditioning.query_NE, conditioning.retrieve_N
+        query_NE = self.model.bridge.query(spans) if query_NE is None else query_NE
+        cut_off = decoding.album_cut_off if self.model.painter or self.photos else -2.0
         return [
             None
-            if retrieve_N is not None and float(retrieve_N[n]) < decoding.retrieve_threshold
-            else self.album.nearest(query_NE[n : n + 1], cut_off=cut_off, without=seen)
-            for n, seen in enumerate(shown)
+            if chance_N is not None and float(chance_N[n]) < decoding.retrieve_threshold
+            else self.album.nearest(query_NE[n : n + 1], cut_off=cut_off, without=row.unwanted)
+            for n, row in enumerate(rows)
         ]
 
 
