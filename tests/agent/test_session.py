@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from keyword_model import KeywordModel
-from showtell.agent.session import Session, checked_text, save_shared, unknown_words
+from showtell.agent.chat import save_shared
+from showtell.agent.known_words import unknown_words
+from showtell.agent.session import Session, checked_text
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Photo
 from showtell.errors import DataError, PhotoError, ShowtellError, StorageError, UsageError

@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import threading
 import unicodedata
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from showtell.agent.known_words import known_words, unknown_words
 from showtell.data.storage import locked, write_atomically
 from showtell.dialogue import USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, StorageError, UsageError
@@ -133,7 +133,7 @@ class Session:
         self.hits: dict[str, Hits] = {}  # what an album had for a photo, by its id (``Reply.hits``)
         self.notes: list[str] = []  # what the user should know about the last answer
         self._known = known_words(self.model.card)
-        self._num_answers = 0
+        self.num_answers = 0
         self._limits_said = False
         self._lock = threading.Lock()
 
@@ -157,19 +157,12 @@ class Session:
             )
         brought = [checked_photo(p, name=f"photo {k}") for k, p in enumerate(photos, start=1)]
         with self._lock:
-            # A photo is a turn of its own, as in the dialogues that models are trained on.
-            new = [Turn(speaker=USER, elements=(text,))]
-            images = {}
-            for k, (image, photo) in enumerate(zip(brought, photos, strict=True)):
-                path = os.fspath(photo) if isinstance(photo, str | os.PathLike) else None
-                shown = Photo(id=f"user-{len(self.turns)}-{k}", path=path, origin="user")
-                images[shown.id] = image
-                new.append(Turn(speaker=USER, elements=(shown,)))
+            new, images = self._brought(text, photos, brought)
             turns, images = (*self.turns, *new), {**self.images, **images}
             reply = self.model.respond(
                 turns,
                 images=images,
-                seed=zlib.crc32(f"{self.seed}/{self._num_answers}".encode()),
+                seed=zlib.crc32(f"{self.seed}/{self.num_answers}".encode()),
                 tell=tell,
             )
             self.turns = (*turns, *reply.turns)
@@ -177,8 +170,49 @@ class Session:
             self.hits |= reply.hits
             self.p_share += [*[None] * len(new), *reply.p_share]
             self.notes = [*reply.notes, *self._notes_on(text, len(photos), reply.dropped_turns)]
-            self._num_answers += 1
+            self.num_answers += 1
             return reply
+
+    def take(self, text: str, photos: Sequence[PhotoLike], reply: Reply) -> None:
+        """Remember ``text`` and photos, and an answer that was made elsewhere, or stopped."""
+        checked_text(text)
+        images = [checked_photo(p, name=f"photo {k}") for k, p in enumerate(photos, start=1)]
+        with self._lock:
+            new, brought = self._brought(text, photos, images)
+            self.turns = (*self.turns, *new, *reply.turns)
+            self.images = {**self.images, **brought, **reply.images}
+            self.p_share += [*[None] * len(new), *reply.p_share]
+            self.num_answers += 1
+
+    def _brought(
+        self, text: str, photos: Sequence[PhotoLike], images: Sequence[Image]
+    ) -> tuple[list[Turn], dict[str, Image]]:
+        """The user's turns, and the pixels of their photos. A photo is a turn of its own, as in the
+        dialogues that models are trained on."""
+        new, own = [Turn(speaker=USER, elements=(text,))], {}
+        for k, (image, photo) in enumerate(zip(images, photos, strict=True)):
+            path = os.fspath(photo) if isinstance(photo, str | os.PathLike) else None
+            shown = Photo(id=f"user-{len(self.turns)}-{k}", path=path, origin="user")
+            own[shown.id] = image
+            new.append(Turn(speaker=USER, elements=(shown,)))
+        return new, own
+
+    @classmethod
+    def again(
+        cls,
+        model: PhotoDialogueModel | Answering,
+        *,
+        seed: int,
+        num_answers: int,
+        turns: tuple[Turn, ...],
+        images: Mapping[str, Image],
+        p_share: Sequence[float | None],
+    ) -> Session:
+        """One that somebody has kept, to go on with."""
+        session = cls(model, seed=seed)
+        session.num_answers = num_answers
+        session.turns, session.images, session.p_share = turns, dict(images), list(p_share)
+        return session
 
     def _notes_on(self, text: str, num_photos: int, num_dropped: int) -> list[str]:
         notes = []
@@ -235,7 +269,7 @@ class Session:
                 )
                 for turn, p_share in zip(self.turns, self.p_share, strict=True)
             )
-            about = {"model": self.model.name, "seed": self.seed, "answers": self._num_answers}
+            about = {"model": self.model.name, "seed": self.seed, "answers": self.num_answers}
             labels = {"session": {**about, "photos": len(kept), "hits": self.hits}}
             dialogue = Dialogue(id="session", turns=turns, labels=labels)
             line = json.dumps(dialogue_as_dict(dialogue), ensure_ascii=False) + "\n"
@@ -253,7 +287,7 @@ class Session:
         dialogue = _saved_dialogue(Path(folder))
         about = dialogue.labels["session"]
         session = cls(model, seed=about["seed"])
-        session._num_answers = about["answers"]
+        session.num_answers = about["answers"]
         hits = about.get("hits", {})
         session.hits = {id: tuple((one, score) for one, score in own) for id, own in hits.items()}
         session.turns = tuple(replace(turn, labels={}) for turn in dialogue.turns)
@@ -347,21 +381,6 @@ def _are_hits(value: object) -> bool:
     )
 
 
-def known_words(card: Mapping[str, Any]) -> frozenset[str]:
-    """The words a model was trained on, by its card; empty if that does not say."""
-    if (words := card.get("words", ())) == "world":
-        from showtell.data.world import world_words
-
-        words = world_words()
-    return frozenset(word.lower() for word in words)
-
-
-def unknown_words(text: str, known: Collection[str]) -> list[str]:
-    """Words of four letters or more that are not known, in order; none if nothing is known."""
-    found = dict.fromkeys(re.findall(r"[^\W\d_]{4,}", text.lower()) if known else ())
-    return [word for word in found if word not in known and word.removesuffix("s") not in known]
-
-
 def png_bytes(photo: Photo, image: Image) -> bytes:
     """The photo as a PNG file with its caption; a painted one says that it was generated."""
     from PIL.PngImagePlugin import PngInfo
@@ -373,14 +392,3 @@ def png_bytes(photo: Photo, image: Image) -> bytes:
     data = BytesIO()
     image.save(data, format="PNG", pnginfo=info)
     return data.getvalue()
-
-
-def save_shared(photo: Photo, image: Image, folder: Path) -> Path:
-    """Write a shared photo as PNG into ``folder``; where another one has its name, by its digest
-    too."""
-    data = png_bytes(photo, image)
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", photo.id).strip(".-") or "photo"
-    path = folder / f"{stem}.png"
-    if path.exists() and path.read_bytes() != data:
-        path = folder / f"{stem}-{hashlib.sha256(data).hexdigest()[:16]}.png"
-    return path if path.exists() else write_atomically(path, data)

@@ -21,6 +21,7 @@ from showtell.cli.exits import exit_code_of
 from showtell.cli.measure import evaluate, judge_app, score
 from showtell.cli.models import convert, export, inspect, push
 from showtell.cli.pretrained import parts
+from showtell.cli.service import serve
 from showtell.errors import UsageError
 
 if TYPE_CHECKING:
@@ -232,6 +233,7 @@ def train(
     opt.emit(json, {"checkpoint": str(path)}, f"Wrote {path}")
 
 
+app.command(epilog="Example: showtell serve --album ~/album --open")(serve)
 app.command(epilog="Example: showtell parts all-minilm-l6-v2")(parts)
 app.command(epilog="Example: showtell inspect mini")(inspect)
 app.command(epilog="Example: showtell export runs/home --merged --out runs/home_plain")(export)

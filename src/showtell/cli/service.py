@@ -1,0 +1,102 @@
+"""serve: the page and the HTTP service."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from showtell.cli import options as opt
+from showtell.errors import UsageError, import_extra
+
+FILE = "showtell.db"
+
+
+def serve(
+    model: list[str] = opt.option(
+        [],
+        "model",
+        "NAME|PATH",
+        "Who answers; may be repeated. Without it: home over the sample album, and mini.",
+    ),
+    album: str | None = opt.option(None, "album", "DIR|sample", "Share photos of this album."),
+    painter: str | None = opt.option(
+        None, "painter", "ID|DIR|URL", "What paints for a model without a painter."
+    ),
+    host: str = opt.option("127.0.0.1", "host", "ADDRESS", "Where it listens; here alone."),
+    port: int = opt.option(8765, "port", "PORT", "Where it listens.", min=0, max=65535),
+    name: list[str] = opt.option([], "name", "HOST", "A name that clients call it by; repeatable."),
+    data: Path = opt.out("showtell-data", "DIR", "What is kept: talks and photos.", flag="data"),
+    store: str | None = opt.option(
+        None, "store", "URL", "A PostgreSQL database in its place; several servers may share it."
+    ),
+    api_keys: Path | None = opt.option(
+        None, "api-keys", "FILE", "One key a line; each sees its own talks alone."
+    ),
+    fetch: bool = opt.switch("fetch", "Fetch photos that clients send as https addresses."),
+    open_page: bool = opt.switch("open", "Open the page in a browser."),
+    device: str | None = opt.DEVICE,
+    dtype: str | None = opt.DTYPE,
+) -> None:
+    """Serve the page and the API of chat completions until Ctrl-C.
+
+    It listens on this machine alone unless --host says otherwise, and then --api-keys is wanted.
+    docs/serve.md shows how clients speak with it.
+    """
+    import_extra("fastapi", what="showtell serve", extra="serve")
+    uvicorn = import_extra("uvicorn", what="showtell serve", extra="serve")
+    from showtell.serve.app import build_app
+    from showtell.serve.keys import Keys
+    from showtell.serve.outside import Outside
+    from showtell.serve.service import Service
+    from showtell.serve.store import Store
+
+    local = host in ("127.0.0.1", "localhost", "::1")
+    if not local and api_keys is None:
+        raise UsageError(
+            f"--host {host} lets others in, and nobody is asked for a key; wanted --api-keys FILE "
+            "beside it; give both"
+        )
+    keys = Keys() if api_keys is None else Keys.read(api_keys)
+    kept = Store(store if store is not None else data / FILE)
+    workers = _workers(model, album, painter)
+    outside = Outside(schemes=("https",)) if fetch else Outside()
+    service = Service(workers, kept, outside=outside)
+    app = build_app(service, keys=keys, hosts=tuple(name) if local else (*name, host))
+    settings = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", access_log=False, server_header=False
+    )
+    server = uvicorn.Server(settings)
+    address = f"http://{'localhost' if local else host}:{port}"
+    opt.say(f"showtell answers at {address} ({', '.join(workers)}); Ctrl-C ends it")
+    if open_page:
+        import threading
+        import webbrowser
+
+        threading.Timer(1.0, webbrowser.open, [address]).start()
+    server.run()
+
+
+def _workers(models: list[str], album: str | None, painter: str | None) -> dict:
+    """Who answers, by name."""
+    from showtell.agent.home import HOME, MINI, agent_of, home_is_here
+    from showtell.serve.worker import Worker
+
+    say = partial(opt.say, file=sys.stderr)
+    paints = None
+    if painter is not None:
+        from showtell.agent.engines import open_painter
+
+        paints = open_painter(painter)
+    chosen = models
+    if not chosen:
+        chosen = [HOME, MINI] if home_is_here(say=say) else [MINI]
+        album = album if album is not None or chosen[0] != HOME else "sample"
+    workers = {}
+    for each in chosen:
+        words = each != MINI
+        agent = agent_of(
+            each, say=say, album=album if words else None, painter=paints if words else None
+        )
+        workers[agent.name] = Worker(agent)
+    return workers

@@ -1,0 +1,133 @@
+"""A talk as a record that a store keeps, and back; and what stays of an answer that was stopped."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from showtell.agent.session import Answering, Session, png_bytes
+from showtell.data.showtell_jsonl import dialogue_as_dict, dialogue_of
+from showtell.dialogue import AGENT, Dialogue, Photo, Turn
+from showtell.models.reply import Decision, Event, PhotoDue, PhotoHere, Reply, Tell, Words
+
+if TYPE_CHECKING:
+    from showtell.agent.session import PhotoLike
+
+
+@dataclass(kw_only=True)
+class Talk:
+    """A session, the decision at each turn of the agent's (None at the user's), who answers."""
+
+    session: Session
+    model: str
+    decisions: list[Decision | None] = field(default_factory=list)
+
+    def say(self, text: str, photos: Sequence[PhotoLike], *, tell: Tell) -> Reply:
+        """``Session.say``; what was heard of an answer that was Stopped is kept as well."""
+        heard: list[Event] = []
+
+        def told(event: Event) -> None:
+            tell(event)
+            heard.append(event)
+
+        before = len(self.session.turns)
+        try:
+            reply = self.session.say(text, photos, tell=told)
+        except Stopped:
+            reply = heard_reply(heard)
+            self.session.take(text, photos, reply)
+        num_brought = len(self.session.turns) - before - len(reply.turns)
+        self.decisions += [*[None] * num_brought, *reply.decisions]
+        return reply
+
+    @property
+    def photos(self) -> list[Photo]:
+        return [photo for turn in self.session.turns for photo in turn.photos]
+
+    def record(self) -> dict[str, Any]:
+        """What ``talk_of`` needs, but for the photos' pixels. Paths are of this machine and stay
+        here."""
+        turns = []
+        for turn, decision in zip(self.session.turns, self.decisions, strict=True):
+            elements = [e if isinstance(e, str) else replace(e, path=None) for e in turn.elements]
+            labels = {} if decision is None else {"decision": vars(decision)}
+            turns.append(Turn(speaker=turn.speaker, elements=tuple(elements), labels=labels))
+        return {
+            "model": self.model,
+            "seed": self.session.seed,
+            "answers": self.session.num_answers,
+            "turns": dialogue_as_dict(Dialogue(id="talk", turns=tuple(turns)))["turns"],
+        }
+
+    def new_photos(self, known: Mapping[str, str]) -> dict[str, bytes]:
+        """The files of the photos that are not kept yet, by name."""
+        images = self.session.images
+        return {
+            photo.id: png_bytes(photo, images[photo.id])
+            for photo in self.photos
+            if photo.id in images and photo.id not in known
+        }
+
+
+class Stopped(Exception):
+    """Who asked has gone, or has stopped the answer."""
+
+
+def talk_of(
+    record: Mapping[str, Any], agent: Answering, *, photo: Callable[[str], bytes | None]
+) -> Talk:
+    """The talk, to go on with; ``photo`` gives the file of a photo by its name."""
+    value = {"id": "talk", "turns": record["turns"], "labels": {}}
+    dialogue = dialogue_of(value, "the store", lambda path, where: path)
+    decisions = [
+        None if (told := turn.labels.get("decision")) is None else Decision(**told)
+        for turn in dialogue.turns
+    ]
+    files = {each.id: photo(each.id) for each in dialogue.photos}
+    session = Session.again(
+        agent,
+        seed=record["seed"],
+        num_answers=record["answers"],
+        turns=tuple(replace(turn, labels={}) for turn in dialogue.turns),
+        images={name: _image(data) for name, data in files.items() if data is not None},
+        p_share=[None if each is None else each.p_share for each in decisions],
+    )
+    return Talk(session=session, model=record["model"], decisions=decisions)
+
+
+def _image(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as image:
+        return image.convert("RGB")
+
+
+def heard_reply(events: Sequence[Event]) -> Reply:
+    """What was heard of an answer, as its turns."""
+    reply, text, due = Reply(), "", Decision(share=False)
+
+    def tell() -> None:
+        nonlocal text
+        if text.strip():
+            reply.turns.append(Turn(speaker=AGENT, elements=(text.strip(),)))
+            reply.decisions.append(Decision(share=False, reason="stopped"))
+        text = ""
+
+    for event in events:
+        if isinstance(event, Words):
+            *ended, rest = event.text.split("\n")
+            for piece in ended:
+                text += piece
+                tell()
+            text += rest
+        elif isinstance(event, PhotoDue):
+            due = event.decision
+        elif isinstance(event, PhotoHere):
+            tell()
+            reply.turns.append(Turn(speaker=AGENT, elements=(event.photo,)))
+            reply.decisions.append(due)
+            reply.images[event.photo.id] = event.image
+    tell()
+    return reply
