@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import json
 import socket
+import zipfile
 
 import pytest
 from live import live, said
+from PIL import Image
 
+from keyword_model import KeywordModel
+from showtell.data.photos import load_photo
+from showtell.data.sources import open_data
+from showtell.dialogue import Photo
 from showtell.errors import DataError
+from showtell.models.reply import Shared
 from showtell.serve.keys import Keys
 
 ANA, BEN = "key-of-ana-0123456789", "key-of-ben-0123456789"
@@ -49,6 +58,64 @@ def test_a_talk_is_kept_read_gone_on_with_and_deleted(tmp_path):
         assert client.get("/v1/conversations").json()["data"] == []
     left = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"Nice day" not in left and b"red> square" not in left
+
+
+def test_a_talk_is_taken_along_renamed_and_its_photos_voted_for(tmp_path):
+    with live(tmp_path) as client:
+        told = said(client, "Please send a photo", conversation="new")["showtell"]
+        name, photo = told["conversation"], told["photos"][0]["id"]
+        path = f"/v1/conversations/{name}"
+        packed = zipfile.ZipFile(io.BytesIO(client.get(f"{path}/export").content))
+        packed.extractall(tmp_path / "taken")
+        (dialogue,) = open_data(f"showtell:{tmp_path / 'taken'}")
+        (shared,) = dialogue.photos
+        assert shared.caption == "a <red> square" and load_photo(shared.path).size == (64, 64)
+        page = client.get(f"{path}/export", params={"form": "html"}).text
+        assert "a &lt;red&gt; square" in page and "<red>" not in page and "data:image" in page
+        assert client.patch(path, json={"title": "Squares"}).status_code == 200
+        vote = {"conversation": name, "photo": photo, "vote": "up"}
+        assert client.post("/v1/feedback", json=vote).status_code == 200
+        assert client.post("/v1/feedback", json={**vote, "photo": "none"}).status_code == 404
+        talk = client.get(path).json()
+        assert talk["title"] == "Squares" and talk["votes"] == {photo: 1}
+        assert json.loads(client.get("/v1/feedback").text)["vote"] == 1
+        client.post("/v1/feedback", json={**vote, "vote": "none"})
+        assert client.get("/v1/feedback").text == ""
+
+
+def test_a_photo_of_words_goes_into_the_talk(tmp_path):
+    agents = {"k": KeywordModel(), "album": WithAlbum()}
+    with live(tmp_path, agents=agents) as client:
+        name = said(client, "hello", conversation="new")["showtell"]["conversation"]
+        ask = {"prompt": "a blue dog", "model": "album", "showtell": {"conversation": name}}
+        (made,) = client.post("/v1/images/generations", json=ask).json()["data"]
+        assert made["showtell"]["caption"] == "a blue dog" and made["b64_json"]
+        last = client.get(f"/v1/conversations/{name}").json()["turns"][-1]
+        assert last["elements"][0]["id"] == made["showtell"]["id"]
+        (linked,) = client.post(
+            "/v1/images/generations", json={**ask, "response_format": "url", "showtell": None}
+        ).json()["data"]
+        assert client.get(linked["url"]).headers["content-type"] == "image/png"
+        refused = client.post("/v1/images/generations", json={"prompt": "x", "model": "k"})
+        assert refused.status_code == 400 and "makes no photos" in refused.text
+        none = client.post("/v1/images/generations", json={**ask, "prompt": "a giraffe"})
+        assert (
+            none.status_code == 400 and 'no photo of "a giraffe"' in none.json()["error"]["message"]
+        )
+
+
+class WithAlbum(KeywordModel):
+    """Whose photos come from one place, which has no giraffe."""
+
+    @property
+    def photos(self):
+        return self
+
+    def share(self, words, *, photo_id, **more):
+        if "giraffe" in words:
+            return Shared(instead="I have none.")
+        photo = Photo(id="mine", caption=words, origin="album")
+        return Shared(photo=photo, image=Image.new("RGB", (8, 8)))
 
 
 def test_nobodys_key_is_let_in_and_anothers_things_are_not_there(client):

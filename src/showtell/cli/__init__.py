@@ -21,7 +21,7 @@ from showtell.cli.exits import exit_code_of
 from showtell.cli.measure import evaluate, judge_app, score
 from showtell.cli.models import convert, export, inspect, push
 from showtell.cli.pretrained import parts
-from showtell.cli.service import serve
+from showtell.cli.serving import serve
 from showtell.errors import UsageError
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
@@ -32,7 +32,9 @@ from showtell.errors import (
 from showtell.models.reply import PhotoDue, Preview, Words
 from showtell.serve.dialects import DONE, WAITING, ChatOut, PhotoOut, event_line, preview_uri
 from showtell.serve.guard import Guard
-from showtell.serve.keys import Keys
+from showtell.serve.keys import Keys, Owner
+from showtell.serve.pictures import pictures
+from showtell.serve.rooms import rooms
 from showtell.serve.service import Ended, NotFound, Place, Service
 from showtell.serve.store import Conflict, new_id
 from showtell.serve.wire import ChatRequest, asked_of
@@ -62,15 +64,7 @@ def build_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.service = service
-
-    def owner(request: Request) -> str:
-        found = keys.owner(request.headers.get("authorization"))
-        if found is None:
-            raise HTTPException(401, "a key is wanted: Authorization: Bearer KEY")
-        return found
-
-    Owner = Annotated[str, Depends(owner)]
+    app.state.service, app.state.keys = service, keys
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(request: Request, asked: ChatRequest, owner: Owner) -> Response | dict[str, Any]:
@@ -136,49 +130,13 @@ def build_app(
         ]
         return {"object": "list", "data": data}
 
-    @app.get("/v1/conversations")
-    async def conversations(owner: Owner) -> dict[str, Any]:
-        """What is kept, the latest first."""
-        found = await service.do(service.store.conversations, owner)
-        return {
-            "data": [
-                {
-                    "id": each.id,
-                    "title": each.title,
-                    "created": each.created,
-                    "updated": each.updated,
-                }
-                for each in found
-            ]
-        }
-
-    @app.get("/v1/conversations/{id}")
-    async def conversation(id: str, owner: Owner) -> dict[str, Any]:
-        """One of them, whole."""
-        return await service.do(service.conversation, owner, id)
-
-    @app.delete("/v1/conversations/{id}")
-    async def delete(id: str, owner: Owner) -> dict[str, Any]:
-        """Remove it for good, with its photos."""
-        if not await service.do(service.store.delete, owner, id):
-            raise NotFound(f'there is no conversation "{id:.80}"')
-        return {"id": id, "deleted": True}
-
-    @app.get("/v1/photos/{id}", response_model=None)
-    async def photo(id: str, owner: Owner) -> Response:
-        """The file of a photo of one's own conversations."""
-        return _photo(await service.do(service.store.photo, owner, id))
-
-    @app.get("/p/{link}", response_model=None)
-    async def linked(link: str) -> Response:
-        """A photo by the link that an answer gave."""
-        return _photo(await service.do(service.store.linked, link))
-
     @app.get("/health")
     async def health() -> dict[str, Any]:
         return {"status": "ok", "version": VERSION, "models": list(service.workers)}
 
     _errors(app)
+    for room in (rooms, pictures):
+        app.include_router(room)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     app.add_middleware(Guard, hosts=hosts)
@@ -186,13 +144,6 @@ def build_app(
 
 
 _NO_CACHE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-
-
-def _photo(data: bytes | None) -> Response:
-    if data is None:
-        raise NotFound("there is no such photo")
-    headers = {"Cache-Control": "private, max-age=31536000, immutable"}
-    return Response(data, media_type="image/png", headers=headers)
 
 
 class _Answer:

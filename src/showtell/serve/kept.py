@@ -44,6 +44,15 @@ class Talk:
         self.decisions += [*[None] * num_brought, *reply.decisions]
         return reply
 
+    def add(self, photo: Photo, image: Image.Image) -> None:
+        """A photo of the agent's, that was made beside the talk."""
+        decision = Decision(share=True, reason="you asked for a photo of these words")
+        session = self.session
+        session.turns = (*session.turns, Turn(speaker=AGENT, elements=(photo,)))
+        session.images = {**session.images, photo.id: image}
+        session.p_share = [*session.p_share, None]
+        self.decisions.append(decision)
+
     @property
     def photos(self) -> list[Photo]:
         return [photo for turn in self.session.turns for photo in turn.photos]
@@ -60,6 +69,7 @@ class Talk:
             "model": self.model,
             "seed": self.session.seed,
             "answers": self.session.num_answers,
+            "hits": self.session.hits,
             "turns": dialogue_as_dict(Dialogue(id="talk", turns=tuple(turns)))["turns"],
         }
 
@@ -96,6 +106,8 @@ def talk_of(
         images={name: _image(data) for name, data in files.items() if data is not None},
         p_share=[None if each is None else each.p_share for each in decisions],
     )
+    hits = record.get("hits", {})
+    session.hits = {name: tuple((id, score) for id, score in own) for name, own in hits.items()}
     return Talk(session=session, model=record["model"], decisions=decisions)
 
 

@@ -11,6 +11,10 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+from starlette.exceptions import HTTPException
 
 from showtell.errors import DataError
 
@@ -57,3 +61,14 @@ class Keys:
 
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _owner(request: Request) -> str:
+    keys: Keys = request.app.state.keys
+    found = keys.owner(request.headers.get("authorization"))
+    if found is None:
+        raise HTTPException(401, "a key is wanted: Authorization: Bearer KEY")
+    return found
+
+
+Owner = Annotated[str, Depends(_owner)]  # whose request it is

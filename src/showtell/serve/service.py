@@ -12,10 +12,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from showtell.agent.session import Session, png_bytes
+from showtell.agent.session import Session, checked_text, png_bytes
 from showtell.dialogue import Photo
 from showtell.errors import UsageError, did_you_mean
-from showtell.models.reply import Event, PhotoDue, PhotoHere, Preview, Reply, Words
+from showtell.models.reply import (
+    Event,
+    Hits,
+    PhotoDue,
+    PhotoHere,
+    Preview,
+    Reply,
+    Shared,
+    Wish,
+    Words,
+)
 from showtell.serve.dialects import PhotoOut
 from showtell.serve.kept import Stopped, Talk, talk_of
 from showtell.serve.outside import Outside
@@ -219,7 +229,7 @@ class Service:
             place.owner, conversation=place.kept.id, name=here.photo.id, data=data
         )
         place.kept = replace(place.kept, photos={**place.kept.photos, here.photo.id: id})
-        return photo_out(here.photo, id=id, data=data, link=link)
+        return photo_out(here.photo, id=id, data=data, link=link, hits=here.hits)
 
     def remember(self, place: Place, text: str, photos: Sequence[PhotoOut]) -> None:
         """For clients that send back the text alone."""
@@ -241,6 +251,37 @@ class Service:
                 conversation=place.kept.id,
                 record={"photos": told},
             )
+
+    def rename(self, owner: str, id: str, title: str) -> None:
+        """Raises NotFound, Conflict."""
+        if (kept := self.store.conversation(owner, id)) is None:
+            raise NotFound(f'there is no conversation "{id:.80}"')
+        self.store.save(owner, replace(kept, title=title))
+
+    def picture(
+        self, owner: str, words: str, *, model: str | None, seed: int, conversation: str | None
+    ) -> PhotoOut:
+        """A photo of these words, into the talk if one is named. Raises NotFound, UsageError."""
+        if conversation is not None:
+            place = self.opened(owner, conversation, model=model)
+            name, worker = self.named(place.talk.model)
+        else:
+            name, worker = self.named(model)
+            kept = self.store.talk_elsewhere(owner, f"{name}\0photos of words")
+            place = Place(owner=owner, kept=kept, talk=Talk(session=Session(worker), model=name))
+        shared = worker.alone(lambda: photo_of(worker.agent, checked_text(words), seed=seed))
+        if shared.photo is None or shared.image is None:
+            raise UsageError(
+                f'{name} has no photo of "{words:.80}"; say it in other words, or name a model '
+                "that paints"
+            )
+        number = place.talk.session.num_answers
+        photo = replace(shared.photo, id=f"asked-{number}-{shared.photo.id}")
+        out = self._out(place, PhotoHere(due=photo.id, photo=photo, image=shared.image))
+        if conversation is not None:
+            place.talk.add(photo, shared.image)
+            self._after(place)
+        return out
 
     def conversation(self, owner: str, id: str) -> dict[str, Any]:
         """A conversation as clients see it. Raises NotFound."""
@@ -274,11 +315,32 @@ class Service:
 
     def _told(self, place: Place, photo: Photo) -> dict[str, Any]:
         id = place.kept.photos.get(photo.id)
-        told = photo_out(photo, id=id or "", data=b"", link="").told
+        told = photo_out(photo, id=id or "", hits=place.talk.session.hits.get(photo.id, ())).told
         return told if id else {**told, "url": None}
 
 
-def photo_out(photo: Photo, *, id: str, data: bytes, link: str) -> PhotoOut:
+def photo_of(agent: Any, words: str, *, seed: int) -> Shared:
+    """A photo of words by an agent's own painter, or else from where its photos come. Raises
+    UsageError for one that has neither."""
+    painter = getattr(getattr(agent, "model", None), "painter", None)
+    if painter is not None:
+        from showtell.batch import to_image
+
+        photo = Photo(id=f"painted-{seed}", caption=words, origin="painted", seed=seed)
+        return Shared(photo=photo, image=to_image(agent.paint_captions([words], seeds=[seed])[0]))
+    if (photos := getattr(agent, "photos", None)) is None:
+        raise UsageError(f"{agent.name} makes no photos of words; name a model that does")
+    notes: list[str] = []
+    wish = Wish(share=True, words=words)
+    shared: Shared = photos.share(
+        words, wish=wish, photo_id=f"painted-{seed}", seed=seed, shown=(), notes=notes
+    )
+    return shared
+
+
+def photo_out(
+    photo: Photo, *, id: str, data: bytes = b"", link: str = "", hits: Hits = ()
+) -> PhotoOut:
     return PhotoOut(
         id=id,
         origin=photo.origin,
@@ -287,4 +349,5 @@ def photo_out(photo: Photo, *, id: str, data: bytes, link: str) -> PhotoOut:
         data=data,
         url=f"/v1/photos/{id}",
         link=link,
+        hits=hits,
     )
