@@ -31,7 +31,7 @@ class KeywordModel:
     sees: bool = True
     requests: list[dict[str, Any]] = field(default_factory=list)
 
-    def respond(self, turns, *, images, seed, tell=silence):
+    def respond(self, turns, *, images, seed, tell=silence, dial=None):
         from PIL import Image
 
         self.requests.append({"turns": turns, "images": dict(images), "seed": seed})

@@ -19,7 +19,7 @@ from showtell.album.index import AlbumPhoto, Hit
 from showtell.dialogue import Photo
 from showtell.errors import EngineError, UsageError
 from showtell.models.decoder import Decoder
-from showtell.models.reply import PhotoDue, PhotoHere, Wish
+from showtell.models.reply import Dial, PhotoDue, PhotoHere, Wish
 from showtell.models.respond import Responder
 
 
@@ -304,3 +304,16 @@ def test_a_model_that_paints_looks_in_an_album_of_words_first(tiny_end_to_end, a
     assert (found.id, found.origin) == ("a", "album") and seen[-1] is talk.images["a"]
     painted = talk.say("show me a giraffe").turns[0].photos[0]
     assert painted.origin == "painted" and talk.hits[painted.id] == (("a", 0.1),)
+
+
+def test_an_offer_is_said_after_the_words_and_a_yes_brings_the_photo(model, album):
+    sources = Which(album=album("a"))
+    when = When(threshold=0.0)
+    talk = Session(Responder(Decoder(model), photos=sources, when=when), seed=1)
+    talk.dial = Dial(kind="offer")
+    said: list[str] = []
+    reply = talk.say("how was your day?", tell=words_to(said))
+    assert not reply.images and reply.turns[-1].text == prompts()["itself"]["offer"]
+    assert "".join(said).strip().endswith(reply.turns[-1].text)
+    assert len(reply.turns) == len(reply.decisions)
+    assert talk.say("yes please").images

@@ -154,7 +154,7 @@ def test_what_is_not_read_is_a_note(client):
 class Endless(KeywordModel):
     """Talks until nobody listens."""
 
-    def respond(self, turns, *, images, seed, tell):
+    def respond(self, turns, *, images, seed, tell, dial):
         from showtell.models.reply import Decision, Words
 
         try:

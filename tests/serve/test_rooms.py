@@ -8,10 +8,13 @@ import socket
 import zipfile
 
 import pytest
+import torch
 from live import live, said
 from PIL import Image
 
 from keyword_model import KeywordModel
+from showtell.agent.which import PhotosInWords, Which
+from showtell.album.index import Album, AlbumPhoto, Hit
 from showtell.data.photos import load_photo
 from showtell.data.sources import open_data
 from showtell.dialogue import Photo
@@ -176,3 +179,36 @@ def test_keys_are_read_from_a_file_and_short_ones_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(DataError, match="holds"):
             Keys.read(path)
+
+
+def test_the_dial_is_ones_own_and_votes_move_it(client):
+    asked = {"dial": "asked", "most": 2, "within": 5}
+    assert client.put("/v1/settings", json=asked, **as_(ANA)).json() == asked
+    assert client.get("/v1/settings", **as_(ANA)).json() == asked
+    assert client.get("/v1/settings", **as_(BEN)).json()["dial"] == "proactive"
+    assert client.put("/v1/settings", json={"dial": "loud"}, **as_(ANA)).status_code == 400
+
+
+def test_an_album_is_listed_searched_and_shown_without_metadata(tmp_path):
+    agent = KeywordModel()
+    Image.new("RGB", (2000, 10), "red").save(tmp_path / "a.png")
+    photo = AlbumPhoto(id="a", path="a.png", caption="a dog")
+
+    class Found:
+        album = Album([photo], torch.ones(1, 2))
+
+        def find(self, text, *, top_k, cut_off=0.0):
+            return [Hit(photo=photo, score=1.5)] if "dog" in text else []
+
+    agent.photos = Which(album=PhotosInWords(Found(), tmp_path))
+    with live(tmp_path, agents={"k": agent}) as client:
+        (listed,) = client.get("/v1/album").json()["data"]
+        assert listed["caption"] == "a dog" and listed["score"] is None
+        (found,) = client.get("/v1/album", params={"query": "my dog"}).json()["data"]
+        assert found["score"] == 1.5
+        file = client.get(found["url"])
+        assert Image.open(io.BytesIO(file.content)).size[0] == 720
+        assert client.get("/v1/album", params={"query": "giraffe"}).json()["data"] == []
+        assert client.get("/v1/album/none").status_code == 404
+    with live(tmp_path) as client:
+        assert client.get("/v1/album").json()["album"] is False

@@ -22,7 +22,7 @@ from showtell.agent.known_words import known_words, unknown_words
 from showtell.data.storage import locked, write_atomically
 from showtell.dialogue import USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, StorageError, UsageError
-from showtell.models.reply import Hits, Reply, Tell, silence
+from showtell.models.reply import Dial, Hits, Reply, Tell, silence
 from showtell.progress import terminal_progress
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     PhotoLike = PathLike | bytes | Image
 
 MAX_CHARACTERS = 20_000
+_USUAL = Dial()
 # Machine-readable mark of generated pictures (IPTC); never put on a photo that a user brought.
 _XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
@@ -65,6 +66,7 @@ class Answering(Protocol):
         images: Mapping[str, Image],
         seed: int,
         tell: Tell = silence,
+        dial: Dial = _USUAL,
     ) -> Reply: ...
 
 
@@ -131,6 +133,7 @@ class Session:
         self.images: dict[str, Image] = {}  # as they were brought, by the ids of the photos
         self.p_share: list[float | None] = []  # one a turn; None for the user's
         self.hits: dict[str, Hits] = {}  # what an album had for a photo, by its id (``Reply.hits``)
+        self.dial = Dial()  # how freely photos come
         self.notes: list[str] = []  # what the user should know about the last answer
         self._known = known_words(self.model.card)
         self.num_answers = 0
@@ -164,6 +167,7 @@ class Session:
                 images=images,
                 seed=zlib.crc32(f"{self.seed}/{self.num_answers}".encode()),
                 tell=tell,
+                dial=self.dial,
             )
             self.turns = (*turns, *reply.turns)
             self.images = {**images, **reply.images}

@@ -31,6 +31,7 @@ from showtell.dialogue import AGENT, USER, Element, Turn
 from showtell.errors import DataError, EngineError, UsageError
 from showtell.models.reply import (
     Decision,
+    Dial,
     PhotoDue,
     PhotoHere,
     PhotoSource,
@@ -102,6 +103,7 @@ class ZeroShot:
         images: Mapping[str, Image],
         seed: int,
         tell: Tell = silence,
+        dial: Dial | None = None,
     ) -> Reply:
         """One turn of the agent: words, and a photo where one is due. Raises nothing of an engine;
         ``notes`` say what went wrong."""
@@ -113,7 +115,7 @@ class ZeroShot:
         decision, down = Decision(share=False), False
         try:
             chance = self._chance(kept, reply.notes)
-            decision = self.when.decide(chance, turns=turns, wish=row.wish)
+            decision = self.when.decide(chance, turns=turns, wish=row.wish, dial=dial or row.dial)
             if decision.share:
                 tell(PhotoDue(id=row.photo_id, decision=decision))
                 description = self._description(kept)
@@ -159,6 +161,8 @@ class ZeroShot:
         )
         reply.turns.append(Turn(speaker=AGENT, elements=elements))
         reply.decisions.append(decision)
+        if decision.offer and photo is None:
+            row.offer(decision.offer)
         reply.notes = list(dict.fromkeys(reply.notes))  # of one server, that fails twice alike
         return reply
 

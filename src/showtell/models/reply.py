@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from showtell.dialogue import AGENT, Photo, Turn
 
@@ -22,13 +22,28 @@ if TYPE_CHECKING:
 class Decision:
     """Whether a photo comes next. ``p_share``: what the model says of it (None: not known);
     ``chance``: the same, calibrated; ``threshold``: what it was compared with; ``reason``: one line
-    for people."""
+    for people; ``offer``: what is said after the words, where a photo is offered instead."""
 
     share: bool
     p_share: float | None = None
     chance: float | None = None
     threshold: float | None = None
     reason: str = ""
+    offer: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dial:
+    """How freely photos come: when "asked" for alone, as an "offer" in words, or "proactive".
+
+    ``most``: photos that come unasked within ``within`` turns of the agent's; ``shift``: of the
+    threshold, in logits (votes: a photo that was liked lowers it).
+    """
+
+    kind: Literal["asked", "offer", "proactive"] = "proactive"
+    most: int | None = None
+    within: int = 10
+    shift: float = 0.0
 
 
 Hits = tuple[tuple[str, float], ...]  # photos of an album that were considered, by id, best first
@@ -133,6 +148,7 @@ class Row:
     reply: Reply
     wish: Wish
     tell: Tell = silence
+    dial: Dial = Dial()
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -167,6 +183,12 @@ class Row:
             self.reply.hits[photo.id] = hits
         self.reply.turns.append(Turn(speaker=AGENT, elements=(photo,)))
 
+    def offer(self, words: str) -> None:
+        """A turn that offers a photo."""
+        self.tell(Words(text=words + "\n"))
+        self.reply.turns.append(Turn(speaker=AGENT, elements=(words,)))
+        self.reply.decisions.append(Decision(share=False, reason="it was offered"))
+
     def say_instead(self, came: Shared) -> None:
         """There is no photo: to whom asked for one, that is said."""
         if came.hits:
@@ -181,7 +203,9 @@ class Deciding(Protocol):
     def wish(self, turns: Sequence[Turn]) -> Wish:
         """What the user wants of the next answer."""
 
-    def decide(self, p_share: float | None, *, turns: Sequence[Turn], wish: Wish) -> Decision:
+    def decide(
+        self, p_share: float | None, *, turns: Sequence[Turn], wish: Wish, dial: Dial
+    ) -> Decision:
         """At the start of a turn of the agent's; ``turns``: all that has been said."""
 
 
@@ -194,7 +218,9 @@ class ByThreshold:
     def wish(self, turns: Sequence[Turn]) -> Wish:
         return Wish()
 
-    def decide(self, p_share: float | None, *, turns: Sequence[Turn], wish: Wish) -> Decision:
+    def decide(
+        self, p_share: float | None, *, turns: Sequence[Turn], wish: Wish, dial: Dial
+    ) -> Decision:
         share = p_share is not None and p_share >= self.threshold
         return Decision(share=share, p_share=p_share, threshold=self.threshold)
 

@@ -28,6 +28,7 @@ from showtell.models.parts import Conditioning, PhotoSpans
 from showtell.models.reply import (
     ByThreshold,
     Deciding,
+    Dial,
     PhotoDue,
     PhotoSource,
     Preview,
@@ -41,6 +42,7 @@ from showtell.models.reply import (
 from showtell.models.writing import Writing
 
 CAPTIONS_AT_ONCE = 64
+_USUAL = Dial()
 
 
 class Responder:
@@ -87,6 +89,7 @@ class Responder:
         images: Images,
         seed: int,
         tell: Tell = silence,
+        dial: Dial = _USUAL,
     ) -> Reply:
         """Answer the dialogue so far: texts and photos until the agent gives the turn away.
 
@@ -98,6 +101,7 @@ class Responder:
             images=[images],
             seeds=[seed],
             tells=[tell],
+            dials=[dial],
         )
         return reply
 
@@ -109,6 +113,7 @@ class Responder:
         images: Sequence[Images],
         seeds: Sequence[int],
         tells: Sequence[Tell] | None = None,
+        dials: Sequence[Dial] | None = None,
     ) -> list[Reply]:
         """Answer B dialogues at once; each gets what ``respond`` would answer it alone."""
         began = time.perf_counter()
@@ -116,9 +121,11 @@ class Responder:
         writing, dropped = decoder.read_all(self.describe_all(contexts, images), images)
         replies = [Reply(dropped_turns=count) for count in dropped]
         tells = tells or [silence] * len(contexts)
+        dials = dials or [_USUAL] * len(contexts)
+        given = zip(contexts, seeds, replies, tells, dials, strict=True)
         rows = [
-            Row(context=context, seed=seed, reply=reply, wish=self.when.wish(context), tell=tell)
-            for context, seed, reply, tell in zip(contexts, seeds, replies, tells, strict=True)
+            Row(context=c, seed=s, reply=r, wish=self.when.wish(c), tell=tell, dial=dial)
+            for c, s, r, tell, dial in given
         ]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         column = self.model.language.column
@@ -136,7 +143,7 @@ class Responder:
             for number in numbers(going_B):
                 row = rows[number]
                 decision = self.when.decide(
-                    float(p_share_B[number]), turns=row.turns, wish=row.wish
+                    float(p_share_B[number]), turns=row.turns, wish=row.wish, dial=row.dial
                 )
                 shares_B[number] = decision.share and not row.reply.images
                 row.reply.decisions.append(decision)
@@ -172,6 +179,9 @@ class Responder:
                 said = in_words.respond(row.context, images=shown, seed=row.seed, tell=row.tell)
                 row.reply.turns, row.reply.decisions = said.turns, said.decisions
                 row.reply.seconds_to_first_word = time.perf_counter() - began
+            offers = [each.offer for each in row.reply.decisions if each.offer]
+            if offers and not row.reply.images:
+                row.offer(offers[0])
         return replies
 
     @torch.no_grad()
@@ -328,7 +338,7 @@ class Responder:
         to_paint = [n for n, image in enumerate(images) if image is None]
         if conditioning is not None and to_paint:
             painted = self._paint(
-                _rows(conditioning, to_paint),
+                conditioning.some(to_paint),
                 seeds=[seeds[n] for n in to_paint],
                 rows=[sharing[n] for n in to_paint],
             )
@@ -386,13 +396,3 @@ class Responder:
 def _to_describe(photo: Photo, images: Images) -> bool:
     """Whether it is the user's, and there to see: the agent knows what its own photos show."""
     return photo.origin == "user" and photo.id in images
-
-
-def _rows(conditioning: Conditioning, numbers: Sequence[int]) -> Conditioning:
-    """Some of the N photos' conditioning."""
-    parts = {
-        name: value[list(numbers)]
-        for name, value in vars(conditioning).items()
-        if isinstance(value, Tensor)
-    }
-    return replace(conditioning, **parts)  # type: ignore[arg-type]

@@ -30,10 +30,11 @@ from showtell.errors import (
     UsageError,
 )
 from showtell.models.reply import PhotoDue, Preview, Words
+from showtell.serve.album_room import album_room
 from showtell.serve.dialects import DONE, WAITING, ChatOut, PhotoOut, event_line, preview_uri
+from showtell.serve.generations import pictures
 from showtell.serve.guard import Guard
 from showtell.serve.keys import Keys, Owner
-from showtell.serve.pictures import pictures
 from showtell.serve.rooms import rooms
 from showtell.serve.service import Ended, NotFound, Place, Service
 from showtell.serve.store import Conflict, new_id
@@ -135,7 +136,7 @@ def build_app(
         return {"status": "ok", "version": VERSION, "models": list(service.workers)}
 
     _errors(app)
-    for room in (rooms, pictures):
+    for room in (rooms, pictures, album_room):
         app.include_router(room)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")

@@ -135,6 +135,32 @@ def _photo(data: bytes | None) -> Response:
     return Response(data, media_type="image/png", headers=_KEPT)
 
 
+class Settings(BaseModel):
+    """How freely photos come: "asked", "offer" or "proactive"; unasked ones at most ``most`` within
+    ``within`` turns of the agent's (null: as many as fit)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dial: Literal["asked", "offer", "proactive"] = "proactive"
+    most: int | None = Field(None, ge=0, le=100)
+    within: int = Field(10, ge=1, le=1000)
+
+
+@rooms.get("/v1/settings")
+async def settings(request: Request, owner: Owner) -> Settings:
+    """One's own."""
+    service = service_of(request)
+    return Settings(**await service.do(service.store.settings, owner))
+
+
+@rooms.put("/v1/settings")
+async def set_settings(request: Request, asked: Settings, owner: Owner) -> Settings:
+    """From the next answer on."""
+    service = service_of(request)
+    await service.do(service.store.set, owner, asked.model_dump())
+    return asked
+
+
 @rooms.post("/v1/feedback")
 async def feedback(request: Request, vote: Vote, owner: Owner) -> dict[str, Any]:
     """A thumb up or down for a photo; "none" takes it back."""

@@ -13,9 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from showtell.agent.session import Session, checked_text, png_bytes
+from showtell.agent.when import shift_of
 from showtell.dialogue import Photo
 from showtell.errors import UsageError, did_you_mean
 from showtell.models.reply import (
+    Dial,
     Event,
     Hits,
     PhotoDue,
@@ -183,6 +185,7 @@ class Service:
 
         def work() -> None:
             try:
+                place.talk.session.dial = self.dial(place.owner)
                 self._before(place, text)
                 reply = place.talk.say(text, list(photos), tell=tell)
                 self._after(place)
@@ -206,6 +209,16 @@ class Service:
         finally:
             gone.set()
             del at_work
+
+    def dial(self, owner: str) -> Dial:
+        """As the owner has set it, and as their votes have moved it."""
+        told = self.store.settings(owner)
+        return Dial(
+            kind=told.get("dial", "proactive"),
+            most=told.get("most"),
+            within=told.get("within", 10),
+            shift=shift_of([vote for _, _, vote in self.store.votes(owner)]),
+        )
 
     def _before(self, place: Place, text: str) -> None:
         """The user's words are kept before anybody thinks about them."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from showtell.dialogue import Turn
 from showtell.errors import ShowtellError
-from showtell.models.reply import Event, PhotoHere, Reply, Tell, Words, silence
+from showtell.models.reply import Dial, Event, PhotoHere, Reply, Tell, Words, silence
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from showtell.agent.session import Answering
 
 MAX_ROWS, MAX_WAITING = 16, 64
+_USUAL = Dial()
 _AT_WORK = threading.Lock()  # of all workers: models that share the cores take turns
 
 
@@ -58,6 +59,7 @@ class _Job:
     images: Mapping[str, Image]
     seed: int
     told: Tell
+    dial: Dial
     done: threading.Event = field(default_factory=threading.Event)
     reply: Reply | None = None
     error: BaseException | None = None
@@ -105,10 +107,11 @@ class Worker:
         images: Mapping[str, Image],
         seed: int,
         tell: Tell = silence,
+        dial: Dial = _USUAL,
     ) -> Reply:
         """The agent's answer, when it is its turn. Raises Busy where too many wait, what the agent
         raises, and what ``tell`` raised."""
-        job = _Job(turns=turns, images=images, seed=seed, told=tell)
+        job = _Job(turns=turns, images=images, seed=seed, told=tell, dial=dial)
         with self._changed:
             if self._closed or len(self._waiting) >= self.max_waiting:
                 raise Busy(
@@ -170,7 +173,11 @@ class Worker:
         if len(jobs) == 1:
             (job,) = jobs
             reply = self.agent.respond(
-                job.turns, images=job.images, seed=job.seed, tell=self._tell(jobs, job)
+                job.turns,
+                images=job.images,
+                seed=job.seed,
+                tell=self._tell(jobs, job),
+                dial=job.dial,
             )
             self._ended(job, reply)
             return
@@ -179,6 +186,7 @@ class Worker:
             images=[job.images for job in jobs],
             seeds=[job.seed for job in jobs],
             tells=[self._tell(jobs, job) for job in jobs],
+            dials=[job.dial for job in jobs],
         )
         for job, reply in zip(jobs, replies, strict=True):
             self._ended(job, reply)
