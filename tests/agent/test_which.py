@@ -45,6 +45,8 @@ class Scores:
 
 
 class Paints:
+    name = "paints"
+
     def __init__(self, error: Exception | None = None) -> None:
         self.error, self.asked = error, []
 

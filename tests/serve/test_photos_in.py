@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-import random
 import socket
 import ssl
 import threading
@@ -16,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from certificates import of_server
 from data.web import redirect, serving, stall, status, whole
 from showtell.errors import FetchError, PhotoError, UsageError
 from showtell.serve.outside import MAX_REDIRECTS, Outside, is_open
@@ -262,7 +262,7 @@ def test_sizes_and_times_are_bounded_and_only_photos_pass():
 
 
 def test_certificates_are_of_the_name_that_was_asked_for(tmp_path):
-    authority, leaf = certificates(tmp_path, "photos.example")
+    authority, leaf = of_server(tmp_path, "photos.example")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(leaf)
     trusted = ssl.create_default_context(cafile=str(authority))
@@ -274,43 +274,3 @@ def test_certificates_are_of_the_name_that_was_asked_for(tmp_path):
         assert dial.asked == [(PUBLIC, 443)]
         with pytest.raises(FetchError, match="cannot be read"):
             photo_from_url("https://other.example/a.png", outside=fetch)
-
-
-def certificates(folder, name):
-    """(the file of an authority, that of a leaf with its key) made now."""
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    now = datetime.datetime.now(datetime.UTC)
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
-    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, n)]) for n in ("authority", name)]
-    made = []
-    for number, key in enumerate(keys):
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(names[number])
-            .issuer_name(names[0])
-            .public_key(key.public_key())
-            .serial_number(random.getrandbits(64))
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=number == 0, path_length=None), critical=True)
-        )
-        if number:
-            builder = builder.add_extension(
-                x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False
-            )
-        made.append(builder.sign(keys[0], hashes.SHA256()))
-    pem = [each.public_bytes(serialization.Encoding.PEM) for each in made]
-    key = keys[1].private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    (folder / "authority.pem").write_bytes(pem[0])
-    (folder / "leaf.pem").write_bytes(pem[1] + key)
-    return folder / "authority.pem", folder / "leaf.pem"

@@ -19,7 +19,8 @@ from rich.live import Live
 from rich.text import Text
 
 from showtell.agent.page import Held, write_page
-from showtell.agent.session import Session, checked_photo, checked_text, png_bytes
+from showtell.agent.provenance import photo_file
+from showtell.agent.session import Session, checked_photo, checked_text
 from showtell.agent.terminal import ASIDE, HEAD, text_lines, turn_lines
 from showtell.data.showtell_jsonl import element_as_dict
 from showtell.data.storage import write_atomically
@@ -283,7 +284,7 @@ class TerminalChat:
 def save_shared(photo: Photo, image: Image, folder: Path) -> Path:
     """Write a shared photo as PNG into ``folder``; where another one has its name, by its digest
     too."""
-    data = png_bytes(photo, image)
+    data = photo_file(photo, image)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", photo.id).strip(".-") or "photo"
     path = folder / f"{stem}.png"
     if path.exists() and path.read_bytes() != data:

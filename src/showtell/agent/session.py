@@ -14,11 +14,11 @@ import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from showtell.agent.known_words import known_words, unknown_words
+from showtell.agent.provenance import photo_file
 from showtell.data.storage import locked, write_atomically
 from showtell.dialogue import USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, StorageError, UsageError
@@ -36,14 +36,6 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS = 20_000
 _USUAL = Dial()
-# Machine-readable mark of generated pictures (IPTC); never put on a photo that a user brought.
-_XMP = (
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
-    'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
-    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/'
-    'trainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>'
-)
 
 
 class Answering(Protocol):
@@ -258,7 +250,7 @@ class Session:
             kept = {}
             for photo in (photo for turn in self.turns for photo in turn.photos):
                 if photo.id in self.images:
-                    data = png_bytes(photo, self.images[photo.id])
+                    data = photo_file(photo, self.images[photo.id])
                     kept[photo.id] = f"photos/{hashlib.sha256(data).hexdigest()[:16]}.png"
                     if not (folder / kept[photo.id]).exists():
                         write_atomically(folder / kept[photo.id], data)
@@ -383,16 +375,3 @@ def _are_hits(value: object) -> bool:
         and all(isinstance(hit, list) and [*map(type, hit)] == [str, float] for hit in own)
         for own in value.values()
     )
-
-
-def png_bytes(photo: Photo, image: Image) -> bytes:
-    """The photo as a PNG file with its caption; a painted one says that it was generated."""
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    info.add_itxt("Description", photo.caption)
-    if photo.origin == "painted":
-        info.add_itxt("XML:com.adobe.xmp", _XMP)
-    data = BytesIO()
-    image.save(data, format="PNG", pnginfo=info)
-    return data.getvalue()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from showtell.agent.engines import ToldStep, WordPainter
 from showtell.agent.prompts import prompts
 from showtell.agent.when import wish_of
-from showtell.dialogue import USER, Photo, Turn
+from showtell.dialogue import PAINTED_BY, USER, Photo, Turn
 from showtell.errors import EngineError, PhotoError
 from showtell.models.reply import Shared, Wish
 
@@ -131,7 +131,13 @@ class Which:
             where = "the album has none" if self.album else "there is no album and no painter"
             notes.append(f'a photo was due ("{description}"), and {where}')
             return Shared(instead=found.instead or prompts()["itself"]["no_photo"], hits=found.hits)
-        photo = Photo(id=photo_id, caption=description, origin="painted", seed=seed)
+        photo = Photo(
+            id=photo_id,
+            caption=description,
+            origin="painted",
+            seed=seed,
+            labels={PAINTED_BY: self.painter.name},
+        )
         image = None
         try:
             image = self.painter.paint(description, seed=seed, on_step=on_step)

@@ -33,6 +33,9 @@ def serve(
     api_keys: Path | None = opt.option(
         None, "api-keys", "FILE", "One key a line; each sees its own talks alone."
     ),
+    sign: Path | None = opt.option(
+        None, "sign", "PEM", "Sign painted photos (C2PA): a key and its chain, in one file."
+    ),
     fetch: bool = opt.switch("fetch", "Fetch photos that clients send as https addresses."),
     open_page: bool = opt.switch("open", "Open the page in a browser."),
     device: str | None = opt.DEVICE,
@@ -45,6 +48,7 @@ def serve(
     """
     import_extra("fastapi", what="showtell serve", extra="serve")
     uvicorn = import_extra("uvicorn", what="showtell serve", extra="serve")
+    from showtell.agent.provenance import Signing
     from showtell.serve.app import build_app
     from showtell.serve.keys import Keys
     from showtell.serve.outside import Outside
@@ -57,11 +61,12 @@ def serve(
             f"--host {host} lets others in, and nobody is asked for a key; wanted --api-keys FILE "
             "beside it; give both"
         )
+    signing = None if sign is None else Signing(sign)
     keys = Keys() if api_keys is None else Keys.read(api_keys)
     kept = Store(store if store is not None else data / FILE)
     workers = _workers(model, album, painter)
     outside = Outside(schemes=("https",)) if fetch else Outside()
-    service = Service(workers, kept, outside=outside)
+    service = Service(workers, kept, outside=outside, signing=signing)
     app = build_app(service, keys=keys, hosts=tuple(name) if local else (*name, host))
     settings = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, server_header=False

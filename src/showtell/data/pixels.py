@@ -27,6 +27,10 @@ MAX_BYTES = 50_000_000
 MAX_SIDE = 16_000
 MAX_PIXELS = 50_000_000
 MAX_PROFILE = 1_000_000
+# of a JPEG over all of its pixels; one that loads step by step has about ten. Each takes time by
+# the pixels' number, and may be fourteen bytes
+MAX_PASSES = 100
+_PASS = b"\xff\xda"  # among a JPEG's pixels 0xFF stands before 0 alone
 # A short list on purpose: Pillow also opens formats that start other programs or hold no photo.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 FORMAT_NAMES = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP or TIFF"
@@ -100,6 +104,11 @@ def opened_image(data: bytes, *, name: str, first_frame: bool = False) -> Iterat
         raise PhotoError(
             f"{path} is {kind}; wanted a photo ({FORMAT_NAMES}). "
             + ("Or save it as JPEG." if kind.startswith("HEIC") else "Get the photo itself.")
+        )
+    if data.startswith(b"\xff\xd8") and (passes := data.count(_PASS)) > MAX_PASSES:
+        raise PhotoError(
+            f"{path} is a JPEG of {passes:,} passes over its pixels, wanted at most {MAX_PASSES}. "
+            "Open it in a viewer and save it anew."
         )
     formats = (*FORMATS, "HEIF") if kind == "photo" and _reads_heic() else FORMATS
     with _damage(path), Image.open(io.BytesIO(_without_texts(data)), formats=formats) as image:

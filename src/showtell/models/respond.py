@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.batch import to_image
-from showtell.dialogue import AGENT, USER, Photo, Turn, with_photos
+from showtell.dialogue import AGENT, PAINTED_BY, USER, Photo, Turn, with_photos
 from showtell.errors import GenerationError
 from showtell.models.decoder import Decoder, Images, numbers
 from showtell.models.open_album import OpenAlbum
@@ -320,6 +320,7 @@ class Responder:
                 caption=caption,
                 origin="painted",
                 seed=row.seed,
+                labels={PAINTED_BY: self.name},
             )
             for row, caption in zip(sharing, spans.captions, strict=True)
         ]

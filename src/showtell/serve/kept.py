@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from showtell.agent.session import Answering, Session, png_bytes
+from showtell.agent.provenance import photo_file
+from showtell.agent.session import Answering, Session
 from showtell.data.showtell_jsonl import dialogue_as_dict, dialogue_of
 from showtell.dialogue import AGENT, Dialogue, Photo, Turn
 from showtell.models.reply import Decision, Event, PhotoDue, PhotoHere, Reply, Tell, Words
@@ -77,7 +78,7 @@ class Talk:
         """The files of the photos that are not kept yet, by name."""
         images = self.session.images
         return {
-            photo.id: png_bytes(photo, images[photo.id])
+            photo.id: photo_file(photo, images[photo.id])
             for photo in self.photos
             if photo.id in images and photo.id not in known
         }

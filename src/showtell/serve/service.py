@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from showtell.agent.session import Session, checked_text, png_bytes
+from showtell.agent.provenance import Signing, photo_file
+from showtell.agent.session import Session, checked_text
 from showtell.agent.when import shift_of
-from showtell.dialogue import Photo
+from showtell.dialogue import PAINTED_BY, Photo
 from showtell.errors import UsageError, did_you_mean
 from showtell.models.reply import (
     Dial,
@@ -73,11 +74,16 @@ class Service:
     """``workers``: who answers, by the names that clients use, the first where none is named."""
 
     def __init__(
-        self, workers: Mapping[str, Worker], store: Store, *, outside: Outside = _NOTHING
+        self,
+        workers: Mapping[str, Worker],
+        store: Store,
+        *,
+        outside: Outside = _NOTHING,
+        signing: Signing | None = None,
     ) -> None:
         self.workers = dict(workers)
         self.store = store
-        self.outside = outside
+        self.outside, self.signing = outside, signing
         self._threads = ThreadPoolExecutor(max_workers=128, thread_name_prefix="talk")
 
     def close(self) -> None:
@@ -237,7 +243,7 @@ class Service:
 
     def _out(self, place: Place, here: PhotoHere) -> PhotoOut:
         """A photo of an answer, kept before it is told."""
-        data = png_bytes(here.photo, here.image)
+        data = photo_file(here.photo, here.image, signing=self.signing)
         id, link = self.store.keep_photo(
             place.owner, conversation=place.kept.id, name=here.photo.id, data=data
         )
@@ -339,7 +345,13 @@ def photo_of(agent: Any, words: str, *, seed: int) -> Shared:
     if painter is not None:
         from showtell.batch import to_image
 
-        photo = Photo(id=f"painted-{seed}", caption=words, origin="painted", seed=seed)
+        photo = Photo(
+            id=f"painted-{seed}",
+            caption=words,
+            origin="painted",
+            seed=seed,
+            labels={PAINTED_BY: agent.name},
+        )
         return Shared(photo=photo, image=to_image(agent.paint_captions([words], seeds=[seed])[0]))
     if (photos := getattr(agent, "photos", None)) is None:
         raise UsageError(f"{agent.name} makes no photos of words; name a model that does")
