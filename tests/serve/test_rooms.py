@@ -136,6 +136,8 @@ def test_nobodys_key_is_let_in_and_anothers_things_are_not_there(client):
     theirs = {**body, "showtell": {"conversation": name}}
     assert client.post("/v1/chat/completions", json=theirs, **as_(BEN)).status_code == 404
     assert client.get("/health").status_code == 200  # says nothing of anybody
+    counts = client.get("/metrics").text
+    assert 'showtell_answers_total{model="keyword"}' in counts and "photo, please" not in counts
 
 
 @pytest.mark.parametrize("path", ["/p/..%2f..%2fetc%2fpasswd", "/p/guess", "/v1/photos/' OR 1=1"])

@@ -31,10 +31,13 @@ from showtell.errors import (
 )
 from showtell.models.reply import PhotoDue, Preview, Words
 from showtell.serve.album_room import album_room
+from showtell.serve.counted import counted
+from showtell.serve.deciding import deciding
 from showtell.serve.dialects import DONE, WAITING, ChatOut, PhotoOut, event_line, preview_uri
 from showtell.serve.generations import pictures
 from showtell.serve.guard import Guard
 from showtell.serve.keys import Keys, Owner
+from showtell.serve.responses import responses
 from showtell.serve.rooms import rooms
 from showtell.serve.service import Ended, NotFound, Place, Service
 from showtell.serve.store import Conflict, new_id
@@ -136,7 +139,7 @@ def build_app(
         return {"status": "ok", "version": VERSION, "models": list(service.workers)}
 
     _errors(app)
-    for room in (rooms, pictures, album_room):
+    for room in (rooms, pictures, album_room, responses, deciding, counted):
         app.include_router(room)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")

@@ -63,11 +63,14 @@ def decision_told(decision: Decision) -> dict[str, Any]:
     return dict(vars(decision))
 
 
-def preview_uri(image: Image) -> str:
-    """A small JPEG, for a preview."""
+def preview_jpeg(image: Image) -> bytes:
     data = io.BytesIO()
     image.convert("RGB").save(data, format="JPEG", quality=70)
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
+    return data.getvalue()
+
+
+def preview_uri(image: Image) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(preview_jpeg(image)).decode()
 
 
 def event_line(value: Mapping[str, Any]) -> str:

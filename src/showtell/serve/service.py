@@ -18,6 +18,7 @@ from showtell.agent.when import shift_of
 from showtell.dialogue import PAINTED_BY, Photo
 from showtell.errors import UsageError, did_you_mean
 from showtell.models.reply import (
+    Decision,
     Dial,
     Event,
     Hits,
@@ -33,7 +34,7 @@ from showtell.serve.dialects import PhotoOut
 from showtell.serve.kept import Stopped, Talk, talk_of
 from showtell.serve.outside import Outside
 from showtell.serve.store import Kept, Store, new_id
-from showtell.serve.wire import Asked, fingerprint, turns_of
+from showtell.serve.wire import Asked, Said, fingerprint, turns_of
 from showtell.serve.worker import Worker
 
 if TYPE_CHECKING:
@@ -109,13 +110,16 @@ class Service:
 
     # ---------------------------------------------------------------------------------- talks
 
-    def begun(self, owner: str, model: str | None) -> Place:
-        """A new talk, which is kept from its first word on."""
+    def begun(self, owner: str, model: str | None, *, before: Sequence[Said] = ()) -> Place:
+        """A new talk, which is kept from its first word on; ``before``: what it begins with."""
         name, worker = self.named(model)
         session = Session(worker, seed=secrets.randbits(31))
-        return Place(
-            owner=owner, kept=Kept(id=new_id("conv")), talk=Talk(session=session, model=name)
-        )
+        if before:
+            session.turns, session.images = turns_of(before, {})
+            session.p_share = [None] * len(session.turns)
+        decisions: list[Decision | None] = [None] * len(session.turns)
+        talk = Talk(session=session, model=name, decisions=decisions)
+        return Place(owner=owner, kept=Kept(id=new_id("conv")), talk=talk)
 
     def opened(self, owner: str, id: str, *, model: str | None = None) -> Place:
         """A talk that is kept, to go on with; ``model``: who answers now. Raises NotFound."""

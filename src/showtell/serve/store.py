@@ -254,6 +254,14 @@ class Store:
                 )
             )
 
+    def recall_one(self, owner: str, fingerprint: str) -> tuple[str, dict[str, Any]] | None:
+        """(its conversation, what was remembered); None for nothing of this owner's."""
+        of_it = (_prints.c.owner == owner) & (_prints.c.fingerprint == fingerprint)
+        columns = sql.select(_prints.c.conversation, _prints.c.record).where(of_it)
+        with _told("a fingerprint"), self.engine.connect() as db:
+            row = db.execute(columns).one_or_none()
+        return None if row is None else (row[0], json.loads(row[1]))
+
     def recall(self, owner: str, fingerprints: Iterable[str]) -> dict[str, dict[str, Any]]:
         """What was remembered of these."""
         some = list(dict.fromkeys(fingerprints))

@@ -74,6 +74,11 @@ class Asked:
     photos: list[Image]
     notes: list[str]
 
+    @property
+    def all(self) -> list[Said]:
+        """What was said, to the last."""
+        return [*self.before, Said(speaker=USER, text=self.text, photos=self.photos)]
+
 
 def asked_of(messages: Sequence[Mapping[str, Any]], *, outside: Outside) -> Asked:
     """The messages of a chat. Raises UsageError, PhotoError, FetchError."""
