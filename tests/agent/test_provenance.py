@@ -134,10 +134,10 @@ def test_the_verb_tells_what_photos_say(tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(photo_file(PAINTED, noise(), signing=signing))
     noise().save(tmp_path / "b.bmp")
     files = [str(tmp_path / name) for name in ("a.png", "b.bmp")]
-    assert main(["provenance", *files]) == 0
+    assert main(["origin", *files]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.endswith("painted, by mini, seed 7, signature Valid, by showtell test")
     assert second.endswith("says nothing")
-    assert main(["provenance", "--json", *files]) == 0
+    assert main(["origin", "--json", *files]) == 0
     assert json.loads(capsys.readouterr().out)[files[0]]["seed"] == 7
-    assert main(["provenance", str(tmp_path / "none.png")]) == 1
+    assert main(["origin", str(tmp_path / "none.png")]) == 1

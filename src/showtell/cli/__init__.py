@@ -18,7 +18,7 @@ from showtell.cli import options as opt
 from showtell.cli.album import album_app
 from showtell.cli.data import data_app
 from showtell.cli.exits import exit_code_of
-from showtell.cli.marks import provenance
+from showtell.cli.marks import origin
 from showtell.cli.measure import evaluate, judge_app, score
 from showtell.cli.models import convert, export, inspect, push
 from showtell.cli.pretrained import parts
@@ -237,7 +237,7 @@ def train(
 app.command(epilog="Example: showtell serve --album ~/album --open")(serve)
 app.command(epilog="Example: showtell parts all-minilm-l6-v2")(parts)
 app.command(epilog="Example: showtell inspect mini")(inspect)
-app.command(epilog="Example: showtell provenance showtell-photos/*.png")(provenance)
+app.command(epilog="Example: showtell origin showtell-photos/*.png")(origin)
 app.command(epilog="Example: showtell export runs/home --merged --out runs/home_plain")(export)
 app.command(epilog="Example: showtell push runs/home me/home --report out")(push)
 app.command(epilog="Example: showtell convert gill gill_opt --base runs/opt --out runs/gill")(

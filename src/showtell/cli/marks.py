@@ -1,4 +1,4 @@
-"""provenance: what photos say of where they are from."""
+"""origin: what photos say of where they are from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from showtell.cli import options as opt
 
 
-def provenance(
+def origin(
     files: list[Path] = opt.argument("FILE...", "Photos."),
     json: bool = opt.JSON,
 ) -> None:
