@@ -23,13 +23,19 @@ from showtell.serve.worker import Worker
 
 @contextmanager
 def live(
-    folder: Path, *, agents: dict | None = None, keys: Keys | None = None, store: str = "", **more
+    folder: Path,
+    *,
+    agents: dict | None = None,
+    keys: Keys | None = None,
+    store: str = "",
+    audit=None,
+    **more,
 ) -> Iterator[httpx2.Client]:
     """A client of a server that answers by ``agents`` (a KeywordModel), over the store in
     ``folder``."""
     agents = agents or {"keyword": KeywordModel()}
     workers = {name: Worker(agent, **more) for name, agent in agents.items()}
-    service = Service(workers, Store(store or folder / "showtell.db"))
+    service = Service(workers, Store(store or folder / "showtell.db"), audit=audit)
     config = uvicorn.Config(
         build_app(service, keys=keys), host="127.0.0.1", port=0, log_level="error", lifespan="on"
     )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from showtell.agent.known_words import known_words, unknown_words
 from showtell.agent.provenance import photo_file
+from showtell.agent.safety import Safety
 from showtell.data.storage import locked, write_atomically
 from showtell.dialogue import USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, StorageError, UsageError
@@ -126,6 +127,7 @@ class Session:
         self.p_share: list[float | None] = []  # one a turn; None for the user's
         self.hits: dict[str, Hits] = {}  # what an album had for a photo, by its id (``Reply.hits``)
         self.dial = Dial()  # how freely photos come
+        self.safety = Safety()  # what refuses
         self.notes: list[str] = []  # what the user should know about the last answer
         self._known = known_words(self.model.card)
         self.num_answers = 0
@@ -154,13 +156,17 @@ class Session:
         with self._lock:
             new, images = self._brought(text, photos, brought)
             turns, images = (*self.turns, *new), {**self.images, **images}
-            reply = self.model.respond(
-                turns,
-                images=images,
-                seed=zlib.crc32(f"{self.seed}/{self.num_answers}".encode()),
-                tell=tell,
-                dial=self.dial,
-            )
+
+            def answered(heard: Tell) -> Reply:
+                return self.model.respond(
+                    turns,
+                    images=images,
+                    seed=zlib.crc32(f"{self.seed}/{self.num_answers}".encode()),
+                    tell=heard,
+                    dial=self.dial,
+                )
+
+            reply = self.safety.answer(text, tell, answered)
             self.turns = (*turns, *reply.turns)
             self.images = {**images, **reply.images}
             self.hits |= reply.hits

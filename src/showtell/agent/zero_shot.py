@@ -31,6 +31,7 @@ from showtell.dialogue import AGENT, USER, Element, Turn
 from showtell.errors import DataError, EngineError, UsageError
 from showtell.models.reply import (
     Decision,
+    Described,
     Dial,
     PhotoDue,
     PhotoHere,
@@ -122,6 +123,7 @@ class ZeroShot:
             else:
                 description = "" if row.wish.share is False else _late(turns, images)
             if description:
+                tell(Described(id=row.photo_id, words=description))
                 shared = self.photos.share(
                     description,
                     wish=row.wish,

@@ -9,7 +9,7 @@ from pathlib import Path
 from showtell.cli import options as opt
 from showtell.errors import UsageError, import_extra
 
-FILE = "showtell.db"
+FILE, SHARED = "showtell.db", "shared.jsonl"
 
 
 def serve(
@@ -36,6 +36,9 @@ def serve(
     sign: Path | None = opt.option(
         None, "sign", "PEM", "Sign painted photos (C2PA): a key and its chain, in one file."
     ),
+    safety: list[str] = opt.option(
+        [], "safety", "NAME|off", "A check of texts, by its dotted path; may be repeated."
+    ),
     fetch: bool = opt.switch("fetch", "Fetch photos that clients send as https addresses."),
     open_page: bool = opt.switch("open", "Open the page in a browser."),
     device: str | None = opt.DEVICE,
@@ -48,7 +51,9 @@ def serve(
     """
     import_extra("fastapi", what="showtell serve", extra="serve")
     uvicorn = import_extra("uvicorn", what="showtell serve", extra="serve")
+    from showtell.agent.audit import Audit
     from showtell.agent.provenance import Signing
+    from showtell.agent.safety import Safety
     from showtell.serve.app import build_app
     from showtell.serve.keys import Keys
     from showtell.serve.outside import Outside
@@ -61,12 +66,15 @@ def serve(
             f"--host {host} lets others in, and nobody is asked for a key; wanted --api-keys FILE "
             "beside it; give both"
         )
+    checks = Safety(safety) if safety else Safety()
     signing = None if sign is None else Signing(sign)
     keys = Keys() if api_keys is None else Keys.read(api_keys)
     kept = Store(store if store is not None else data / FILE)
     workers = _workers(model, album, painter)
     outside = Outside(schemes=("https",)) if fetch else Outside()
-    service = Service(workers, kept, outside=outside, signing=signing)
+    service = Service(
+        workers, kept, outside=outside, signing=signing, safety=checks, audit=Audit(data / SHARED)
+    )
     app = build_app(service, keys=keys, hosts=tuple(name) if local else (*name, host))
     settings = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, server_header=False

@@ -1,8 +1,9 @@
 """Reply: one answer of the agent, whatever made it, and what is heard of it meanwhile. Light: no
 weights stand behind this file.
 
-Whoever answers tells Events, in order: Words; where a photo is due PhotoDue, perhaps Previews, and
-PhotoHere, unless there is none. What a listener raises ends the answer.
+Whoever answers tells Events, in order: Words; where a photo is due PhotoDue, before one is painted
+Described, perhaps Previews, and PhotoHere, unless there is none. What a listener raises ends the
+answer.
 """
 
 from __future__ import annotations
@@ -88,6 +89,14 @@ class PhotoDue:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Described:
+    """What the photo shows that is painted next: told before it is, so that one may object."""
+
+    id: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preview:
     """A step of ``of`` of painting; ``image``: what it looks like so far, where that is known."""
 
@@ -107,12 +116,41 @@ class PhotoHere:
     hits: Hits = ()
 
 
-Event = Words | PhotoDue | Preview | PhotoHere
+Event = Words | PhotoDue | Described | Preview | PhotoHere
 Tell = Callable[[Event], None]
 
 
 def silence(event: Event) -> None:
     """Tells nobody."""
+
+
+def heard_reply(events: Sequence[Event], *, reason: str = "stopped") -> Reply:
+    """What was heard of an answer, as its turns."""
+    reply, text, due = Reply(), "", Decision(share=False)
+
+    def tell() -> None:
+        nonlocal text
+        if text.strip():
+            reply.turns.append(Turn(speaker=AGENT, elements=(text.strip(),)))
+            reply.decisions.append(Decision(share=False, reason=reason))
+        text = ""
+
+    for event in events:
+        if isinstance(event, Words):
+            *ended, rest = event.text.split("\n")
+            for piece in ended:
+                text += piece
+                tell()
+            text += rest
+        elif isinstance(event, PhotoDue):
+            due = event.decision
+        elif isinstance(event, PhotoHere):
+            tell()
+            reply.turns.append(Turn(speaker=AGENT, elements=(event.photo,)))
+            reply.decisions.append(due)
+            reply.images[event.photo.id] = event.image
+    tell()
+    return reply
 
 
 @dataclass(frozen=True, kw_only=True)

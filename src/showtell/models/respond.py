@@ -28,6 +28,7 @@ from showtell.models.parts import Conditioning, PhotoSpans
 from showtell.models.reply import (
     ByThreshold,
     Deciding,
+    Described,
     Dial,
     PhotoDue,
     PhotoSource,
@@ -338,6 +339,8 @@ class Responder:
                 photos[n], images[n] = found.photo, found.image
         to_paint = [n for n, image in enumerate(images) if image is None]
         if conditioning is not None and to_paint:
+            for n in to_paint:
+                sharing[n].tell(Described(id=photos[n].id, words=photos[n].caption))
             painted = self._paint(
                 conditioning.some(to_paint),
                 seeds=[seeds[n] for n in to_paint],
@@ -349,6 +352,7 @@ class Responder:
         for n, number in enumerate(numbers(rows_B)):
             row, found, photo, image = rows[number], came[n], photos[n], images[n]
             if image is None and self.photos is not None:
+                row.tell(Described(id=photo.id, words=photo.caption))
                 found = self.photos.share(
                     photo.caption,
                     wish=row.wish,

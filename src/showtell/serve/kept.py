@@ -13,7 +13,7 @@ from showtell.agent.provenance import photo_file
 from showtell.agent.session import Answering, Session
 from showtell.data.showtell_jsonl import dialogue_as_dict, dialogue_of
 from showtell.dialogue import AGENT, Dialogue, Photo, Turn
-from showtell.models.reply import Decision, Event, PhotoDue, PhotoHere, Reply, Tell, Words
+from showtell.models.reply import Decision, Event, Reply, Tell, heard_reply
 
 if TYPE_CHECKING:
     from showtell.agent.session import PhotoLike
@@ -115,32 +115,3 @@ def talk_of(
 def _image(data: bytes) -> Image.Image:
     with Image.open(io.BytesIO(data)) as image:
         return image.convert("RGB")
-
-
-def heard_reply(events: Sequence[Event]) -> Reply:
-    """What was heard of an answer, as its turns."""
-    reply, text, due = Reply(), "", Decision(share=False)
-
-    def tell() -> None:
-        nonlocal text
-        if text.strip():
-            reply.turns.append(Turn(speaker=AGENT, elements=(text.strip(),)))
-            reply.decisions.append(Decision(share=False, reason="stopped"))
-        text = ""
-
-    for event in events:
-        if isinstance(event, Words):
-            *ended, rest = event.text.split("\n")
-            for piece in ended:
-                text += piece
-                tell()
-            text += rest
-        elif isinstance(event, PhotoDue):
-            due = event.decision
-        elif isinstance(event, PhotoHere):
-            tell()
-            reply.turns.append(Turn(speaker=AGENT, elements=(event.photo,)))
-            reply.decisions.append(due)
-            reply.images[event.photo.id] = event.image
-    tell()
-    return reply

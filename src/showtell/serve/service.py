@@ -12,13 +12,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from showtell.agent.audit import Audit
 from showtell.agent.provenance import Signing, photo_file
+from showtell.agent.safety import Safety
 from showtell.agent.session import Session, checked_text
 from showtell.agent.when import shift_of
 from showtell.dialogue import PAINTED_BY, Photo
 from showtell.errors import UsageError, did_you_mean
 from showtell.models.reply import (
     Decision,
+    Described,
     Dial,
     Event,
     Hits,
@@ -57,6 +60,7 @@ class Place:
     kept: Kept
     talk: Talk
     elsewhere: bool = False
+    why: str = "a photo was asked for by its words"  # the last one was shared
     links: dict[str, str] = field(default_factory=dict)  # of photos, by their names
 
 
@@ -81,10 +85,13 @@ class Service:
         *,
         outside: Outside = _NOTHING,
         signing: Signing | None = None,
+        safety: Safety | None = None,
+        audit: Audit | None = None,
     ) -> None:
         self.workers = dict(workers)
         self.store = store
-        self.outside, self.signing = outside, signing
+        self.outside, self.signing, self.safety = outside, signing, safety or Safety()
+        self.audit = audit
         self._threads = ThreadPoolExecutor(max_workers=128, thread_name_prefix="talk")
 
     def close(self) -> None:
@@ -191,11 +198,16 @@ class Service:
         def tell(event: Event) -> None:
             if gone.is_set():
                 raise Stopped
+            if isinstance(event, Described):
+                return
+            if isinstance(event, PhotoDue):
+                place.why = event.decision.reason
             put(self._out(place, event) if isinstance(event, PhotoHere) else event)
 
         def work() -> None:
             try:
                 place.talk.session.dial = self.dial(place.owner)
+                place.talk.session.safety = self.safety
                 self._before(place, text)
                 reply = place.talk.say(text, list(photos), tell=tell)
                 self._after(place)
@@ -252,6 +264,8 @@ class Service:
             place.owner, conversation=place.kept.id, name=here.photo.id, data=data
         )
         place.kept = replace(place.kept, photos={**place.kept.photos, here.photo.id: id})
+        if self.audit is not None:
+            self.audit.shared(id, here.photo, conversation=place.kept.id, why=place.why)
         return photo_out(here.photo, id=id, data=data, link=link, hits=here.hits)
 
     def remember(self, place: Place, text: str, photos: Sequence[PhotoOut]) -> None:
@@ -292,6 +306,8 @@ class Service:
             name, worker = self.named(model)
             kept = self.store.talk_elsewhere(owner, f"{name}\0photos of words")
             place = Place(owner=owner, kept=kept, talk=Talk(session=Session(worker), model=name))
+        if (said := self.safety.refusal(words, "prompt")) is not None:
+            raise UsageError(said)
         shared = worker.alone(lambda: photo_of(worker.agent, checked_text(words), seed=seed))
         if shared.photo is None or shared.image is None:
             raise UsageError(
