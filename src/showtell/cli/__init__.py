@@ -22,7 +22,7 @@ from showtell.cli.marks import origin
 from showtell.cli.measure import evaluate, judge_app, score
 from showtell.cli.models import convert, export, inspect, push
 from showtell.cli.pretrained import parts
-from showtell.cli.serving import serve
+from showtell.cli.serving import mcp, serve
 from showtell.errors import UsageError
 
 if TYPE_CHECKING:
@@ -235,6 +235,7 @@ def train(
 
 
 app.command(epilog="Example: showtell serve --album ~/album --open")(serve)
+app.command(epilog="Example: showtell mcp --album ~/album")(mcp)
 app.command(epilog="Example: showtell parts all-minilm-l6-v2")(parts)
 app.command(epilog="Example: showtell inspect mini")(inspect)
 app.command(epilog="Example: showtell origin showtell-photos/*.png")(origin)

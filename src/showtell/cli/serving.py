@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from showtell.cli import options as opt
 from showtell.errors import UsageError, import_extra
@@ -90,17 +91,63 @@ def serve(
     server.run()
 
 
+def mcp(
+    model: str | None = opt.option(
+        None, "model", "NAME|PATH", "Who decides, and paints if it can; home, mini or a directory."
+    ),
+    album: Path | None = opt.option(None, "album", "DIR|sample", "The album that is searched."),
+    painter: str | None = opt.option(
+        None, "painter", "ID|DIR|URL", "What paints for a model without a painter."
+    ),
+    photos_dir: Path = opt.out(
+        "showtell-photos", "DIR", "Where photos are written.", flag="photos-dir"
+    ),
+    safety: list[str] = opt.option(
+        [], "safety", "NAME|off", "A check of texts, by its dotted path; may be repeated."
+    ),
+    device: str | None = opt.DEVICE,
+    dtype: str | None = opt.DTYPE,
+) -> None:
+    """Serve tools to an agent that speaks MCP, on stdin and stdout.
+
+    search_album (with --album), paint (with a model that paints, or --painter) and should_i_share.
+    docs/serve.md shows how a host is told of it.
+    """
+    import_extra("mcp", what="showtell mcp", extra="mcp")
+    from showtell.agent.audit import Audit
+    from showtell.agent.home import agent_of
+    from showtell.agent.safety import Safety
+    from showtell.serve.tools import build_tools
+
+    found = None
+    if album is not None:
+        from showtell.agent.album_words import open_photos
+        from showtell.progress import terminal_progress
+
+        found = open_photos(album, told=terminal_progress)
+    agent = agent_of(model, say=partial(opt.say, file=sys.stderr), painter=_painter(painter))
+    build_tools(
+        agent,
+        album=found,
+        folder=photos_dir,
+        safety=Safety(safety) if safety else Safety(),
+        audit=Audit(photos_dir / SHARED),
+    ).run()
+
+
+def _painter(name: str | None) -> Any:
+    from showtell.agent.engines import open_painter
+
+    return None if name is None else open_painter(name)
+
+
 def _workers(models: list[str], album: str | None, painter: str | None) -> dict:
     """Who answers, by name."""
     from showtell.agent.home import HOME, MINI, agent_of, home_is_here
     from showtell.serve.worker import Worker
 
     say = partial(opt.say, file=sys.stderr)
-    paints = None
-    if painter is not None:
-        from showtell.agent.engines import open_painter
-
-        paints = open_painter(painter)
+    paints = _painter(painter)
     chosen = models
     if not chosen:
         chosen = [HOME, MINI] if home_is_here(say=say) else [MINI]

@@ -4,22 +4,20 @@ the agent's own P(photo next), and a question about anything else is refused."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from showtell.dialogue import Turn
-from showtell.errors import UsageError
-from showtell.models.reply import Decision, Dial
+from showtell.agent.beside import decision_of
+from showtell.models.reply import Decision
 from showtell.serve.keys import Owner
 from showtell.serve.responses import messages_of
 from showtell.serve.rooms import service_of
 from showtell.serve.wire import asked_of, turns_of
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 deciding = APIRouter()
 _PHOTO = re.compile(r"\b(?:photo|picture|image|foto|imagen)", re.IGNORECASE)
@@ -69,22 +67,3 @@ async def decisions(request: Request, asked: DecisionsRequest, owner: Owner) -> 
         "total_tokens": 0,
     }
     return {"model": name, "answers": answers, "usage": usage, "showtell": vars(found)}
-
-
-def decision_of(
-    agent: Any, turns: tuple[Turn, ...], images: Mapping[str, Image], *, dial: Dial
-) -> Decision:
-    """What the agent would decide at the start of its next turn. Raises UsageError for one that
-    does not say."""
-    if (decoder := getattr(agent, "decoder", None)) is None:
-        raise UsageError(f"{agent.name} tells no chance of a photo; name a model that does")
-    import torch
-
-    with torch.no_grad():
-        writing, _ = decoder.read_all(agent.describe_all([turns], [images]), [images])
-        decoder.open_turn(writing)
-        p_share = float(decoder.p_share(writing)[0])
-    found: Decision = agent.when.decide(
-        p_share, turns=turns, wish=agent.when.wish(turns), dial=dial
-    )
-    return found

@@ -13,11 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from showtell.agent.audit import Audit
+from showtell.agent.beside import photo_of
 from showtell.agent.provenance import Signing, photo_file
 from showtell.agent.safety import Safety
 from showtell.agent.session import Session, checked_text
 from showtell.agent.when import shift_of
-from showtell.dialogue import PAINTED_BY, Photo
+from showtell.dialogue import Photo
 from showtell.errors import UsageError, did_you_mean
 from showtell.models.reply import (
     Decision,
@@ -29,8 +30,6 @@ from showtell.models.reply import (
     PhotoHere,
     Preview,
     Reply,
-    Shared,
-    Wish,
     Words,
 )
 from showtell.serve.dialects import PhotoOut
@@ -356,31 +355,6 @@ class Service:
         id = place.kept.photos.get(photo.id)
         told = photo_out(photo, id=id or "", hits=place.talk.session.hits.get(photo.id, ())).told
         return told if id else {**told, "url": None}
-
-
-def photo_of(agent: Any, words: str, *, seed: int) -> Shared:
-    """A photo of words by an agent's own painter, or else from where its photos come. Raises
-    UsageError for one that has neither."""
-    painter = getattr(getattr(agent, "model", None), "painter", None)
-    if painter is not None:
-        from showtell.batch import to_image
-
-        photo = Photo(
-            id=f"painted-{seed}",
-            caption=words,
-            origin="painted",
-            seed=seed,
-            labels={PAINTED_BY: agent.name},
-        )
-        return Shared(photo=photo, image=to_image(agent.paint_captions([words], seeds=[seed])[0]))
-    if (photos := getattr(agent, "photos", None)) is None:
-        raise UsageError(f"{agent.name} makes no photos of words; name a model that does")
-    notes: list[str] = []
-    wish = Wish(share=True, words=words)
-    shared: Shared = photos.share(
-        words, wish=wish, photo_id=f"painted-{seed}", seed=seed, shown=(), notes=notes
-    )
-    return shared
 
 
 def photo_out(
