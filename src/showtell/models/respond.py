@@ -315,14 +315,9 @@ class Responder:
         decoder = self.decoder
         sharing = [rows[number] for number in numbers(rows_B)]
         spans = decoder.announce(writing, rows_B=rows_B)
+        ours = {PAINTED_BY: self.name}
         photos = [
-            Photo(
-                id=row.photo_id,
-                caption=caption,
-                origin="painted",
-                seed=row.seed,
-                labels={PAINTED_BY: self.name},
-            )
+            Photo(id=row.photo_id, caption=caption, origin="painted", seed=row.seed, labels=ours)
             for row, caption in zip(sharing, spans.captions, strict=True)
         ]
         images: list[Image.Image | None] = [None] * len(sharing)
