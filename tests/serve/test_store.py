@@ -176,6 +176,7 @@ def test_killed_at_any_moment_it_has_the_last_whole_state(tmp_path):
         told = [writer.stdout.readline() for _ in range(3 + 2 * round_number)]
         writer.kill()
         writer.wait()
+        writer.stdout.close()
         last = int(told[-1])
         store = Store(place)
         kept = store.conversation("o", "a")
