@@ -1,7 +1,11 @@
 """What users say about photos in so many words."""
 
+import json
+from pathlib import Path
+
 import pytest
 
+from showtell.agent.heard import heard, plain
 from showtell.agent.prompts import prompts
 from showtell.agent.when import When, shift_of, wish_of
 from showtell.dialogue import AGENT, USER, Photo, Turn
@@ -78,6 +82,31 @@ def test_a_refusal_is_heard_and_holds_until_it_is_taken_back(text):
 @pytest.mark.parametrize("text", NEITHER)
 def test_other_talk_about_photos_says_nothing(text):
     assert wish_of(talk(text)).share is None
+
+
+@pytest.mark.parametrize("half", ["dev", "held"])
+def test_what_people_write_is_obeyed_with_slips_in_spanish_and_indirectly(half):
+    """The rules were made on "dev"; "held" was scored once, at 49 of 50, before anybody looked."""
+    lines = Path(__file__).with_name("wishes.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["half"] == half]
+    said = [row for row in rows if row["wish"] is not None]
+    wrong = [row["text"] for row in said if heard(row["text"]) is not row["wish"]]
+    alarms = [r["text"] for r in rows if r["wish"] is None and heard(r["text"]) is not None]
+    assert len(wrong) <= 0.05 * len(said) and not alarms, (wrong, alarms)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Only the picture, no words please!", "just a photo please", "una foto por favor, sin texto"],
+)
+def test_only_the_photo_is_heard(text):
+    assert wish_of(talk(text)).only and not wish_of(talk("send me a photo")).only
+
+
+def test_a_slip_is_mended_in_words_about_photos_alone():
+    assert plain("Sned me a PHTO, plese: mañana") == "send me a photo, please: manana"
+    for text in ("I post at the shop", "how is it", "stop by the spot", "the end"):
+        assert plain(text) == text.casefold()
 
 
 def test_a_request_is_for_the_answer_to_it_alone():

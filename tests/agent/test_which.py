@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -319,3 +320,12 @@ def test_an_offer_is_said_after_the_words_and_a_yes_brings_the_photo(model, albu
     assert "".join(said).strip().endswith(reply.turns[-1].text)
     assert len(reply.turns) == len(reply.decisions)
     assert talk.say("yes please").images
+
+
+def test_who_wants_the_photo_alone_gets_no_word(model, album, monkeypatch):
+    sources = Which(album=album("a"))
+    model.decoding = replace(model.decoding, max_turns=5)
+    talk = Session(Responder(Decoder(model), photos=sources, when=When(threshold=2.0)), seed=1)
+    said: list[str] = []
+    reply = talk.say("Only the picture of your dog, no words please!", tell=words_to(said))
+    assert [bool(turn.photos) for turn in reply.turns] == [True] and not said

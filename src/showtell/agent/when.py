@@ -1,5 +1,5 @@
-"""What a user says about photos in so many words: asked for, or not wanted. It counts before what a
-model thinks of the moment.
+"""When a photo comes: what the user has said of photos (heard.py) counts before what a model thinks
+of the moment.
 
     wish_of(turns)      share: True, False, or None where nothing was said of it
     When(threshold)     decides by that, else by P(share)
@@ -12,36 +12,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from showtell.agent.heard import heard, plain
 from showtell.agent.prompts import prompts
 from showtell.dialogue import USER, Turn
 from showtell.models.reply import Decision, Dial, Wish
 
-_PHOTO = r"\b(?:photo(?:graph)?|picture|pic|image|snap(?:shot)?|selfie)s?\b"
-_GIVE = r"\b(?:show|send|share|post|text)(?:ing)?\b"
-_NOT = r"\b(?:not|never|without|stop|don'?t|do not|won'?t|didn'?t|needn'?t|enough)\b"
-_REFUSES = re.compile(
-    rf"{_NOT}(?:\W+\w+){{0,4}}?\W+(?:{_GIVE}(?:\W+\w+){{0,4}}?\W+)?{_PHOTO}"
-    rf"|\bno(?:\W+more)?(?:\W+\w+)?\W+{_PHOTO}"
-    rf"|\b(?:stop|don'?t|do not)\W+(?:\w+\W+)?{_GIVE}",
-    re.IGNORECASE,
+_ONLY = re.compile(
+    r"\b(?:only|just|nothing but)\W+(?:the|a|one|your)?\W*(?:photo|picture|pic|image)\b"
+    r"|\b(?:no|without|sin)\W+(?:any\W+)?(?:words|text|texto|palabras|chatter|comment)\b"
+    r"|\bsolo\W+(?:la|una)\W+(?:foto|imagen)\b"
 )
-_ASKS = re.compile(
-    # send me a picture; a picture, please; do you have a photo of it? can I see?
-    rf"{_GIVE}\W+(?:me|us)\b"
-    rf"|{_GIVE}(?:\W+\w+){{0,6}}?\W+{_PHOTO}"
-    rf"|{_PHOTO}[^.?!]*(?:\bplease\b|\?)"
-    rf"|\b(?:can|could|may|might|let)\W+(?:I|we|me|us)\W+(?:\w+\W+){{0,2}}see\b"
-    rf"|\b(?:love|like|want|wanna|dying)\W+(?:to\W+)?see\b(?:\W+\w+){{0,6}}?\W+{_PHOTO}",
-    re.IGNORECASE,
-)
-_OF_MINE = re.compile(
-    # I sent you a photo; do you want to see a photo of my cat? did you like the picture?
-    rf"\b(?:I|we)\W+(?:\w+\W+){{0,2}}?(?:sent|shared|took|showed|have|got)\b(?:\W+\w+){{0,5}}?\W+{_PHOTO}"
-    rf"|\b(?:I|I'?ll|we|let me)\W+(?:will\W+|can\W+)?(?:show|send|share)\b"
-    rf"|\b(?:want|wanna|like)\W+(?:to\W+)?see\b(?:\W+\w+){{0,3}}?\W+my\b",
-    re.IGNORECASE,
-)
-
 _YES = re.compile(
     r"(?:oh\W+)?(?:yes|yeah|yep|yup|sure|ok(?:ay)?|please|of course|why not|go ahead|i would|"
     r"i'?d (?:love|like)|s[ií]|claro|vale|por favor)\b",
@@ -56,7 +36,7 @@ def wish_of(turns: Sequence[Turn]) -> Wish:
     refused = False
     answered = max((k for k, turn in enumerate(turns) if turn.speaker != USER), default=-1)
     for k, turn in enumerate(turns):
-        if turn.speaker != USER or (said := _said(turn.text)) is None:
+        if turn.speaker != USER or (said := heard(turn.text)) is None:
             continue
         refused = not said
         if k > answered:
@@ -67,18 +47,8 @@ def wish_of(turns: Sequence[Turn]) -> Wish:
             now = True
     if now is None and refused:
         now = False
-    return Wish(share=now, words=words if now else "")
-
-
-def _said(text: str) -> bool | None:
-    """Of one text: asks, refuses, or neither; a clause that comes later counts more."""
-    found = None
-    for clause in re.split(r"[.!;\n]|(?<=\?)|,\W*but\b", text):
-        if _REFUSES.search(clause):
-            found = False
-        elif _ASKS.search(clause) and not _OF_MINE.search(clause):
-            found = True
-    return found
+    only = bool(now) and _ONLY.search(plain(words)) is not None
+    return Wish(share=now, words=words if now else "", only=only)
 
 
 @dataclass(frozen=True, kw_only=True)

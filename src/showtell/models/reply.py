@@ -166,10 +166,12 @@ class Shared:
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """Whether the user wants a photo now (None: said nothing of it), and the words of a request."""
+    """Whether the user wants a photo now (None: said nothing of it), the words of a request, and
+    whether ``only`` the photo is wanted, without a word."""
 
     share: bool | None = None
     words: str = ""
+    only: bool = False
 
     @property
     def again(self) -> bool:
@@ -202,6 +204,11 @@ class Row:
     def unwanted(self) -> tuple[str, ...]:
         """The photos that must not come once more."""
         return () if self.wish.again else self.shown
+
+    def is_full(self, max_turns: int) -> bool:
+        """Whether nothing more belongs to the answer."""
+        only = self.wish.only and bool(self.reply.images)
+        return only or len(self.reply.turns) >= max_turns
 
     @property
     def photo_id(self) -> str:

@@ -171,7 +171,7 @@ class Responder:
             again_B, over_B = (
                 writing.logits_BV[:, decoder.renderer.roles[role]] for role in (AGENT, USER)
             )
-            full_B = column([len(reply.turns) >= decoding.max_turns for reply in replies]).bool()
+            full_B = column([row.is_full(decoding.max_turns) for row in rows]).bool()
             going_B = going_B & (over_B < again_B) & ~full_B
         for row, shown in zip(rows, images, strict=True):
             if not row.reply.turns:
