@@ -3,8 +3,8 @@
     showtell serve --model mini --data /tmp/soak &
     python benchmarks/soak.py --seconds 300 --talks 16 --model mini --pid PID
 
-Each conversation goes through one fixed script again and again, a photo asked for in every third turn.
-Prints one row alone (one conversation) and one of all together, so that the two are of the same run.
+Each conversation goes through one fixed script again and again; every third turn asks for a photo.
+Prints a row of one conversation alone and rows of all together, of the same run.
 """
 
 from __future__ import annotations

@@ -271,3 +271,11 @@ def _silent() -> Any:
         yield
     finally:
         log.setLevel(before)
+
+
+def clean_latents(solver: Any, taken: Any) -> Tensor | None:
+    """What a scheduler's step says that the latents become; None where it does not say."""
+    clean: Tensor | None = getattr(taken, "pred_original_sample", None)
+    if clean is None and str(solver.config.get("algorithm_type", "")).startswith("dpmsolver++"):
+        clean = (getattr(solver, "model_outputs", None) or [None])[-1]
+    return clean

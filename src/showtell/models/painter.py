@@ -30,7 +30,7 @@ from showtell.models.folders import (
     to_transformers,
     write_json,
 )
-from showtell.models.noise import DISTILLED, Noise, read_scheduler, scaled
+from showtell.models.noise import DISTILLED, Noise, clean_latents, read_scheduler, scaled
 from showtell.models.parts import Conditioning, Dice
 from showtell.models.text_towers import ClipTextTower, TokenTower
 from showtell.runtime import Dtype, mixed_precision, small_attention
@@ -193,12 +193,13 @@ class LatentDiffusionPainter(nn.Module):
         num_steps: int,
         guidance: float,
         seeds: Sequence[int],
-        callback: Callable[[int, Tensor], None] | None = None,
+        callback: Callable[[int, Tensor | None], None] | None = None,
     ) -> Tensor:
         """Photos (N, 3, H, W) in [0, 1] by the scheduler, with classifier-free guidance.
 
         Each photo has the dice of its own seed, so a batch paints what single calls do.
-        ``callback(step, latents)`` is called after each of ``num_steps`` steps.
+        ``callback(step, clean)`` is called after each of ``num_steps`` steps; ``clean``: what the
+        latents should become, where the scheduler tells that.
         """
         noise = self.noise
         cond_NSC = conditioning.cond_NSC
@@ -224,11 +225,12 @@ class LatentDiffusionPainter(nn.Module):
                 if leads:
                     uncond, cond = predicted.chunk(2)
                     predicted = uncond + guidance * (cond - uncond)
-                latents = take(predicted, time, latents).prev_sample
+                taken = take(predicted, time, latents)
+                latents = taken.prev_sample
                 # a step of higher order takes several times
                 told, now = (k * num_steps // len(solver.timesteps) for k in (index, index + 1))
                 if callback is not None and now > told:
-                    callback(now, latents)
+                    callback(now, clean_latents(solver, taken))
             return self.decode_photos(latents)
 
     @torch.no_grad()

@@ -159,7 +159,7 @@ class Painter(Protocol):
         num_steps: int,
         guidance: float,
         seeds: Sequence[int],
-        callback: Callable[[int, Tensor], None] | None = None,
+        callback: Callable[[int, Tensor | None], None] | None = None,
     ) -> Tensor: ...
 
 

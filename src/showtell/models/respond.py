@@ -25,6 +25,7 @@ from showtell.errors import GenerationError
 from showtell.models.decoder import Decoder, Images, numbers
 from showtell.models.open_album import OpenAlbum
 from showtell.models.parts import Conditioning, PhotoSpans
+from showtell.models.previews import previews
 from showtell.models.reply import (
     ByThreshold,
     Deciding,
@@ -32,7 +33,6 @@ from showtell.models.reply import (
     Dial,
     PhotoDue,
     PhotoSource,
-    Preview,
     Reply,
     Row,
     Shared,
@@ -256,17 +256,12 @@ class Responder:
         """``rows``: whose photos they are, who hear of each step."""
         assert self.model.painter is not None
         steps = self.decoder.decoding.num_steps
-
-        def told(step: int, latents: Tensor) -> None:
-            for row in rows:
-                row.tell(Preview(id=row.photo_id, step=step, of=steps))
-
         return self.model.painter.paint(
             conditioning,
             num_steps=steps,
             guidance=self.decoder.decoding.guidance,
             seeds=seeds,
-            callback=told if rows else None,
+            callback=previews(self.model.painter, rows, steps=steps) if rows else None,
         )
 
     def _share(self, writing: Writing, rows_B: Tensor, rows: Sequence[Row]) -> Tensor:
