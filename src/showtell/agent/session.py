@@ -12,7 +12,8 @@ import os
 import threading
 import unicodedata
 import zlib
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -123,7 +124,8 @@ class Session:
         self.model = responder(model, album=album)
         self.seed = seed
         self.turns: tuple[Turn, ...] = ()
-        self.images: dict[str, Image] = {}  # as they were brought, by the ids of the photos
+        # as they were brought, by the ids of the photos
+        self.images: MutableMapping[str, Image] = {}
         self.p_share: list[float | None] = []  # one a turn; None for the user's
         self.hits: dict[str, Hits] = {}  # what an album had for a photo, by its id (``Reply.hits``)
         self.dial = Dial()  # how freely photos come
@@ -155,12 +157,12 @@ class Session:
         brought = [checked_photo(p, name=f"photo {k}") for k, p in enumerate(photos, start=1)]
         with self._lock:
             new, images = self._brought(text, photos, brought)
-            turns, images = (*self.turns, *new), {**self.images, **images}
+            turns, seen = (*self.turns, *new), ChainMap(images, self.images)
 
             def answered(heard: Tell) -> Reply:
                 return self.model.respond(
                     turns,
-                    images=images,
+                    images=seen,
                     seed=zlib.crc32(f"{self.seed}/{self.num_answers}".encode()),
                     tell=heard,
                     dial=self.dial,
@@ -168,7 +170,7 @@ class Session:
 
             reply = self.safety.answer(text, tell, answered)
             self.turns = (*turns, *reply.turns)
-            self.images = {**images, **reply.images}
+            self.images.update(images | reply.images)
             self.hits |= reply.hits
             self.p_share += [*[None] * len(new), *reply.p_share]
             self.notes = [*reply.notes, *self._notes_on(text, len(photos), reply.dropped_turns)]
@@ -182,7 +184,7 @@ class Session:
         with self._lock:
             new, brought = self._brought(text, photos, images)
             self.turns = (*self.turns, *new, *reply.turns)
-            self.images = {**self.images, **brought, **reply.images}
+            self.images.update(brought | reply.images)
             self.p_share += [*[None] * len(new), *reply.p_share]
             self.num_answers += 1
 
@@ -207,13 +209,13 @@ class Session:
         seed: int,
         num_answers: int,
         turns: tuple[Turn, ...],
-        images: Mapping[str, Image],
+        images: MutableMapping[str, Image],
         p_share: Sequence[float | None],
     ) -> Session:
         """One that somebody has kept, to go on with."""
         session = cls(model, seed=seed)
         session.num_answers = num_answers
-        session.turns, session.images, session.p_share = turns, dict(images), list(p_share)
+        session.turns, session.images, session.p_share = turns, images, list(p_share)
         return session
 
     def _notes_on(self, text: str, num_photos: int, num_dropped: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from showtell.agent.provenance import photo_file
 from showtell.agent.session import Answering, Session
 from showtell.data.showtell_jsonl import dialogue_as_dict, dialogue_of
 from showtell.dialogue import AGENT, Dialogue, Photo, Turn
+from showtell.errors import DataError
 from showtell.models.reply import Decision, Event, Reply, Tell, heard_reply
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Talk:
         decision = Decision(share=True, reason="you asked for a photo of these words")
         session = self.session
         session.turns = (*session.turns, Turn(speaker=AGENT, elements=(photo,)))
-        session.images = {**session.images, photo.id: image}
+        session.images[photo.id] = image
         session.p_share = [*session.p_share, None]
         self.decisions.append(decision)
 
@@ -89,22 +90,27 @@ class Stopped(Exception):
 
 
 def talk_of(
-    record: Mapping[str, Any], agent: Answering, *, photo: Callable[[str], bytes | None]
+    record: Mapping[str, Any],
+    agent: Answering,
+    *,
+    photos: Collection[str],
+    read: Callable[[str], bytes | None],
 ) -> Talk:
-    """The talk, to go on with; ``photo`` gives the file of a photo by its name."""
+    """The talk, to go on with. ``photos``: the names of those that are kept; ``read`` gives the
+    file of one."""
     value = {"id": "talk", "turns": record["turns"], "labels": {}}
     dialogue = dialogue_of(value, "the store", lambda path, where: path)
     decisions = [
         None if (told := turn.labels.get("decision")) is None else Decision(**told)
         for turn in dialogue.turns
     ]
-    files = {each.id: photo(each.id) for each in dialogue.photos}
+    names = [each.id for each in dialogue.photos if each.id in photos]
     session = Session.again(
         agent,
         seed=record["seed"],
         num_answers=record["answers"],
         turns=tuple(replace(turn, labels={}) for turn in dialogue.turns),
-        images={name: _image(data) for name, data in files.items() if data is not None},
+        images=_Kept(names, read),
         p_share=[None if each is None else each.p_share for each in decisions],
     )
     hits = record.get("hits", {})
@@ -112,6 +118,32 @@ def talk_of(
     return Talk(session=session, model=record["model"], decisions=decisions)
 
 
-def _image(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data)) as image:
-        return image.convert("RGB")
+class _Kept(MutableMapping[str, Image.Image]):
+    """Photos by name, each read when it is first looked at: of a long talk few are."""
+
+    def __init__(self, names: Sequence[str], read: Callable[[str], bytes | None]) -> None:
+        self._here: dict[str, Image.Image | None] = dict.fromkeys(names)
+        self._read = read
+
+    def __getitem__(self, name: str) -> Image.Image:
+        if (image := self._here[name]) is None:
+            if (data := self._read(name)) is None:
+                raise DataError(f'the photo "{name:.80}" of this conversation is not kept any more')
+            with Image.open(io.BytesIO(data)) as opened:
+                image = self._here[name] = opened.convert("RGB")
+        return image
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._here
+
+    def __setitem__(self, name: str, image: Image.Image) -> None:
+        self._here[name] = image
+
+    def __delitem__(self, name: str) -> None:
+        del self._here[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._here)
+
+    def __len__(self) -> int:
+        return len(self._here)

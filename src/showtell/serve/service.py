@@ -138,7 +138,8 @@ class Service:
         talk = talk_of(
             {**kept.record, "model": name},
             worker,
-            photo=lambda photo: self.store.photo(owner, ids[photo]) if photo in ids else None,
+            photos=ids,
+            read=lambda name: self.store.photo(owner, ids[name]),
         )
         return Place(owner=owner, kept=kept, talk=talk)
 
