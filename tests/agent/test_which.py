@@ -27,6 +27,8 @@ from showtell.models.respond import Responder
 class Scores:
     """Stands for a finder: its photos have scores for sentences, or one for all."""
 
+    cut_off = 1.0
+
     def __init__(self, *every: str, **of: dict[str, float]) -> None:
         self.every, self.of, self.asked, self.album = dict.fromkeys(every, 9.0), of, [], self
         ids = [*every, *(id for found in of.values() for id in found)]
@@ -261,6 +263,8 @@ def test_the_best_photo_for_the_sentences_that_ask_and_name_something(album):
     assert sentences("It ran on the beach. Can you send me a photo of it, please?") == [
         "It ran on the beach."
     ]
+    said = "show me a dog, my uncle won't believe me"
+    assert sentences(said) == ["show me a dog"]
     for nothing in ("Can you send me a photo?", "ok, show me another one of him", "Hi there!"):
         assert sentences(nothing) == []
     own = album(**scores)

@@ -72,6 +72,8 @@ class Paints:
 class Found:
     """A finder: captions that hold the last word of what is asked for."""
 
+    cut_off = 1.0
+
     def __init__(self, *photos):
         self.album = Album(photos, torch.eye(len(photos)))
 

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from showtell.album.index import Hit
 
 CONSIDERED = 5  # photos that are told with a choice
-_NAMES_NOTHING = """
-    he him she they them we us that those more another other else again once next first last new
-    hi hey hello ok okay yes yeah no not thanks thank so very really much oh wow well then sure too
-    now today here there how when why all any anything something thing kind sort let love
-"""
+# of a sentence, or of a part that speaks of somebody: "a dog, my brother will love it"
+_ENDS = re.compile(
+    r"(?<=[.!?])\s+|,\s+(?=(?:and |but |so |because )?(?:i|i'm|i'd|we|you|he|she|they|my|our)\b)",
+    re.IGNORECASE,
+)
 
 
 class PhotosInWords:
@@ -85,8 +85,6 @@ class Which:
     def look_up(self, words: str, *, wish: Wish, shown: Sequence[str]) -> Shared | None:
         """The album's photo for these words, or that it has none; None where the words name nothing
         or there is no album."""
-        from showtell.album.find import CUT_OFF
-
         if self.album is None:
             return None
         if wish.again and not sentences(wish.words):  # "that one again"
@@ -97,7 +95,7 @@ class Which:
         if not sentences(words):
             return None
         hits = self.album.hits(words, top_k=CONSIDERED + len(shown))
-        fit = [hit for hit in hits if hit.score >= CUT_OFF]
+        fit = [hit for hit in hits if hit.score >= self.album.finder.cut_off]
         for hit in fit:
             wanted = wish.again or hit.photo.id not in shown
             if wanted and (found := self.album.opened(hit)) is not None:
@@ -148,11 +146,10 @@ class Which:
 
 def sentences(words: str) -> list[str]:
     """The sentences that name something: those of them that ask for a photo, or else all."""
-    from showtell.album.told import words_of
+    from showtell.album.shown import names_something
 
-    nothing = words_of(_NAMES_NOTHING)
-    said = re.split(r"(?<=[.!?])\s+", words)
-    naming = [each for each in said if words_of(each) - nothing]
+    said = _ENDS.split(words)
+    naming = [each for each in said if names_something(each)]
     asking = [each for each in naming if wish_of([Turn(speaker=USER, elements=(each,))]).share]
     return asking or naming
 
