@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import threading
@@ -22,6 +23,15 @@ HOSTILE = (
     "**bold** <script>document.title='run'</script> ![x](https://evil.test/x.png) "
     "[link](javascript:alert(1)) <img src=x onerror=\"document.title='run'\">"
 )
+BRING = """([kind, data]) => {
+    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+    const brought = new DataTransfer();
+    brought.items.add(new File([bytes], 'a.png', { type: 'image/png' }));
+    const event = kind === 'drop'
+        ? new DragEvent('drop', { dataTransfer: brought, bubbles: true, cancelable: true })
+        : new ClipboardEvent('paste', { clipboardData: brought, bubbles: true });
+    document.querySelector('textarea').dispatchEvent(event);
+}"""  # as if a file was dropped, or pasted
 
 
 class Slow(KeywordModel):
@@ -69,7 +79,8 @@ def agent():
 
 @pytest.fixture(scope="module")
 def address(agent, tmp_path_factory):
-    with live(tmp_path_factory.mktemp("page"), agents={"keyword": agent}) as client:
+    agents = {"keyword": agent, "other": KeywordModel(card={"limits": "It knows drawings alone."})}
+    with live(tmp_path_factory.mktemp("page"), agents=agents) as client:
         yield str(client.base_url)
 
 
@@ -98,7 +109,7 @@ def say(page, text: str) -> None:
 
 def ended(page) -> None:
     page.get_by_role("button", name="Send", exact=True).wait_for()
-    page.wait_for_function("!document.querySelector('.coming')")
+    page.locator(".coming").wait_for(state="detached")
 
 
 def axe(page) -> None:
@@ -151,16 +162,54 @@ def test_one_stops_an_answer_and_what_was_said_stays(page, agent):
     page.locator(".turn.agent").get_by_text("That is nice to hear.").wait_for()
 
 
+def test_reloaded_in_mid_answer_the_talk_goes_on_with_what_came(page):
+    say(page, "a slow story again")
+    page.get_by_text("Once upon").first.wait_for()
+    page.reload()
+    page.locator(".turn.agent").get_by_text("Once upon").wait_for()
+    assert page.locator(".turn.user").inner_text().endswith("a slow story again")
+    assert page.get_by_text("This was not answered").count() == 0
+    say(page, "Nice day")
+    page.locator(".turn.agent").get_by_text("That is nice to hear.").wait_for()
+
+
+def test_an_answer_that_was_left_is_not_shown_in_another_talk(page):
+    say(page, "a slow and long story")
+    page.get_by_text("Once upon").first.wait_for()
+    page.get_by_role("button", name="New conversation").click()
+    say(page, "Nice day")
+    page.locator(".turn.agent").get_by_text("That is nice to hear.").wait_for()
+    ended(page)
+    assert page.get_by_text("Once upon").count() == 0
+    page.get_by_role("button", name="a slow and long story").click()
+    page.locator(".turn.agent").get_by_text("Once upon").wait_for()
+
+
+def test_a_refusal_is_heard_and_another_model_is_chosen_by_its_line(page):
+    page.get_by_role("button", name="Who answers: keyword").click()
+    axe(page)
+    page.get_by_role("button", name="It knows drawings alone.").click()
+    say(page, "no photos please")
+    page.locator(".turn.agent").get_by_text("That is nice to hear.").wait_for()
+    ended(page)
+    assert page.locator("figure").count() == 0
+    page.get_by_role("button", name="Who answers: other").wait_for()
+
+
 def test_photos_are_picked_pasted_left_out_and_sent(page, agent, tmp_path):
     Image.new("RGB", (3000, 20), (0, 200, 0)).save(tmp_path / "mine.png")
     (tmp_path / "text.txt").write_text("no photo")
     page.locator("input[type=file]").first.set_input_files([tmp_path / "mine.png"] * 2)
     page.get_by_role("button", name="Leave out photo 2").click()
+    data = base64.b64encode((tmp_path / "mine.png").read_bytes()).decode()
+    for number, kind in enumerate(("drop", "paste"), start=2):
+        page.evaluate(BRING, [kind, data])
+        page.get_by_role("button", name=f"Leave out photo {number}").wait_for()
     page.get_by_role("button", name="Send", exact=True).click()
     ended(page)
-    (image,) = agent.requests[-1]["images"].values()
-    assert image.size[0] == 1600  # it was made smaller before it left
-    assert page.locator("figure.mine img").count() == 1
+    images = agent.requests[-1]["images"].values()  # each was made smaller before it left
+    assert [image.size[0] for image in images] == [1600, 1600, 1600]
+    assert page.locator("figure.mine img").count() == 3
     page.locator("input[type=file]").first.set_input_files(tmp_path / "text.txt")
     page.get_by_text("Only photos can be added.").wait_for()
 
@@ -182,16 +231,25 @@ def test_a_failure_is_said_and_nothing_that_was_typed_is_lost(page):
     page.get_by_role("alert").wait_for()
     assert "cannot be reached" in page.get_by_role("alert").inner_text()
     assert page.get_by_label("Your message").input_value() == "do not lose me"
+    page.unroute("**/v1/chat/completions")
+    page.get_by_role("button", name="Try again").click()
+    page.locator(".turn.agent").get_by_text("That is nice to hear.").wait_for()
+    assert page.locator(".turn.user").count() == 1
+    assert page.get_by_label("Your message").input_value() == ""
 
 
-def test_the_dial_is_kept(page):
-    page.get_by_label("When photos come").select_option("asked")
-    page.wait_for_timeout(200)
+def test_the_dial_and_the_colours_are_kept(page):
+    from playwright.sync_api import expect
+
+    with page.expect_response("**/v1/settings"):
+        page.get_by_label("When photos come").select_option("asked")
+    page.get_by_label("Colours").select_option("dark")
     page.reload()
-    page.get_by_role("heading", name="Say something").wait_for()
-    page.wait_for_function("document.querySelector('.dial select').value === 'asked'")
-    page.get_by_label("When photos come").select_option("proactive")
-    page.wait_for_timeout(200)
+    expect(page.get_by_label("When photos come")).to_have_value("asked")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(23, 22, 26)"
+    axe(page)
+    with page.expect_response("**/v1/settings"):
+        page.get_by_label("When photos come").select_option("proactive")
 
 
 @pytest.mark.parametrize("page", [(390, 844)], indirect=True)
@@ -206,9 +264,11 @@ def test_on_a_phone_all_fits_and_the_list_is_a_drawer(page):
     )
     assert not over
     page.get_by_role("button", name="Conversations").click()
-    page.get_by_role("button", name="New conversation").wait_for()
     page.wait_for_timeout(300)
+    assert page.evaluate("document.activeElement.textContent") == "New conversation"
     axe(page)
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.ariaLabel") == "Conversations"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -44,6 +44,7 @@ from showtell.serve.store import Conflict, new_id
 from showtell.serve.wire import ChatRequest, asked_of
 from showtell.serve.worker import Busy
 
+CONVERSATION = "Showtell-Conversation"  # a header: known before the answer is
 PAGE = Path(__file__).parent / "page"
 VERSION = version("showtell")
 log = logging.getLogger("showtell.serve")
@@ -113,7 +114,8 @@ def build_app(
             finally:
                 await happening.aclose()
 
-        return StreamingResponse(stream(), media_type="text/event-stream", headers=_NO_CACHE)
+        headers = _NO_CACHE if place.elsewhere else {**_NO_CACHE, CONVERSATION: place.kept.id}
+        return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
 
     @app.get("/v1/models")
     async def models(owner: Owner) -> dict[str, Any]:

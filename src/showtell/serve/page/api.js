@@ -14,7 +14,7 @@ export class Refused extends Error {
   }
 }
 
-async function asked(path, { method = "GET", body, form, signal } = {}) {
+async function asked(path, { method = "GET", body, signal } = {}) {
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let answer;
@@ -23,7 +23,7 @@ async function asked(path, { method = "GET", body, form, signal } = {}) {
       method,
       headers,
       signal,
-      body: form ?? (body === undefined ? undefined : JSON.stringify(body)),
+      body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -52,11 +52,6 @@ export const settings = () => json("/v1/settings");
 export const set = (body) => json("/v1/settings", { method: "PUT", body });
 export const album = (query) =>
   json("/v1/album" + (query ? `?query=${encodeURIComponent(query)}` : ""));
-export const forget = (id) => json(`/v1/album/${encodeURIComponent(id)}`, { method: "DELETE" });
-export const addToAlbum = (files) => {
-  const body = { photos: files };
-  return json("/v1/album", { method: "POST", body });
-};
 export const paint = (prompt, { model, seed, conversation }) =>
   json("/v1/images/generations", {
     method: "POST",
@@ -85,7 +80,16 @@ export async function download(path, name) {
 export const exported = (id, form) =>
   download(`${named(id)}/export?form=${form}`, `showtell.${form === "html" ? "html" : "zip"}`);
 
-// An answer as it comes: tell({words}), tell({event, ...}); ends when the stream ends.
+// What is kept of a talk; where an answer has been left, once what came of it is kept as well.
+export async function settled(id) {
+  for (let tries = 0; ; tries++) {
+    const found = await talk(id);
+    if (!found.pending || tries === 8) return found;
+    await new Promise((done) => setTimeout(done, 250));
+  }
+}
+
+// An answer as it comes: tell({event, ...}), "begin" first; ends when the stream ends.
 export async function say({ text, photos, conversation, model, signal }, tell) {
   const content = [
     ...(text ? [{ type: "text", text }] : []),
@@ -101,6 +105,7 @@ export async function say({ text, photos, conversation, model, signal }, tell) {
       showtell: { conversation: conversation ?? "new", previews: true },
     },
   });
+  tell({ event: "begin", conversation: answer.headers.get("showtell-conversation") });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {

@@ -2,13 +2,45 @@
 
 import { html, useEffect, useRef, useState } from "./vendor/preact-htm.js";
 import * as api from "./api.js";
-import { Picture } from "./talk.js";
+import { origins, Picture } from "./talk.js";
 
-export function Start({ model, onSay }) {
+// Who answers, each with a line of what it can and cannot do.
+export function Who({ models, chosen, busy, onChoose }) {
+  const [open, setOpen] = useState(false);
+  const box = useRef();
+  if (!chosen) return null;
+  const leave = (event) => !box.current.contains(event.relatedTarget) && setOpen(false);
+  function keyed(event) {
+    if (event.key !== "Escape" || !open) return;
+    setOpen(false);
+    box.current.querySelector("button").focus();
+  }
+  return html`<div class="who" ref=${box} onFocusOut=${leave} onKeyDown=${keyed}>
+    <button aria-expanded=${open} disabled=${busy} onClick=${() => setOpen(!open)}>
+      <span class="hidden">Who answers: </span>${chosen.id}<span class="down" aria-hidden="true">▾</span></button>
+    ${open &&
+    html`<ul class="choices">
+      ${models.map(
+        (each) => html`<li key=${each.id}><button aria-pressed=${each === chosen} onClick=${() => {
+          setOpen(false);
+          onChoose(each.id);
+        }}><b>${each.id}</b><span>${each.showtell.limits}</span></button></li>`,
+      )}
+    </ul>`}
+  </div>`;
+}
+
+export function Start({ model, onSay, onSee }) {
+  const [photos, setPhotos] = useState([]); // the first ones of the album, if there is one
+  useEffect(() => {
+    api.album("").then((answer) => setPhotos(answer.data.slice(0, 4)), () => {});
+  }, []);
   if (!model) return html`<div class="start"><h1>showtell</h1><p class="quiet">One moment…</p></div>`;
   return html`<div class="start">
     <h1>Say something, or ask to see it.</h1>
     <p>${model.showtell.limits}</p>
+    ${photos.length > 0 &&
+    html`<div class="strip"><${Grid} photos=${photos} onSee=${onSee} /></div>`}
     <ul class="openings" aria-label="Ways to begin">
       ${model.showtell.openings.slice(0, 4).map(
         (text) => html`<li key=${text}><button onClick=${() => onSay(text)}>${text}</button></li>`,
@@ -74,36 +106,17 @@ export function Album({ onSee, onClose }) {
   const [query, setQuery] = useState("");
   const [found, setFound] = useState(null);
   const [told, setTold] = useState("");
-  const picker = useRef();
   const look = (words) =>
     api.album(words).then((answer) => {
       setFound(answer);
-      setTold(words && !answer.data.length ? `No photo of “${words}”.` : "");
+      setTold(words && !answer.data.length ? `No photo of “${words}”. Say it in other words?` : "");
     }, (error) => setTold(error.message));
   useEffect(() => void look(""), []);
-  async function add(files) {
-    setTold(`Adding ${files.length} photo${files.length > 1 ? "s" : ""}…`);
-    const read = (file) =>
-      new Promise((done) => {
-        const reader = new FileReader();
-        reader.onload = () => done({ name: file.name, data: reader.result });
-        reader.readAsDataURL(file);
-      });
-    try {
-      const answer = await api.addToAlbum(await Promise.all([...files].map(read)));
-      await look("");
-      setTold(`${answer.added} added.` + answer.refused.map((each) => ` ${each}`).join(""));
-    } catch (error) {
-      setTold(error.message);
-    }
-  }
-  async function forget(photo) {
-    if (!confirm("Remove this photo from the album for good?")) return;
-    await api.forget(photo.id).then(() => look(query), (error) => setTold(error.message));
-  }
   return html`<${Beside} title="Album" onClose=${onClose}>
     ${found && !found.album
-      ? html`<p class="quiet">No album is open. Start the server with one: <code>showtell serve --album DIR</code></p>`
+      ? html`<p class="quiet">No album is open. Make one of a folder of photos and start the server with it:</p>
+        <pre>showtell album add PHOTOS --into DIR
+showtell serve --album DIR</pre>`
       : html`<form class="look" onSubmit=${(event) => {
             event.preventDefault();
             look(query);
@@ -112,13 +125,9 @@ export function Album({ onSee, onClose }) {
             onInput=${(event) => setQuery(event.target.value)} />
           <button>Search</button>
         </form>
-        ${found?.writable && html`<p><button onClick=${() => picker.current.click()}>Add photos</button>
-          <input ref=${picker} type="file" accept="image/*,.heic,.heif" multiple hidden
-            onChange=${(event) => event.target.files.length && add(event.target.files)} /></p>`}
         <p class="quiet" role="status">${told}</p>
         ${found && html`<${Grid} photos=${found.data} onSee=${onSee}>
-          ${(photo) => html`<span class="under">${photo.score != null && html`<span class="quiet">${photo.score.toFixed(2)}</span>`}
-            ${found.writable && html`<button class="danger" aria-label=${`Remove: ${photo.alt}`} onClick=${() => forget(photo)}>Remove</button>`}</span>`}
+          ${(photo) => photo.score != null && html`<span class="quiet">${photo.score.toFixed(2)}</span>`}
         <//>`}`}
   <//>`;
 }
@@ -131,7 +140,7 @@ export function Large({ photo, onClose }) {
   return html`<dialog class="large" ref=${box} onClose=${onClose} aria-label=${photo.alt}
     onClick=${(event) => event.target === box.current && box.current.close()}>
     <${Picture} path=${photo.url} alt=${photo.alt} />
-    <p>${photo.caption}</p>
+    <p>${photo.caption} <span class="quiet">${origins[photo.origin]}</span></p>
     <button class="round" aria-label="Close" onClick=${() => box.current.close()}>×</button>
   </dialog>`;
 }

@@ -1,6 +1,6 @@
 // What was said: turns, photos with what one can do with them, and why they came.
 
-import { html, useEffect, useRef, useState } from "./vendor/preact-htm.js";
+import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact-htm.js";
 import { marked } from "./vendor/marked.js";
 import DOMPurify from "./vendor/purify.js";
 import * as api from "./api.js";
@@ -19,9 +19,10 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
   }
 });
 
-export function Text({ children, live }) {
-  const safe = DOMPurify.sanitize(marked.parse(String(children), { breaks: true }), clean);
-  return html`<div class="text ${live ? "live" : ""}" dangerouslySetInnerHTML=${{ __html: safe }} />`;
+export function Text({ children }) {
+  const text = String(children);
+  const safe = useMemo(() => DOMPurify.sanitize(marked.parse(text, { breaks: true }), clean), [text]);
+  return html`<div class="text" dangerouslySetInnerHTML=${{ __html: safe }} />`;
 }
 
 const percent = (chance) => (chance == null ? "unknown" : `${(100 * chance).toFixed(chance < 0.1 ? 1 : 0)}%`);
@@ -79,7 +80,7 @@ export function Picture({ path, alt, small, onLoad }) {
   />`;
 }
 
-const origins = { user: "Yours", album: "From the album", painted: "Painted" };
+export const origins = { user: "Yours", album: "From the album", painted: "Painted" };
 
 export function Photo({ photo, decision, vote, busy, onVote, onAgain, onSee }) {
   const [open, setOpen] = useState(null); // "why" or "edit"
@@ -155,7 +156,7 @@ export function Turn({ turn, votes, busy, onVote, onAgain, onSee }) {
 export function Coming({ live }) {
   const { due } = live;
   return html`<li class="turn agent coming">
-    ${live.text.split("\n").filter(Boolean).map((line) => html`<${Text} live>${line}<//>`)}
+    ${live.text.split("\n").filter(Boolean).map((line) => html`<${Text}>${line}<//>`)}
     ${!live.text && !due && html`<span class="dots" aria-label="showtell is thinking"><i /><i /><i /></span>`}
     ${due &&
     html`<figure class="photo card" aria-label="A photo is on its way">
