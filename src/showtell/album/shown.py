@@ -25,7 +25,7 @@ from torch import Tensor
 from showtell.album.ingest import Texts
 from showtell.album.told import asked, words_of
 
-# chosen on albums of the photo world's dev and of Flickr8k's train (experiments/which.py)
+# chosen on albums of the photo world's dev and of Flickr8k's train (experiments/which_photo.py)
 LEAST = -8.0  # of a term
 UNKNOWN = -1.0  # of a word that nothing is known of
 NEAR, SHARP, NUM_NEAR = 0.6, 0.03, 5  # words are near from this cosine on; how sharply they differ

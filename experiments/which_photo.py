@@ -1,6 +1,6 @@
 """Which photo: albums of the drawn world, real photos, and "no such photo".
 
-    python experiments/which.py --world HEADS [--real DATA] [--heads HEADS] [--albums 4]
+    python experiments/which_photo.py --world HEADS [--real DATA] [--heads HEADS] [--albums 4]
 
 docs/results/which.md, which it writes, has the commands that train HEADS. Of each kind of album,
 one half sets the cut-off (``conformal``) and the other is measured: drawn albums of dev set that of
@@ -41,7 +41,8 @@ RESULTS = Path(__file__).parents[1] / "docs/results"
 PAGE = """\
 # Which photo
 
-By `python experiments/which.py`. *right photo*: of the requests that a photo answers, those to
+For those who want to know how often the right photo is found, and a wrong one is not shown. By
+`python experiments/which_photo.py`. *right photo*: of the requests that a photo answers, those to
 which one is shown that has all that is stated. *without a cut-off*: the same,
 if the best one is always shown. *refusal F1*: of "no such photo".
 *wrongly shown*: of the requests that no photo answers;
@@ -64,7 +65,7 @@ often suit another photo as well ("a dog runs on grass"): that counts as wrong h
 showtell train album_heads --set data=world:photos:0-5999 --set eyes=mini --set num_terms=800 \\
     --set dropout=0.3 --set heads.steps=800 --set heads.batch_size=256 --out runs/world_heads
 showtell train album_heads --set data=folder:photos/captions.jsonl --out runs/heads
-python experiments/which.py --world runs/world_heads/model \\
+python experiments/which_photo.py --world runs/world_heads/model \\
     --real folder:photos/captions.jsonl --heads runs/heads/model
 ```
 """
