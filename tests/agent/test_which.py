@@ -67,12 +67,13 @@ def model(monkeypatch):
     monkeypatch.setattr(
         Decoder, "p_share", lambda self, writing: writing.logits_BV.new_ones(len(writing.logits_BV))
     )
-    written = Decoder.write_captions
+    written = Decoder.caption
 
-    def in_words(self, writing, **more):  # whatever an untrained model says
-        return ["my dog" for _ in written(self, writing, **more)]
+    def in_words(self):  # whatever an untrained model says
+        yield from written(self)
+        return "my dog"
 
-    monkeypatch.setattr(Decoder, "write_captions", in_words)
+    monkeypatch.setattr(Decoder, "caption", in_words)
     return model
 
 
@@ -243,10 +244,8 @@ def test_what_the_user_says_of_photos_counts_before_the_models_chance(monkeypatc
     talk = Session(answers, seed=1)
     assert not any(turn.photos for turn in talk.say("How was your day?").turns)
     written = []
-    caption = Decoder.write_captions
-    monkeypatch.setattr(
-        Decoder, "write_captions", lambda self, *a, **k: written.append(1) or caption(self, *a, **k)
-    )
+    caption = Decoder.caption
+    monkeypatch.setattr(Decoder, "caption", lambda self: written.append(1) or caption(self))
     assert talk.say("Please show me a photo of your dog!").turns[0].photos
     assert own.finder.asked == ["Please show me a photo of your dog!"]  # none of the model's own
     assert not written

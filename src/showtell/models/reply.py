@@ -167,11 +167,16 @@ class Shared:
 @dataclass(frozen=True, kw_only=True)
 class Wish:
     """Whether the user wants a photo now (None: said nothing of it), the words of a request, and
-    whether ``only`` the photo is wanted, without a word."""
+    whether ``only`` the photo is wanted, without a word. ``caption``: what the photo shows, said in
+    the model's stead; ``start``: an edit: painting starts from this photo, under noise of a
+    ``strength`` (1: painted anew; 0: nothing new)."""
 
     share: bool | None = None
     words: str = ""
     only: bool = False
+    caption: str = ""
+    start: Image | None = None
+    strength: float = 0.7
 
     @property
     def again(self) -> bool:

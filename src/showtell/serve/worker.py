@@ -3,8 +3,9 @@
     worker = Worker(agent)
     Session(worker).say("hi")          # from any thread; a worker answers as its agent does
 
-Those who wait when a batch begins are answered together, where the agent can. Nobody waits for a
-row that nobody listens to any more: what ``tell`` raises ends that answer.
+Where the agent can (``company``), answers are given together, and whoever comes joins those that
+are under way, first come, first served. Nobody waits for a row that nobody listens to any more:
+what ``tell`` raises ends that answer, and its row is free.
 """
 
 from __future__ import annotations
@@ -25,10 +26,36 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from showtell.agent.session import Answering
+    from showtell.models.company import Answer, Company
 
 MAX_ROWS, MAX_WAITING = 16, 64
 _USUAL = Dial()
-_AT_WORK = threading.Lock()  # of all workers: models that share the cores take turns
+
+
+class Turns:
+    """A lock that is had in the order in which it was asked for."""
+
+    def __init__(self) -> None:
+        self._asked: deque[threading.Lock] = deque()
+        self._own = threading.Lock()
+
+    def __enter__(self) -> None:
+        mine = threading.Lock()
+        mine.acquire()
+        with self._own:
+            self._asked.append(mine)
+            first = len(self._asked) == 1
+        if not first:
+            mine.acquire()  # until the one before lets go
+
+    def __exit__(self, *error: object) -> None:
+        with self._own:
+            self._asked.popleft()
+            if self._asked:
+                self._asked[0].release()
+
+
+_AT_WORK = Turns()  # of all workers: models that share the cores take turns
 
 
 class Busy(ShowtellError):
@@ -63,6 +90,7 @@ class _Job:
     done: threading.Event = field(default_factory=threading.Event)
     reply: Reply | None = None
     error: BaseException | None = None
+    stopped: bool = False
 
     def end(self, *, reply: Reply | None = None, error: BaseException | None = None) -> None:
         if not self.done.is_set():
@@ -77,14 +105,14 @@ class Worker:
         self, agent: Answering, *, max_rows: int = MAX_ROWS, max_waiting: int = MAX_WAITING
     ) -> None:
         self.agent = agent
-        self.max_rows = max_rows if hasattr(agent, "respond_all") else 1
+        self.max_rows = max_rows if hasattr(agent, "company") else 1
         self.max_waiting = max_waiting
         self.counts = Counts()
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
         # of an engine elsewhere only the network is waited for
-        self._turn = _AT_WORK if hasattr(agent, "respond_all") else threading.Lock()
+        self._turn = _AT_WORK if hasattr(agent, "company") else Turns()
         self._thread = threading.Thread(target=self._work, name=f"worker-{agent.name}", daemon=True)
         self._thread.start()
 
@@ -120,6 +148,7 @@ class Worker:
                     retry_after=self.wait_s(),
                 )
             self._waiting.append(job)
+            self.counts.waiting = len(self._waiting)
             self._changed.notify()
         job.done.wait()
         if job.error is not None:
@@ -133,7 +162,7 @@ class Worker:
         return max(1, min(60, math.ceil(each * (1 + len(self._waiting)))))
 
     def alone(self, work: Any) -> Any:
-        """``work()``, while no answer is made: for what else the agent's parts do (painting)."""
+        """``work()``, between two steps of answers: for what else the agent's parts do."""
         with self._turn:
             return work()
 
@@ -147,72 +176,98 @@ class Worker:
     # ------------------------------------------------------------------------------- its thread
 
     def _work(self) -> None:
+        company = self.agent.company() if hasattr(self.agent, "company") else None
+        under: dict[Answer, _Job] = {}
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if not under:
+                    self._changed.wait_for(lambda: self._waiting or self._closed)
                 if self._closed:
-                    for job in self._waiting:
+                    for job in (*self._waiting, *under.values()):
                         job.end(error=Busy(f"{self.name} is being closed", retry_after=10))
                     return
-                count = min(self.max_rows, len(self._waiting))
-                jobs = [self._waiting.popleft() for _ in range(count)]
+                free = min(self.max_rows - len(under), len(self._waiting))
+                jobs = [self._waiting.popleft() for _ in range(free)]
                 self.counts.waiting = len(self._waiting)
             began = time.monotonic()
-            self.counts.rows = len(jobs)
-            try:
+            self.counts.rows = len(under) + len(jobs)
+            if company is None:
                 with self._turn:
-                    self._answer(jobs)
-            except BaseException as error:  # the thread must live on
-                self.counts.failed += sum(not job.done.is_set() for job in jobs)
-                for job in jobs:
-                    job.end(error=error)
-            self.counts.rows = 0
+                    self._answer_alone(jobs[0])
+            else:
+                with self._turn:
+                    self._admit(company, jobs, under)
+                try:
+                    with self._turn:
+                        ended = company.step()
+                except BaseException as error:  # nothing of it is to be trusted
+                    for job in under.values():
+                        self._end(job, error=error)
+                    company, under = self.agent.company(), {}  # type: ignore[attr-defined]
+                else:
+                    for answer in ended:
+                        self._end(under.pop(answer), answer.row.reply, answer.error)
+            self.counts.rows = len(under)
             self.counts.seconds += time.monotonic() - began
 
-    def _answer(self, jobs: list[_Job]) -> None:
-        if len(jobs) == 1:
-            (job,) = jobs
+    def _answer_alone(self, job: _Job) -> None:
+        try:
             reply = self.agent.respond(
-                job.turns,
-                images=job.images,
-                seed=job.seed,
-                tell=self._tell(jobs, job),
-                dial=job.dial,
+                job.turns, images=job.images, seed=job.seed, tell=self._tell(job), dial=job.dial
             )
-            self._ended(job, reply)
-            return
-        replies = self.agent.respond_all(  # type: ignore[attr-defined]
-            [job.turns for job in jobs],
-            images=[job.images for job in jobs],
-            seeds=[job.seed for job in jobs],
-            tells=[self._tell(jobs, job) for job in jobs],
-            dials=[job.dial for job in jobs],
-        )
-        for job, reply in zip(jobs, replies, strict=True):
-            self._ended(job, reply)
+        except BaseException as error:  # the thread must live on
+            self._end(job, error=error)
+        else:
+            self._end(job, reply)
 
-    def _ended(self, job: _Job, reply: Reply) -> None:
-        if not job.done.is_set():
+    def _admit(self, company: Company, jobs: list[_Job], under: dict[Answer, _Job]) -> None:
+        """Begin these answers; one that cannot be begun keeps nobody else waiting."""
+        begun: dict[Answer, _Job] = {}
+        for job in jobs:
+            try:
+                answer = company.responder.answer(
+                    job.turns,
+                    images=job.images,
+                    seed=job.seed,
+                    tell=self._tell(job),
+                    dial=job.dial,
+                )
+            except BaseException as error:
+                self._end(job, error=error)
+            else:
+                begun[answer] = job
+        try:
+            company.admit(list(begun))
+        except BaseException as error:
+            for job in begun.values():
+                if len(begun) == 1:
+                    self._end(job, error=error)
+                else:
+                    self._admit(company, [job], under)
+        else:
+            under.update(begun)
+
+    def _end(
+        self, job: _Job, reply: Reply | None = None, error: BaseException | None = None
+    ) -> None:
+        if error is None:
             self.counts.answers += 1
-        job.end(reply=reply)
+        elif job.stopped:
+            self.counts.stopped += 1
+        else:
+            self.counts.failed += 1
+        job.end(reply=reply, error=error)
 
-    def _tell(self, jobs: list[_Job], job: _Job) -> Tell:
-        """``tell`` of one of them: what it raises ends its answer, and the last one's ends all."""
+    def _tell(self, job: _Job) -> Tell:
+        """``tell`` of a job, counted; what it raises is known for the listener's own."""
 
         def tell(event: Event) -> None:
-            if not job.done.is_set():
-                self.counts.words += isinstance(event, Words)
-                self.counts.photos += isinstance(event, PhotoHere)
-                try:
-                    job.told(event)
-                except BaseException as error:
-                    self.counts.stopped += 1
-                    job.end(error=error)
-            if all(each.done.is_set() for each in jobs):
-                raise _NobodyListens
+            self.counts.words += isinstance(event, Words)
+            self.counts.photos += isinstance(event, PhotoHere)
+            try:
+                job.told(event)
+            except BaseException:
+                job.stopped = True
+                raise
 
         return tell
-
-
-class _NobodyListens(Exception):
-    """All who asked have gone."""
