@@ -11,9 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import torch
 import uvicorn
+from PIL import Image
 
 from keyword_model import KeywordModel
+from showtell.agent.which import PhotosInWords, Which
+from showtell.album.index import Album, AlbumPhoto, Hit
 from showtell.serve.app import build_app
 from showtell.serve.keys import Keys
 from showtell.serve.service import Service
@@ -51,6 +55,22 @@ def live(
     finally:
         server.should_exit = True
         thread.join(timeout=10)
+
+
+def with_album(folder: Path) -> KeywordModel:
+    """One that shares from an album of one photo, a dog's, in ``folder``."""
+    Image.new("RGB", (2000, 10), "red").save(folder / "a.png")
+    photo = AlbumPhoto(id="a", path="a.png", caption="a dog")
+
+    class Found:
+        album = Album([photo], torch.ones(1, 2))
+
+        def find(self, text, *, top_k, cut_off=0.0):
+            return [Hit(photo=photo, score=1.5)] if "dog" in text else []
+
+    agent = KeywordModel()
+    agent.photos = Which(album=PhotosInWords(Found(), folder))
+    return agent
 
 
 def said(client: httpx2.Client, text: str, *, conversation: str | None = None, **more) -> dict:

@@ -9,12 +9,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from live import live
+from live import live, with_album
 from PIL import Image
 
 from keyword_model import KeywordModel
 from showtell.dialogue import AGENT, Photo, Turn
 from showtell.models.reply import Decision, Reply, Shared, Words
+from showtell.serve.keys import Keys
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(__file__).with_name("axe.min.js")
@@ -250,6 +251,29 @@ def test_the_dial_and_the_colours_are_kept(page):
     axe(page)
     with page.expect_response("**/v1/settings"):
         page.get_by_label("When photos come").select_option("proactive")
+
+
+def test_with_a_key_one_sees_the_album_and_ones_own_talks(browser, tmp_path):
+    keys = Keys(["a-key-that-nobody-guesses"])
+    with live(tmp_path, agents={"dogs": with_album(tmp_path)}, keys=keys) as client:
+        page = browser.new_page()
+        page.goto(str(client.base_url))
+        page.get_by_label("This server asks for a key").fill("a-key-that-nobody-guesses")
+        page.keyboard.press("Enter")
+        page.locator(".strip img[alt='a dog']").wait_for()
+        page.get_by_role("button", name="Album").click()
+        page.get_by_label("Search the album").fill("a giraffe")
+        page.keyboard.press("Enter")
+        page.get_by_text("No photo of “a giraffe”").wait_for()
+        page.get_by_label("Search the album").fill("my dog")
+        page.keyboard.press("Enter")
+        page.locator(".beside .grid").get_by_text("1.50").wait_for()
+        axe(page)
+        page.keyboard.press("Escape")
+        say(page, "Please send me a photo!")
+        ended(page)
+        page.locator("figure img[src^='blob:']").wait_for()  # asked for with the key
+        page.close()
 
 
 @pytest.mark.parametrize("page", [(390, 844)], indirect=True)

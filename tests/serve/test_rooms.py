@@ -8,13 +8,10 @@ import socket
 import zipfile
 
 import pytest
-import torch
-from live import live, said
+from live import live, said, with_album
 from PIL import Image
 
 from keyword_model import KeywordModel
-from showtell.agent.which import PhotosInWords, Which
-from showtell.album.index import Album, AlbumPhoto, Hit
 from showtell.data.photos import load_photo
 from showtell.data.sources import open_data
 from showtell.dialogue import Photo
@@ -192,18 +189,7 @@ def test_the_dial_is_ones_own_and_votes_move_it(client):
 
 
 def test_an_album_is_listed_searched_and_shown_without_metadata(tmp_path):
-    agent = KeywordModel()
-    Image.new("RGB", (2000, 10), "red").save(tmp_path / "a.png")
-    photo = AlbumPhoto(id="a", path="a.png", caption="a dog")
-
-    class Found:
-        album = Album([photo], torch.ones(1, 2))
-
-        def find(self, text, *, top_k, cut_off=0.0):
-            return [Hit(photo=photo, score=1.5)] if "dog" in text else []
-
-    agent.photos = Which(album=PhotosInWords(Found(), tmp_path))
-    with live(tmp_path, agents={"k": agent}) as client:
+    with live(tmp_path, agents={"k": with_album(tmp_path)}) as client:
         (listed,) = client.get("/v1/album").json()["data"]
         assert listed["caption"] == "a dog" and listed["score"] is None
         (found,) = client.get("/v1/album", params={"query": "my dog"}).json()["data"]
@@ -214,3 +200,4 @@ def test_an_album_is_listed_searched_and_shown_without_metadata(tmp_path):
         assert client.get("/v1/album/none").status_code == 404
     with live(tmp_path) as client:
         assert client.get("/v1/album").json()["album"] is False
+        assert client.get("/v1/models").json()["data"][0]["showtell"]["album"] is False

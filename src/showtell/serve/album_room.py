@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from showtell.serve.keys import Owner
 from showtell.serve.rooms import service_of
 from showtell.serve.service import NotFound, Service
+from showtell.serve.worker import Worker
 
 if TYPE_CHECKING:
     from showtell.agent.which import PhotosInWords
@@ -25,9 +26,9 @@ async def search(request: Request, owner: Owner, query: str = "") -> dict[str, A
     """Photos of the album: for words, best first, or all."""
     service = service_of(request)
     if (album := _album(service)) is None:
-        return {"album": False, "writable": False, "data": []}
+        return {"album": False, "data": []}
     data = await service.do(_found, album, query[:500])
-    return {"album": True, "writable": False, "data": data}
+    return {"album": True, "data": data}
 
 
 @album_room.get("/v1/album/{id}", response_model=None)
@@ -44,9 +45,14 @@ async def album_photo(request: Request, id: str, owner: Owner) -> Response:
 
 def _album(service: Service) -> PhotosInWords | None:
     """The first one that an agent here shares photos of."""
-    sources = (getattr(worker.agent, "photos", None) for worker in service.workers.values())
-    albums = (getattr(source, "album", None) for source in sources)
+    albums = map(album_of, service.workers.values())
     return next((album for album in albums if album is not None), None)
+
+
+def album_of(worker: Worker) -> PhotosInWords | None:
+    """What this one shares photos of, if of an album."""
+    found: PhotosInWords | None = getattr(getattr(worker.agent, "photos", None), "album", None)
+    return found
 
 
 def _found(album: PhotosInWords, query: str) -> list[dict[str, Any]]:

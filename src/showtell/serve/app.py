@@ -30,7 +30,7 @@ from showtell.errors import (
     UsageError,
 )
 from showtell.models.reply import PhotoDue, Preview, Words
-from showtell.serve.album_room import album_room
+from showtell.serve.album_room import album_of, album_room
 from showtell.serve.counted import counted
 from showtell.serve.deciding import deciding
 from showtell.serve.dialects import DONE, WAITING, ChatOut, PhotoOut, event_line, preview_uri
@@ -130,6 +130,7 @@ def build_app(
                     "limits": worker.card.get("limits", ""),
                     "openings": list(worker.card.get("openings", ())),
                     "sees": worker.sees,
+                    "album": album_of(worker) is not None,
                 },
             }
             for name, worker in service.workers.items()

@@ -87,9 +87,10 @@ function App() {
 
   useEffect(() => void begin(), []);
   useEffect(() => localStorage.setItem("model", model ?? ""), [model]);
-  useEffect(() => {
+  const follow = () => {
     if (follows.current) main.current.scrollTop = main.current.scrollHeight;
-  }, [talk, live, notes, problem]);
+  };
+  useEffect(follow, [talk, live, notes, problem]);
   useEffect(() => {
     document.title = talk.title ? `${talk.title} · showtell` : "showtell";
   }, [talk.title]);
@@ -245,7 +246,7 @@ function App() {
           Photos${photos.length ? ` (${photos.length})` : ""}</button>
         <button aria-expanded=${beside === "album"} onClick=${toggle("album")}>Album</button>
       </header>
-      <main ref=${main} tabindex="-1" onScroll=${({ target }) => {
+      <main ref=${main} tabindex="-1" onLoadCapture=${follow} onScroll=${({ target }) => {
         follows.current = target.scrollHeight - target.scrollTop - target.clientHeight < 80;
       }}>
         ${empty
@@ -267,12 +268,12 @@ function App() {
     ${beside === "gallery" && html`<${Gallery} photos=${photos} onSee=${setLarge} onClose=${close} />`}
     ${beside === "album" && html`<${Album} onSee=${setLarge} onClose=${close} />`}
     ${large && html`<${Large} photo=${large} onClose=${() => setLarge(null)} />`}
-    ${wantsKey && html`<div class="veil"><form class="key" onSubmit=${(event) => {
+    ${wantsKey && html`<div class="veil" role="dialog" aria-modal="true" aria-label="A key"><form class="key" onSubmit=${(event) => {
       event.preventDefault();
       api.useKey(new FormData(event.target).get("key"));
       begin();
     }}>
-      <label>This server asks for a key<input name="key" type="password" autocomplete="current-password" /></label>
+      <label>This server asks for a key<input name="key" type="password" autocomplete="current-password" autofocus /></label>
       <button class="main">Open</button>
     </form></div>`}
   </div>`;

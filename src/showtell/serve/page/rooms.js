@@ -31,10 +31,13 @@ export function Who({ models, chosen, busy, onChoose }) {
 }
 
 export function Start({ model, onSay, onSee }) {
-  const [photos, setPhotos] = useState([]); // the first ones of the album, if there is one
+  const [photos, setPhotos] = useState([]); // four of the album that it shares from, if it does
+  const shares = model?.showtell.album;
   useEffect(() => {
-    api.album("").then((answer) => setPhotos(answer.data.slice(0, 4)), () => {});
-  }, []);
+    const some = ({ data }) => data.filter((_, k) => k % Math.ceil(data.length / 4) === 0);
+    if (shares) api.album("").then((answer) => setPhotos(some(answer)), () => {});
+    else setPhotos([]);
+  }, [shares]);
   if (!model) return html`<div class="start"><h1>showtell</h1><p class="quiet">One moment…</p></div>`;
   return html`<div class="start">
     <h1>Say something, or ask to see it.</h1>
