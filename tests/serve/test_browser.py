@@ -288,11 +288,11 @@ def test_on_a_phone_all_fits_and_the_list_is_a_drawer(page):
     )
     assert not over
     page.get_by_role("button", name="Conversations").click()
-    page.wait_for_timeout(300)
-    assert page.evaluate("document.activeElement.textContent") == "New conversation"
+    page.locator(".new:focus").wait_for()
+    page.wait_for_timeout(300)  # the drawer slides in
     axe(page)
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.ariaLabel") == "Conversations"
+    page.locator(".menu:focus").wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
