@@ -325,6 +325,15 @@ def test_an_offer_is_said_after_the_words_and_a_yes_brings_the_photo(model, albu
     assert talk.say("yes please").images
 
 
+def test_where_nothing_paints_no_word_is_written_of_what_the_album_lacks(model, album, monkeypatch):
+    sources = Which(album=album(a_dog={"a": 3.0}))
+    talk = Session(Responder(Decoder(model), photos=sources, when=When(threshold=2.0)), seed=1)
+    monkeypatch.setattr(Decoder, "announcement", None)  # it would write one
+    reply = talk.say("show me a giraffe please")
+    assert [turn.text for turn in reply.turns] == [prompts()["itself"]["no_photo"]]
+    assert 'a photo was due ("show me a giraffe please")' in talk.notes[0]
+
+
 def test_who_wants_the_photo_alone_gets_no_word(model, album, monkeypatch):
     sources = Which(album=album("a"))
     model.decoding = replace(model.decoding, max_turns=5)

@@ -82,6 +82,11 @@ class Which:
     ) -> None:
         self.album, self.painter = album, painter
 
+    @property
+    def paints(self) -> bool:
+        """Whether words may become a photo that no album has."""
+        return self.painter is not None
+
     def look_up(self, words: str, *, wish: Wish, shown: Sequence[str]) -> Shared | None:
         """The album's photo for these words, or that it has none; None where the words name nothing
         or there is no album."""

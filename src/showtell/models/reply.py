@@ -279,6 +279,9 @@ class PhotoSource(Protocol):
     """Where a photo of some words comes from (``agent/which.py``). ``shown``: ids of photos that
     were shown, the latest last, and are not to come once more, unless the ``wish`` is that."""
 
+    @property
+    def paints(self) -> bool: ...
+
     def look_up(self, words: str, *, wish: Wish, shown: Sequence[str]) -> Shared | None:
         """The album's photo for these words, or that it has none; None where the words name nothing
         or there is no album."""

@@ -277,6 +277,10 @@ class Responder:
             seen = yield from self.decoder.closing()
             row.show(came.photo, came.image, came.hits)
             return seen
+        paints = self.model.painter is not None or (self.photos is not None and self.photos.paints)
+        if came and not came.photo and not paints:
+            row.say_instead(self._from_elsewhere(wish.words, row, came))  # no word of it is written
+            return None
         spans = yield from self.decoder.announcement(wish.caption)
         photo = Photo(
             id=row.photo_id,
@@ -299,16 +303,7 @@ class Responder:
             image = yield Paint(conditioning, row)
         elif image is None and self.photos is not None:
             row.tell(Described(id=photo.id, words=photo.caption))
-            came = self.photos.share(
-                photo.caption,
-                wish=wish,
-                photo_id=photo.id,
-                seed=row.seed,
-                shown=row.shown,
-                notes=row.reply.notes,
-                looked=came,
-                on_step=row.stepped,
-            )
+            came = self._from_elsewhere(photo.caption, row, came)
             if came.photo is None:
                 row.say_instead(came)
                 return None
@@ -316,6 +311,20 @@ class Responder:
         row.show(photo, image, () if came is None else came.hits)
         yield from self._see(image)
         return (yield from self.decoder.closing())
+
+    def _from_elsewhere(self, words: str, row: Row, looked: Shared | None) -> Shared:
+        """What becomes of a photo of these words that the model does not paint itself."""
+        assert self.photos is not None
+        return self.photos.share(
+            words,
+            wish=row.wish,
+            photo_id=row.photo_id,
+            seed=row.seed,
+            shown=row.shown,
+            notes=row.reply.notes,
+            looked=looked,
+            on_step=row.stepped,
+        )
 
     def _looked_up(self, words: str, row: Row) -> Shared | None:
         """What an album that is asked in words says to these."""
