@@ -135,7 +135,12 @@ def test_a_talk_with_a_photo_its_why_a_vote_and_another_one_of_edited_words(page
     photo.get_by_role("button", name="Edit and paint").click()
     page.get_by_label("What it should show").fill("a blue dog")
     page.get_by_role("button", name="Paint it").click()
-    page.locator("img[alt='a blue dog']").wait_for()
+    new = page.locator("figure.painted").last
+    page.locator("img[alt='a blue dog'].tiny").wait_for()
+    page.locator(".coming").wait_for(state="detached")
+    page.wait_for_timeout(100)
+    button = new.get_by_role("button", name="Why?").bounding_box()
+    assert button["y"] < page.locator("footer").bounding_box()["y"]  # the last is in sight
     page.reload()  # all of it is kept
     page.locator("img[alt='a blue dog']").wait_for()
     assert page.get_by_role("button", name="Like").first.get_attribute("aria-pressed") == "true"

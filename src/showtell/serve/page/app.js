@@ -30,6 +30,7 @@ function App() {
   const stop = useRef(null);
   const opened = useRef(0); // how many talks were: what comes late of another is not shown here
   const main = useRef();
+  const top = useRef(0); // of main's scrolling
   const follows = useRef(true); // whether the last words are in sight
   const busy = live !== null;
 
@@ -90,7 +91,11 @@ function App() {
   const follow = () => {
     if (follows.current) main.current.scrollTop = main.current.scrollHeight;
   };
-  useEffect(follow, [talk, live, notes, problem]);
+  useEffect(() => {
+    const grown = new ResizeObserver(follow); // words, and photos when they are here
+    grown.observe(main.current.firstElementChild);
+    return () => grown.disconnect();
+  }, []);
   useEffect(() => {
     document.title = talk.title ? `${talk.title} · showtell` : "showtell";
   }, [talk.title]);
@@ -246,9 +251,11 @@ function App() {
           Photos${photos.length ? ` (${photos.length})` : ""}</button>
         <button aria-expanded=${beside === "album"} onClick=${toggle("album")}>Album</button>
       </header>
-      <main ref=${main} tabindex="-1" onLoadCapture=${follow} onScroll=${({ target }) => {
-        follows.current = target.scrollHeight - target.scrollTop - target.clientHeight < 80;
-      }}>
+      <main ref=${main} tabindex="-1" onScroll=${({ target }) => {
+        const near = target.scrollHeight - target.scrollTop - target.clientHeight < 80;
+        if (near || target.scrollTop < top.current) follows.current = near; // only who goes up stays there
+        top.current = target.scrollTop;
+      }}><div>
         ${empty
           ? html`<${Start} model=${chosen} onSay=${(text) => send({ text, photos: [] })} onSee=${setLarge} />`
           : html`<ol class="turns" aria-label="What was said">${turns}${busy && html`<${Coming} live=${live} />`}</ol>`}
@@ -258,7 +265,7 @@ function App() {
         ${problem && html`<p class="problem" role="alert">${problem.told}
           ${problem.again && html`<button onClick=${() => tryAgain(problem.again)}>Try again</button>`}
           <button onClick=${() => setProblem(null)}>Close</button></p>`}
-      </main>
+      </div></main>
       <div class="hidden" aria-live="polite">${said}</div>
       <footer id="message">
         <${Compose} busy=${busy} draft=${draft} onSend=${send} onStop=${() => stop.current?.abort()} onProblem=${complain} />
