@@ -1,16 +1,28 @@
 # make demo [SEED=7]   three conversations, in the terminal and in demo/index.html
+# make serve           the page and the API, at http://localhost:8765
+# make soak [SECONDS=300]   16 conversations at once against a server of mini's
 # make test            the tests
 # make check           format, lint, types
 SEED ?= 0
+SECONDS ?= 300
 VENV := .venv/bin
 
-.PHONY: help demo test check core dev clean
+.PHONY: help demo serve soak test check core dev clean
 
 help:
 	@sed -n 's/^# //p' Makefile
 
 demo: core
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(VENV)/showtell demo --seed $(SEED) --out demo
+
+serve: core
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(VENV)/showtell serve --open
+
+soak: dev
+	@data=$$(mktemp -d); $(VENV)/showtell serve --model mini --port 8799 --data $$data & server=$$!; \
+	trap "kill $$server; rm -rf $$data" EXIT; \
+	until curl -sf http://127.0.0.1:8799/health >/dev/null; do sleep 1; done; \
+	$(VENV)/python benchmarks/soak.py --address http://127.0.0.1:8799 --seconds $(SECONDS) --pid $$server
 
 # one thread a process: two processes with two threads each get in each other's way on two cores
 test: dev

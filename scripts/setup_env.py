@@ -21,8 +21,8 @@ VENV = ROOT / ".venv"
 PYTHON, STAMP = VENV / "bin" / "python", VENV / ".showtell"
 PIP = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input"]
 # Measured on Linux x86-64 with the CPU build of torch: megabytes to download, on disk.
-SIZES = {"core": (335, 1470), "dev": (370, 1650)}
-EXTRAS = {"core": "[home]", "dev": "[dev]"}  # home: what its parts are read with
+SIZES = {"core": (345, 1510), "dev": (480, 2010)}
+EXTRAS = {"core": "[home,serve]", "dev": "[dev]"}  # home: what its parts are read with
 CUDA_PREFIXES = ("nvidia-", "cuda-", "triton", "cupy")
 NEVER = "torchvision"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from showtell.dialogue import AGENT, Photo, Turn
-from showtell.models.reply import Decision, Preview, Reply, Words, silence
+from showtell.models.reply import Decision, PhotoDue, PhotoHere, Preview, Reply, Words, silence
 
 _ASKED = r"\b(show|send|see|share|snap|photos?|pics?|pictures?)\b"
 
@@ -31,7 +31,7 @@ class KeywordModel:
     sees: bool = True
     requests: list[dict[str, Any]] = field(default_factory=list)
 
-    def respond(self, turns, *, images, seed, tell=silence):
+    def respond(self, turns, *, images, seed, tell=silence, dial=None):
         from PIL import Image
 
         self.requests.append({"turns": turns, "images": dict(images), "seed": seed})
@@ -46,14 +46,15 @@ class KeywordModel:
         decisions = [Decision(share=False, p_share=0.05 if not asked else 0.2)]
         painted = {}
         if wanted:
+            decisions.append(Decision(share=True, p_share=0.9, reason="you asked for a photo"))
+            due = f"painted-{len(turns)}"
+            tell(PhotoDue(id=due, decision=decisions[-1]))
             for step in range(1, 4):
-                tell(Preview(id="painted", step=step, of=3))
-            photo = Photo(
-                id=f"painted-{len(turns)}", caption="a <red> square", origin="painted", seed=seed
-            )
+                tell(Preview(id=due, step=step, of=3))
+            photo = Photo(id=due, caption="a <red> square", origin="painted", seed=seed)
             painted[photo.id] = Image.new("RGB", (64, 64), (200, seed % 256, 40))
             answer.append(Turn(speaker=AGENT, elements=(photo,)))
-            decisions.append(Decision(share=True, p_share=0.9))
+            tell(PhotoHere(due=due, photo=photo, image=painted[photo.id]))
         return Reply(
             turns=answer,
             decisions=decisions,

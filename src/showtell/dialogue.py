@@ -15,6 +15,7 @@ USER: Final = "user"
 AGENT: Final = "agent"
 Speaker = Literal["user", "agent"]
 Origin = Literal["user", "painted", "album"]
+PAINTED_BY: Final = "painted_by"  # the label of a painted photo that names its painter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,6 @@ trained, and of its end what the LLM must say, for the rest follows of itself.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -25,7 +24,7 @@ from typing import Any, Literal
 
 from showtell.dialogue import AGENT, Dialogue, Photo, Speaker, Turn
 from showtell.errors import DataError
-from showtell.turns import chat_turns, marks
+from showtell.turns import chat_turns, control_tokens, marks
 
 IGNORED = -100
 
@@ -130,10 +129,8 @@ class Renderer:
             ours |= {*self.start, self.end, *self.roles.values()}
         added = getattr(tokenizer, "added_tokens_decoder", {})
         theirs = {number for number, token in added.items() if token.special}
-        if config.template == "chat":  # <think>, <tool_call> and their like, which are no words
-            theirs |= {
-                n for n, each in added.items() if re.fullmatch(r"[<\[]\S+[>\]]", each.content)
-            }
+        if config.template == "chat":
+            theirs |= set(control_tokens(tokenizer))
         # no word: what is never said in a text
         self.special = ours | theirs | set(self.span_ids)
 

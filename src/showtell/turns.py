@@ -14,6 +14,8 @@ cannot be cut so is refused by name.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -85,7 +87,7 @@ class TurnForm:
             return self.words(text)
         behind, space = self.before[role]
         ids = _behind(self.tokenizer, behind, space + text)
-        if set(ids) & _special(self.tokenizer):  # a user's words are no marks
+        if set(ids) & set(control_tokens(self.tokenizer)):  # a user's words are no marks
             return _plain(self.tokenizer, space + text)
         return ids
 
@@ -214,9 +216,29 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+def control_tokens(tokenizer: Any) -> dict[int, str]:
+    """Tokens that are no words: special ones, and <think>, <tool_call> and their like, which are
+    added as if they were words."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    return {
+        n: token.content
+        for n, token in added.items()
+        if token.special or re.fullmatch(r"[<\[]\S+[>\]]", token.content)
+    }
+
+
 def _plain(tokenizer: Any, text: str) -> list[int]:
-    told = tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-    return list(told["input_ids"])
+    """The ids of a text as letters: none is a token of control."""
+    ids = list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    if not set(unicodedata.normalize("NFKC", text)) & set("<["):
+        return ids
+    found = control_tokens(tokenizer)
+    spelled = {n: [found[n][:1], found[n][1:]] for n in set(ids) & set(found)}
+    parts = [
+        [token for half in spelled[n] for token in _plain(tokenizer, half)] if n in spelled else [n]
+        for n in ids
+    ]
+    return [token for part in parts for token in part]
 
 
 def _behind(tokenizer: Any, before: str, text: str) -> list[int]:

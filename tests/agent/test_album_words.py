@@ -110,9 +110,9 @@ def test_the_sample_album_is_indexed_once_and_asked_like_any_other(home, tmp_pat
     album.without_photos([photo.id for photo in album.photos[5:]]).save(folder)  # a killed one
     photos = open_photos("sample")
     assert len(Album.load(folder)) == 29
-    found = photos.find("a photo of the plush husky on the lawn", without=())
-    assert found is not None and found[0].caption == "The plush husky lying on the lawn"
-    assert found[1].size == (512, 512)
+    (hit,) = photos.hits("a photo of the plush husky on the lawn", top_k=1)
+    photo, image = photos.opened(hit)
+    assert photo.caption == "The plush husky lying on the lawn" and image.size == (512, 512)
 
 
 def test_what_ships_is_small_described_and_attributed():

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from keyword_model import KeywordModel
-from showtell.agent.session import Session, checked_text, save_shared, unknown_words
+from showtell.agent.chat import save_shared
+from showtell.agent.known_words import unknown_words
+from showtell.agent.session import Session, checked_text
 from showtell.data.sources import open_data
 from showtell.dialogue import AGENT, USER, Photo
 from showtell.errors import DataError, PhotoError, ShowtellError, StorageError, UsageError
@@ -121,9 +123,9 @@ def test_what_several_threads_say_is_queued_and_nothing_is_lost():
 def test_an_album_belongs_to_a_session_and_the_model_sees_photos_at_its_own_side(
     tiny_end_to_end, monkeypatch
 ):
-    monkeypatch.setattr("showtell.models.open_album.open_album", lambda model, folder: folder)
+    monkeypatch.setattr("showtell.agent.album_words.open_photos", lambda folder, told: folder)
     sessions = [Session(tiny_end_to_end, album=album) for album in ("a", "b", None)]
-    assert [session.model.album for session in sessions] == ["a", "b", None]
+    assert [session.model.photos.album for session in sessions] == ["a", "b", None]
     with pytest.raises(UsageError, match="Responder"):
         Session(sessions[0].model, album="c")
     image = Image.effect_noise((90, 70), 80)
@@ -222,6 +224,7 @@ def changed(folder, change):
         (lambda f: changed(f, lambda r: r["labels"].clear()), "no conversation"),
         (lambda f: changed(f, lambda r: r["labels"]["session"].update(seed=-1)), "no conversation"),
         (lambda f: changed(f, lambda r: r["labels"]["session"].update(seed="x")), "no conversat"),
+        (lambda f: changed(f, lambda r: r["labels"]["session"].update(hits={"a": 1})), "no conv"),
         (lambda f: changed(f, lambda r: r["turns"][2]["labels"].update(p_share=7)), "no conversat"),
         (lambda f: next(f.glob("photos/*")).unlink(), "lacks 1 of its 2 photos"),
         (lambda f: next(f.glob("photos/*")).write_bytes(b"hello"), "not a photo"),

@@ -1,9 +1,15 @@
 """What users say about photos in so many words."""
 
+import json
+from pathlib import Path
+
 import pytest
 
-from showtell.agent.when import wish_of
-from showtell.dialogue import AGENT, USER, Turn
+from showtell.agent.heard import heard, plain
+from showtell.agent.prompts import prompts
+from showtell.agent.when import When, shift_of, wish_of
+from showtell.dialogue import AGENT, USER, Photo, Turn
+from showtell.models.reply import Dial, Wish
 
 ASKS = """
 Can you send me a photo?
@@ -78,8 +84,90 @@ def test_other_talk_about_photos_says_nothing(text):
     assert wish_of(talk(text)).share is None
 
 
+@pytest.mark.parametrize("half", ["dev", "held"])
+def test_what_people_write_is_obeyed_with_slips_in_spanish_and_indirectly(half):
+    """The rules were made on "dev"; "held" was scored once, at 49 of 50, before anybody looked."""
+    lines = Path(__file__).with_name("wishes.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["half"] == half]
+    said = [row for row in rows if row["wish"] is not None]
+    wrong = [row["text"] for row in said if heard(row["text"]) is not row["wish"]]
+    alarms = [r["text"] for r in rows if r["wish"] is None and heard(r["text"]) is not None]
+    assert len(wrong) <= 0.05 * len(said) and not alarms, (wrong, alarms)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Only the picture, no words please!", "just a photo please", "una foto por favor, sin texto"],
+)
+def test_only_the_photo_is_heard(text):
+    assert wish_of(talk(text)).only and not wish_of(talk("send me a photo")).only
+
+
+def test_a_slip_is_mended_in_words_about_photos_alone():
+    assert plain("Sned me a PHTO, plese: mañana") == "send me a photo, please: manana"
+    for text in ("I post at the shop", "how is it", "stop by the spot", "the end"):
+        assert plain(text) == text.casefold()
+
+
 def test_a_request_is_for_the_answer_to_it_alone():
     assert wish_of(talk("Can I see a photo?", "here you are", "thanks")).share is None
     assert wish_of(talk("Send me a photo!", "Sorry, of what?", "of your dog")).share is None
     both = (*talk("Show me a photo!"), Turn(speaker=USER, elements=("please",)))
     assert wish_of(both).share is True
+
+
+# ------------------------------------------------------------------------------------- the dial
+
+
+OFFER = prompts()["itself"]["offer"]
+
+
+def decided(p_share, *turns, wish=None, **dial):
+    when, said = When(threshold=0.3), talk(*turns) if turns else ()
+    wish = when.wish(said) if wish is None else wish
+    return when.decide(p_share, turns=said, wish=wish, dial=Dial(**dial))
+
+
+def test_by_itself_it_shares_from_the_threshold_on_and_says_why():
+    assert decided(0.3).share and not decided(0.29).share and not decided(None).share
+    assert decided(0.3).reason == "the chance of a photo is 30%; wanted 30%"
+    assert "not known" in decided(None).reason
+
+
+@pytest.mark.parametrize("kind", ["asked", "offer", "proactive"])
+def test_what_the_user_says_counts_at_every_dial(kind):
+    asked = decided(0.0, "send me a photo", kind=kind, most=0)
+    assert asked.share and asked.reason == "you asked for a photo" and not asked.offer
+    refused = decided(1.0, "no more photos, please", kind=kind)
+    assert not refused.share and not refused.offer and refused.reason == "you want no photos"
+
+
+def test_asked_gives_none_unasked_and_an_offer_is_taken_by_a_yes():
+    assert not decided(1.0, kind="asked").share
+    offered = decided(1.0, "my dog is ill", kind="offer")
+    assert not offered.share and offered.offer == OFFER
+    for yes in ("Yes, please!", "oh sure", "Sí, claro", "why not"):
+        assert wish_of(talk("my dog is ill", OFFER, yes)).share is True
+    for no in ("no thanks", "how is yours?"):
+        assert wish_of(talk("my dog is ill", OFFER, no)).share is not True
+    again = decided(1.0, "my dog is ill", OFFER, "he sleeps", kind="offer")
+    assert not again.share and not again.offer  # nobody is asked twice in a row
+
+
+def test_a_budget_counts_the_photos_of_the_last_turns():
+    shown = Turn(speaker=AGENT, elements=(Photo(id="p"),))
+    words = Turn(speaker=AGENT, elements=("well",))
+    for turns, share in (((shown,), False), ((shown, *[words] * 3), True), ((), True)):
+        decision = When(threshold=0.3).decide(
+            0.9, turns=turns, wish=Wish(), dial=Dial(most=1, within=3)
+        )
+        assert decision.share is share
+
+
+def test_votes_move_the_threshold_a_little_and_are_forgotten():
+    def share(votes):
+        return decided(0.3, shift=shift_of(votes)).share
+
+    assert share([]) and share([1]) and not share([-1]) and share([-1, 1])
+    assert decided(0.05, shift=shift_of([1] * 1000)).share is False  # bounded
+    assert shift_of([-1] * 5 + [1] * 20) == shift_of([1] * 20) == pytest.approx(-2.0)

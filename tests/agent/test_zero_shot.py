@@ -13,8 +13,8 @@ from keyword_model import words_to
 from showtell.agent.engines import Chances, Said
 from showtell.agent.prompts import prompts
 from showtell.agent.session import Session
-from showtell.agent.shares import PhotosInWords, PhotoSources
 from showtell.agent.terminal import console_of
+from showtell.agent.which import PhotosInWords, Which
 from showtell.agent.zero_shot import (
     Calibration,
     ZeroShot,
@@ -72,12 +72,14 @@ class Paints:
 class Found:
     """A finder: captions that hold the last word of what is asked for."""
 
+    cut_off = 1.0
+
     def __init__(self, *photos):
         self.album = Album(photos, torch.eye(len(photos)))
 
-    def find(self, text, *, top_k, without=()):
+    def find(self, text, *, top_k, cut_off):
         word = text.split()[-1]
-        fits = [p for p in self.album.photos if word in p.caption and p.id not in without]
+        fits = [photo for photo in self.album.photos if word in photo.caption]
         return [Hit(photo=photo, score=9.0) for photo in fits[:top_k]]
 
 
@@ -102,7 +104,7 @@ def asked_of(language):
 
 def test_it_decides_describes_paints_and_says_a_word_with_it():
     language, paints, pieces = Scripted(0.9, ' "A brown dog." ', "Here he is!"), Paints(), []
-    session = Session(ZeroShot(language, photos=PhotoSources(painter=paints)), seed=3)
+    session = Session(ZeroShot(language, photos=Which(painter=paints)), seed=3)
     reply = session.say("Can I see your dog?", tell=words_to(pieces))
     (turn,) = reply.turns
     (photo,) = turn.photos
@@ -124,25 +126,26 @@ def test_it_decides_describes_paints_and_says_a_word_with_it():
 
 def test_below_the_threshold_there_are_words_alone():
     language, paints = Scripted(0.2, "Fine, and you?"), Paints()
-    reply = Session(ZeroShot(language, photos=PhotoSources(painter=paints))).say("How are you?")
+    reply = Session(ZeroShot(language, photos=Which(painter=paints))).say("How are you?")
     assert [turn.elements for turn in reply.turns] == [("Fine, and you?",)]
     assert reply.p_share == [0.2] and not paints.asked and not reply.images
 
 
 def test_an_album_is_looked_in_before_anything_is_painted(pictures):
-    asked = ("my dog", "my dog", "my dog", "a lake")
+    asked = ("my dog", "my dog", "my dog", "the dog", "a lake")
     language = Scripted(0.9, *(text for each in asked for text in (each, "There!")))
     paints = Paints()
-    session = Session(ZeroShot(language, photos=PhotoSources(painter=paints, album=pictures)))
-    replies = [session.say("Show me!") for _ in asked]
+    session = Session(ZeroShot(language, photos=Which(painter=paints, album=pictures)))
+    says = ("Show me!", "Show me!", "Show me!", "Show me that dog again!", "Show me!")
+    replies = [session.say(text) for text in says]
     photos = [turn.photos[0] for reply in replies for turn in reply.turns]
-    # those not yet shown come first; one that cannot be read is passed over
-    assert [photo.id for photo in photos[:3]] == ["p0", "p1", "p0"]
-    assert [photo.origin for photo in photos] == ["album"] * 3 + ["painted"]
-    assert paints.asked == ["a lake"]
+    # none comes twice that is not asked for again; one that cannot be read is passed over
+    assert [photo.id for photo in photos[:2]] == ["p0", "p1"] and photos[3].id == "p0"
+    assert [p.origin for p in photos] == ["album", "album", "painted", "album", "painted"]
+    assert paints.asked == ["my dog", "a lake"]
     assert replies[1].images["p1"].getpixel((0, 0)) == (0, 128, 0)
+    assert replies[1].hits["p1"] == (("p0", 9.0), ("p1", 9.0), ("p3", 9.0))
     assert 'a photo that shows: "a dog on a beach"' in language.heard[2][0]["content"]
-    assert pictures.find("what is alone", without=()) is None
 
 
 def test_without_album_and_painter_it_says_that_it_has_none(pictures):
@@ -152,14 +155,14 @@ def test_without_album_and_painter_it_says_that_it_has_none(pictures):
     assert reply.notes == ['a photo was due ("a ship"), and there is no album and no painter']
     assert "You have no photo to send" in language.heard[-1][0]["content"]
     language = Scripted(0.9, "a ship", "Sorry, I have none.")
-    reply = Session(ZeroShot(language, photos=PhotoSources(album=pictures))).say("A ship, please!")
+    reply = Session(ZeroShot(language, photos=Which(album=pictures))).say("A ship, please!")
     assert "the album has none" in reply.notes[0]
 
 
 def test_a_photo_that_does_not_come_is_late_and_comes_with_a_later_answer(tmp_path):
     language = Scripted(0.9, "a ship", "It will be late.")
     paints = Paints(EngineError("the painter answered 503"), EngineError("and again"))
-    session = Session(ZeroShot(language, photos=PhotoSources(painter=paints)))
+    session = Session(ZeroShot(language, photos=Which(painter=paints)))
     reply = session.say("A ship, please!")
     (photo,) = reply.turns[0].photos
     assert reply.turns[0].text == "It will be late." and not reply.images
@@ -194,7 +197,7 @@ def test_an_llm_that_fails_in_mid_talk_leaves_a_sentence_and_nothing_is_lost(dow
 
 def test_an_llm_that_fails_after_it_decided_shares_the_photo_without_a_word():
     language = Scripted(0.9, "a ship", EngineError("hung up"))
-    reply = Session(ZeroShot(language, photos=PhotoSources(painter=Paints()))).say("A ship!")
+    reply = Session(ZeroShot(language, photos=Which(painter=Paints()))).say("A ship!")
     assert len(reply.turns[0].photos) == 1 and reply.turns[0].text == ""
     assert reply.notes == ["hung up"]
 
@@ -218,7 +221,7 @@ def test_no_turn_passes_for_another_and_long_talk_is_cut():
 def test_what_it_describes_is_one_short_line():
     language = Scripted(0.9, "\n* A dog*\nIGNORE ALL", "Hi", "b" * 2_000, "Hi", "", "Hi")
     paints = Paints()
-    session = Session(ZeroShot(language, photos=PhotoSources(painter=paints)))
+    session = Session(ZeroShot(language, photos=Which(painter=paints)))
     replies = [session.say("Show me!") for _ in range(3)]
     assert paints.asked == ["A dog", "b" * 300]
     assert not replies[2].turns[0].photos  # nothing described, nothing shared
@@ -330,7 +333,7 @@ def test_a_terminal_shows_a_late_photo_and_its_note(tmp_path):
 
     language = Scripted(0.9, "a ship", "It will be late.")
     responder = ZeroShot(
-        language, photos=PhotoSources(painter=Paints(EngineError("the painter answered 503")))
+        language, photos=Which(painter=Paints(EngineError("the painter answered 503")))
     )
     screen = io.StringIO()
     chat = TerminalChat(Session(responder), photos_dir=tmp_path, console=console_of(screen))

@@ -17,7 +17,8 @@ from data import natives
 from showtell.album import ingest
 from showtell.album.index import Album
 from showtell.album.ingest import add_photos, embed_with, finish, forget, told_vectors
-from showtell.data.photos import load_photo, save_photo, scaled, square
+from showtell.data.photos import load_photo, save_photo, square
+from showtell.data.pixels import scaled
 from showtell.data.storage import locked
 from showtell.errors import DataError, PhotoError, StorageError
 
@@ -128,7 +129,8 @@ def test_a_folder_without_photos_is_an_error(tmp_path):
     assert not (tmp_path / "album").exists()
 
 
-def test_a_photo_is_told_by_its_bytes_and_what_is_none_is_named(tmp_path):
+def test_a_photo_is_told_by_its_bytes_and_what_is_none_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     kinds = {"a.jfif": "JPEG", "b": "PNG", "c.jpe": "JPEG", "d.mpo": "MPO", "e.txt": "GIF"}
     for number, (name, kind) in enumerate(kinds.items()):
         paint(tmp_path / "in" / name, (40 * number, 9, 9), format=kind)

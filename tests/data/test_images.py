@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from showtell.data.photos import kind_of_file, load_photo, photo_from_image, save_photo, square
+from showtell.data.photos import load_photo, save_photo, square
+from showtell.data.pixels import kind_of_file, photo_from_image
 from showtell.data.storage import write_atomically
 from showtell.errors import PhotoError, StorageError
 
@@ -223,8 +224,8 @@ def test_what_a_png_says_beside_its_pixels_may_be_of_any_size(tmp_path, kind):
     [
         (b"\xff\xd8\xff\xe0", "photo"),
         (b"RIFF\0\0\0\0WEBPVP8 ", "photo"),
-        (b"\0\0\0\x18ftypheic", "HEIC"),
-        (b"\0\0\0\x18ftypmp42", ""),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0avif", "photo"),
+        (b"\0\0\0\x18ftypmp42", "a video"),
         (b"", ""),
     ],
 )

@@ -93,13 +93,13 @@ def test_an_llms_own_tokens_are_never_said_and_its_own_end_ends_a_turn(tokenizer
     decoder = Decoder(model)
     writing, _ = decoder.read_all([HELLO], [{}])
     said: list[int] = []
-    push = decoder._push_ids
+    embed = model.language.embed
 
-    def heard(writing, ids_BT, rows_B):
+    def heard(ids_BT):
         said.extend(ids_BT.flatten().tolist())
-        return push(writing, ids_BT, rows_B)
+        return embed(ids_BT)
 
-    decoder._push_ids = heard
+    model.language.embed = heard
     own = {ids(token) for token in ("<s>", "</s>", "<|pad2|>", "<|im_end|>", "<|pad|>")}
     head = model.language.model.lm_head
     with torch.no_grad():

@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from conftest import responder_of
+from showtell.dialogue import USER, Turn
 from showtell.errors import CheckpointError, ConfigError
 from showtell.metrics.report import model_digest
 from showtell.models.checkpoint import load_model_folder, save_model
 from showtell.models.parts import Conditioning
+from showtell.models.reply import Preview
 from showtell.papers import read_bridge
 
 
@@ -81,6 +83,43 @@ def test_as_many_steps_are_painted_as_were_asked_for(tiny_end_to_end, steps, mon
     assert heard == list(range(1, steps + 1)) and len(times) == steps and times[-1] >= 0
     with pytest.raises(ConfigError, match="num_steps is 0; wanted 1 to 1000"):
         painter.paint(Conditioning(cond_NSC=None), num_steps=0, guidance=1.0, seeds=[1])
+
+
+def test_what_is_known_of_a_photo_on_the_way_ends_as_the_photo(tiny_end_to_end):
+    painter, heard = tiny_end_to_end.painter, []
+    photo = painter.paint(
+        Conditioning(cond_NSC=painter.text.encode(["a dog"])),
+        num_steps=8,
+        guidance=1.0,
+        seeds=[1],
+        callback=lambda step, clean: heard.append(painter.decode_photos(clean)),
+    )
+    away = [float((each - photo).abs().mean()) for each in heard]
+    assert away[-1] < 1e-4 < away[0] and len(heard) == 8
+
+
+def test_previews_are_told_with_images_and_a_listener_that_leaves_ends_the_painting(
+    tiny_end_to_end,
+):
+    responder, told = responder_of(tiny_end_to_end, share_threshold=0.0, num_steps=8), []
+    turns = (Turn(speaker=USER, elements=("hi",)),)
+    responder.respond(turns, images={}, seed=1, tell=told.append)
+    steps = [event for event in told if isinstance(event, Preview)]
+    assert [event.step for event in steps] == list(range(1, 9))
+    assert [event.step for event in steps if event.image is not None] == [1, 4, 6]
+
+    class Gone(Exception):
+        pass
+
+    def leave(event):
+        told.append(event)
+        if isinstance(event, Preview):
+            raise Gone
+
+    told.clear()
+    with pytest.raises(Gone):
+        responder.respond(turns, images={}, seed=1, tell=leave)
+    assert sum(isinstance(event, Preview) for event in told) == 1
 
 
 @pytest.fixture

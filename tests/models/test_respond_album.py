@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from conftest import build_model, responder_of
+from showtell.agent.when import When
 from showtell.album.index import Album, AlbumPhoto, empty_album
 from showtell.dialogue import USER, Turn
 from showtell.errors import ConfigError, DataError
@@ -98,11 +99,23 @@ def test_the_bridges_decision_comes_first(model, folder):
         assert answered(model, folder)[0].origin == origin
 
 
-def test_a_photo_that_was_shown_gives_way_to_another_unless_there_is_none(model, folder):
+def test_a_photo_that_was_shown_gives_way_to_another_or_to_a_painted_one(model, folder):
     album, query_1E = open_album(model, folder), Album.load(folder).embeddings_ME[:1]
-    for seen, want in (((), "red"), (("red",), "blue"), (("red", "blue"), "red")):
-        photo, _ = album.nearest(query_1E, cut_off=-2.0, without=set(seen))
-        assert photo.id == want
+    for seen, want in (((), "red"), (("red",), "blue"), (("red", "blue"), None)):
+        found = album.nearest(query_1E, cut_off=-2.0, without=seen)
+        assert (found.photo.id if found.photo else None) == want
+        assert [id for id, _ in found.hits] == ["red", "blue"]
+    responder = responder_of(model, album=album, album_cut_off=-2.0)
+    again = (Turn(speaker=USER, elements=("show me that again",)),)
+    responder.when = When(threshold=0.0)
+    turns, shown = (), []
+    for said in (HELLO, HELLO, HELLO, again):
+        turns = (*turns, *said)
+        reply = responder.respond(turns, images={}, seed=0)
+        shown.append(shared(reply)[0])
+        turns = (*turns, *reply.turns)
+    assert [photo.origin for photo in shown] == ["album", "album", "painted", "album"]
+    assert len({photo.id for photo in shown}) == 3
 
 
 def test_an_album_is_all_that_a_model_without_a_painter_has(model, folder):

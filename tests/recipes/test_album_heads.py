@@ -14,12 +14,16 @@ from data import natives
 from recipes.conftest import train
 from showtell.agent import album_words
 from showtell.agent.album_words import load_encoder, open_finder
+from showtell.album.find import CUT_OFF
+from showtell.album.shown import terms_of
 from showtell.cli import main
+from showtell.data.world import captioned_photo, draw_photo
 from showtell.errors import CheckpointError, ConfigError, DataError
 from showtell.models.classifier import Seen
 from showtell.models.two_heads import AlbumHeads, HeadsConfig
+from showtell.papers import load_model
 from showtell.recipes import album_heads
-from showtell.recipes.album_heads import Captioned, HeadsTask
+from showtell.recipes.album_heads import Captioned, HeadsTask, eyes_of
 from word_vectors import word_vectors
 
 COLOURS = {"red": (250, 5, 5), "green": (5, 250, 5), "blue": (5, 5, 250), "yellow": (240, 230, 10)}
@@ -75,7 +79,7 @@ def test_heads_learn_what_words_mean_and_an_album_is_asked_by_them(
     }
     before = (heads / "album_heads.safetensors").read_bytes()
     with monkeypatch.context() as patch:  # what is seen already needs no part
-        for name in ("index_part", "index_parts"):
+        for name in ("load_classifier", "index_parts"):
             patch.delattr(album_heads, name)
         assert train("album_heads", tmp_path / "o", resume=True) == heads
     assert (heads / "album_heads.safetensors").read_bytes() == before
@@ -91,12 +95,33 @@ def test_heads_learn_what_words_mean_and_an_album_is_asked_by_them(
     assert "wanted the encoder that made it" in capsys.readouterr().err
 
 
+def test_terms_are_read_off_photos_by_a_models_own_eyes(parts, tmp_path, base, monkeypatch):
+    data = ["data=world:photos:0-15", f"eyes={base}", "num_terms=30"]
+    heads = train("album_heads", tmp_path / "o", *data, *TINY)
+    told = json.loads((heads / "album_heads.json").read_text())
+    assert 0 < len(told["terms"]) <= 30 and told["eyes"] == str(base)
+    assert told["cut_off"] is None  # of four photos nothing can be promised
+    monkeypatch.setattr(album_words, "load_classifier", lambda folder: pytest.fail("not needed"))
+    encoder = load_encoder(str(heads))
+    assert encoder.terms.names == tuple(told["terms"]) and encoder.cut_off == CUT_OFF
+    photo = captioned_photo(3).photos[0]
+    word = next(t for t in encoder.terms.names if t in terms_of(photo.labels["full_caption"]))
+    shown_P = encoder.terms.shown(word, encoder.photos([draw_photo(photo)]), with_term={})
+    assert -8 <= float(shown_P[0]) <= 0
+    blind = load_model(base)
+    blind.photo_encoder = None
+    monkeypatch.setattr("showtell.papers.load_model", lambda name: blind)
+    with pytest.raises(ConfigError, match="eyes=.*no photo encoder"):
+        eyes_of(str(base))
+
+
 def test_the_loss_is_that_of_photo_and_caption_among_those_of_the_batch(rng):
     config = HeadsConfig(photo_width=3, text_width=5, hidden_width=4, width=6, dropout=0.0)
     first = [0, 2, 3, 5]
     photos_PF, texts_CW = (torch.randn(n, w, generator=rng).numpy() for n, w in ((3, 3), (5, 5)))
     shown = Captioned(photos_PF, texts_CW, first)
-    task = HeadsTask(AlbumHeads(config).eval().requires_grad_(False), shown, shown)
+    none_PV = torch.zeros(3, 0)
+    task = HeadsTask(AlbumHeads(config).eval().requires_grad_(False), shown, shown, none_PV)
     found = float(task.losses([2, 0, 1], generator=torch.Generator().manual_seed(1))["contrastive"])
     heads = task.module
     options = []

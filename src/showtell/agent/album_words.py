@@ -18,15 +18,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.agent.shares import PhotosInWords
+from showtell.agent.which import PhotosInWords
 from showtell.album import conse as looks
 from showtell.album import ingest
 from showtell.album import told as names
 from showtell.album.conse import Conse
-from showtell.album.find import AlbumEncoder, Finder
+from showtell.album.find import CUT_OFF, AlbumEncoder, Finder
 from showtell.album.index import DESCRIPTION as ALBUM
 from showtell.album.index import Album, content_of
 from showtell.album.ingest import add_photos, finish, photo_paths
+from showtell.album.shown import Terms
 from showtell.errors import UsageError
 from showtell.metrics.encoders import SentenceEncoder, load_clip, load_sentence_encoder
 from showtell.metrics.report import digest, model_digest
@@ -37,6 +38,7 @@ from showtell.models.hub import cache_folder, check_needs, fetch_parts, index_pa
 from showtell.models.named import named_folder
 from showtell.models.two_heads import DESCRIPTION, PHOTOS, TEXTS, AlbumHeads
 from showtell.progress import Progress, quiet
+from showtell.recipes.album_heads import eyes_of
 from showtell.runtime import the_device
 
 HOME, SAMPLE = "home", "sample"
@@ -64,16 +66,26 @@ def load_encoder(name: str, *, told: Progress = quiet) -> AlbumEncoder:
     if (folder / DESCRIPTION).is_file():
         heads = AlbumHeads.load(folder).to(the_device())
         texts, classifier = _home_parts(told)
+        names = heads.config.terms
+
+        @cache
+        def eyes() -> Callable[[Sequence[Image.Image]], Tensor]:
+            if heads.config.eyes:
+                return eyes_of(heads.config.eyes)
+            look = classifier()
+            return lambda images: look(images).features_PF
 
         @torch.no_grad()
         def photos(images: Sequence[Image.Image]) -> Tensor:
-            return heads.photos(classifier()(images).features_PF).cpu()
+            return heads.photos(eyes()(images)).cpu()
 
         return AlbumEncoder(
             name=f"{folder.resolve()}#{model_digest(folder)}",
             width=heads.config.width,
             texts=lambda given: heads.texts(texts(given)).cpu(),
             photos=photos,
+            terms=Terms(names=names, **heads.terms(), texts=texts) if names else None,
+            cut_off=CUT_OFF if heads.config.cut_off is None else heads.config.cut_off,
         )
     clip = load_clip(folder, option="--encoder")
     return AlbumEncoder(
@@ -125,7 +137,7 @@ def open_finder(
             "--encoder DIR). Or index the photos with another: "
             f"showtell album add FOLDER --into ALBUM --encoder {HOME}"
         )
-    return Finder(album, loaded.texts)
+    return Finder(album, loaded.texts, terms=loaded.terms, cut_off=loaded.cut_off)
 
 
 def open_photos(album: str | Path, *, told: Progress = quiet) -> PhotosInWords:

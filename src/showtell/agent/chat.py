@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import re
 import select
@@ -18,14 +19,18 @@ from rich.live import Live
 from rich.text import Text
 
 from showtell.agent.page import Held, write_page
-from showtell.agent.session import Session, checked_photo, checked_text, save_shared
+from showtell.agent.provenance import photo_file
+from showtell.agent.session import Session, checked_photo, checked_text
 from showtell.agent.terminal import ASIDE, HEAD, text_lines, turn_lines
 from showtell.data.showtell_jsonl import element_as_dict
+from showtell.data.storage import write_atomically
 from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.errors import ShowtellError, UsageError, did_you_mean
 from showtell.models.reply import Event, Preview, Words
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from showtell.models.reply import Reply
 
 COMMANDS = {
@@ -274,3 +279,14 @@ class TerminalChat:
 
     def _print(self, *lines: str | Text) -> None:
         self.console.print(*lines, sep="\n")
+
+
+def save_shared(photo: Photo, image: Image, folder: Path) -> Path:
+    """Write a shared photo as PNG into ``folder``; where another one has its name, by its digest
+    too."""
+    data = photo_file(photo, image)
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", photo.id).strip(".-") or "photo"
+    path = folder / f"{stem}.png"
+    if path.exists() and path.read_bytes() != data:
+        path = folder / f"{stem}-{hashlib.sha256(data).hexdigest()[:16]}.png"
+    return path if path.exists() else write_atomically(path, data)

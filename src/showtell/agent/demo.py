@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.text import Text
 
 from showtell.agent.page import LEAD, Held, write_page
-from showtell.agent.session import Answering, Session, png_bytes
+from showtell.agent.provenance import photo_file
+from showtell.agent.session import Answering, Session
 from showtell.agent.terminal import ASIDE, turn_lines
 from showtell.data.photos import photo_image
 from showtell.data.storage import write_atomically
@@ -130,7 +131,7 @@ def _held(
     for photo in (photo for turn in session.turns for photo in turn.photos):
         if photo.id in session.images:
             path = out / f"conversation-{number}-photo-{len(files) + 1}.png"
-            files[photo.id] = write_atomically(path, png_bytes(photo, session.images[photo.id]))
+            files[photo.id] = write_atomically(path, photo_file(photo, session.images[photo.id]))
     return session, files
 
 

@@ -30,6 +30,7 @@ from showtell.models.painters import read_painter
 from showtell.models.parts import Conditioning
 from showtell.progress import terminal_line
 from showtell.runtime import DTYPES, fitting, the_device, the_dtype
+from showtell.turns import control_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,9 +57,7 @@ class LocalLanguage:
         with reading("the language model", folder, wanted=wanted):
             model, self.tokenizer = read_causal(folder, dtype=the_dtype() or DTYPES[fitting()])
         self.model = model.eval().to(the_device())
-        self._special = [
-            token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special
-        ]
+        self._control = list(control_tokens(self.tokenizer).values())
         if not self.tokenizer.chat_template:
             raise CheckpointError(
                 f'the language model in "{folder}" has no chat template; wanted one that was '
@@ -149,7 +148,7 @@ class LocalLanguage:
         )
 
     def _read(self, messages: Messages) -> Any:
-        """The messages in the LLM's own form. What people wrote cannot spell its special tokens."""
+        """The messages in the LLM's own form. What people wrote spells no token of control."""
         clean = [{**message, "content": self._plain(message["content"])} for message in messages]
         try:
             return self._templated(clean)
@@ -168,7 +167,7 @@ class LocalLanguage:
         ).to(self.model.device)
 
     def _plain(self, text: str) -> str:
-        for token in self._special:
+        for token in self._control:
             text = text.replace(token, " ")
         return text
 

@@ -198,7 +198,7 @@ class RemotePainter:
 
     def paint(self, caption: str, *, seed: int, on_step: ToldStep | None = None) -> Image:
         """The photo of a caption. Raises EngineError."""
-        from showtell.data.photos import photo_from_bytes
+        from showtell.data.pixels import photo_from_bytes
 
         body: dict[str, Any] = {"model": self.name, "prompt": caption, "n": 1}
         extras = {"response_format": "b64_json", "seed": seed}

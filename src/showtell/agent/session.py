@@ -9,20 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import threading
 import unicodedata
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from showtell.agent.known_words import known_words, unknown_words
+from showtell.agent.provenance import photo_file
+from showtell.agent.safety import Safety
 from showtell.data.storage import locked, write_atomically
 from showtell.dialogue import USER, Dialogue, Photo, Turn
 from showtell.errors import DataError, StorageError, UsageError
-from showtell.models.reply import Reply, Tell, silence
+from showtell.models.reply import Dial, Hits, Reply, Tell, silence
 from showtell.progress import terminal_progress
 
 if TYPE_CHECKING:
@@ -35,14 +37,7 @@ if TYPE_CHECKING:
     PhotoLike = PathLike | bytes | Image
 
 MAX_CHARACTERS = 20_000
-# Machine-readable mark of generated pictures (IPTC); never put on a photo that a user brought.
-_XMP = (
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
-    'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
-    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/'
-    'trainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>'
-)
+_USUAL = Dial()
 
 
 class Answering(Protocol):
@@ -65,6 +60,7 @@ class Answering(Protocol):
         images: Mapping[str, Image],
         seed: int,
         tell: Tell = silence,
+        dial: Dial = _USUAL,
     ) -> Reply: ...
 
 
@@ -95,7 +91,8 @@ def checked_photo(photo: PhotoLike, *, name: str) -> Image:
     """
     from PIL import Image
 
-    from showtell.data.photos import load_photo, photo_from_bytes, photo_from_image
+    from showtell.data.photos import load_photo
+    from showtell.data.pixels import photo_from_bytes, photo_from_image
 
     if isinstance(photo, str | os.PathLike):
         return load_photo(os.fspath(photo))
@@ -127,11 +124,15 @@ class Session:
         self.model = responder(model, album=album)
         self.seed = seed
         self.turns: tuple[Turn, ...] = ()
-        self.images: dict[str, Image] = {}  # as they were brought, by the ids of the photos
+        # as they were brought, by the ids of the photos
+        self.images: MutableMapping[str, Image] = {}
         self.p_share: list[float | None] = []  # one a turn; None for the user's
+        self.hits: dict[str, Hits] = {}  # what an album had for a photo, by its id (``Reply.hits``)
+        self.dial = Dial()  # how freely photos come
+        self.safety = Safety()  # what refuses
         self.notes: list[str] = []  # what the user should know about the last answer
         self._known = known_words(self.model.card)
-        self._num_answers = 0
+        self.num_answers = 0
         self._limits_said = False
         self._lock = threading.Lock()
 
@@ -155,27 +156,67 @@ class Session:
             )
         brought = [checked_photo(p, name=f"photo {k}") for k, p in enumerate(photos, start=1)]
         with self._lock:
-            # A photo is a turn of its own, as in the dialogues that models are trained on.
-            new = [Turn(speaker=USER, elements=(text,))]
-            images = {}
-            for k, (image, photo) in enumerate(zip(brought, photos, strict=True)):
-                path = os.fspath(photo) if isinstance(photo, str | os.PathLike) else None
-                shown = Photo(id=f"user-{len(self.turns)}-{k}", path=path, origin="user")
-                images[shown.id] = image
-                new.append(Turn(speaker=USER, elements=(shown,)))
-            turns, images = (*self.turns, *new), {**self.images, **images}
-            reply = self.model.respond(
-                turns,
-                images=images,
-                seed=zlib.crc32(f"{self.seed}/{self._num_answers}".encode()),
-                tell=tell,
-            )
+            new, images = self._brought(text, photos, brought)
+            turns, seen = (*self.turns, *new), ChainMap(images, self.images)
+
+            def answered(heard: Tell) -> Reply:
+                return self.model.respond(
+                    turns,
+                    images=seen,
+                    seed=zlib.crc32(f"{self.seed}/{self.num_answers}".encode()),
+                    tell=heard,
+                    dial=self.dial,
+                )
+
+            reply = self.safety.answer(text, tell, answered)
             self.turns = (*turns, *reply.turns)
-            self.images = {**images, **reply.images}
+            self.images.update(images | reply.images)
+            self.hits |= reply.hits
             self.p_share += [*[None] * len(new), *reply.p_share]
             self.notes = [*reply.notes, *self._notes_on(text, len(photos), reply.dropped_turns)]
-            self._num_answers += 1
+            self.num_answers += 1
             return reply
+
+    def take(self, text: str, photos: Sequence[PhotoLike], reply: Reply) -> None:
+        """Remember ``text`` and photos, and an answer that was made elsewhere, or stopped."""
+        checked_text(text)
+        images = [checked_photo(p, name=f"photo {k}") for k, p in enumerate(photos, start=1)]
+        with self._lock:
+            new, brought = self._brought(text, photos, images)
+            self.turns = (*self.turns, *new, *reply.turns)
+            self.images.update(brought | reply.images)
+            self.p_share += [*[None] * len(new), *reply.p_share]
+            self.num_answers += 1
+
+    def _brought(
+        self, text: str, photos: Sequence[PhotoLike], images: Sequence[Image]
+    ) -> tuple[list[Turn], dict[str, Image]]:
+        """The user's turns, and the pixels of their photos. A photo is a turn of its own, as in the
+        dialogues that models are trained on."""
+        new, own = [Turn(speaker=USER, elements=(text,))], {}
+        for k, (image, photo) in enumerate(zip(images, photos, strict=True)):
+            path = os.fspath(photo) if isinstance(photo, str | os.PathLike) else None
+            shown = Photo(id=f"user-{len(self.turns)}-{k}", path=path, origin="user")
+            own[shown.id] = image
+            new.append(Turn(speaker=USER, elements=(shown,)))
+        return new, own
+
+    @classmethod
+    def again(
+        cls,
+        model: PhotoDialogueModel | Answering,
+        *,
+        seed: int,
+        num_answers: int,
+        turns: tuple[Turn, ...],
+        images: MutableMapping[str, Image],
+        p_share: Sequence[float | None],
+    ) -> Session:
+        """One that somebody has kept, to go on with."""
+        session = cls(model, seed=seed)
+        session.num_answers = num_answers
+        session.turns, session.images, session.p_share = turns, images, list(p_share)
+        return session
 
     def _notes_on(self, text: str, num_photos: int, num_dropped: int) -> list[str]:
         notes = []
@@ -217,7 +258,7 @@ class Session:
             kept = {}
             for photo in (photo for turn in self.turns for photo in turn.photos):
                 if photo.id in self.images:
-                    data = png_bytes(photo, self.images[photo.id])
+                    data = photo_file(photo, self.images[photo.id])
                     kept[photo.id] = f"photos/{hashlib.sha256(data).hexdigest()[:16]}.png"
                     if not (folder / kept[photo.id]).exists():
                         write_atomically(folder / kept[photo.id], data)
@@ -232,8 +273,8 @@ class Session:
                 )
                 for turn, p_share in zip(self.turns, self.p_share, strict=True)
             )
-            about = {"model": self.model.name, "seed": self.seed, "answers": self._num_answers}
-            labels = {"session": {**about, "photos": len(kept)}}
+            about = {"model": self.model.name, "seed": self.seed, "answers": self.num_answers}
+            labels = {"session": {**about, "photos": len(kept), "hits": self.hits}}
             dialogue = Dialogue(id="session", turns=turns, labels=labels)
             line = json.dumps(dialogue_as_dict(dialogue), ensure_ascii=False) + "\n"
             write_atomically(folder / FILE_NAME, line.encode())
@@ -250,7 +291,9 @@ class Session:
         dialogue = _saved_dialogue(Path(folder))
         about = dialogue.labels["session"]
         session = cls(model, seed=about["seed"])
-        session._num_answers = about["answers"]
+        session.num_answers = about["answers"]
+        hits = about.get("hits", {})
+        session.hits = {id: tuple((one, score) for one, score in own) for id, own in hits.items()}
         session.turns = tuple(replace(turn, labels={}) for turn in dialogue.turns)
         session.p_share = [turn.labels.get("p_share") for turn in dialogue.turns]
         session.images = {p.id: load_photo(p.path) for p in dialogue.photos if p.path is not None}
@@ -283,8 +326,9 @@ def responder(
                 "what answers already (a Responder) has its own album and painter; give it those"
             )
         return cast("Answering", model)
-    from showtell.agent.shares import Looks, PhotoSources
+    from showtell.agent.looks import Looks
     from showtell.agent.when import When
+    from showtell.agent.which import Which
     from showtell.models.decoder import Decoder
     from showtell.models.open_album import open_album
     from showtell.models.respond import Responder
@@ -292,18 +336,17 @@ def responder(
     model = cast("PhotoDialogueModel", model)
     if model.painter is not None and painter is not None:
         raise UsageError(f'"{model.name}" paints by itself; leave the other painter out')
-    if model.painter is not None or model.bridge.query_width is not None:
-        opened = None if album is None else open_album(model, os.fspath(album))
-        return Responder(Decoder(model), album=opened)
-    found = None
-    if album is not None:
+    opened = found = None
+    if album is not None and model.bridge.query_width is not None:
+        opened = open_album(model, os.fspath(album))
+    elif album is not None:
         from showtell.agent.album_words import open_photos
 
         found = open_photos(os.fspath(album), told=terminal_progress)
     looks = Looks(str(model.card["looks"])) if "looks" in model.card else None
-    sources = PhotoSources(album=found, painter=painter)
+    sources = Which(album=found, painter=painter)
     when = When(threshold=model.decoding.share_threshold)
-    return Responder(Decoder(model), photos=sources, looks=looks, when=when)
+    return Responder(Decoder(model), album=opened, photos=sources, looks=looks, when=when)
 
 
 def _saved_dialogue(folder: Path) -> Dialogue:
@@ -321,6 +364,7 @@ def _saved_dialogue(folder: Path) -> Dialogue:
         or any(type(about.get(key)) is not kind for key, kind in kinds.items())
         or any(about[key] < 0 for key in ("seed", "answers", "photos"))
         or not all(_is_chance(turn.labels.get("p_share")) for turn in dialogue.turns)
+        or not _are_hits(about.get("hits", {}))
     ):
         raise DataError(
             f"{folder} holds dialogues, but no conversation as a session saves it; name the "
@@ -333,40 +377,9 @@ def _is_chance(value: object) -> bool:
     return value is None or (type(value) in (int, float) and 0 <= value <= 1)  # type: ignore[operator]
 
 
-def known_words(card: Mapping[str, Any]) -> frozenset[str]:
-    """The words a model was trained on, by its card; empty if that does not say."""
-    if (words := card.get("words", ())) == "world":
-        from showtell.data.world import world_words
-
-        words = world_words()
-    return frozenset(word.lower() for word in words)
-
-
-def unknown_words(text: str, known: Collection[str]) -> list[str]:
-    """Words of four letters or more that are not known, in order; none if nothing is known."""
-    found = dict.fromkeys(re.findall(r"[^\W\d_]{4,}", text.lower()) if known else ())
-    return [word for word in found if word not in known and word.removesuffix("s") not in known]
-
-
-def png_bytes(photo: Photo, image: Image) -> bytes:
-    """The photo as a PNG file with its caption; a painted one says that it was generated."""
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    info.add_itxt("Description", photo.caption)
-    if photo.origin == "painted":
-        info.add_itxt("XML:com.adobe.xmp", _XMP)
-    data = BytesIO()
-    image.save(data, format="PNG", pnginfo=info)
-    return data.getvalue()
-
-
-def save_shared(photo: Photo, image: Image, folder: Path) -> Path:
-    """Write a shared photo as PNG into ``folder``; where another one has its name, by its digest
-    too."""
-    data = png_bytes(photo, image)
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", photo.id).strip(".-") or "photo"
-    path = folder / f"{stem}.png"
-    if path.exists() and path.read_bytes() != data:
-        path = folder / f"{stem}-{hashlib.sha256(data).hexdigest()[:16]}.png"
-    return path if path.exists() else write_atomically(path, data)
+def _are_hits(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(own, list)
+        and all(isinstance(hit, list) and [*map(type, hit)] == [str, float] for hit in own)
+        for own in value.values()
+    )

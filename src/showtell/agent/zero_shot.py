@@ -25,12 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 from showtell.agent.engines import Language, ToldText
 from showtell.agent.prompts import prompts
-from showtell.agent.shares import PhotoSources
 from showtell.agent.when import When
+from showtell.agent.which import Which
 from showtell.dialogue import AGENT, USER, Element, Turn
 from showtell.errors import DataError, EngineError, UsageError
 from showtell.models.reply import (
     Decision,
+    Described,
+    Dial,
     PhotoDue,
     PhotoHere,
     PhotoSource,
@@ -82,7 +84,7 @@ class ZeroShot:
         calibration: Calibration | None = None,
     ) -> None:
         self.language = language
-        self.photos = photos or PhotoSources()
+        self.photos = photos or Which()
         self.calibration = calibration or Calibration(threshold=threshold)
         self.threshold = self.calibration.threshold
         self.when = When(threshold=self.threshold)
@@ -102,6 +104,7 @@ class ZeroShot:
         images: Mapping[str, Image],
         seed: int,
         tell: Tell = silence,
+        dial: Dial | None = None,
     ) -> Reply:
         """One turn of the agent: words, and a photo where one is due. Raises nothing of an engine;
         ``notes`` say what went wrong."""
@@ -113,18 +116,20 @@ class ZeroShot:
         decision, down = Decision(share=False), False
         try:
             chance = self._chance(kept, reply.notes)
-            decision = self.when.decide(chance, turns=turns, wish=row.wish)
+            decision = self.when.decide(chance, turns=turns, wish=row.wish, dial=dial or row.dial)
             if decision.share:
                 tell(PhotoDue(id=row.photo_id, decision=decision))
                 description = self._description(kept)
             else:
                 description = "" if row.wish.share is False else _late(turns, images)
             if description:
+                tell(Described(id=row.photo_id, words=description))
                 shared = self.photos.share(
                     description,
+                    wish=row.wish,
                     photo_id=row.photo_id,
                     seed=seed,
-                    without=row.shown,
+                    shown=row.shown,
                     notes=reply.notes,
                     on_step=row.stepped,
                 )
@@ -132,9 +137,12 @@ class ZeroShot:
             down = error.down
             reply.notes.append(str(error))
         photo = None if shared is None else shared.photo
+        if shared is not None and shared.hits:
+            reply.hits[photo.id if photo else row.photo_id] = shared.hits
         if shared is not None and photo is not None and shared.image is not None:
             reply.images[photo.id] = shared.image
-            tell(PhotoHere(due=row.photo_id, photo=photo, image=shared.image))
+            here = PhotoHere(due=row.photo_id, photo=photo, image=shared.image, hits=shared.hits)
+            tell(here)
             reply.seconds_to_photo = time.perf_counter() - began
 
         def told(piece: str) -> None:
@@ -155,6 +163,8 @@ class ZeroShot:
         )
         reply.turns.append(Turn(speaker=AGENT, elements=elements))
         reply.decisions.append(decision)
+        if decision.offer and photo is None:
+            row.offer(decision.offer)
         reply.notes = list(dict.fromkeys(reply.notes))  # of one server, that fails twice alike
         return reply
 

@@ -1,11 +1,13 @@
 """Photos of an album by words: one score of all that is known of a photo, with a cut-off.
 
-    score = max(look, told) + LESSER min(look, told) + NAMED named^4 - usual
+    score = max(look, told) + LESSER min(look, told) + exact - usual
+    exact = NAMED named^4, or, where the encoder has learnt terms, SHOWN shown
 
 look    cosine of the query's vector and the photo's
 told    cosine of the query's vector and that of the photo's caption and the words in its names;
         of a photo without such words, its look
 named   share of the query's words that caption, file, folders and day have, the rare ones first
+shown   whether the photo shows all that is asked for (shown.py)
 usual   what half of all EVERYDAY phrases reach with the photo that suits them best
 
 The cosines are counted in standard deviations over what EVERYDAY phrases have with this album. So a
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import islice
 
@@ -28,22 +30,38 @@ from torch import Tensor
 
 from showtell.album.index import Album, Hit
 from showtell.album.ingest import Embed, Texts
+from showtell.album.shown import Terms, terms_of
 from showtell.album.told import asked, words_known, words_of
 from showtell.errors import DataError, UsageError
 
 # chosen on albums of Flickr8k's train and of COCO (docs/metrics.md)
-LESSER, NAMED = 0.01, 6.0  # the lesser parts photos of one name
+LESSER, NAMED, SHOWN = 0.01, 6.0, 16.0  # the lesser parts photos of one name
 CUT_OFF = 1.0
+
+
+def conformal(best: Sequence[float], *, wrong: float) -> float:
+    """The cut-off that a request without a photo passes with a chance of at most ``wrong``.
+
+    ``best``: the best scores of n requests that no photo answers, on other albums. The guarantee
+    (split conformal): if the next such request and its album are exchangeable with these, then
+    P(its best score reaches the cut-off) <= wrong, on average over all n + 1 of them. It says
+    nothing of one album, nor of albums or requests of another kind. Infinite for n + 1 < 1/wrong.
+    """
+    rank = math.ceil((len(best) + 1) * (1 - wrong))
+    return math.nextafter(sorted(best)[rank - 1], math.inf) if rank <= len(best) else math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlbumEncoder:
-    """What makes an album's vectors: N ``texts`` and n ``photos`` -> (N, E), (n, E), one space."""
+    """What makes an album's vectors: N ``texts`` and n ``photos`` -> (N, E), (n, E), one space;
+    where it has learnt that, the ``terms`` that photos show, and its own cut-off."""
 
     name: str
     width: int
     texts: Texts
     photos: Embed
+    terms: Terms | None = None
+    cut_off: float = CUT_OFF
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,24 +72,33 @@ class Evidence:
     look_NM: Tensor
     told_NM: Tensor
     named_NM: Tensor
+    shown_NM: Tensor | None = None
     usual: float = 0.0
 
     @property
     def score_NM(self) -> Tensor:
         better_NM = torch.maximum(self.look_NM, self.told_NM)
         lesser_NM = torch.minimum(self.look_NM, self.told_NM)
-        return better_NM + LESSER * lesser_NM + NAMED * self.named_NM**4 - self.usual
+        shown_NM, named_NM = self.shown_NM, self.named_NM
+        exact_NM = NAMED * named_NM**4 if shown_NM is None else SHOWN * shown_NM
+        return better_NM + LESSER * lesser_NM + exact_NM - self.usual
 
 
 class Finder:
-    """An album, ready to be asked in words. ``texts`` must be those of the album's encoder."""
+    """An album, ready to be asked in words. ``texts``, ``terms`` and the cut-off must be those of
+    the album's encoder."""
 
-    def __init__(self, album: Album, texts: Texts) -> None:
-        self.album, self.texts = album, texts
+    def __init__(
+        self, album: Album, texts: Texts, *, terms: Terms | None = None, cut_off: float = CUT_OFF
+    ) -> None:
+        self.album, self.texts, self.terms, self.cut_off = album, texts, terms, cut_off
         self.with_word: dict[str, list[int]] = {}
+        self.with_term: dict[str, list[int]] = {}
         for m, photo in enumerate(album.photos):
             for word in words_known(photo):
                 self.with_word.setdefault(word, []).append(m)
+            for term in {*terms_of(photo.caption), *words_known(photo)} if terms else ():
+                self.with_term.setdefault(term, []).append(m)
         everyday = files(__package__).joinpath("everyday.txt").read_text(encoding="utf-8")
         phrases = everyday.splitlines()
         self.everyday_KE = self._encoded(phrases)
@@ -81,9 +108,14 @@ class Finder:
             self.usual = float(of_usual.score_NM.amax(1).median())
 
     def find(
-        self, text: str, *, top_k: int, cut_off: float = CUT_OFF, without: Collection[str] = ()
+        self,
+        text: str,
+        *,
+        top_k: int,
+        cut_off: float | None = None,
+        without: Collection[str] = (),
     ) -> list[Hit]:
-        """At most ``top_k`` photos, best first, none below the cut-off.
+        """At most ``top_k`` photos, best first, none below the cut-off (or another one).
 
         Equal scores keep the album's order; ``without``: ids that are not wanted. Raises UsageError
         for a text without a word.
@@ -94,18 +126,24 @@ class Finder:
             raise DataError(f"{top_k} photos were asked for, wanted at least 1. Ask for more.")
         if not self.album.photos:
             return []
+        least = self.cut_off if cut_off is None else cut_off
         scores_M, order_M = self.evidence([text]).score_NM[0].sort(descending=True, stable=True)
         near = zip(order_M.tolist(), scores_M.tolist(), strict=True)
         found = (
             Hit(photo=self.album.photos[m], score=score)
             for m, score in near
-            if score >= cut_off and self.album.photos[m].id not in without
+            if score >= least and self.album.photos[m].id not in without
         )
         return list(islice(found, top_k))
 
     def evidence(self, texts: Sequence[str]) -> Evidence:
         """Of an album of at least one photo."""
-        return self._evidence(self._encoded([asked(text) for text in texts]), texts)
+        found = self._evidence(self._encoded([asked(text) for text in texts]), texts)
+        if self.terms is None:
+            return found
+        photos_ME, with_term = self.album.embeddings_ME, self.with_term
+        shown = [self.terms.shown(text, photos_ME, with_term=with_term) for text in texts]
+        return replace(found, shown_NM=torch.stack(shown))
 
     def _evidence(self, query_NE: Tensor, texts: Sequence[str]) -> Evidence:
         photos_ME, told_ME = self.album.embeddings_ME, self.album.texts_ME

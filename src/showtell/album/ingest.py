@@ -32,14 +32,8 @@ from showtell.album.index import (
 )
 from showtell.album.told import captions_in, day_taken, told_of
 from showtell.batch import stacked, to_pixels
-from showtell.data.photos import (
-    ENDINGS,
-    FORMAT_NAMES,
-    kind_of_file,
-    load_photo,
-    save_photo,
-    scaled,
-)
+from showtell.data.photos import load_photo, save_photo
+from showtell.data.pixels import ENDINGS, FORMAT_NAMES, at_most, kind_of_file
 from showtell.data.storage import locked
 from showtell.errors import DataError, PhotoError, StorageError
 from showtell.progress import Progress, quiet
@@ -116,8 +110,7 @@ def add_photos(
                         raise
                     refused.append(error)
                     continue
-                if max(image.size) > MAX_SIDE:
-                    image = scaled(image, MAX_SIDE)
+                image = at_most(image, MAX_SIDE)
                 name = photo_id(image)
                 source = path.relative_to(folder).as_posix()
                 if name in known:
@@ -256,7 +249,7 @@ def _kind(path: Path) -> str:
         return f"cannot be read ({error.strerror})"
     if not kind and path.suffix.lower() in ENDINGS:
         return "photo"
-    return f"{kind}, which is not read; save it as JPEG" if kind == "HEIC" else kind or "no photo"
+    return kind or "no photo"
 
 
 def photo_id(image: Image.Image) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from showtell.album.index import AlbumPhoto
-from showtell.data.photos import FORMATS
+from showtell.data.pixels import FORMATS
 from showtell.data.sources import open_data
 
 CAPTIONS = ("captions.jsonl", "metadata.jsonl")

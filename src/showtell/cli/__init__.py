@@ -18,9 +18,11 @@ from showtell.cli import options as opt
 from showtell.cli.album import album_app
 from showtell.cli.data import data_app
 from showtell.cli.exits import exit_code_of
+from showtell.cli.marks import origin
 from showtell.cli.measure import evaluate, judge_app, score
 from showtell.cli.models import convert, export, inspect, push
 from showtell.cli.pretrained import parts
+from showtell.cli.serving import mcp, serve
 from showtell.errors import UsageError
 
 if TYPE_CHECKING:
@@ -141,7 +143,7 @@ def _zero_shot(
     lm: str, painter: WordPainter | None, album: Path | None, calibration: Path | None
 ) -> ZeroShot:
     from showtell.agent.engines import open_language
-    from showtell.agent.shares import PhotoSources
+    from showtell.agent.which import Which
     from showtell.agent.zero_shot import Calibration, ZeroShot, read_calibration, threshold_of
     from showtell.progress import terminal_progress
 
@@ -152,7 +154,7 @@ def _zero_shot(
 
         found = open_photos(album, told=terminal_progress)
     language = open_language(lm)
-    photos = PhotoSources(album=found, painter=painter)
+    photos = Which(album=found, painter=painter)
     own = own or Calibration(threshold=threshold_of(language))
     return ZeroShot(language, photos=photos, calibration=own)
 
@@ -232,8 +234,11 @@ def train(
     opt.emit(json, {"checkpoint": str(path)}, f"Wrote {path}")
 
 
+app.command(epilog="Example: showtell serve --album ~/album --open")(serve)
+app.command(epilog="Example: showtell mcp --album ~/album")(mcp)
 app.command(epilog="Example: showtell parts all-minilm-l6-v2")(parts)
 app.command(epilog="Example: showtell inspect mini")(inspect)
+app.command(epilog="Example: showtell origin showtell-photos/*.png")(origin)
 app.command(epilog="Example: showtell export runs/home --merged --out runs/home_plain")(export)
 app.command(epilog="Example: showtell push runs/home me/home --report out")(push)
 app.command(epilog="Example: showtell convert gill gill_opt --base runs/opt --out runs/gill")(

@@ -110,13 +110,12 @@ def search(
     such photo is an answer, too.
     """
     from showtell.agent.album_words import HOME, SAMPLE, album_folder, fetch_for, open_finder
-    from showtell.album.find import CUT_OFF
 
     if str(album) == SAMPLE:
         fetch_for(HOME, say=partial(opt.say, file=sys.stderr))
     album = album_folder(album, told=terminal_progress)
     finder = open_finder(album, encoder=encoder, told=terminal_progress)
-    least = CUT_OFF if cut_off is None else cut_off
+    least = finder.cut_off if cut_off is None else cut_off
     hits = finder.find(text, top_k=limit, cut_off=least)
     opt.emit(
         json,

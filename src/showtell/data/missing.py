@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from showtell.data.photos import photo_image
-from showtell.dialogue import Dialogue, Photo, with_photos
+from showtell.dialogue import PAINTED_BY, Dialogue, Photo, with_photos
 from showtell.errors import DataError, PhotoError, UsageError, did_you_mean
 
 Paint = Callable[[Photo, Dialogue], str]
@@ -118,5 +118,5 @@ class MissingPhotos:
             photo,
             path=self.paint(photo, dialogue),
             origin="painted",
-            labels={**photo.labels, "substitute": True, "painted_by": self.model},
+            labels={**photo.labels, "substitute": True, PAINTED_BY: self.model},
         )

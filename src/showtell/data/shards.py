@@ -33,7 +33,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from showtell.data.jsonl import opened
-from showtell.data.photos import ENDINGS, photo_bytes, photo_from_bytes, photo_image
+from showtell.data.photos import photo_bytes, photo_image
+from showtell.data.pixels import ENDINGS, photo_from_bytes
 from showtell.data.readers import Fields
 from showtell.data.showtell_jsonl import dialogue_as_dict, dialogue_of
 from showtell.data.storage import new_folder, sha256_of

@@ -66,7 +66,8 @@ def evaluate_search(
         ]
         texts_ME = told_vectors(known, encoder.texts, width=encoder.width)
         album = Album(known, embeddings_ME, texts_ME=texts_ME, made_by=encoder.name)
-        return Finder(album, encoder.texts).evidence([text for _, text in queries])
+        finder = Finder(album, encoder.texts, terms=encoder.terms)
+        return finder.evidence([text for _, text in queries])
 
     every = [(m, text) for m, photo in enumerate(chosen) for text in _captions(photo)]
     found = ask(every, captioned=False)

@@ -141,7 +141,7 @@ def own_photos(
             photos.append(responder.paint_spans(spans, seeds=seeds).cpu())
         elif (album := responder.album) is not None and query_NE is not None:
             found = [album.nearest(one_E[None], cut_off=-2.0) for one_E in query_NE]
-            photos.append(torch.stack([to_pixels(hit[1]) for hit in found if hit is not None]))
+            photos.append(torch.stack([to_pixels(hit.image) for hit in found if hit.image]))
     return OwnPhotos(
         captions=captions,
         pixels_N3HW=torch.cat(photos) if photos else None,

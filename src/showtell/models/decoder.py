@@ -1,98 +1,30 @@
-"""Decoder: what the LLM reads and writes, B dialogues at once, each with its own photos.
+"""Decoder: what the LLM reads and writes, B dialogues at once.
 
-Rows end at different words, and wait for the others: a row that has nothing to read meanwhile reads
-padding, which a mask hides from then on, and so is what makes up for several lengths. So a row
-stands where it would stand alone, and says what it would say alone.
+Each row's answer is steps of its own (``steps.py``), that are taken together; a row says what it
+would say alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from showtell.batch import stacked, to_pixels
-from showtell.dialogue import AGENT, Photo, Turn
+from showtell.dialogue import AGENT
 from showtell.errors import GenerationError
-from showtell.models.cross_attention import AttendedPhotos, seen_on
-from showtell.models.dialogue_model import Decoding, PhotoDialogueModel, share_logit
+from showtell.models.dialogue_model import share_logit
 from showtell.models.parts import PhotoSpans
-from showtell.models.writing import Cache, Writing, joined
-from showtell.prompt import Rendered, Renderer
+from showtell.models.reading import Images, Reading
+from showtell.models.steps import Made, Read, See, Seen, Steps, Under, Write
+from showtell.models.writing import Writing
 
-ToldRow = Callable[[int, str], None]
-Images = Mapping[str, Image.Image]  # of a dialogue's photos, by their ids
+__all__ = ["Decoder", "Images", "numbers", "together"]
 
 
-class Decoder:
-    """A model with the settings it writes by; its own, unless others are given."""
-
-    def __init__(
-        self,
-        model: PhotoDialogueModel,
-        *,
-        decoding: Decoding | None = None,
-        renderer: Renderer | None = None,
-    ) -> None:
-        self.model = model
-        self.language = model.language
-        self.decoding = decoding or model.decoding
-        self.renderer = renderer or model.renderer
-
-    # ---------------------------------------------------------------------------------- reading
-
-    @torch.no_grad()
-    def read_all(
-        self, contexts: Sequence[Sequence[Turn]], images: Sequence[Images]
-    ) -> tuple[Writing, list[int]]:
-        """The LLM's state after each context, and how many of its oldest turns did not fit."""
-        if self.model.photo_encoder is None:
-            images = [{} for _ in contexts]
-        rows = [
-            self.renderer.render_turns(turns, has_pixels=partial(_is_there, own))
-            for turns, own in zip(contexts, images, strict=True)
-        ]
-        for row in rows:
-            row.put(self.renderer.form.between, label=False)
-        groups = _alike([len(row.ids) for row in rows])
-        parts = [
-            (group, self._read_rows([rows[n] for n in group], [images[n] for n in group]))
-            for group in groups
-        ]
-        writing = joined(parts) if len(parts) > 1 else parts[0][1]
-        return writing, [row.dropped_turns for row in rows]
-
-    def _read_rows(self, rows: Sequence[Rendered], images: Sequence[Images]) -> Writing:
-        """Dialogues of about the same length, padded on the left to the longest."""
-        num_rows, length = len(rows), max(len(row.ids) for row in rows)
-        pads = [length - len(row.ids) for row in rows]
-        pad_id = self.language.tokenizer.pad_token_id
-        column = self.language.column
-        ids_BT = column([[pad_id] * pad + row.ids for pad, row in zip(pads, rows, strict=True)])
-        seen = [(b, place) for b, row in enumerate(rows) for place in row.seen]
-        embeds_BTD, photos = self.language.embed(ids_BT), None
-        if seen:
-            embeds_BTD, photos = self.model.put_photos(
-                embeds_BTD,
-                self._perceive([images[b][place.photo.id] for b, place in seen]),
-                row_P=column([b for b, _ in seen]),
-                start_P=column([pads[b] + place.start for b, place in seen]),
-            )
-        cache: Cache = self.language.new_cache(num_rows)
-        if not self.language.hides_padding:
-            cache = [self.language.new_cache() for _ in rows]
-        writing = Writing(
-            cache=cache,
-            mask_BT=ids_BT.new_zeros((num_rows, 0), dtype=torch.bool),
-            hidden_BD=embeds_BTD[:, -1],
-            logits_BV=embeds_BTD.new_empty((num_rows, 0), dtype=torch.float32),
-        )
-        mask_BT = torch.arange(length, device=ids_BT.device) >= column(pads)[:, None]
-        self._push_embeds(writing, embeds_BTD, mask_BT=mask_BT, photos=photos)
-        return writing
+class Decoder(Reading):
+    """What it reads, and what it writes on."""
 
     def open_turn(
         self,
@@ -103,16 +35,8 @@ class Decoder:
     ) -> None:
         """It is the agent's turn, or that of each row's speaker; the next logits say [IMG] or a
         word."""
-        rows_B = writing.all_rows_B if rows_B is None else rows_B
-        said = speakers or [AGENT] * len(rows_B)
-        opened = {each: self.renderer.opening(each) for each in said}
-        if len(set(map(len, opened.values()))) == 1:
-            ids_BT = self.language.column([opened[each] for each in said])
-            self._push_ids(writing, ids_BT, rows_B)
-            return
-        for speaker, ids in opened.items():  # each as long as it is
-            theirs_B = torch.tensor([each == speaker for each in said], device=rows_B.device)
-            self.push(writing, ids, rows_B & theirs_B)
+        said = speakers or [AGENT] * len(writing.hidden_BD)
+        self.run(writing, rows_B, lambda b: self.opening(said[b]))
 
     def close_turn(
         self,
@@ -123,154 +47,213 @@ class Decoder:
     ) -> None:
         """The agent's turn is over; the next logits say whose turn it is (``renderer.roles``).
         ``said``: the tokens of each row, which may hold the space before the end (Llama 2)."""
-        form = self.renderer.form
-        rows_B = writing.all_rows_B if rows_B is None else rows_B
-        ends = list(form.ends[AGENT])
-        lead = ends[: ends.index(form.stop)]
-        if lead:
-            led = [row[-len(lead) :] == lead for row in said or [[]] * len(rows_B)]
-            self.push(writing, lead, rows_B & ~self.language.column(led).bool())
-        self.push(writing, [*ends[len(lead) :], *form.between], rows_B)
+        self.run(writing, rows_B, lambda b: self.closing(said[b] if said else ()))
 
-    def p_share(self, writing: Writing) -> Tensor:
+    def push(self, writing: Writing, ids: Sequence[int], rows_B: Tensor | None = None) -> None:
+        """Read the same tokens in each row, or in those of ``rows_B``."""
+
+        def reading(b: int) -> Steps[Seen]:
+            return (yield Read(ids))
+
+        self.run(writing, rows_B, reading)
+
+    def p_share(self, writing: Writing | Seen) -> Tensor:
         """P([IMG]) in each row, (B,)."""
         return share_logit(writing.logits_BV, self.renderer.img).sigmoid()
 
-    def push(
-        self, writing: Writing, ids: Sequence[int], rows_B: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Read the same tokens in each of ``rows_B``; the tokens' embeddings and states."""
-        rows_B = writing.all_rows_B if rows_B is None else rows_B
-        return self._push_ids(writing, self.language.column([list(ids)] * len(rows_B)), rows_B)
+    # --------------------------------------------------------------------------- a row's steps
 
-    @torch.no_grad()
-    def push_photos(self, writing: Writing, shown: Sequence[Image.Image], rows_B: Tensor) -> None:
-        """The photos that ``rows_B`` have shared, one each, as they see them from now on."""
-        num_tokens = self.renderer.config.num_photo_tokens
-        ids_BQ = self.language.column([[self.renderer.photo] * num_tokens] * len(rows_B))
-        embeds_BQD = self.language.embed(ids_BQ)
-        row_P = rows_B.nonzero()[:, 0]
-        embeds_BQD, photos = self.model.put_photos(
-            embeds_BQD, self._perceive(shown), row_P=row_P, start_P=torch.zeros_like(row_P)
+    def opening(self, speaker: str = AGENT) -> Steps[Seen]:
+        """As ``open_turn``."""
+        return (yield Read(self.renderer.opening(speaker)))
+
+    def closing(self, said: Sequence[int] = ()) -> Steps[Seen]:
+        """As ``close_turn``."""
+        form = self.renderer.form
+        ends = list(form.ends[AGENT])
+        lead = ends[: ends.index(form.stop)]
+        if lead and list(said[-len(lead) :]) != lead:
+            yield Read(lead)
+        return (yield Read([*ends[len(lead) :], *form.between]))
+
+    def text(
+        self, die: torch.Generator, on_text: Callable[[str], None] | None = None
+    ) -> Steps[tuple[str, Seen]]:
+        """A text turn until its end, and the state as ``closing`` leaves it."""
+        ids = yield Write(
+            stop=self.renderer.end,
+            temperature=self.decoding.temperature,
+            top_p=self.decoding.top_p,
+            die=die,
+            on_text=on_text,
         )
-        mask_BQ = rows_B[:, None].expand(ids_BQ.shape)
-        self._push_embeds(writing, embeds_BQD, mask_BT=mask_BQ, photos=photos)
+        seen = yield from self.closing(ids)
+        return self.language.tokenizer.decode(ids).strip(), seen
 
-    def _push_ids(self, writing: Writing, ids_BT: Tensor, rows_B: Tensor) -> tuple[Tensor, Tensor]:
-        embeds_BTD = self.language.embed(ids_BT)
-        mask_BT = rows_B[:, None].expand(ids_BT.shape)
-        return embeds_BTD, self._push_embeds(writing, embeds_BTD, mask_BT=mask_BT)
+    def caption(self) -> Steps[str]:
+        """As ``write_captions``."""
+        if self.renderer.span_ids:
+            raise GenerationError(
+                f'"{self.model.name}" announces photos by tokens without words, so it has no '
+                "caption to write; use a model whose bridge reads captions"
+            )
+        yield Read([self.renderer.img])
+        ids = yield Write(
+            stop=self.renderer.close,
+            temperature=self.decoding.caption_temperature,
+            top_p=1.0,
+            die=torch.Generator().manual_seed(0),
+        )
+        yield Read([self.renderer.close])
+        return self.language.tokenizer.decode(ids).strip()
+
+    def span(self) -> Steps[PhotoSpans]:
+        """As ``write_span``."""
+        # they are known beforehand, so the LLM reads them in one go
+        seen = yield Read(self.renderer.span_ids)
+        ids_NK = self.language.column([list(self.renderer.span_ids)])
+        return PhotoSpans(
+            ids_NK=ids_NK,
+            mask_NK=torch.ones_like(ids_NK).bool(),
+            embeds_NKD=seen.embeds_KD[None],
+            before_NKD=seen.before_KD[None],
+            after_NKD=seen.after_KD[None],
+            logits_NKV=self.language.head(seen.before_KD[None]).float(),
+            captions=("",),
+        )
+
+    def announcement(self, words: str = "") -> Steps[PhotoSpans]:
+        """As ``announce``; ``words``: the caption that is said in the model's stead."""
+        renderer = self.renderer
+        if not words:
+            if renderer.span_ids:
+                return (yield from self.span())
+            return self.model.spoken_spans([(yield from self.caption())])
+        yield Read(renderer.span_ids or [renderer.img, *renderer.words(words), renderer.close])
+        return self.model.spoken_spans([words])
+
+    # ---------------------------------------------------------------------------- many at once
+
+    def run(
+        self, writing: Writing, rows_B: Tensor | None, steps: Callable[[int], Steps[Made]]
+    ) -> dict[int, Made]:
+        """The steps of each row, or of ``rows_B`` (bool), to their end; what they made, by row."""
+        rows = range(len(writing.hidden_BD)) if rows_B is None else numbers(rows_B)
+        under = {b: Under(steps(b)) for b in rows}
+        while going := {b: each for b, each in under.items() if not each.done}:
+            self.step(writing, going)
+        for each in under.values():
+            if each.error is not None:
+                raise each.error
+        return {b: each.made for b, each in under.items()}  # type: ignore[misc]
 
     @torch.no_grad()
-    def _push_embeds(
-        self,
-        writing: Writing,
-        embeds_BTD: Tensor,
-        *,
-        mask_BT: Tensor,
-        photos: AttendedPhotos | None = None,
-    ) -> Tensor:
-        """Read on; the states (B, T, D). A row whose mask ends with False keeps its own."""
-        read_B = writing.mask_BT.sum(1)
-        writing.mask_BT = torch.cat([writing.mask_BT, mask_BT], dim=1)
-        if writing.slots_BS is not None or photos is not None:
-            photos, writing.slots_BS = seen_on(writing.slots_BS, photos, length=mask_BT.shape[1])
-        if isinstance(writing.cache, list):
-            states_BTD = torch.zeros_like(embeds_BTD)
-            for b, cache in enumerate(writing.cache):
-                real_T = mask_BT[b]
-                if bool(real_T.any()):
-                    row_1TD = embeds_BTD[b : b + 1, real_T]
-                    states_BTD[b, real_T] = self.language.hidden(row_1TD, None, cache=cache)
-        else:
-            padded = not bool(writing.mask_BT.all())
-            positions_BT = (read_B[:, None] + mask_BT.cumsum(1) - 1).clamp_min(0)
-            states_BTD = self.language.hidden(
-                embeds_BTD,
-                writing.mask_BT if padded else None,
-                positions_BT if padded else None,
-                photos=photos,
-                cache=writing.cache,
-            )
-        real_B = mask_BT[:, -1:]
-        writing.hidden_BD = states_BTD[:, -1].where(real_B, writing.hidden_BD)
-        writing.logits_BV = self.language.head(writing.hidden_BD).float()
-        return states_BTD
+    def step(self, writing: Writing, rows: Mapping[int, Under[Any]]) -> None:
+        """One step of the rows, each by its number, that want to read, see, or write: as many
+        tokens as all of them have to read. The others wait."""
+        self._choose_words(writing, rows)
+        shown = {b: each.need.image for b, each in rows.items() if isinstance(each.need, See)}
+        if shown:
+            self.push_photos(writing, list(shown.values()), self._these(writing, shown))
+            for b in shown:
+                rows[b].go_on(None)
+            return
+        reading = {b: each for b, each in rows.items() if each.pending}
+        if not reading:
+            return
+        width = min(len(each.pending) for each in reading.values())
+        pad_id = self.language.tokenizer.pad_token_id
+        ids_BK = self.language.column(
+            [
+                reading[b].pending[:width] if b in reading else [pad_id] * width
+                for b in range(len(writing.hidden_BD))
+            ]
+        )
+        before_BD = writing.hidden_BD
+        embeds_BKD = self.language.embed(ids_BK)
+        mask_BK = self._these(writing, reading)[:, None].expand(ids_BK.shape)
+        after_BKD = self._push_embeds(writing, embeds_BKD, mask_BT=mask_BK)
+        before_BKD = torch.cat([before_BD[:, None], after_BKD[:, :-1]], dim=1)
+        for b, each in reading.items():
+            logits_1V = writing.logits_BV[b : b + 1]
+            each.has_read(embeds_BKD[b], before_BKD[b], after_BKD[b], logits_1V)
 
-    def _perceive(self, shown: Sequence[Image.Image]) -> Tensor:
-        """Photos of any size, as the photo encoder looks at them."""
-        encoder = self.model.photo_encoder
-        assert encoder is not None
-        return encoder(stacked([to_pixels(encoder.look(each)) for each in shown]))
+    def _these(self, writing: Writing, rows: Iterable[int]) -> Tensor:
+        rows_B = ~writing.all_rows_B
+        rows_B[list(rows)] = True
+        return rows_B
+
+    def _choose_words(self, writing: Writing, rows: Mapping[int, Under[Any]]) -> None:
+        """The next token of each text that is being written, or its end."""
+        decode, known = self.language.tokenizer.decode, len(self.language.tokenizer)
+        alike: dict[tuple[int, float, float], dict[int, Write]] = {}
+        for b, each in rows.items():
+            if isinstance(write := each.need, Write) and not each.pending:
+                if len(write.ids) >= self.decoding.max_new_tokens:
+                    each.go_on(write.ids)
+                    continue
+                alike.setdefault((write.stop, write.temperature, write.top_p), {})[b] = write
+        for (stop, temperature, top_p), writes in alike.items():
+            ends_turn = stop == self.renderer.end
+            least = max(1, self.decoding.min_new_tokens if ends_turn else 1)
+            stops = {stop, *(self.language.end_ids if ends_turn else ())}
+            logits_BV = writing.logits_BV.clone()
+            logits_BV[:, list(self.renderer.special - stops)] = -torch.inf
+            logits_BV[:, known:] = -torch.inf  # rows that stand for no token
+            early = [b for b, write in writes.items() if len(write.ids) < least]
+            logits_BV[torch.tensor(early, dtype=torch.long)[:, None], list(stops)] = -torch.inf
+            chosen_B = self._choose(
+                logits_BV,
+                self._these(writing, writes),
+                temperature=temperature,
+                top_p=top_p,
+                generators={b: write.die for b, write in writes.items()},
+            ).tolist()
+            for b, write in writes.items():
+                if chosen_B[b] in stops:
+                    rows[b].go_on(write.ids)
+                    continue
+                rows[b].writes(chosen_B[b])
+                if write.on_text is None:
+                    continue
+                text = decode(write.ids)
+                if not text.endswith("\ufffd"):  # its last bytes are not all here yet
+                    piece, write.said = text[len(write.said) :], text
+                    try:
+                        write.on_text(piece if len(write.ids) > 1 else piece.lstrip())
+                    except BaseException as error:  # nobody listens
+                        rows[b].fail(error)
 
     # ---------------------------------------------------------------------------------- writing
 
-    @torch.no_grad()
     def write_texts(
         self,
         writing: Writing,
         *,
         generators: Sequence[torch.Generator],
         rows_B: Tensor | None = None,
-        on_text: ToldRow | None = None,
     ) -> list[str]:
         """Sample a text turn until its end in each row, or in those of ``rows_B`` (bool; "" for the
-        others); the state is as ``close_turn`` leaves it. ``on_text`` hears a row's number with
-        each piece."""
-        return self._write(
-            writing,
-            stop=self.renderer.end,
-            temperature=self.decoding.temperature,
-            top_p=self.decoding.top_p,
-            generators=generators,
-            rows_B=rows_B,
-            on_text=on_text,
-        )
+        others); the state is as ``close_turn`` leaves it."""
+        said = self.run(writing, rows_B, lambda b: self.text(generators[b]))
+        return [said[b][0] if b in said else "" for b in range(len(generators))]
 
-    @torch.no_grad()
     def write_captions(self, writing: Writing, *, rows_B: Tensor | None = None) -> list[str]:
         """The words between [IMG] and [/IMG] in each row, or in those of ``rows_B`` (bool; "" for
         the others); the state ends after [/IMG].
 
         Raises GenerationError where the bridge has its own tokens: there are no words then.
         """
-        if self.renderer.span_ids:
-            raise GenerationError(
-                f'"{self.model.name}" announces photos by tokens without words, so it has no '
-                "caption to write; use a model whose bridge reads captions"
-            )
-        self.push(writing, [self.renderer.img], rows_B)
-        return self._write(
-            writing,
-            stop=self.renderer.close,
-            temperature=self.decoding.caption_temperature,
-            top_p=1.0,
-            generators=[torch.Generator().manual_seed(0) for _ in writing.hidden_BD],
-            rows_B=rows_B,
-        )
+        said = self.run(writing, rows_B, lambda b: self.caption())
+        return [said.get(b, "") for b in range(len(writing.hidden_BD))]
 
-    @torch.no_grad()
     def write_span(self, writing: Writing, *, rows_B: Tensor | None = None) -> PhotoSpans:
         """The bridge's own tokens, said one after the other: the first forces the rest.
 
         One span for each row, or for those of ``rows_B`` (bool); the state ends after the last
         token.
         """
-        rows_B = writing.all_rows_B if rows_B is None else rows_B
-        before_BD = writing.hidden_BD
-        # they are known beforehand, so the LLM reads them in one go
-        embeds_BKD, after_BKD = self.push(writing, self.renderer.span_ids, rows_B)
-        before_BKD = torch.cat([before_BD[:, None], after_BKD[:, :-1]], dim=1)
-        ids_NK = self.language.column([list(self.renderer.span_ids)] * int(rows_B.sum()))
-        return PhotoSpans(
-            ids_NK=ids_NK,
-            mask_NK=torch.ones_like(ids_NK).bool(),
-            embeds_NKD=embeds_BKD[rows_B],
-            before_NKD=before_BKD[rows_B],
-            after_NKD=after_BKD[rows_B],
-            logits_NKV=self.language.head(before_BKD[rows_B]).float(),
-            captions=("",) * len(ids_NK),
-        )
+        return together(list(self.run(writing, rows_B, lambda b: self.span()).values()))
 
     @torch.no_grad()
     def announce(self, writing: Writing, *, rows_B: Tensor | None = None) -> PhotoSpans:
@@ -278,55 +261,8 @@ class Decoder:
         by its tokens, whose captions are "", or by a caption of the LLM's own."""
         if self.renderer.span_ids:
             return self.write_span(writing, rows_B=rows_B)
-        chosen_B = writing.all_rows_B if rows_B is None else rows_B
-        captions = self.write_captions(writing, rows_B=rows_B)
-        return self.model.spoken_spans([captions[b] for b in numbers(chosen_B)])
-
-    def _write(
-        self,
-        writing: Writing,
-        *,
-        stop: int,
-        temperature: float,
-        top_p: float,
-        generators: Sequence[torch.Generator],
-        rows_B: Tensor | None = None,
-        on_text: ToldRow | None = None,
-    ) -> list[str]:
-        """Words, one at least, until ``stop``, in each row; the state ends after it."""
-        least = self.decoding.min_new_tokens if stop == self.renderer.end else 1
-        rows_B = writing.all_rows_B if rows_B is None else rows_B
-        stops = {stop, *(self.language.end_ids if stop == self.renderer.end else ())}
-        banned, stops_S = list(self.renderer.special - stops), self.language.column(list(stops))
-        tokenizer = self.language.tokenizer
-        decode, pad_id, known = tokenizer.decode, tokenizer.pad_token_id, len(tokenizer)
-        ids: list[list[int]] = [[] for _ in generators]
-        said, going_B = [""] * len(ids), rows_B
-        for count in range(self.decoding.max_new_tokens):
-            logits_BV = writing.logits_BV.clone()
-            logits_BV[:, banned] = -torch.inf
-            logits_BV[:, known:] = -torch.inf  # rows that stand for no token
-            if count < max(1, least):
-                logits_BV[:, list(stops)] = -torch.inf
-            chosen_B = self._choose(
-                logits_BV, going_B, temperature=temperature, top_p=top_p, generators=generators
-            )
-            going_B = going_B & ~torch.isin(chosen_B, stops_S)
-            if not bool(going_B.any()):
-                break
-            for b in numbers(going_B):
-                ids[b].append(int(chosen_B[b]))
-                text = decode(ids[b]) if on_text else "\ufffd"
-                if on_text and not text.endswith("\ufffd"):  # its last bytes are not all here yet
-                    piece, said[b] = text[len(said[b]) :], text
-                    on_text(b, piece if len(ids[b]) > 1 else piece.lstrip())
-            tokens_B = chosen_B.masked_fill(~going_B, pad_id)
-            self._push_ids(writing, tokens_B[:, None], going_B)
-        if stop == self.renderer.end:
-            self.close_turn(writing, rows_B, said=ids)
-        else:
-            self.push(writing, [stop], rows_B)
-        return [decode(row).strip() for row in ids]
+        captions = self.run(writing, rows_B, lambda b: self.caption())
+        return self.model.spoken_spans(list(captions.values()))
 
     def _choose(
         self,
@@ -335,7 +271,7 @@ class Decoder:
         *,
         temperature: float,
         top_p: float,
-        generators: Sequence[torch.Generator],
+        generators: Mapping[int, torch.Generator],
     ) -> Tensor:
         """A token for each of ``rows_B``, each by its own generator; anything for the others."""
         chosen_B = logits_BV.argmax(-1)
@@ -359,16 +295,9 @@ def numbers(rows_B: Tensor) -> list[int]:
     return rows_B.nonzero()[:, 0].tolist()
 
 
-def _is_there(images: Images, photo: Photo) -> bool:
-    return photo.id in images
-
-
-def _alike(lengths: Sequence[int]) -> list[list[int]]:
-    """Numbers of dialogues to read together: little of what is read is padding. Each group keeps
-    the order of the dialogues."""
-    groups: list[list[int]] = []
-    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
-        if not groups or lengths[number] < 0.7 * lengths[groups[-1][0]]:
-            groups.append([])
-        groups[-1].append(number)
-    return [sorted(group) for group in groups]
+def together(spans: Sequence[PhotoSpans]) -> PhotoSpans:
+    """Spans of equally many tokens as one."""
+    tensors = [key for key, value in vars(spans[0]).items() if isinstance(value, Tensor)]
+    stacked_N = {key: torch.cat([getattr(each, key) for each in spans]) for key in tensors}
+    captions = tuple(caption for each in spans for caption in each.captions)
+    return PhotoSpans(captions=captions, **stacked_N)

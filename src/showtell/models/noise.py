@@ -175,6 +175,25 @@ class Noise:
         known = inspect.signature(solver.step).parameters
         return partial(solver.step, **{key: own[key] for key in own if key in known})
 
+    def started(
+        self, solver: Any, latents: Tensor, noise: Tensor, strength: float
+    ) -> tuple[Tensor, Tensor]:
+        """Latents under the noise of the last ``strength`` of a solver's steps, and the times of
+        these: of all of them noise alone, of none the latents."""
+        order = getattr(solver, "order", 1)
+        num_steps = math.ceil(len(solver.timesteps) / order)
+        first = (num_steps - min(num_steps, int(num_steps * strength))) * order
+        times = solver.timesteps[first:]
+        if not first:
+            return noise * getattr(solver, "init_noise_sigma", 1.0), times
+        if not len(times):
+            return latents, times
+        if hasattr(solver, "set_begin_index"):
+            solver.set_begin_index(first)
+        if hasattr(solver, "scale_noise"):  # a flow's
+            return solver.scale_noise(latents, times[:1], noise), times
+        return solver.add_noise(latents, noise, times[:1]), times
+
     # ----------------------------------------------------------------------------- as it is read
 
     def try_out(self) -> None:
@@ -271,3 +290,11 @@ def _silent() -> Any:
         yield
     finally:
         log.setLevel(before)
+
+
+def clean_latents(solver: Any, taken: Any) -> Tensor | None:
+    """What a scheduler's step says that the latents become; None where it does not say."""
+    clean: Tensor | None = getattr(taken, "pred_original_sample", None)
+    if clean is None and str(solver.config.get("algorithm_type", "")).startswith("dpmsolver++"):
+        clean = (getattr(solver, "model_outputs", None) or [None])[-1]
+    return clean

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
 from showtell.album.index import Album
 from showtell.data.photos import load_photo, square
-from showtell.dialogue import Photo
 from showtell.errors import DataError
 from showtell.models.dialogue_model import PhotoDialogueModel
+from showtell.models.reply import Shared
 
 SIDE = 64  # of an album's photos for a model that sees none
+CONSIDERED = 5  # photos that are told with a choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,21 +26,20 @@ class OpenAlbum:
     folder: Path
     side: int
 
-    def nearest(
-        self, query_1E: Tensor, *, cut_off: float, without: Collection[str] = ()
-    ) -> tuple[Photo, Image.Image] | None:
-        """The nearest photo, one ``without`` these if there is any; None below ``cut_off``."""
-        find = partial(self.album.search, query_1E, top_k=1, cut_off=cut_off)
-        hits = find(without=without)[0] or find()[0]
-        if not hits:
-            return None
-        photo = self.album.photo(hits[0], folder=self.folder)
+    def nearest(self, query_1E: Tensor, *, cut_off: float, without: Collection[str] = ()) -> Shared:
+        """The nearest photo that is not one ``without`` these; none below ``cut_off``."""
+        (near,) = self.album.search(query_1E, top_k=CONSIDERED + len(without), cut_off=-2.0)
+        hits = tuple((hit.photo.id, hit.score) for hit in near[:CONSIDERED])
+        left = [hit for hit in near if hit.photo.id not in without and hit.score >= cut_off]
+        if not left:
+            return Shared(hits=hits)
+        photo = self.album.photo(left[0], folder=self.folder)
         if photo.path is None:
             raise DataError(
                 f'the album in "{self.folder}" knows the photo "{photo.id}" by its vector '
                 "alone; wanted its file; index the photos again"
             )
-        return photo, square(load_photo(photo.path), self.side)
+        return Shared(photo=photo, image=square(load_photo(photo.path), self.side), hits=hits)
 
 
 def open_album(model: PhotoDialogueModel, folder: str | Path) -> OpenAlbum:

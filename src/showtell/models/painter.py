@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -30,10 +29,11 @@ from showtell.models.folders import (
     to_transformers,
     write_json,
 )
-from showtell.models.noise import DISTILLED, Noise, read_scheduler, scaled
+from showtell.models.noise import DISTILLED, Noise, read_scheduler
+from showtell.models.painting import Painting, Start, denoise
 from showtell.models.parts import Conditioning, Dice
 from showtell.models.text_towers import ClipTextTower, TokenTower
-from showtell.runtime import Dtype, mixed_precision, small_attention
+from showtell.runtime import Dtype, small_attention
 
 PROBES = ("a red dog at the beach", "a city at night", "")
 
@@ -193,43 +193,35 @@ class LatentDiffusionPainter(nn.Module):
         num_steps: int,
         guidance: float,
         seeds: Sequence[int],
-        callback: Callable[[int, Tensor], None] | None = None,
+        callback: Callable[[int, Tensor | None], None] | None = None,
     ) -> Tensor:
         """Photos (N, 3, H, W) in [0, 1] by the scheduler, with classifier-free guidance.
 
         Each photo has the dice of its own seed, so a batch paints what single calls do.
-        ``callback(step, latents)`` is called after each of ``num_steps`` steps.
+        ``callback(step, clean)`` is called after each of ``num_steps`` steps; ``clean``: what the
+        latents should become, where the scheduler tells that.
         """
-        noise = self.noise
-        cond_NSC = conditioning.cond_NSC
-        device = None if cond_NSC is None else cond_NSC.device
-        solver = noise.solver(num_steps, device=device, **self.times(num_steps))
-        count = cond_NSC.shape[0]
-        uncond_NSC = conditioning.uncond_NSC
-        if uncond_NSC is None:
-            uncond_NSC = self.text.encode([""]).expand(count, -1, -1)
-        leads = self.guided and guidance != 1
-        if leads:
-            cond_NSC = torch.cat([uncond_NSC.to(cond_NSC.dtype), cond_NSC])
-        dice = [torch.Generator().manual_seed(seed) for seed in seeds]
-        latents = torch.stack([torch.randn(self.latent_shape, generator=die) for die in dice])
-        latents = latents.to(cond_NSC.device) * getattr(solver, "init_noise_sigma", 1.0)
-        take = noise.steps(solver, dice)
-        with mixed_precision(cond_NSC.device) if self.bfloat16_products else nullcontext():
-            for index, time in enumerate(solver.timesteps):
-                noisy = scaled(solver, latents, time)
-                if leads:
-                    noisy = torch.cat([noisy] * 2)
-                predicted = self.predict(noisy, time, cond_NSC, guidance=guidance)
-                if leads:
-                    uncond, cond = predicted.chunk(2)
-                    predicted = uncond + guidance * (cond - uncond)
-                latents = take(predicted, time, latents).prev_sample
-                # a step of higher order takes several times
-                told, now = (k * num_steps // len(solver.timesteps) for k in (index, index + 1))
-                if callback is not None and now > told:
-                    callback(now, latents)
-            return self.decode_photos(latents)
+        painting = self.begin(conditioning, num_steps=num_steps, guidance=guidance, seeds=seeds)
+        while not painting.done:
+            before = painting.step
+            denoise([painting])
+            if callback is not None and painting.step > before:
+                callback(painting.step, painting.clean)
+        return painting.photos()
+
+    def begin(
+        self,
+        conditioning: Conditioning,
+        *,
+        num_steps: int,
+        guidance: float,
+        seeds: Sequence[int],
+        start: Start | None = None,
+    ) -> Painting:
+        """Photos to paint, a step at a time (``painting.py``)."""
+        return Painting(
+            self, conditioning, num_steps=num_steps, guidance=guidance, seeds=seeds, start=start
+        )
 
     @torch.no_grad()
     def faults(self) -> list[str]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import torch
@@ -67,6 +67,12 @@ class Conditioning:
     query_NE: Tensor | None = None  # unit vectors to search an album with; None: cannot retrieve
     retrieve_N: Tensor | None = None  # P(retrieving beats painting); None: nothing decides
     captions: Sequence[str] | None = None  # the words that cond is of; None: no words made it
+
+    def some(self, numbers: Sequence[int]) -> Conditioning:
+        """That of some of the N photos."""
+        values = {key: value for key, value in vars(self).items() if isinstance(value, Tensor)}
+        chosen: dict[str, Any] = {key: value[list(numbers)] for key, value in values.items()}
+        return replace(self, **chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +159,7 @@ class Painter(Protocol):
         num_steps: int,
         guidance: float,
         seeds: Sequence[int],
-        callback: Callable[[int, Tensor], None] | None = None,
+        callback: Callable[[int, Tensor | None], None] | None = None,
     ) -> Tensor: ...
 
 

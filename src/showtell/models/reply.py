@@ -1,15 +1,17 @@
 """Reply: one answer of the agent, whatever made it, and what is heard of it meanwhile. Light: no
 weights stand behind this file.
 
-Whoever answers tells Events, in order: Words; where a photo is due PhotoDue, perhaps Previews, and
-PhotoHere, unless there is none. What a listener raises ends the answer.
+Whoever answers tells Events, in order: Words; where a photo is due PhotoDue, before one is painted
+Described, perhaps Previews, and PhotoHere, unless there is none. What a listener raises ends the
+answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from showtell.dialogue import AGENT, Photo, Turn
 
@@ -21,23 +23,45 @@ if TYPE_CHECKING:
 class Decision:
     """Whether a photo comes next. ``p_share``: what the model says of it (None: not known);
     ``chance``: the same, calibrated; ``threshold``: what it was compared with; ``reason``: one line
-    for people."""
+    for people; ``offer``: what is said after the words, where a photo is offered instead."""
 
     share: bool
     p_share: float | None = None
     chance: float | None = None
     threshold: float | None = None
     reason: str = ""
+    offer: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dial:
+    """How freely photos come: when "asked" for alone, as an "offer" in words, or "proactive".
+
+    ``most``: photos that come unasked within ``within`` turns of the agent's; ``shift``: of the
+    threshold, in logits (votes: a photo that was liked lowers it).
+    """
+
+    kind: Literal["asked", "offer", "proactive"] = "proactive"
+    most: int | None = None
+    within: int = 10
+    shift: float = 0.0
+
+
+Hits = tuple[tuple[str, float], ...]  # photos of an album that were considered, by id, best first
+_AGAIN = re.compile(r"\b(?:again|once more|one more time|otra vez|de nuevo)\b", re.IGNORECASE)
 
 
 @dataclass(kw_only=True)
 class Reply:
     """One answer of the agent: its turns in order, the decision at the start of each, its photos.
-    ``notes``: what went otherwise than it should, each a line for the user."""
+    ``hits``: what an album had for a photo that was due, by that photo's id, or, where there was
+    none, by the id of PhotoDue; ``notes``: what went otherwise than it should, each a line for the
+    user."""
 
     turns: list[Turn] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     images: dict[str, Image] = field(default_factory=dict)
+    hits: dict[str, Hits] = field(default_factory=dict)
     seconds_to_first_word: float | None = None
     seconds_to_photo: float | None = None
     dropped_turns: int = 0
@@ -65,6 +89,14 @@ class PhotoDue:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Described:
+    """What the photo shows that is painted next: told before it is, so that one may object."""
+
+    id: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preview:
     """A step of ``of`` of painting; ``image``: what it looks like so far, where that is known."""
 
@@ -76,14 +108,15 @@ class Preview:
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoHere:
-    """The photo; ``due``: the id that PhotoDue had."""
+    """The photo; ``due``: the id that PhotoDue had; ``hits``: what an album had for it."""
 
     due: str
     photo: Photo
     image: Image
+    hits: Hits = ()
 
 
-Event = Words | PhotoDue | Preview | PhotoHere
+Event = Words | PhotoDue | Described | Preview | PhotoHere
 Tell = Callable[[Event], None]
 
 
@@ -91,22 +124,64 @@ def silence(event: Event) -> None:
     """Tells nobody."""
 
 
+def heard_reply(events: Sequence[Event], *, reason: str = "stopped") -> Reply:
+    """What was heard of an answer, as its turns."""
+    reply, text, due = Reply(), "", Decision(share=False)
+
+    def tell() -> None:
+        nonlocal text
+        if text.strip():
+            reply.turns.append(Turn(speaker=AGENT, elements=(text.strip(),)))
+            reply.decisions.append(Decision(share=False, reason=reason))
+        text = ""
+
+    for event in events:
+        if isinstance(event, Words):
+            *ended, rest = event.text.split("\n")
+            for piece in ended:
+                text += piece
+                tell()
+            text += rest
+        elif isinstance(event, PhotoDue):
+            due = event.decision
+        elif isinstance(event, PhotoHere):
+            tell()
+            reply.turns.append(Turn(speaker=AGENT, elements=(event.photo,)))
+            reply.decisions.append(due)
+            reply.images[event.photo.id] = event.image
+    tell()
+    return reply
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shared:
     """What became of a photo that was due: here (``photo`` and ``image``), late (no image), or
-    none, and what is said ``instead``."""
+    none, and what is said ``instead``; ``hits``: what an album had."""
 
     photo: Photo | None = None
     image: Image | None = None
     instead: str = ""
+    hits: Hits = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """Whether the user wants a photo now (None: said nothing of it), and the words of a request."""
+    """Whether the user wants a photo now (None: said nothing of it), the words of a request, and
+    whether ``only`` the photo is wanted, without a word. ``caption``: what the photo shows, said in
+    the model's stead; ``start``: an edit: painting starts from this photo, under noise of a
+    ``strength`` (1: painted anew; 0: nothing new)."""
 
     share: bool | None = None
     words: str = ""
+    only: bool = False
+    caption: str = ""
+    start: Image | None = None
+    strength: float = 0.7
+
+    @property
+    def again(self) -> bool:
+        """Whether a photo that was shown is wanted once more."""
+        return _AGAIN.search(self.words) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +193,7 @@ class Row:
     reply: Reply
     wish: Wish
     tell: Tell = silence
+    dial: Dial = Dial()
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -125,9 +201,19 @@ class Row:
         return (*self.context, *self.reply.turns)
 
     @property
-    def shown(self) -> set[str]:
-        """The photos of it."""
-        return {photo.id for turn in self.turns for photo in turn.photos}
+    def shown(self) -> tuple[str, ...]:
+        """The photos of it, the latest last."""
+        return tuple(photo.id for turn in self.turns for photo in turn.photos)
+
+    @property
+    def unwanted(self) -> tuple[str, ...]:
+        """The photos that must not come once more."""
+        return () if self.wish.again else self.shown
+
+    def is_full(self, max_turns: int) -> bool:
+        """Whether nothing more belongs to the answer."""
+        only = self.wish.only and bool(self.reply.images)
+        return only or len(self.reply.turns) >= max_turns
 
     @property
     def photo_id(self) -> str:
@@ -138,12 +224,27 @@ class Row:
         """A painter of others' is at this step."""
         self.tell(Preview(id=self.photo_id, step=step, of=of))
 
-    def show(self, photo: Photo, image: Image | None) -> None:
+    def show(self, photo: Photo, image: Image | None, hits: Hits = ()) -> None:
         """Its photo turn, told if the photo is here."""
         if image is not None:
-            self.tell(PhotoHere(due=self.photo_id, photo=photo, image=image))
+            self.tell(PhotoHere(due=self.photo_id, photo=photo, image=image, hits=hits))
             self.reply.images[photo.id] = image
+        if hits:
+            self.reply.hits[photo.id] = hits
         self.reply.turns.append(Turn(speaker=AGENT, elements=(photo,)))
+
+    def offer(self, words: str) -> None:
+        """A turn that offers a photo."""
+        self.tell(Words(text=words + "\n"))
+        self.reply.turns.append(Turn(speaker=AGENT, elements=(words,)))
+        self.reply.decisions.append(Decision(share=False, reason="it was offered"))
+
+    def say_instead(self, came: Shared) -> None:
+        """There is no photo: to whom asked for one, that is said."""
+        if came.hits:
+            self.reply.hits[self.photo_id] = came.hits
+        if self.wish.share:
+            self.reply.turns.append(Turn(speaker=AGENT, elements=(came.instead,)))
 
 
 class Deciding(Protocol):
@@ -152,7 +253,9 @@ class Deciding(Protocol):
     def wish(self, turns: Sequence[Turn]) -> Wish:
         """What the user wants of the next answer."""
 
-    def decide(self, p_share: float | None, *, turns: Sequence[Turn], wish: Wish) -> Decision:
+    def decide(
+        self, p_share: float | None, *, turns: Sequence[Turn], wish: Wish, dial: Dial
+    ) -> Decision:
         """At the start of a turn of the agent's; ``turns``: all that has been said."""
 
 
@@ -165,23 +268,34 @@ class ByThreshold:
     def wish(self, turns: Sequence[Turn]) -> Wish:
         return Wish()
 
-    def decide(self, p_share: float | None, *, turns: Sequence[Turn], wish: Wish) -> Decision:
+    def decide(
+        self, p_share: float | None, *, turns: Sequence[Turn], wish: Wish, dial: Dial
+    ) -> Decision:
         share = p_share is not None and p_share >= self.threshold
         return Decision(share=share, p_share=p_share, threshold=self.threshold)
 
 
 class PhotoSource(Protocol):
-    """Where a photo of some words comes from (``agent/shares.py``)."""
+    """Where a photo of some words comes from (``agent/which.py``). ``shown``: ids of photos that
+    were shown, the latest last, and are not to come once more, unless the ``wish`` is that."""
+
+    @property
+    def paints(self) -> bool: ...
+
+    def look_up(self, words: str, *, wish: Wish, shown: Sequence[str]) -> Shared | None:
+        """The album's photo for these words, or that it has none; None where the words name nothing
+        or there is no album."""
 
     def share(
         self,
         description: str,
         *,
+        wish: Wish,
         photo_id: str,
         seed: int,
-        without: Collection[str],
+        shown: Sequence[str],
         notes: list[str],
+        looked: Shared | None = None,
         on_step: Callable[[int, int], None] | None = None,
-    ) -> Shared: ...
-
-    def look_up(self, request: str, *, without: Collection[str]) -> Shared | None: ...
+    ) -> Shared:
+        """A photo of the description; ``looked``: what ``look_up`` has said of it already."""

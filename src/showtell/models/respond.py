@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,18 +19,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.batch import to_image
-from showtell.dialogue import AGENT, USER, Photo, Turn, with_photos
+from showtell.dialogue import AGENT, PAINTED_BY, USER, Photo, Turn, with_photos
 from showtell.errors import GenerationError
-from showtell.models.decoder import Decoder, Images, numbers
+from showtell.models.company import Anew, Answer, Company, Paint
+from showtell.models.decoder import Decoder, Images
 from showtell.models.open_album import OpenAlbum
 from showtell.models.parts import Conditioning, PhotoSpans
 from showtell.models.reply import (
     ByThreshold,
     Deciding,
+    Described,
+    Dial,
     PhotoDue,
     PhotoSource,
-    Preview,
     Reply,
     Row,
     Shared,
@@ -38,9 +39,10 @@ from showtell.models.reply import (
     Words,
     silence,
 )
-from showtell.models.writing import Writing
+from showtell.models.steps import Read, See, Seen, Steps
 
 CAPTIONS_AT_ONCE = 64
+_USUAL = Dial()
 
 
 class Responder:
@@ -87,6 +89,7 @@ class Responder:
         images: Images,
         seed: int,
         tell: Tell = silence,
+        dial: Dial = _USUAL,
     ) -> Reply:
         """Answer the dialogue so far: texts and photos until the agent gives the turn away.
 
@@ -98,10 +101,10 @@ class Responder:
             images=[images],
             seeds=[seed],
             tells=[tell],
+            dials=[dial],
         )
         return reply
 
-    @torch.no_grad()
     def respond_all(
         self,
         contexts: Sequence[tuple[Turn, ...]],
@@ -109,70 +112,87 @@ class Responder:
         images: Sequence[Images],
         seeds: Sequence[int],
         tells: Sequence[Tell] | None = None,
+        dials: Sequence[Dial] | None = None,
     ) -> list[Reply]:
         """Answer B dialogues at once; each gets what ``respond`` would answer it alone."""
-        began = time.perf_counter()
-        decoder, decoding = self.decoder, self.decoder.decoding
-        writing, dropped = decoder.read_all(self.describe_all(contexts, images), images)
-        replies = [Reply(dropped_turns=count) for count in dropped]
         tells = tells or [silence] * len(contexts)
-        rows = [
-            Row(context=context, seed=seed, reply=reply, wish=self.when.wish(context), tell=tell)
-            for context, seed, reply, tell in zip(contexts, seeds, replies, tells, strict=True)
+        dials = dials or [_USUAL] * len(contexts)
+        given = zip(contexts, images, seeds, tells, dials, strict=True)
+        answers = [
+            self.answer(turns, images=own, seed=seed, tell=tell, dial=dial)
+            for turns, own, seed, tell, dial in given
         ]
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        column = self.model.language.column
+        company = self.company()
+        company.admit(answers)
+        while company.answers:
+            for answer in company.step():
+                if answer.error is not None:
+                    raise answer.error
+        return [answer.row.reply for answer in answers]
 
-        def told(number: int, piece: str) -> None:
-            if replies[number].seconds_to_first_word is None:
-                replies[number].seconds_to_first_word = time.perf_counter() - began
-            rows[number].tell(Words(text=piece))
+    def company(self) -> Company:
+        """Where answers are given together, that may come and go meanwhile."""
+        return Company(self)
 
-        going_B = writing.all_rows_B
-        while bool(going_B.any()):
-            decoder.open_turn(writing, going_B)
-            p_share_B = decoder.p_share(writing)
-            shares_B = torch.zeros_like(going_B)
-            for number in numbers(going_B):
-                row = rows[number]
-                decision = self.when.decide(
-                    float(p_share_B[number]), turns=row.turns, wish=row.wish
-                )
-                shares_B[number] = decision.share and not row.reply.images
-                row.reply.decisions.append(decision)
-                if shares_B[number]:
-                    row.tell(PhotoDue(id=row.photo_id, decision=decision))
-            tells_B = going_B & ~shares_B
-            if bool(shares_B.any()):
-                none_B = self._share(writing, shares_B, rows)
-                for number in numbers(shares_B & ~none_B):
-                    replies[number].seconds_to_photo = time.perf_counter() - began
-                for number in numbers(none_B):
-                    if rows[number].wish.share:
-                        told(number, replies[number].turns[-1].text + "\n")
+    def answer(
+        self,
+        turns: tuple[Turn, ...],
+        *,
+        images: Images,
+        seed: int,
+        tell: Tell = silence,
+        dial: Dial = _USUAL,
+    ) -> Answer:
+        """An answer that ``company`` gives; as ``respond``."""
+        wish = self.when.wish(turns)
+        row = Row(context=turns, seed=seed, reply=Reply(), wish=wish, tell=tell, dial=dial)
+        return Answer(row, images, self._answering)
+
+    def _answering(self, row: Row) -> Steps[None]:
+        """The steps of an answer."""
+        began, reply = time.perf_counter(), row.reply
+        yield from self._turns(row, self.when, began)
+        if not reply.turns:  # a photo was due, and there is none: in words, then
+            reply.decisions.clear()
+            yield Anew()
+            yield from self._turns(row, ByThreshold(threshold=math.inf), began)
+        offers = [each.offer for each in reply.decisions if each.offer]
+        if offers and not reply.images:
+            row.offer(offers[0])
+
+    def _turns(self, row: Row, when: Deciding, began: float) -> Steps[None]:
+        """Turns, until the agent gives the turn away."""
+        decoder, reply, renderer = self.decoder, row.reply, self.decoder.renderer
+        die = torch.Generator().manual_seed(row.seed)
+
+        def told(piece: str) -> None:
+            if reply.seconds_to_first_word is None:
+                reply.seconds_to_first_word = time.perf_counter() - began
+            row.tell(Words(text=piece))
+
+        while True:
+            seen = yield from decoder.opening()
+            p_share = float(decoder.p_share(seen)[0])
+            decision = when.decide(p_share, turns=row.turns, wish=row.wish, dial=row.dial)
+            reply.decisions.append(decision)
+            if decision.share and not reply.images:
+                row.tell(PhotoDue(id=row.photo_id, decision=decision))
+                shared = yield from self._share(row)
+                if shared is None:
+                    if row.wish.share:
+                        told(reply.turns[-1].text + "\n")
                     else:  # nobody asked: what was said before it, if anything, is the answer
-                        replies[number].decisions.pop()
-                going_B = going_B & ~none_B
-            if bool(tells_B.any()):
-                texts = decoder.write_texts(
-                    writing, generators=generators, rows_B=tells_B, on_text=told
-                )
-                for number in numbers(tells_B):
-                    rows[number].tell(Words(text="\n"))
-                    replies[number].turns.append(Turn(speaker=AGENT, elements=(texts[number],)))
-            again_B, over_B = (
-                writing.logits_BV[:, decoder.renderer.roles[role]] for role in (AGENT, USER)
-            )
-            full_B = column([len(reply.turns) >= decoding.max_turns for reply in replies]).bool()
-            going_B = going_B & (over_B < again_B) & ~full_B
-        for row, shown in zip(rows, images, strict=True):
-            if not row.reply.turns:
-                never = ByThreshold(threshold=math.inf)
-                in_words = Responder(self.decoder, looks=self.looks, when=never)
-                said = in_words.respond(row.context, images=shown, seed=row.seed, tell=row.tell)
-                row.reply.turns, row.reply.decisions = said.turns, said.decisions
-                row.reply.seconds_to_first_word = time.perf_counter() - began
-        return replies
+                        reply.decisions.pop()
+                    return
+                seen = shared
+                reply.seconds_to_photo = time.perf_counter() - began
+            else:
+                text, seen = yield from decoder.text(die, told)
+                row.tell(Words(text="\n"))
+                reply.turns.append(Turn(speaker=AGENT, elements=(text,)))
+            again, over = (seen.logits_BV[0, renderer.roles[role]] for role in (AGENT, USER))
+            if row.is_full(decoder.decoding.max_turns) or not over < again:
+                return
 
     @torch.no_grad()
     def describe_all(
@@ -229,7 +249,12 @@ class Responder:
     @torch.no_grad()
     def paint_spans(self, spans: PhotoSpans, *, seeds: Sequence[int]) -> Tensor:
         """What was said of N photos -> (N, 3, H, W). Raises GenerationError without a painter."""
-        return self._paint(self._conditioning(spans, seeds), seeds=seeds)
+        conditioning = self._conditioning(spans, seeds)
+        assert self.model.painter is not None
+        decoding = self.decoder.decoding
+        return self.model.painter.paint(
+            conditioning, num_steps=decoding.num_steps, guidance=decoding.guidance, seeds=seeds
+        )
 
     def _conditioning(self, spans: PhotoSpans, seeds: Sequence[int]) -> Conditioning:
         if self.model.painter is None:
@@ -239,148 +264,98 @@ class Responder:
         dice = torch.Generator().manual_seed(seeds[0])
         return self.model.bridge(spans, self.model.painter, generator=dice)
 
-    def _paint(
-        self, conditioning: Conditioning, *, seeds: Sequence[int], rows: Sequence[Row] = ()
-    ) -> Tensor:
-        """``rows``: whose photos they are, who hear of each step."""
-        assert self.model.painter is not None
-        steps = self.decoder.decoding.num_steps
+    def _share(self, row: Row) -> Steps[Seen | None]:
+        """A photo turn; None where there is no photo: to whom asked for one, words stand in its
+        place. Found by the request's own words, nothing has to be written before it."""
+        renderer, wish = self.decoder.renderer, row.wish
+        came = None
+        if wish.start is None:
+            came = self._looked_up(wish.caption or wish.words, row)
+        if came and came.photo and not renderer.span_ids:
+            yield Read([renderer.img, *renderer.words(came.photo.caption), renderer.close])
+            yield from self._see(came.image)
+            seen = yield from self.decoder.closing()
+            row.show(came.photo, came.image, came.hits)
+            return seen
+        paints = self.model.painter is not None or (self.photos is not None and self.photos.paints)
+        if came and not came.photo and not paints:
+            row.say_instead(self._from_elsewhere(wish.words, row, came))  # no word of it is written
+            return None
+        spans = yield from self.decoder.announcement(wish.caption)
+        photo = Photo(
+            id=row.photo_id,
+            caption=spans.captions[0],
+            origin="painted",
+            seed=row.seed,
+            labels={PAINTED_BY: self.name},
+        )
+        image, conditioning = None, None
+        if self.model.painter is not None:
+            conditioning = self._conditioning(spans, [row.seed])
+        if wish.start is None:
+            came = came or self._looked_up(photo.caption, row)
+            if self.album is not None:
+                came = self._nearest(spans, conditioning, row)
+            if came is not None and came.photo is not None:
+                photo, image = came.photo, came.image
+        if conditioning is not None and image is None:
+            row.tell(Described(id=photo.id, words=photo.caption))
+            image = yield Paint(conditioning, row)
+        elif image is None and self.photos is not None:
+            row.tell(Described(id=photo.id, words=photo.caption))
+            came = self._from_elsewhere(photo.caption, row, came)
+            if came.photo is None:
+                row.say_instead(came)
+                return None
+            photo, image = came.photo, came.image
+        row.show(photo, image, () if came is None else came.hits)
+        yield from self._see(image)
+        return (yield from self.decoder.closing())
 
-        def told(step: int, latents: Tensor) -> None:
-            for row in rows:
-                row.tell(Preview(id=row.photo_id, step=step, of=steps))
-
-        return self.model.painter.paint(
-            conditioning,
-            num_steps=steps,
-            guidance=self.decoder.decoding.guidance,
-            seeds=seeds,
-            callback=told if rows else None,
+    def _from_elsewhere(self, words: str, row: Row, looked: Shared | None) -> Shared:
+        """What becomes of a photo of these words that the model does not paint itself."""
+        assert self.photos is not None
+        return self.photos.share(
+            words,
+            wish=row.wish,
+            photo_id=row.photo_id,
+            seed=row.seed,
+            shown=row.shown,
+            notes=row.reply.notes,
+            looked=looked,
+            on_step=row.stepped,
         )
 
-    def _share(self, writing: Writing, rows_B: Tensor, rows: Sequence[Row]) -> Tensor:
-        """A photo turn in each of ``rows_B``. The rows, of these, where there is no photo: to whom
-        asked for one, words stand in its place."""
-        early = self._asked_for(rows_B, rows)
-        told_B = rows_B.clone()
-        told_B[list(early)] = False
-        none_B = torch.zeros_like(rows_B)
-        if bool(told_B.any()):
-            none_B = self._tell_and_share(writing, told_B, rows)
-        renderer = self.decoder.renderer
-        for number, came in early.items():
-            assert came.photo is not None and came.image is not None
-            one_B = torch.zeros_like(rows_B)
-            one_B[number] = True
-            caption = [renderer.img, *renderer.words(came.photo.caption), renderer.close]
-            self.decoder.push(writing, caption, one_B)
-            self.decoder.close_turn(writing, one_B)
-            rows[number].show(came.photo, came.image)
-        return none_B
+    def _looked_up(self, words: str, row: Row) -> Shared | None:
+        """What an album that is asked in words says to these."""
+        if self.photos is None or not words:
+            return None
+        return self.photos.look_up(words, wish=row.wish, shown=row.shown)
 
-    def _asked_for(self, rows_B: Tensor, rows: Sequence[Row]) -> dict[int, Shared]:
-        """The photos that a request has found in its own words: nothing has to be written first."""
-        if self.photos is None or self.decoder.renderer.span_ids:
-            return {}
-        asking = [number for number in numbers(rows_B) if rows[number].wish.words]
-        came = {n: self.photos.look_up(rows[n].wish.words, without=rows[n].shown) for n in asking}
-        return {number: shared for number, shared in came.items() if shared is not None}
+    def _see(self, image: Image.Image | None) -> Steps[None]:
+        """A model that sees looks at the photo that it shares."""
+        if image and self.model.photo_encoder and self.decoder.renderer.config.own_pixels:
+            yield See(image)
 
-    def _tell_and_share(self, writing: Writing, rows_B: Tensor, rows: Sequence[Row]) -> Tensor:
-        """A photo in each of ``rows_B``: announced, painted or found, seen. The rows without."""
-        decoder = self.decoder
-        sharing = [rows[number] for number in numbers(rows_B)]
-        spans = decoder.announce(writing, rows_B=rows_B)
-        photos = [
-            Photo(
-                id=row.photo_id,
-                caption=caption,
-                origin="painted",
-                seed=row.seed,
-            )
-            for row, caption in zip(sharing, spans.captions, strict=True)
-        ]
-        images: list[Image.Image | None] = [None] * len(sharing)
-        seeds = [row.seed for row in sharing]
-        conditioning = self._conditioning(spans, seeds) if self.model.painter is not None else None
-        shown = [row.shown for row in sharing]
-        for n, found in enumerate(self._found(spans, conditioning, shown)):
-            if found is not None:
-                photos[n], images[n] = found
-        to_paint = [n for n, image in enumerate(images) if image is None]
-        if conditioning is not None and to_paint:
-            painted = self._paint(
-                _rows(conditioning, to_paint),
-                seeds=[seeds[n] for n in to_paint],
-                rows=[sharing[n] for n in to_paint],
-            )
-            for n, pixels_3HW in zip(to_paint, painted, strict=True):
-                images[n] = to_image(pixels_3HW)
-        seen_B, none_B = torch.zeros_like(rows_B), torch.zeros_like(rows_B)
-        for number, photo, image, seen in zip(numbers(rows_B), photos, images, shown, strict=True):
-            row = rows[number]
-            if image is None and self.photos is not None:
-                came = self.photos.share(
-                    photo.caption,
-                    photo_id=photo.id,
-                    seed=row.seed,
-                    without=seen,
-                    notes=row.reply.notes,
-                    on_step=row.stepped,
-                )
-                if came.photo is None:
-                    none_B[number] = True
-                    if row.wish.share:
-                        row.reply.turns.append(Turn(speaker=AGENT, elements=(came.instead,)))
-                    continue
-                photo, image = came.photo, came.image
-            row.show(photo, image)
-            if image is not None:
-                seen_B[number] = True
-        own = [image for image in images if image is not None]
-        if own and self.model.photo_encoder is not None and decoder.renderer.config.own_pixels:
-            decoder.push_photos(writing, own, seen_B)
-        decoder.close_turn(writing, rows_B)
-        return none_B
+    def _nearest(
+        self, spans: PhotoSpans, conditioning: Conditioning | None, row: Row
+    ) -> Shared | None:
+        """What the album, asked in vectors, has instead of a painted photo.
 
-    def _found(
-        self,
-        spans: PhotoSpans,
-        conditioning: Conditioning | None,
-        shown: Sequence[Collection[str]],
-    ) -> list[tuple[Photo, Image.Image] | None]:
-        """For each span the album's photo, if one is to be shared instead of a painted one.
-
-        Photos of the dialogue come second to those not yet shown, and without a painter neither
-        cut-off nor decision counts: there is nothing else to share.
+        The decision to retrieve counts where there is a painter, the cut-off where anything else
+        may be done or said.
         """
-        if self.album is None:
-            return [None] * len(shown)
-        decoding = self.decoder.decoding
-        query_NE = retrieve_N = None
+        assert self.album is not None
+        decoding, query_NE, chance_N = self.decoder.decoding, None, None
         if conditioning is not None:
-            query_NE, retrieve_N = conditioning.query_NE, conditioning.retrieve_N
-        if query_NE is None:
-            query_NE = self.model.bridge.query(spans)
-        cut_off = decoding.album_cut_off if self.model.painter else -2.0  # below any cosine
-        return [
-            None
-            if retrieve_N is not None and float(retrieve_N[n]) < decoding.retrieve_threshold
-            else self.album.nearest(query_NE[n : n + 1], cut_off=cut_off, without=seen)
-            for n, seen in enumerate(shown)
-        ]
+            query_NE, chance_N = conditioning.query_NE, conditioning.retrieve_N
+        query_NE = self.model.bridge.query(spans) if query_NE is None else query_NE
+        cut_off = decoding.album_cut_off if self.model.painter or self.photos else -2.0
+        if chance_N is not None and float(chance_N[0]) < decoding.retrieve_threshold:
+            return None
+        return self.album.nearest(query_NE, cut_off=cut_off, without=row.unwanted)
 
 
 def _to_describe(photo: Photo, images: Images) -> bool:
     """Whether it is the user's, and there to see: the agent knows what its own photos show."""
     return photo.origin == "user" and photo.id in images
-
-
-def _rows(conditioning: Conditioning, numbers: Sequence[int]) -> Conditioning:
-    """Some of the N photos' conditioning."""
-    parts = {
-        name: value[list(numbers)]
-        for name, value in vars(conditioning).items()
-        if isinstance(value, Tensor)
-    }
-    return replace(conditioning, **parts)  # type: ignore[arg-type]

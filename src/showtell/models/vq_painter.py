@@ -181,7 +181,7 @@ class VqPainter(nn.Module):
         num_steps: int,
         guidance: float,
         seeds: Sequence[int],
-        callback: Callable[[int, Tensor], None] | None = None,
+        callback: Callable[[int, Tensor | None], None] | None = None,
     ) -> Tensor:
         """Photos (N, 3, H, W) in [0, 1]; each from the dice of its own seed.
 
@@ -221,7 +221,7 @@ class VqPainter(nn.Module):
         cond_NSC: Tensor,
         dice: Sequence[torch.Generator],
         num_steps: int,
-        callback: Callable[[int, Tensor], None] | None,
+        callback: Callable[[int, Tensor | None], None] | None,
     ) -> Tensor:
         """Draw (N, L) codes, one after the other."""
         table = self.translator.get_input_embeddings()

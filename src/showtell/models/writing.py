@@ -48,6 +48,33 @@ def joined(parts: Sequence[tuple[Sequence[int], Writing]]) -> Writing:
     )
 
 
+def kept(writing: Writing, rows: Sequence[int]) -> Writing:
+    """These rows alone, less what none of them has read.
+
+    Beside photos in cross-attention layers nothing is left out: places in their caches are slots.
+    """
+    rows_B = torch.tensor(rows, device=writing.hidden_BD.device)
+    mask_BT, slots_BS = writing.mask_BT[rows_B], writing.slots_BS
+    read_T = mask_BT.any(0) if slots_BS is None else torch.ones_like(mask_BT[0])
+    if isinstance(writing.cache, list):
+        cache: Cache = [writing.cache[row] for row in rows]
+    else:
+        cache = DynamicCache()
+        for number, (keys, values) in _filled(writing.cache).items():
+            whole_T = read_T.new_ones(keys.shape[2])  # a prefix comes before what was read
+            if slots_BS is None:
+                whole_T[len(whole_T) - len(read_T) :] = read_T
+            pair = (each[rows_B][:, :, whole_T] for each in (keys, values))
+            cache.update(*pair, number)
+    return Writing(
+        cache=cache,
+        mask_BT=mask_BT[:, read_T],
+        hidden_BD=writing.hidden_BD[rows_B],
+        logits_BV=writing.logits_BV[rows_B],
+        slots_BS=None if slots_BS is None else slots_BS[rows_B],
+    )
+
+
 def _joined(caches: Sequence[tuple[Cache, int]], order_B: Tensor) -> Cache:
     """The rows of caches, each with their number, in this order.
 

@@ -1,0 +1,163 @@
+"""Which photo, where one is due: an album's, a painted one, or none.
+
+    words       the request's, where it names something; else what the model says of the photo
+    hits        the album's best photos for these, each with its score
+    retrieve    the best that was not shown yet, if its score reaches the cut-off
+    paint       where none does, and there is a painter
+    none        "I have no such photo."
+
+The album is asked once: a second text would be a second chance of a wrong photo. A photo that was
+shown comes once more where the user says so ("again"), and else never.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from showtell.agent.engines import ToldStep, WordPainter
+from showtell.agent.prompts import prompts
+from showtell.agent.when import wish_of
+from showtell.dialogue import PAINTED_BY, USER, Photo, Turn
+from showtell.errors import EngineError, PhotoError
+from showtell.models.reply import Shared, Wish
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from showtell.album.find import Finder
+    from showtell.album.index import Hit
+
+CONSIDERED = 5  # photos that are told with a choice
+# of a sentence, or of a part that speaks of somebody: "a dog, my brother will love it"
+_ENDS = re.compile(
+    r"(?<=[.!?])\s+|,\s+(?=(?:and |but |so |because )?(?:i|i'm|i'd|we|you|he|she|they|my|our)\b)",
+    re.IGNORECASE,
+)
+
+
+class PhotosInWords:
+    """An album that is asked in words, and the folder that its photos lie in."""
+
+    def __init__(self, finder: Finder, folder: Path) -> None:
+        self.finder, self.folder = finder, folder
+
+    def hits(self, words: str, *, top_k: int) -> list[Hit]:
+        """The best photos for one of the sentences, those that ask first; whatever their scores. []
+        where no sentence names anything."""
+        best: dict[str, Hit] = {}
+        for sentence in sentences(words):
+            for hit in self.finder.find(sentence, top_k=top_k, cut_off=-math.inf):
+                if hit.photo.id not in best or hit.score > best[hit.photo.id].score:
+                    best[hit.photo.id] = hit
+        return sorted(best.values(), key=lambda hit: -hit.score)[:top_k]
+
+    def opened(self, hit: Hit) -> tuple[Photo, Image] | None:
+        """The photo and its pixels; None where it was moved, or is damaged."""
+        from showtell.data.photos import load_photo
+
+        photo = self.finder.album.photo(hit, folder=self.folder)
+        with suppress(PhotoError):
+            return photo, load_photo(photo.path or "")
+        return None
+
+    def of_id(self, id: str) -> Hit | None:
+        """The photo of that id, as if found."""
+        from showtell.album.index import Hit
+
+        own = (photo for photo in self.finder.album.photos if photo.id == id)
+        return next((Hit(photo=photo, score=math.inf) for photo in own), None)
+
+
+class Which:
+    """An album first, then a painter; with neither, no photo. What a session's model shares from
+    that tells its photos in words."""
+
+    def __init__(
+        self, *, album: PhotosInWords | None = None, painter: WordPainter | None = None
+    ) -> None:
+        self.album, self.painter = album, painter
+
+    @property
+    def paints(self) -> bool:
+        """Whether words may become a photo that no album has."""
+        return self.painter is not None
+
+    def look_up(self, words: str, *, wish: Wish, shown: Sequence[str]) -> Shared | None:
+        """The album's photo for these words, or that it has none; None where the words name nothing
+        or there is no album."""
+        if self.album is None:
+            return None
+        if wish.again and not sentences(wish.words):  # "that one again"
+            for hit in filter(None, map(self.album.of_id, reversed(shown))):
+                if (same := self.album.opened(hit)) is not None:
+                    return Shared(photo=same[0], image=same[1])
+            return None
+        if not sentences(words):
+            return None
+        hits = self.album.hits(words, top_k=CONSIDERED + len(shown))
+        fit = [hit for hit in hits if hit.score >= self.album.finder.cut_off]
+        for hit in fit:
+            wanted = wish.again or hit.photo.id not in shown
+            if wanted and (found := self.album.opened(hit)) is not None:
+                return Shared(photo=found[0], image=found[1], hits=_told(hits))
+        why = "no_other" if any(hit.photo.id in shown for hit in fit) else "no_photo"
+        return Shared(instead=prompts()["itself"][why], hits=_told(hits))
+
+    def share(
+        self,
+        description: str,
+        *,
+        wish: Wish,
+        photo_id: str,
+        seed: int,
+        shown: Sequence[str],
+        notes: list[str],
+        looked: Shared | None = None,
+        on_step: ToldStep | None = None,
+    ) -> Shared:
+        """A photo of the description: found, painted, late, or none; ``notes`` get what went
+        otherwise than it should. ``photo_id``: of a painted one; ``looked``: what ``look_up`` has
+        said already."""
+        from showtell.data.photochat import OBJECTS
+
+        # no photo is found by the words that open every description
+        words = description.replace(OBJECTS, " ").strip()
+        found = looked or self.look_up(words, wish=wish, shown=shown) or Shared()
+        if found.photo is not None:
+            return found
+        if self.painter is None:
+            where = "the album has none" if self.album else "there is no album and no painter"
+            notes.append(f'a photo was due ("{description}"), and {where}')
+            return Shared(instead=found.instead or prompts()["itself"]["no_photo"], hits=found.hits)
+        photo = Photo(
+            id=photo_id,
+            caption=description,
+            origin="painted",
+            seed=seed,
+            labels={PAINTED_BY: self.painter.name},
+        )
+        image = None
+        try:
+            image = self.painter.paint(description, seed=seed, on_step=on_step)
+        except EngineError as error:
+            notes.append(f'the photo is late ("{description}"): {error}')
+        return Shared(photo=photo, image=image, hits=found.hits)
+
+
+def sentences(words: str) -> list[str]:
+    """The sentences that name something: those of them that ask for a photo, or else all."""
+    from showtell.album.shown import names_something
+
+    said = _ENDS.split(words)
+    naming = [each for each in said if names_something(each)]
+    asking = [each for each in naming if wish_of([Turn(speaker=USER, elements=(each,))]).share]
+    return asking or naming
+
+
+def _told(hits: Sequence[Hit]) -> tuple[tuple[str, float], ...]:
+    return tuple((hit.photo.id, hit.score) for hit in hits[:CONSIDERED])

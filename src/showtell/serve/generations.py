@@ -1,0 +1,67 @@
+"""Photos of words, without a talk or within one: /v1/images/generations."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from showtell.serve.dialects import PhotoOut
+from showtell.serve.keys import Owner
+from showtell.serve.rooms import service_of
+
+pictures = APIRouter()
+
+
+class Into(BaseModel):
+    """What only our clients send."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    conversation: str | None = Field(None, max_length=100, description="The talk it belongs to.")
+
+
+class ImagesRequest(BaseModel):
+    """/v1/images/generations: the fields that count here; others are let pass."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str | None = Field(None, max_length=300)
+    prompt: str = Field(min_length=1, max_length=2_000)
+    n: int = Field(1, ge=1, le=4)
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    response_format: Literal["b64_json", "url"] = "b64_json"
+    showtell: Into | None = None
+
+
+@pictures.post("/v1/images/generations")
+async def generations(request: Request, asked: ImagesRequest, owner: Owner) -> dict[str, Any]:
+    """Photos of a prompt: painted, or found in the album by a model that paints none."""
+    service = service_of(request)
+    seed = secrets.randbits(31) if asked.seed is None else asked.seed
+    into = asked.showtell.conversation if asked.showtell else None
+    made: list[PhotoOut] = []
+    for number in range(asked.n):
+        made.append(
+            await service.do(
+                service.picture,
+                owner,
+                asked.prompt,
+                model=asked.model,
+                seed=seed + number,
+                conversation=into,
+            )
+        )
+    base = str(request.base_url)
+    data = []
+    for photo in made:
+        told: dict[str, Any] = {"revised_prompt": photo.caption, "showtell": photo.told}
+        if asked.response_format == "url":
+            told["url"] = f"{base}p/{photo.link}"
+        else:
+            told["b64_json"] = photo.data_uri.partition(",")[2]
+        data.append(told)
+    return {"created": int(time.time()), "data": data}

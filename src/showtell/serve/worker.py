@@ -1,0 +1,273 @@
+"""One model at work for many conversations: a thread of its own, a bounded queue, batches.
+
+    worker = Worker(agent)
+    Session(worker).say("hi")          # from any thread; a worker answers as its agent does
+
+Where the agent can (``company``), answers are given together, and whoever comes joins those that
+are under way, first come, first served. Nobody waits for a row that nobody listens to any more:
+what ``tell`` raises ends that answer, and its row is free.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from showtell.dialogue import Turn
+from showtell.errors import ShowtellError
+from showtell.models.reply import Dial, Event, PhotoHere, Reply, Tell, Words, silence
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from showtell.agent.session import Answering
+    from showtell.models.company import Answer, Company
+
+MAX_ROWS, MAX_WAITING = 16, 64
+_USUAL = Dial()
+
+
+class Turns:
+    """A lock that is had in the order in which it was asked for."""
+
+    def __init__(self) -> None:
+        self._asked: deque[threading.Lock] = deque()
+        self._own = threading.Lock()
+
+    def __enter__(self) -> None:
+        mine = threading.Lock()
+        mine.acquire()
+        with self._own:
+            self._asked.append(mine)
+            first = len(self._asked) == 1
+        if not first:
+            mine.acquire()  # until the one before lets go
+
+    def __exit__(self, *error: object) -> None:
+        with self._own:
+            self._asked.popleft()
+            if self._asked:
+                self._asked[0].release()
+
+
+_AT_WORK = Turns()  # of all workers: models that share the cores take turns
+
+
+class Busy(ShowtellError):
+    """Too many wait; ``retry_after`` seconds are a good time to ask again."""
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What a worker has done so far, and what it is at."""
+
+    answers: int = 0
+    stopped: int = 0
+    failed: int = 0
+    words: int = 0  # pieces of text
+    photos: int = 0
+    seconds: float = 0.0  # at work
+    rows: int = 0  # being answered
+    waiting: int = 0
+
+
+@dataclass(eq=False, kw_only=True)
+class _Job:
+    turns: tuple[Turn, ...]
+    images: Mapping[str, Image]
+    seed: int
+    told: Tell
+    dial: Dial
+    done: threading.Event = field(default_factory=threading.Event)
+    reply: Reply | None = None
+    error: BaseException | None = None
+    stopped: bool = False
+
+    def end(self, *, reply: Reply | None = None, error: BaseException | None = None) -> None:
+        if not self.done.is_set():
+            self.reply, self.error = reply, error
+            self.done.set()
+
+
+class Worker:
+    """Answers by ``agent``, which is never asked by two threads at once."""
+
+    def __init__(
+        self, agent: Answering, *, max_rows: int = MAX_ROWS, max_waiting: int = MAX_WAITING
+    ) -> None:
+        self.agent = agent
+        self.max_rows = max_rows if hasattr(agent, "company") else 1
+        self.max_waiting = max_waiting
+        self.counts = Counts()
+        self._waiting: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        # of an engine elsewhere only the network is waited for
+        self._turn = _AT_WORK if hasattr(agent, "company") else Turns()
+        self._thread = threading.Thread(target=self._work, name=f"worker-{agent.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def name(self) -> str:
+        return self.agent.name
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        return self.agent.card
+
+    @property
+    def sees(self) -> bool:
+        return self.agent.sees
+
+    def respond(
+        self,
+        turns: tuple[Turn, ...],
+        *,
+        images: Mapping[str, Image],
+        seed: int,
+        tell: Tell = silence,
+        dial: Dial = _USUAL,
+    ) -> Reply:
+        """The agent's answer, when it is its turn. Raises Busy where too many wait, what the agent
+        raises, and what ``tell`` raised."""
+        job = _Job(turns=turns, images=images, seed=seed, told=tell, dial=dial)
+        with self._changed:
+            if self._closed or len(self._waiting) >= self.max_waiting:
+                raise Busy(
+                    f"{self.name} has {len(self._waiting)} answers waiting, and takes no more for "
+                    "now; ask again in a moment",
+                    retry_after=self.wait_s(),
+                )
+            self._waiting.append(job)
+            self.counts.waiting = len(self._waiting)
+            self._changed.notify()
+        job.done.wait()
+        if job.error is not None:
+            raise job.error
+        assert job.reply is not None
+        return job.reply
+
+    def wait_s(self) -> int:
+        """Seconds until what waits now should be answered."""
+        each = self.counts.seconds / max(self.counts.answers, 1)
+        return max(1, min(60, math.ceil(each * (1 + len(self._waiting)))))
+
+    def alone(self, work: Any) -> Any:
+        """``work()``, between two steps of answers: for what else the agent's parts do."""
+        with self._turn:
+            return work()
+
+    def close(self) -> None:
+        """Answer nobody any more; those who wait are told."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout=10)
+
+    # ------------------------------------------------------------------------------- its thread
+
+    def _work(self) -> None:
+        company = self.agent.company() if hasattr(self.agent, "company") else None
+        under: dict[Answer, _Job] = {}
+        while True:
+            with self._changed:
+                if not under:
+                    self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    for job in (*self._waiting, *under.values()):
+                        job.end(error=Busy(f"{self.name} is being closed", retry_after=10))
+                    return
+                free = min(self.max_rows - len(under), len(self._waiting))
+                jobs = [self._waiting.popleft() for _ in range(free)]
+                self.counts.waiting = len(self._waiting)
+            began = time.monotonic()
+            self.counts.rows = len(under) + len(jobs)
+            if company is None:
+                with self._turn:
+                    self._answer_alone(jobs[0])
+            else:
+                with self._turn:
+                    self._admit(company, jobs, under)
+                try:
+                    with self._turn:
+                        ended = company.step()
+                except BaseException as error:  # nothing of it is to be trusted
+                    for job in under.values():
+                        self._end(job, error=error)
+                    company, under = self.agent.company(), {}  # type: ignore[attr-defined]
+                else:
+                    for answer in ended:
+                        self._end(under.pop(answer), answer.row.reply, answer.error)
+            self.counts.rows = len(under)
+            self.counts.seconds += time.monotonic() - began
+
+    def _answer_alone(self, job: _Job) -> None:
+        try:
+            reply = self.agent.respond(
+                job.turns, images=job.images, seed=job.seed, tell=self._tell(job), dial=job.dial
+            )
+        except BaseException as error:  # the thread must live on
+            self._end(job, error=error)
+        else:
+            self._end(job, reply)
+
+    def _admit(self, company: Company, jobs: list[_Job], under: dict[Answer, _Job]) -> None:
+        """Begin these answers; one that cannot be begun keeps nobody else waiting."""
+        begun: dict[Answer, _Job] = {}
+        for job in jobs:
+            try:
+                answer = company.responder.answer(
+                    job.turns,
+                    images=job.images,
+                    seed=job.seed,
+                    tell=self._tell(job),
+                    dial=job.dial,
+                )
+            except BaseException as error:
+                self._end(job, error=error)
+            else:
+                begun[answer] = job
+        try:
+            company.admit(list(begun))
+        except BaseException as error:
+            for job in begun.values():
+                if len(begun) == 1:
+                    self._end(job, error=error)
+                else:
+                    self._admit(company, [job], under)
+        else:
+            under.update(begun)
+
+    def _end(
+        self, job: _Job, reply: Reply | None = None, error: BaseException | None = None
+    ) -> None:
+        if error is None:
+            self.counts.answers += 1
+        elif job.stopped:
+            self.counts.stopped += 1
+        else:
+            self.counts.failed += 1
+        job.end(reply=reply, error=error)
+
+    def _tell(self, job: _Job) -> Tell:
+        """``tell`` of a job, counted; what it raises is known for the listener's own."""
+
+        def tell(event: Event) -> None:
+            self.counts.words += isinstance(event, Words)
+            self.counts.photos += isinstance(event, PhotoHere)
+            try:
+                job.told(event)
+            except BaseException:
+                job.stopped = True
+                raise
+
+        return tell
