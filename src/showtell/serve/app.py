@@ -7,7 +7,6 @@ OpenAI's clients read; nothing of what is said is logged.
 """
 
 import logging
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -33,9 +32,9 @@ from showtell.models.reply import PhotoDue, Preview, Words
 from showtell.serve.album_room import album_of, album_room
 from showtell.serve.counted import counted
 from showtell.serve.deciding import deciding
-from showtell.serve.dialects import DONE, WAITING, ChatOut, PhotoOut, event_line, preview_uri
+from showtell.serve.dialects import DONE, WAITING, ChatOut, PhotoOut, event_line, preview_base64
 from showtell.serve.generations import pictures
-from showtell.serve.guard import Guard
+from showtell.serve.guard import Guard, error_body
 from showtell.serve.keys import Keys, Owner
 from showtell.serve.responses import responses
 from showtell.serve.rooms import rooms
@@ -84,13 +83,17 @@ def build_app(
             place = await service.do(service.begun, owner, asked.model)
         else:
             place = await service.do(service.opened, owner, ours.conversation, model=asked.model)
-        out = ChatOut(id=new_id("chatcmpl"), model=place.talk.model, dialect=asked.image_output)
-        base = str(request.base_url)
-        answer = _Answer(service, place, out, notes=said.notes, base=base)
+        out = ChatOut(
+            id=new_id("chatcmpl"),
+            model=place.talk.model,
+            base=str(request.base_url),
+            dialect=asked.image_output,
+        )
+        answer = _Answer(service, place, out, notes=said.notes)
         happening = service.answer(place, said.text, said.photos)
         if not asked.stream:
             async for told in happening:
-                answer.heard(told)
+                answer.lines(told, previews=False)
             await service.do(answer.remember)
             return out.whole(usage=answer.usage(), told=answer.told())
         with_usage = bool((asked.stream_options or {}).get("include_usage"))
@@ -109,7 +112,7 @@ def build_app(
                 for line in out.end(usage=usage, told={"event": "end", **answer.told()}):
                     yield line
             except ShowtellError as error:
-                yield event_line(_error_body(error))
+                yield event_line(_body_of(error))
                 yield DONE
             finally:
                 await happening.aclose()
@@ -156,18 +159,12 @@ _NO_CACHE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 class _Answer:
     """One answer, from what happens to a wire."""
 
-    def __init__(
-        self, service: Service, place: Place, out: ChatOut, *, notes: list[str], base: str
-    ) -> None:
-        self.service, self.place, self.out, self.base = service, place, out, base
+    def __init__(self, service: Service, place: Place, out: ChatOut, *, notes: list[str]) -> None:
+        self.service, self.place, self.out = service, place, out
         self.notes = notes
         self.photos: list[PhotoOut] = []
         self.decisions: list[dict[str, Any]] = []
         self.pieces = 0
-        self.began = time.monotonic()
-
-    def heard(self, told: Any) -> list[str]:
-        return self.lines(told, previews=False)
 
     def lines(self, told: Any, *, previews: bool) -> list[str]:
         """The lines of a stream that tell this."""
@@ -184,10 +181,9 @@ class _Answer:
                 return []
             step = {"event": "preview", "id": told.id, "step": told.step, "of": told.of}
             if told.image is not None:
-                step["url"] = preview_uri(told.image)
+                step["url"] = f"data:image/jpeg;base64,{preview_base64(told.image)}"
             return [self.out.event(step)]
         if isinstance(told, PhotoOut):
-            told = _with_link(told, self.base)
             self.photos.append(told)
             return self.out.photo(told)
         assert isinstance(told, Ended)
@@ -219,25 +215,11 @@ class _Answer:
         }
 
 
-def _with_link(photo: PhotoOut, base: str) -> PhotoOut:
-    from dataclasses import replace
-
-    return replace(photo, link=f"{base}p/{photo.link}")
-
-
 # ------------------------------------------------------------------------------------- errors
 
 
-def _error_body(error: BaseException, *, code: str | None = None) -> dict[str, Any]:
-    kind = "invalid_request_error" if status_of(error) < 500 else "server_error"
-    return {
-        "error": {
-            "message": str(error),
-            "type": kind,
-            "param": None,
-            "code": code or type(error).__name__,
-        }
-    }
+def _body_of(error: ShowtellError) -> dict[str, Any]:
+    return error_body(str(error), status=status_of(error), code=type(error).__name__)
 
 
 def status_of(error: BaseException) -> int:
@@ -260,7 +242,7 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(ShowtellError)
     async def ours(request: Request, error: ShowtellError) -> JSONResponse:
         headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else None
-        return JSONResponse(_error_body(error), status_of(error), headers=headers)
+        return JSONResponse(_body_of(error), status_of(error), headers=headers)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -269,17 +251,15 @@ def _errors(app: FastAPI) -> None:
         told = UsageError(
             f"{where:.200}: {first['msg']:.300}; see /openapi.json for what is wanted"
         )
-        return JSONResponse(_error_body(told), 400)
+        return JSONResponse(_body_of(told), 400)
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
-        kind = "invalid_request_error" if error.status_code < 500 else "server_error"
-        body = {"message": str(error.detail), "type": kind, "param": None, "code": None}
-        return JSONResponse({"error": body}, error.status_code, headers=error.headers)
+        body = error_body(str(error.detail), status=error.status_code)
+        return JSONResponse(body, error.status_code, headers=error.headers)
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> JSONResponse:
         log.error("%s %s: %s", request.method, request.url.path, type(error).__name__)
         told = "something went wrong here; it is a fault of the server; try again"
-        body = {"message": told, "type": "server_error", "param": None, "code": "internal"}
-        return JSONResponse({"error": body}, 500)
+        return JSONResponse(error_body(told, status=500, code="internal"), 500)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
@@ -34,12 +33,12 @@ class _Workers(Collector):
         for name, told in _SO_FAR.items():
             so_far = CounterMetricFamily(f"showtell_{name}", told, labels=["model"])
             for model, worker in self.service.workers.items():
-                so_far.add_metric([model], float(asdict(worker.counts)[name]))
+                so_far.add_metric([model], float(getattr(worker.counts, name)))
             yield so_far
         for name, told in _NOW.items():
             now = GaugeMetricFamily(f"showtell_{name}", told, labels=["model"])
             for model, worker in self.service.workers.items():
-                now.add_metric([model], float(asdict(worker.counts)[name]))
+                now.add_metric([model], float(getattr(worker.counts, name)))
             yield now
 
 

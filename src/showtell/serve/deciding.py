@@ -4,7 +4,7 @@ the agent's own P(photo next), and a question about anything else is refused."""
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,12 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from showtell.agent.beside import decision_of
 from showtell.models.reply import Decision
 from showtell.serve.keys import Owner
-from showtell.serve.responses import messages_of
+from showtell.serve.responses import messages_of, usage_of
 from showtell.serve.rooms import service_of
 from showtell.serve.wire import asked_of, turns_of
-
-if TYPE_CHECKING:
-    pass
 
 deciding = APIRouter()
 _PHOTO = re.compile(r"\b(?:photo|picture|image|foto|imagen)", re.IGNORECASE)
@@ -59,11 +56,4 @@ async def decisions(request: Request, asked: DecisionsRequest, owner: Owner) -> 
             answers.append({"type": "predicate", "name": question.name, "probability": chance})
         else:
             answers.append({"type": "refusal", "name": question.name})
-    usage = {
-        "input_tokens": 0,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": 0,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": 0,
-    }
-    return {"model": name, "answers": answers, "usage": usage, "showtell": vars(found)}
+    return {"model": name, "answers": answers, "usage": usage_of(0), "showtell": vars(found)}

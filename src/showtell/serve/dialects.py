@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from showtell.models.reply import Decision
 from showtell.serve.wire import Dialect
 
 if TYPE_CHECKING:
@@ -30,8 +29,8 @@ WAITING = ": still here\n\n"
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoOut:
-    """A photo as clients get it: ``url`` below this server, for who has the key; ``link``: for
-    anybody who is given it."""
+    """A photo as clients get it: ``url`` below this server, for who has the key; ``link``: of its
+    address for anybody who is given that."""
 
     id: str
     origin: str
@@ -42,9 +41,17 @@ class PhotoOut:
     link: str
     hits: Sequence[tuple[str, float]] = ()
 
+    def address(self, base: str) -> str:
+        """Where anybody may get it; ``base``: the server's own address."""
+        return f"{base}p/{self.link}"
+
+    @property
+    def base64(self) -> str:
+        return base64.b64encode(self.data).decode()
+
     @property
     def data_uri(self) -> str:
-        return "data:image/png;base64," + base64.b64encode(self.data).decode()
+        return f"data:image/png;base64,{self.base64}"
 
     @property
     def told(self) -> dict[str, Any]:
@@ -59,18 +66,19 @@ class PhotoOut:
         }
 
 
-def decision_told(decision: Decision) -> dict[str, Any]:
-    return dict(vars(decision))
-
-
-def preview_jpeg(image: Image) -> bytes:
+def preview_base64(image: Image) -> str:
+    """A small JPEG of a preview."""
     data = io.BytesIO()
     image.convert("RGB").save(data, format="JPEG", quality=70)
-    return data.getvalue()
+    return base64.b64encode(data.getvalue()).decode()
 
 
-def preview_uri(image: Image) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(preview_jpeg(image)).decode()
+def spoken(text: str, *, held: str, begun: bool) -> tuple[str, str]:
+    """(what of a piece is told now, what is held back): blanks and line feeds wait for words behind
+    them, and before the first words (``begun``) there are none."""
+    text = held + text if begun else text.lstrip()
+    kept = text.rstrip()
+    return kept, text[len(kept) :]
 
 
 def event_line(value: Mapping[str, Any]) -> str:
@@ -83,6 +91,7 @@ class ChatOut:
 
     id: str
     model: str
+    base: str
     dialect: Dialect = "images"
     created: int = field(default_factory=lambda: int(time.time()))
     _parts: list[dict[str, Any]] = field(default_factory=list)
@@ -105,7 +114,7 @@ class ChatOut:
         """Chunks of a photo: whole, once."""
         told = {"event": "photo", **photo.told}
         if self.dialect == "markdown":
-            said = self._said(("\n\n" if self._text else "") + _markdown(photo) + "\n\n")
+            said = self._said(("\n\n" if self._text else "") + self._markdown(photo) + "\n\n")
             return [self._chunk({"content": said}, told=told)]
         part = self._photo_part(photo)
         delta = {"content": [part]} if self.dialect == "parts" else {"images": [part]}
@@ -166,10 +175,8 @@ class ChatOut:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
     def _said(self, text: str) -> str:
-        """What of a piece is told now: blanks and line feeds wait for words behind them."""
-        text = self._break + text if self._text else text.lstrip()
-        kept = text.rstrip()
-        self._break = text[len(kept) :]
+        """What of a piece is told now (``spoken``)."""
+        kept, self._break = spoken(text, held=self._break, begun=bool(self._text))
         if not kept:
             return ""
         self._text += kept
@@ -187,7 +194,6 @@ class ChatOut:
         self._images.append(part)
         return part
 
-
-def _markdown(photo: PhotoOut) -> str:
-    alt = "".join(c for c in photo.told["alt"] if c not in "[]()!\\`<>\n\r")
-    return f"![{alt}]({photo.link})"
+    def _markdown(self, photo: PhotoOut) -> str:
+        alt = "".join(c for c in photo.told["alt"] if c not in "[]()!\\`<>\n\r")
+        return f"![{alt}]({photo.address(self.base)})"

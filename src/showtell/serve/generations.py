@@ -60,8 +60,8 @@ async def generations(request: Request, asked: ImagesRequest, owner: Owner) -> d
     for photo in made:
         told: dict[str, Any] = {"revised_prompt": photo.caption, "showtell": photo.told}
         if asked.response_format == "url":
-            told["url"] = f"{base}p/{photo.link}"
+            told["url"] = photo.address(base)
         else:
-            told["b64_json"] = photo.data_uri.partition(",")[2]
+            told["b64_json"] = photo.base64
         data.append(told)
     return {"created": int(time.time()), "data": data}

@@ -4,6 +4,7 @@ the headers that keep a browser from doing more than the page needs."""
 from __future__ import annotations
 
 import json
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -102,9 +103,14 @@ def _name(host: str) -> str:
     return host.rpartition(":")[0] if ":" in host else host
 
 
+def error_body(message: str, *, status: int, code: str | None = None) -> dict[str, Any]:
+    """An error as OpenAI's clients read it."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
 async def _refuse(send: Send, status: int, told: str) -> None:
-    error = {"message": told, "type": "invalid_request_error", "param": None, "code": None}
-    body = json.dumps({"error": error}).encode()
+    body = json.dumps(error_body(told, status=status)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -7,7 +7,6 @@ the talk forks.
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -20,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from showtell.errors import ShowtellError, UsageError
 from showtell.models.reply import PhotoDue, Preview, Words
-from showtell.serve.dialects import PhotoOut, preview_jpeg
+from showtell.serve.dialects import PhotoOut, preview_base64, spoken
 from showtell.serve.keys import Owner
 from showtell.serve.rooms import service_of
 from showtell.serve.service import Ended, NotFound, Place, Service
@@ -138,6 +137,17 @@ def _forked(service: Service, owner: str, previous: str, model: str | None) -> P
     return fork
 
 
+def usage_of(pieces: int) -> dict[str, Any]:
+    """Tokens, as far as they are counted: pieces of text that were told."""
+    return {
+        "input_tokens": 0,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": pieces,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": pieces,
+    }
+
+
 class _Out:
     """One response and its events."""
 
@@ -170,8 +180,8 @@ class _Out:
         return len(self.response["output"])
 
     def begun(self) -> Events:
-        yield {"type": "response.created", "response": {**self.response, "output": []}}
-        yield {"type": "response.in_progress", "response": {**self.response, "output": []}}
+        for kind in ("created", "in_progress"):
+            yield {"type": f"response.{kind}", "response": self.response}
 
     def heard(self, told: Any) -> Events:
         if isinstance(told, Words):
@@ -184,11 +194,10 @@ class _Out:
             yield self._step("in_progress")
             yield self._step("generating")
         elif isinstance(told, Preview) and told.image is not None and self._call:
-            data = base64.b64encode(preview_jpeg(told.image)).decode()
             yield {
                 **self._step("partial_image"),
                 "partial_image_index": told.step,
-                "partial_image_b64": data,
+                "partial_image_b64": preview_base64(told.image),
             }
         elif isinstance(told, PhotoOut):
             yield from self._photo(told)
@@ -197,16 +206,9 @@ class _Out:
 
     def ended(self) -> Events:
         yield from self._close()
-        usage = {
-            "input_tokens": 0,
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-            "output_tokens": self._pieces,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": self._pieces,
-        }
         notes = list(dict.fromkeys(self.notes))
         told = {"conversation": self._place.kept.id, "notes": notes}
-        self.response |= {"status": "completed", "usage": usage, "showtell": told}
+        self.response |= {"status": "completed", "usage": usage_of(self._pieces), "showtell": told}
         yield {"type": "response.completed", "response": self.response}
 
     def _event(self, kind: str, **more: Any) -> dict[str, Any]:
@@ -217,11 +219,8 @@ class _Out:
 
     def _words(self, text: str) -> Events:
         ends = text.endswith("\n")
-        text = (self._held if self._text else "") + text
-        kept = text.rstrip()
-        text, self._held = kept, text[len(kept) :].rstrip("\n")  # blanks wait for words
-        if self._text is None and text.strip():
-            text = text.lstrip()
+        text, self._held = spoken(text, held=self._held, begun=self._text is not None)
+        if self._text is None and text:
             part = {"type": "output_text", "text": "", "annotations": []}
             self._text = {
                 "type": "message",
@@ -260,7 +259,7 @@ class _Out:
                 "type": "image_generation_call",
                 "id": self._call or new_id("ig"),
                 "status": "completed",
-                "result": base64.b64encode(photo.data).decode(),
+                "result": photo.base64,
                 "output_format": "png",
                 "revised_prompt": photo.caption,
                 "showtell": photo.told,
@@ -268,8 +267,8 @@ class _Out:
             if self._call:
                 yield self._step("completed")
         else:
-            link = f"{self.base}p/{photo.link}"
-            item = {"type": "showtell:photo", "status": "completed", **photo.told, "url": link}
+            told = {**photo.told, "url": photo.address(self.base)}
+            item = {"type": "showtell:photo", "status": "completed", **told}
         yield self._event("response.output_item.done", item=item)
         self.response["output"].append(item)
         self._call = None

@@ -8,7 +8,7 @@ import secrets
 import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,6 @@ class Place:
     talk: Talk
     elsewhere: bool = False
     why: str = "a photo was asked for by its words"  # the last one was shared
-    links: dict[str, str] = field(default_factory=dict)  # of photos, by their names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +214,7 @@ class Service:
             except BaseException as error:
                 put(error)
 
-        at_work = loop.run_in_executor(self._threads, work)
+        loop.run_in_executor(self._threads, work)
         try:
             while True:
                 try:
@@ -230,7 +229,6 @@ class Service:
                     return
         finally:
             gone.set()
-            del at_work
 
     def dial(self, owner: str) -> Dial:
         """As the owner has set it, and as their votes have moved it."""

@@ -152,16 +152,8 @@ class Store:
                         "read it again, and say it once more"
                     )
             for name, data in new_photos.items():
-                db.execute(
-                    _photos.insert().values(
-                        owner=owner,
-                        id=ids[name],
-                        conversation=kept.id,
-                        name=name,
-                        link=secrets.token_urlsafe(24),
-                        data=data,
-                    )
-                )
+                row = _photo_row(owner, kept.id, name, data, id=ids[name])
+                db.execute(_photos.insert().values(row))
         created = kept.created or now
         return replace(kept, photos=ids, version=kept.version + 1, created=created, updated=now)
 
@@ -185,12 +177,15 @@ class Store:
         return None if row is None else _kept(row)
 
     def conversations(self, owner: str, *, limit: int = 200) -> list[Kept]:
-        """The latest first; without those that clients keep themselves."""
+        """The latest first, each without its record (``conversation`` has that); those that clients
+        keep themselves are left out."""
         own = ~_conversations.c.id.startswith(ELSEWHERE, autoescape=True)
-        mine = _conversations.select().where((_conversations.c.owner == owner) & own)
+        names = ("id", "title", "version", "created", "updated")
+        columns = sql.select(*(_conversations.c[name] for name in names))
+        mine = columns.where((_conversations.c.owner == owner) & own)
         latest = mine.order_by(_conversations.c.updated.desc()).limit(limit)
         with _told("the conversations"), self.engine.connect() as db:
-            return [_kept(row) for row in db.execute(latest)]
+            return [Kept(**row._mapping) for row in db.execute(latest)]
 
     def delete(self, owner: str, id: str) -> bool:
         """Remove the conversation and all that belongs to it; whether it was there."""
@@ -212,13 +207,9 @@ class Store:
         self, owner: str, *, conversation: str, name: str, data: bytes
     ) -> tuple[str, str]:
         """Keep a photo of a conversation; (its id, its link)."""
-        row = {"id": new_id("photo"), "link": secrets.token_urlsafe(24)}
+        row = _photo_row(owner, conversation, name, data, id=new_id("photo"))
         with _told(name), self.engine.begin() as db:
-            db.execute(
-                _photos.insert().values(
-                    owner=owner, conversation=conversation, name=name, data=data, **row
-                )
-            )
+            db.execute(_photos.insert().values(row))
         return row["id"], row["link"]
 
     def photo(self, owner: str, id: str) -> bytes | None:
@@ -305,6 +296,12 @@ class Store:
         with _told("settings"), self.engine.begin() as db:
             db.execute(_settings.delete().where(_settings.c.owner == owner))
             db.execute(_settings.insert().values(owner=owner, record=json.dumps(settings)))
+
+
+def _photo_row(owner: str, conversation: str, name: str, data: bytes, *, id: str) -> dict[str, Any]:
+    link = secrets.token_urlsafe(24)
+    told = {"owner": owner, "id": id, "conversation": conversation}
+    return {**told, "name": name, "link": link, "data": data}
 
 
 def _kept(row: Any) -> Kept:
