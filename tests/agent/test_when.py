@@ -103,6 +103,26 @@ def test_only_the_photo_is_heard(text):
     assert wish_of(talk(text)).only and not wish_of(talk("send me a photo")).only
 
 
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("send me two", 2),
+        ("Show me 3 pictures of Rex", 3),
+        ("a couple of photos, please", 2),
+        ("mándame dos fotos del perro", 2),
+        ("send me two more nice pics", 2),
+        ("send me a photo of two dogs", 1),
+        ("show me two dogs", 1),
+        ("send me a photo at 5", 1),
+        ("send me 800 photos", 9),
+        ("send me 0 photos", 1),
+    ],
+)
+def test_how_many_photos_are_asked_for(text, count):
+    wish = wish_of(talk(text))
+    assert wish.share and wish.count == count
+
+
 def test_a_slip_is_mended_in_words_about_photos_alone():
     assert plain("Sned me a PHTO, plese: mañana") == "send me a photo, please: manana"
     for text in ("I post at the shop", "how is it", "stop by the spot", "the end"):

@@ -4,6 +4,7 @@ people write it.
     heard("can you shwo me a pic?")     True
     heard("no me mandes más fotos")     False
     heard("I took a photo of it")       None
+    how_many("send me two, please")     2
 
 The words are read without case and accents, and those about photos also with a slip of the fingers:
 two letters changed places, one left out or doubled. A clause that comes later counts more.
@@ -69,6 +70,33 @@ _OF_MINE = re.compile(
     rf"|{_PHOTO}\W+(?:i|we|he|she|they)\W+(?:sent|took|made|shared)\b"
     rf"|\b(?:take|taking|takes|took|saco|saque|sacar)\W+(?:\w+\W+)?{_PHOTO}"
 )
+_COUNTS = {
+    "both": 2,
+    "two": 2,
+    "couple of": 2,
+    "pair of": 2,
+    "three": 3,
+    "few": 3,
+    "four": 4,
+    "five": 5,
+    "dos": 2,
+    "par de": 2,
+    "tres": 3,
+    "cuatro": 4,
+    "cinco": 5,
+    "deux": 2,
+    "trois": 3,
+    "zwei": 2,
+    "drei": 3,
+}
+MOST = 9  # photos that one can ask for at once
+_COUNT = rf"(?P<n>\b(?:{'|'.join(_COUNTS)}|\d{{1,3}})\b)"
+# two photos; two more nice photos; send me two; not: a photo of two dogs, show me two dogs
+_COUNTED = re.compile(
+    rf"{_COUNT}(?:\W+(?!of\b|de\b)\w+){{0,2}}?\W+{_PHOTO}"
+    rf"|(?:{_GIVE}(?:\W+(?:me|us))?|{_GIVE_ES})\W+{_COUNT.replace('<n>', '<m>')}"
+    r"(?:\W+(?:more|others?|of (?:them|those)|please|pls|mas|por favor))*\W*(?:$|[.,;!?])"
+)
 # what a slip of the fingers may have been meant for
 _KNOWN = [
     "photo",
@@ -114,6 +142,15 @@ def heard(text: str) -> bool | None:
         elif _ASKS.search(clause) and not _OF_MINE.search(clause):
             found = True
     return found
+
+
+def how_many(text: str) -> int:
+    """How many photos a request asks for: from 1 to MOST."""
+    found = _COUNTED.search(plain(text))
+    if found is None:
+        return 1
+    said = found["n"] or found["m"]
+    return min(max(_COUNTS.get(said) or int(said), 1), MOST)
 
 
 def plain(text: str) -> str:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from showtell.agent.heard import heard, plain
+from showtell.agent.heard import heard, how_many, plain
 from showtell.agent.prompts import prompts
 from showtell.dialogue import USER, Turn
 from showtell.models.reply import Decision, Dial, Wish
@@ -48,7 +48,8 @@ def wish_of(turns: Sequence[Turn]) -> Wish:
     if now is None and refused:
         now = False
     only = bool(now) and _ONLY.search(plain(words)) is not None
-    return Wish(share=now, words=words if now else "", only=only)
+    count = how_many(words) if now else 1
+    return Wish(share=now, words=words if now else "", only=only, count=count)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,11 +169,12 @@ class Wish:
     """Whether the user wants a photo now (None: said nothing of it), the words of a request, and
     whether ``only`` the photo is wanted, without a word. ``caption``: what the photo shows, said in
     the model's stead; ``start``: an edit: painting starts from this photo, under noise of a
-    ``strength`` (1: painted anew; 0: nothing new)."""
+    ``strength`` (1: painted anew; 0: nothing new); ``count``: how many photos are asked for."""
 
     share: bool | None = None
     words: str = ""
     only: bool = False
+    count: int = 1
     caption: str = ""
     start: Image | None = None
     strength: float = 0.7
