@@ -19,7 +19,7 @@ from keyword_model import KeywordModel
 from showtell.agent.which import PhotosInWords, Which
 from showtell.album.index import Album, AlbumPhoto, Hit
 from showtell.serve.app import build_app
-from showtell.serve.keys import Keys
+from showtell.serve.keys import Keys, Pace
 from showtell.serve.service import Service
 from showtell.serve.store import Store
 from showtell.serve.worker import Worker
@@ -31,6 +31,7 @@ def live(
     *,
     agents: dict | None = None,
     keys: Keys | None = None,
+    pace: Pace | None = None,
     store: str = "",
     audit=None,
     **more,
@@ -41,7 +42,11 @@ def live(
     workers = {name: Worker(agent, **more) for name, agent in agents.items()}
     service = Service(workers, Store(store or folder / "showtell.db"), audit=audit)
     config = uvicorn.Config(
-        build_app(service, keys=keys), host="127.0.0.1", port=0, log_level="error", lifespan="on"
+        build_app(service, keys=keys, pace=pace),
+        host="127.0.0.1",
+        port=0,
+        log_level="error",
+        lifespan="on",
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)

@@ -6,6 +6,7 @@ import base64
 import io
 import threading
 
+import httpx2
 import openai
 import pytest
 from live import live, said, streamed
@@ -188,6 +189,31 @@ def test_a_client_that_goes_away_stops_the_answer_and_what_was_said_is_kept(tmp_
         user, agents = talk["turns"]
         assert user["elements"][0]["text"] == ASK["messages"][0]["content"]
         assert agents["elements"][0]["text"].startswith("on and")
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "responses"])
+def test_a_client_that_goes_away_stops_an_answer_that_is_not_streamed(tmp_path, path):
+    agent = Endless()
+    with live(tmp_path, agents={"k": agent}) as client:
+        body = {**ASK, "input": "hello"}
+        with pytest.raises(httpx2.ReadTimeout):
+            client.post(f"/v1/{path}", json=body, timeout=0.3)
+        assert agent.ended.wait(5)
+
+
+def test_a_photo_that_a_client_sends_back_is_painted_only_if_its_file_says_so(tmp_path):
+    agent = KeywordModel()
+    with live(tmp_path, agents={"k": agent}) as client:
+        ours = said(client, "Please send me a photo!")["choices"][0]["message"]["images"][0]
+        plain = io.BytesIO()
+        Image.new("RGB", (8, 8), "red").save(plain, format="PNG")
+        uri = f"data:image/png;base64,{base64.b64encode(plain.getvalue()).decode()}"
+        found = {"type": "image_url", "image_url": {"url": uri}}
+        answer = {"role": "assistant", "content": "Here!", "images": [ours, found]}
+        messages = [*ASK["messages"], answer, {"role": "user", "content": "thanks"}]
+        assert client.post("/v1/chat/completions", json={"messages": messages}).status_code == 200
+        photos = [photo for turn in agent.requests[-1]["turns"] for photo in turn.photos]
+        assert [photo.origin for photo in photos] == ["painted", "album"]
 
 
 def test_too_many_are_told_when_to_come_again(tmp_path):

@@ -19,9 +19,13 @@ from certificates import of_server
 from data.web import redirect, serving, stall, status, whole
 from showtell.errors import FetchError, PhotoError, UsageError
 from showtell.serve.outside import MAX_REDIRECTS, Outside, is_open
-from showtell.serve.photos_in import is_photo_part, photo_from_part, photo_from_url
+from showtell.serve.photos_in import is_photo_part, photo_from_part
 
 PUBLIC = "93.184.216.34"
+
+
+def photo_from_url(url, *, outside):
+    return photo_from_part({"url": url}, outside=outside)
 
 
 def png(colour="red", size=(8, 6)) -> bytes:

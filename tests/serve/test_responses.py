@@ -13,7 +13,8 @@ from PIL import Image
 from conftest import responder_of
 from keyword_model import KeywordModel
 from showtell.dialogue import Photo
-from showtell.models.reply import PhotoHere
+from showtell.models.reply import PhotoHere, Preview
+from showtell.serve.wire import fingerprint
 
 
 class FromAlbum(KeywordModel):
@@ -21,6 +22,8 @@ class FromAlbum(KeywordModel):
 
     def respond(self, turns, *, tell, **more):
         def told(event):
+            if isinstance(event, Preview):
+                return  # nothing is painted
             if isinstance(event, PhotoHere):
                 photo = Photo(id="mine", caption="my dog", origin="album")
                 event = PhotoHere(due=event.due, photo=photo, image=event.image)
@@ -52,6 +55,11 @@ def test_an_album_photo_is_never_said_to_be_generated(api):
     assert photo.type == "showtell:photo" and photo.model_extra["caption"] == "my dog"
     link = photo.model_extra.get("url")
     assert link.startswith("http://127.0.0.1") and "/p/" in link
+    events = list(api.responses.create(model="album", input="Send me a photo!", stream=True))
+    assert events[-1].response.output[-1].type == "showtell:photo"
+    assert not any("image_generation_call" in repr(event) for event in events)
+    added = [event.item for event in events if event.type == "response.output_item.added"]
+    assert [item.type for item in added] == ["message", "showtell:photo"]
 
 
 def test_a_stream_is_put_together_by_the_clients_helper(api):
@@ -76,6 +84,12 @@ def test_a_talk_goes_on_from_a_response_and_forks_from_an_earlier_one(api):
     assert fork.model_extra["showtell"]["conversation"] != told
     with pytest.raises(openai.NotFoundError):
         api.responses.create(input="hi", previous_response_id="resp_of_nobody")
+    said = api.chat.completions.create(
+        model="keyword", messages=[{"role": "user", "content": "Please send me a photo!"}]
+    )
+    text = said.choices[0].message.content
+    with pytest.raises(openai.NotFoundError):  # what its photo is found by is no response
+        api.responses.create(input="hi", previous_response_id=fingerprint(text))
     with pytest.raises(openai.BadRequestError, match="function_call"):
         api.responses.create(input=[{"type": "function_call", "call_id": "1", "name": "x"}])
     given = [

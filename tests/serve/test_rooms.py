@@ -5,19 +5,26 @@ from __future__ import annotations
 import io
 import json
 import socket
+import sqlite3
+import threading
+import time
 import zipfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx2
 import pytest
-from live import live, said, with_album
+from live import live, said, streamed, with_album
 from PIL import Image
 
 from keyword_model import KeywordModel
 from showtell.data.photos import load_photo
 from showtell.data.sources import open_data
 from showtell.dialogue import Photo
-from showtell.errors import DataError
+from showtell.errors import DataError, UsageError
 from showtell.models.reply import Shared
-from showtell.serve.keys import Keys
+from showtell.serve.keys import Keys, Pace
+from showtell.serve.worker import MAX_ALONE
 
 ANA, BEN = "key-of-ana-0123456789", "key-of-ben-0123456789"
 
@@ -186,6 +193,112 @@ def test_the_dial_is_ones_own_and_votes_move_it(client):
     assert client.get("/v1/settings", **as_(ANA)).json() == asked
     assert client.get("/v1/settings", **as_(BEN)).json()["dial"] == "proactive"
     assert client.put("/v1/settings", json={"dial": "loud"}, **as_(ANA)).status_code == 400
+
+
+def test_photos_of_talks_that_clients_keep_are_listed_voted_for_and_deleted(tmp_path):
+    with live(tmp_path) as client:
+        (photo,) = said(client, "Please send a photo")["showtell"]["photos"]
+        assert client.get("/v1/conversations").json()["data"] == []
+        (kept,) = client.get("/v1/conversations?elsewhere=true").json()["data"]
+        found = client.get(f"/v1/conversations/{kept['id']}").json()
+        assert found["photos"] == [photo["id"]] and found["turns"] == []
+        vote = {"photo": photo["id"], "vote": "up"}
+        told = client.post("/v1/feedback", json=vote).json()
+        assert told["conversation"] == kept["id"]
+        assert client.delete(f"/v1/conversations/{kept['id']}").json()["deleted"]
+        assert client.get(photo["url"]).status_code == 404
+        assert client.get("/v1/feedback").text == ""
+
+
+def test_a_vote_is_for_a_photo_of_that_talk(tmp_path):
+    with live(tmp_path) as client:
+        (photo,) = said(client, "Please send a photo", conversation="new")["showtell"]["photos"]
+        vote = {"photo": photo["id"], "vote": "up", "conversation": "made-up"}
+        assert client.post("/v1/feedback", json=vote).status_code == 404
+
+
+class Slow(KeywordModel):
+    """Waits, at each word, for ``go``."""
+
+    def respond(self, turns, *, tell, **more):
+        def told(event):
+            assert self.go.wait(10)
+            tell(event)
+
+        return super().respond(turns, tell=told, **more)
+
+
+def test_a_talk_that_is_deleted_in_mid_answer_leaves_no_photo(tmp_path):
+    agent = Slow()
+    agent.go = threading.Event()
+    with live(tmp_path, agents={"k": agent}) as client, ThreadPoolExecutor(1) as pool:
+        body = {"messages": [{"role": "user", "content": "Please send a photo"}], "stream": True}
+        body["showtell"] = {"conversation": "new"}
+        told = pool.submit(streamed, client, body)
+        while not (kept := client.get("/v1/conversations").json()["data"]):
+            time.sleep(0.01)
+        client.delete(f"/v1/conversations/{kept[0]['id']}")
+        agent.go.set()
+        *_, error, done = told.result(10)
+        assert "deleted" in error["error"]["message"] and done == "[DONE]"
+        files = sqlite3.connect(tmp_path / "showtell.db")
+        for table in ("conversations", "photos", "fingerprints", "votes"):
+            assert files.execute(f"select count(*) from {table}").fetchone() == (0,)
+        files.close()
+
+
+def test_a_crowd_that_wants_photos_is_told_to_come_again_and_keeps_nobody_else_waiting(
+    tmp_path, monkeypatch
+):
+    go = threading.Event()
+
+    def slow(*_, **__):
+        assert go.wait(10)
+        raise UsageError("none")
+
+    monkeypatch.setattr("showtell.serve.service.photo_of", slow)
+    with live(tmp_path) as client, ThreadPoolExecutor(60) as pool:
+        address = str(client.base_url)
+
+        def ask(_):
+            with httpx2.Client(base_url=address, timeout=20) as own:
+                answer = own.post("/v1/images/generations", json={"prompt": "a dog"})
+                return answer.status_code, answer.headers.get("retry-after")
+
+        told = [pool.submit(ask, each) for each in range(60)]
+        while sum(each.done() for each in told) < 60 - MAX_ALONE:
+            time.sleep(0.01)
+        assert client.get("/v1/conversations", timeout=5).status_code == 200
+        go.set()
+        found = Counter(each.result(10)[0] for each in told)
+        assert found == {429: 60 - MAX_ALONE, 400: MAX_ALONE}
+        assert all(int(each.result()[1]) >= 1 for each in told if each.result()[0] == 429)
+
+
+def test_one_key_gets_as_many_answers_as_its_pace_has(tmp_path):
+    with live(tmp_path, keys=Keys([ANA, BEN]), pace=Pace("2/minute")) as client:
+        body = {"messages": [{"role": "user", "content": "hello"}]}
+        codes = [
+            client.post("/v1/chat/completions", json=body, **as_(key)).status_code
+            for key in (ANA, ANA, ANA, BEN)
+        ]
+        assert codes == [200, 200, 429, 200]
+        refused = client.post("/v1/responses", json={"input": "hello"}, **as_(ANA))
+        assert refused.status_code == 429 and 1 <= int(refused.headers["retry-after"]) <= 60
+        assert client.get("/v1/conversations", **as_(ANA)).status_code == 200
+    for wrong in ("many", "0/minute", "3/fortnight"):
+        with pytest.raises(UsageError, match="30/minute"):
+            Pace(wrong)
+
+
+def test_what_photos_do_not_follow_is_said(tmp_path):
+    with live(tmp_path, agents={"k": WithAlbum()}) as client:
+        asked = {"prompt": "my dog", "size": "1024x1024", "quality": "auto"}
+        answer = client.post("/v1/images/generations", json=asked).json()
+        (note,) = answer["showtell"]["notes"]
+        assert note.startswith("size is not read") and answer["data"][0]["b64_json"]
+        streamed = client.post("/v1/images/generations", json={**asked, "stream": True})
+        assert streamed.status_code == 400 and "stream" in streamed.json()["error"]["message"]
 
 
 def test_an_album_is_listed_searched_and_shown_without_metadata(tmp_path):

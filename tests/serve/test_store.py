@@ -119,13 +119,17 @@ def test_what_is_deleted_is_gone_with_all_that_belonged_to_it(store):
 
 def test_talks_of_clients_are_found_by_their_beginning_and_not_listed(store):
     ana = owner()
-    one, same = (store.talk_elsewhere(ana, "hello") for _ in range(2))
-    assert one.id == same.id != store.talk_elsewhere(ana, "hi").id
+    one, same = (store.talk_elsewhere(ana, "hello", {}) for _ in range(2))
+    assert one.id == same.id != store.talk_elsewhere(ana, "hi", {}).id
     assert store.conversations(ana) == []
+    assert len(store.conversations(ana, elsewhere=True)) == 2
 
 
 def test_votes_and_settings_are_the_last_ones(store):
     ana, ben = owner(), owner()
+    with pytest.raises(Conflict, match="deleted"):
+        store.vote(ana, conversation="a", photo="p", vote=1)
+    store.save(ana, Kept(id="a"))
     for vote in (1, -1):
         store.vote(ana, conversation="a", photo="p", vote=vote)
     assert store.votes(ana) == [("a", "p", -1)] and store.votes(ben) == []

@@ -34,6 +34,9 @@ def serve(
     api_keys: Path | None = opt.option(
         None, "api-keys", "FILE", "One key a line; each sees its own talks alone."
     ),
+    pace: str | None = opt.option(
+        None, "pace", "N/TIME", 'How many answers one key gets, as "30/minute".'
+    ),
     sign: Path | None = opt.option(
         None, "sign", "PEM", "Sign painted photos (C2PA): a key and its chain, in one file."
     ),
@@ -56,7 +59,7 @@ def serve(
     from showtell.agent.provenance import Signing
     from showtell.agent.safety import Safety
     from showtell.serve.app import build_app
-    from showtell.serve.keys import Keys
+    from showtell.serve.keys import Keys, Pace
     from showtell.serve.outside import Outside
     from showtell.serve.service import Service
     from showtell.serve.store import Store
@@ -76,7 +79,12 @@ def serve(
     service = Service(
         workers, kept, outside=outside, signing=signing, safety=checks, audit=Audit(data / SHARED)
     )
-    app = build_app(service, keys=keys, hosts=tuple(name) if local else (*name, host))
+    app = build_app(
+        service,
+        keys=keys,
+        pace=None if pace is None else Pace(pace),
+        hosts=tuple(name) if local else (*name, host),
+    )
     settings = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, server_header=False
     )
@@ -153,6 +161,12 @@ def _workers(models: list[str], album: str | None, painter: str | None) -> dict:
         chosen = [HOME, MINI] if home_is_here(say=say) else [MINI]
         album = album if album is not None or chosen[0] != HOME else "sample"
     workers = {}
+    if (album or painter) is not None and set(chosen) == {MINI}:
+        flag = f"--album {album}" if album is not None else f"--painter {painter}"
+        raise UsageError(
+            f"{flag} is for a model whose photos come from elsewhere, and {MINI} paints its own; "
+            "name another --model beside it, or leave it out"
+        )
     for each in chosen:
         words = each != MINI
         agent = agent_of(

@@ -30,12 +30,13 @@ from showtell.errors import (
 )
 from showtell.models.reply import PhotoDue, Preview, Words
 from showtell.serve.album_room import album_of, album_room
+from showtell.serve.attended import attended
 from showtell.serve.counted import counted
 from showtell.serve.deciding import deciding
 from showtell.serve.dialects import DONE, WAITING, ChatOut, PhotoOut, event_line, preview_base64
 from showtell.serve.generations import pictures
 from showtell.serve.guard import Guard, error_body
-from showtell.serve.keys import Keys, Owner
+from showtell.serve.keys import Asking, Keys, Owner, Pace
 from showtell.serve.responses import responses
 from showtell.serve.rooms import rooms
 from showtell.serve.service import Ended, NotFound, Place, Service
@@ -50,9 +51,14 @@ log = logging.getLogger("showtell.serve")
 
 
 def build_app(
-    service: Service, *, keys: Keys | None = None, hosts: tuple[str, ...] = ()
+    service: Service,
+    *,
+    keys: Keys | None = None,
+    pace: Pace | None = None,
+    hosts: tuple[str, ...] = (),
 ) -> FastAPI:
-    """``hosts``: names of this server beside localhost, as its clients write them."""
+    """``pace``: of what a model is asked for, by each key; ``hosts``: names of this server beside
+    localhost, as its clients write them."""
     keys = keys or Keys()
 
     @asynccontextmanager
@@ -68,10 +74,12 @@ def build_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.service, app.state.keys = service, keys
+    app.state.service, app.state.keys, app.state.pace = service, keys, pace
 
     @app.post("/v1/chat/completions", response_model=None)
-    async def chat(request: Request, asked: ChatRequest, owner: Owner) -> Response | dict[str, Any]:
+    async def chat(
+        request: Request, asked: ChatRequest, owner: Asking
+    ) -> Response | dict[str, Any]:
         """A turn of the agent: words, and a photo where one helps."""
         said = await service.do(asked_of, asked.messages, outside=service.outside)
         ours = asked.showtell
@@ -92,7 +100,7 @@ def build_app(
         answer = _Answer(service, place, out, notes=said.notes)
         happening = service.answer(place, said.text, said.photos)
         if not asked.stream:
-            async for told in happening:
+            async for told in attended(request, happening):
                 answer.lines(told, previews=False)
             await service.do(answer.remember)
             return out.whole(usage=answer.usage(), told=answer.told())

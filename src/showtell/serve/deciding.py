@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from showtell.agent.beside import decision_of
 from showtell.models.reply import Decision
-from showtell.serve.keys import Owner
+from showtell.serve.keys import Asking
 from showtell.serve.responses import messages_of, usage_of
 from showtell.serve.rooms import service_of
 from showtell.serve.wire import asked_of, turns_of
@@ -38,14 +38,14 @@ class DecisionsRequest(BaseModel):
 
 
 @deciding.post("/v1/decisions")
-async def decisions(request: Request, asked: DecisionsRequest, owner: Owner) -> dict[str, Any]:
+async def decisions(request: Request, asked: DecisionsRequest, owner: Asking) -> dict[str, Any]:
     """P(photo next) after this talk, for each predicate about photos; a refusal for what else."""
     service = service_of(request)
     name, worker = service.named(asked.model)
     said = await service.do(asked_of, messages_of(asked.input), outside=service.outside)
     turns, images = turns_of(said.all, {})
     dial = await service.do(service.dial, owner)
-    found: Decision = await service.do(
+    found: Decision = await service.ask(
         worker.alone, lambda: decision_of(worker.agent, turns, images, dial=dial)
     )
     chance = found.p_share if found.chance is None else found.chance

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from showtell.serve.dialects import PhotoOut
-from showtell.serve.keys import Owner
+from showtell.serve.keys import Asking
 from showtell.serve.rooms import service_of
 
 pictures = APIRouter()
@@ -24,8 +24,12 @@ class Into(BaseModel):
     conversation: str | None = Field(None, max_length=100, description="The talk it belongs to.")
 
 
+_UNREAD = ("size", "quality", "style", "background", "output_format", "output_compression")
+
+
 class ImagesRequest(BaseModel):
-    """/v1/images/generations: the fields that count here; others are let pass."""
+    """/v1/images/generations: the fields that count here; of others that would change the photo the
+    answer says that they were not read."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -34,19 +38,22 @@ class ImagesRequest(BaseModel):
     n: int = Field(1, ge=1, le=4)
     seed: int | None = Field(None, ge=0, lt=2**63)
     response_format: Literal["b64_json", "url"] = "b64_json"
+    stream: Literal[False] | None = Field(None, description="These are not streamed.")
     showtell: Into | None = None
 
 
 @pictures.post("/v1/images/generations")
-async def generations(request: Request, asked: ImagesRequest, owner: Owner) -> dict[str, Any]:
+async def generations(request: Request, asked: ImagesRequest, owner: Asking) -> dict[str, Any]:
     """Photos of a prompt: painted, or found in the album by a model that paints none."""
     service = service_of(request)
     seed = secrets.randbits(31) if asked.seed is None else asked.seed
     into = asked.showtell.conversation if asked.showtell else None
     made: list[PhotoOut] = []
     for number in range(asked.n):
+        if number and await request.is_disconnected():
+            break
         made.append(
-            await service.do(
+            await service.ask(
                 service.picture,
                 owner,
                 asked.prompt,
@@ -64,4 +71,7 @@ async def generations(request: Request, asked: ImagesRequest, owner: Owner) -> d
         else:
             told["b64_json"] = photo.base64
         data.append(told)
-    return {"created": int(time.time()), "data": data}
+    more = asked.model_extra or {}
+    unread = [name for name in _UNREAD if more.get(name) not in (None, "auto")]
+    notes = [f"{name} is not read: a photo has the size and form of its model" for name in unread]
+    return {"created": int(time.time()), "data": data, "showtell": {"notes": notes}}

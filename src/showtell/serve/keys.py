@@ -1,6 +1,8 @@
-"""Who asks: nobody is asked for a key at home, and elsewhere each key is an owner of its own.
+"""Who asks, and how often: nobody is asked for a key at home, and elsewhere each key is an owner of
+its own.
 
     showtell serve --api-keys FILE       one key a line; blank lines and # comments are passed over
+                   --pace 30/minute      answers that one key gets
 
 Keys are compared by digest; owners are told by digest, so that no log and no table holds a key.
 """
@@ -9,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +20,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
-from showtell.errors import DataError
+from showtell.errors import DataError, UsageError
+from showtell.serve.worker import Busy
 
 LOCAL = "local"
 MIN_LENGTH = 16
@@ -59,6 +64,37 @@ class Keys:
         return met[:32] if any(known) else None
 
 
+class Pace:
+    """How many answers one owner gets in a time, as "30/minute" or "2/second;500/day"."""
+
+    def __init__(self, told: str) -> None:
+        """Raises UsageError."""
+        from limits import parse_many
+        from limits.storage import MemoryStorage
+        from limits.strategies import MovingWindowRateLimiter
+
+        try:
+            self._limits = parse_many(told)
+            if any(limit.amount < 1 for limit in self._limits):
+                raise ValueError("nothing at all")
+        except ValueError as error:
+            raise UsageError(
+                f'the pace "{told:.80}" is not read; wanted a number of answers in a time; name '
+                "one as 30/minute"
+            ) from error
+        self._counted = MovingWindowRateLimiter(MemoryStorage())
+
+    def wait_s(self, owner: str) -> int:
+        """Count one answer of this owner's: 0, or the seconds until there is room for it."""
+        for limit in self._limits:
+            if not self._counted.test(limit, owner):
+                free, _ = self._counted.get_window_stats(limit, owner)
+                return max(1, math.ceil(free - time.time()))
+        for limit in self._limits:
+            self._counted.hit(limit, owner)
+        return 0
+
+
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
@@ -71,4 +107,15 @@ def _owner(request: Request) -> str:
     return found
 
 
+def _asking(request: Request, owner: Annotated[str, Depends(_owner)]) -> str:
+    pace: Pace | None = request.app.state.pace
+    if pace is not None and (wait := pace.wait_s(owner)):
+        raise Busy(
+            "this key has had as many answers as it gets for now; ask again later",
+            retry_after=wait,
+        )
+    return owner
+
+
 Owner = Annotated[str, Depends(_owner)]  # whose request it is
+Asking = Annotated[str, Depends(_asking)]  # the same where a model is asked, and counted

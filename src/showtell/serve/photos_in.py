@@ -19,7 +19,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
+from showtell.agent.provenance import mark_of
 from showtell.data.photos import MAX_BYTES, photo_from_bytes
+from showtell.dialogue import Origin
 from showtell.errors import PhotoError, UsageError
 from showtell.serve.outside import Outside
 
@@ -44,6 +46,20 @@ def photo_from_part(part: object, *, outside: Outside = _NOWHERE, name: str = "t
     Raises UsageError for what is no part with a photo, PhotoError for what is no photo, FetchError
     for an address that is not fetched.
     """
+    return _photo(_of_part(part, outside, name), name)
+
+
+def photo_sent_back(
+    part: object, *, outside: Outside = _NOWHERE, name: str = "the photo"
+) -> tuple[Image, Origin]:
+    """The same for a photo that an agent has shared, and whence it was: painted if its file says
+    so. Nothing else is said to be."""
+    data = _of_part(part, outside, name)
+    image = _photo(data, name)
+    return image, "painted" if mark_of(data).generated else "album"
+
+
+def _of_part(part: object, outside: Outside, name: str) -> bytes:
     told = _told(part)
     if told is None:
         wanted = 'wanted {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}'
@@ -52,15 +68,10 @@ def photo_from_part(part: object, *, outside: Outside = _NOWHERE, name: str = "t
         raise UsageError(f"{name} {met}; {wanted}; send it so")
     told = told.strip()
     if told[:5].lower() == "data:":
-        return _photo(_of_data_uri(told, name), name)
+        return _of_data_uri(told, name)
     if "://" in told[:40]:
-        return photo_from_url(told, outside=outside, name=name)
-    return _photo(_of_base64(told, name), name)
-
-
-def photo_from_url(url: str, *, outside: Outside, name: str = "the photo") -> Image:
-    """The photo that lies at an address. Raises FetchError, PhotoError."""
-    return _photo(outside.get(url), name)
+        return outside.get(told)
+    return _of_base64(told, name)
 
 
 def _told(part: object, depth: int = 0) -> str | None:

@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from showtell.errors import ShowtellError, UsageError
 from showtell.models.reply import PhotoDue, Preview, Words
+from showtell.serve.attended import attended
 from showtell.serve.dialects import PhotoOut, preview_base64, spoken
-from showtell.serve.keys import Owner
+from showtell.serve.keys import Asking
 from showtell.serve.rooms import service_of
 from showtell.serve.service import Ended, NotFound, Place, Service
 from showtell.serve.store import new_id
@@ -45,7 +46,7 @@ class ResponsesRequest(BaseModel):
 
 @responses.post("/v1/responses", response_model=None)
 async def respond(
-    request: Request, asked: ResponsesRequest, owner: Owner
+    request: Request, asked: ResponsesRequest, owner: Asking
 ) -> Response | dict[str, Any]:
     """A turn of the agent, as items."""
     service = service_of(request)
@@ -62,14 +63,12 @@ async def respond(
         place = await service.do(service.begun, owner, asked.model, before=said.before)
     out = _Out(place, str(request.base_url), previous=asked.previous_response_id, notes=notes)
     happening = service.answer(place, said.text, said.photos)
-    first = await anext(happening)
+    first = await anext(happening) if asked.stream else None  # what is wrong at once is an error
 
-    async def events() -> AsyncIterator[dict[str, Any]]:
-        for event in out.begun():
+    async def events(coming: AsyncIterator[Any]) -> AsyncIterator[dict[str, Any]]:
+        for event in (*out.begun(), *out.heard(first)):
             yield event
-        for event in out.heard(first):
-            yield event
-        async for told in happening:
+        async for told in coming:
             for event in out.heard(told):
                 yield event
         await service.do(
@@ -83,13 +82,13 @@ async def respond(
             yield event
 
     if not asked.stream:
-        async for _ in events():
+        async for _ in events(attended(request, happening)):
             pass
         return out.response
 
     async def stream() -> AsyncIterator[str]:
         try:
-            async for event in events():
+            async for event in events(happening):
                 told = {**event, "sequence_number": out.number}
                 out.number += 1
                 yield f"event: {event['type']}\ndata: {json.dumps(told, ensure_ascii=False)}\n\n"
@@ -122,7 +121,7 @@ def messages_of(given: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _forked(service: Service, owner: str, previous: str, model: str | None) -> Place:
     """The talk of a response, as it was then."""
     found = service.store.recall_one(owner, previous)
-    if found is None:
+    if found is None or "turns" not in found[1]:  # a text's fingerprint is no response
         raise NotFound(f'there is no response "{previous:.80}"')
     conversation, record = found
     place = service.opened(owner, conversation, model=model)
@@ -187,18 +186,15 @@ class _Out:
         if isinstance(told, Words):
             yield from self._words(told.text)
         elif isinstance(told, PhotoDue):
-            yield from self._close()
-            self._call = new_id("ig")
-            item = {"type": "image_generation_call", "id": self._call, "status": "in_progress"}
-            yield self._event("response.output_item.added", item={**item, "result": None})
-            yield self._step("in_progress")
-            yield self._step("generating")
-        elif isinstance(told, Preview) and told.image is not None and self._call:
-            yield {
-                **self._step("partial_image"),
-                "partial_image_index": told.step,
-                "partial_image_b64": preview_base64(told.image),
-            }
+            yield from self._close()  # from an album or painted: it is not known yet
+        elif isinstance(told, Preview):
+            yield from self._painting()
+            if told.image is not None:
+                yield {
+                    **self._step("partial_image"),
+                    "partial_image_index": told.step,
+                    "partial_image_b64": preview_base64(told.image),
+                }
         elif isinstance(told, PhotoOut):
             yield from self._photo(told)
         elif isinstance(told, Ended):
@@ -253,22 +249,33 @@ class _Out:
         self.response["output"].append(self._text)
         self._text = None
 
+    def _painting(self) -> Events:
+        """That a photo is being painted, once."""
+        if self._call is not None:
+            return
+        self._call = new_id("ig")
+        item = {"type": "image_generation_call", "id": self._call, "status": "in_progress"}
+        yield self._event("response.output_item.added", item={**item, "result": None})
+        yield self._step("in_progress")
+        yield self._step("generating")
+
     def _photo(self, photo: PhotoOut) -> Events:
         if photo.origin == "painted":
+            yield from self._painting()
             item = {
                 "type": "image_generation_call",
-                "id": self._call or new_id("ig"),
+                "id": self._call,
                 "status": "completed",
                 "result": photo.base64,
                 "output_format": "png",
                 "revised_prompt": photo.caption,
                 "showtell": photo.told,
             }
-            if self._call:
-                yield self._step("completed")
+            yield self._step("completed")
         else:
             told = {**photo.told, "url": photo.address(self.base)}
             item = {"type": "showtell:photo", "status": "completed", **told}
+            yield self._event("response.output_item.added", item={**item, "status": "in_progress"})
         yield self._event("response.output_item.done", item=item)
         self.response["output"].append(item)
         self._call = None

@@ -23,8 +23,8 @@ class Vote(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    conversation: str = Field(max_length=100)
     photo: str = Field(max_length=100)
+    conversation: str | None = Field(None, max_length=100, description="The photo's own.")
     vote: Literal["up", "down", "none"]
 
 
@@ -40,10 +40,11 @@ def service_of(request: Request) -> Service:
 
 
 @rooms.get("/v1/conversations")
-async def conversations(request: Request, owner: Owner) -> dict[str, Any]:
-    """What is kept, the latest first."""
+async def conversations(request: Request, owner: Owner, elsewhere: bool = False) -> dict[str, Any]:
+    """What is kept, the latest first; ``elsewhere``: those that their clients keep, of which only
+    the photos are here."""
     service = service_of(request)
-    found = await service.do(service.store.conversations, owner)
+    found = await service.do(service.store.conversations, owner, elsewhere=elsewhere)
     names = ("id", "title", "created", "updated")
     return {"data": [{name: getattr(each, name) for name in names} for each in found]}
 
@@ -166,12 +167,11 @@ async def feedback(request: Request, vote: Vote, owner: Owner) -> dict[str, Any]
     """A thumb up or down for a photo; "none" takes it back."""
     service = service_of(request)
     number = {"up": 1, "down": -1, "none": 0}[vote.vote]
-    if await service.do(service.store.photo, owner, vote.photo) is None:
-        raise NotFound(f'there is no photo "{vote.photo:.80}"')
-    await service.do(
-        service.store.vote, owner, conversation=vote.conversation, photo=vote.photo, vote=number
-    )
-    return vote.model_dump()
+    own = await service.do(service.store.conversation_of, owner, vote.photo)
+    if own is None or vote.conversation not in (None, own):
+        raise NotFound(f'there is no photo "{vote.photo:.80}" in that conversation')
+    await service.do(service.store.vote, owner, conversation=own, photo=vote.photo, vote=number)
+    return {**vote.model_dump(), "conversation": own}
 
 
 @rooms.get("/v1/feedback", response_model=None)

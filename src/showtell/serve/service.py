@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 15.0
 TITLE = 60  # characters
+_SPARE = 16  # threads
 _NOTHING = Outside()
 
 
@@ -90,18 +91,28 @@ class Service:
         self.store = store
         self.outside, self.signing, self.safety = outside, signing, safety or Safety()
         self.audit = audit
-        self._threads = ThreadPoolExecutor(max_workers=128, thread_name_prefix="talk")
+        # what waits for a model has threads of its own, more than the models take at once: so
+        # nobody waits for a thread, and what is too much is told at once
+        most = sum(worker.most_at_once for worker in self.workers.values())
+        self._answering = ThreadPoolExecutor(most + _SPARE, thread_name_prefix="answer")
+        self._threads = ThreadPoolExecutor(_SPARE, thread_name_prefix="kept")
 
     def close(self) -> None:
         for worker in self.workers.values():
             worker.close()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._answering, self._threads):
+            threads.shutdown(wait=True, cancel_futures=True)
         self.store.close()
 
     async def do(self, work: Any, *given: Any, **named: Any) -> Any:
-        """``work`` in a thread: the store, photos, models."""
+        """``work`` in a thread: the store, photos."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, partial(work, *given, **named))
+
+    async def ask(self, work: Any, *given: Any, **named: Any) -> Any:
+        """The same for what waits for a model."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._answering, partial(work, *given, **named))
 
     def named(self, model: str | None) -> tuple[str, Worker]:
         """Raises NotFound."""
@@ -159,8 +170,13 @@ class Service:
             p_share=[None] * len(turns),
         )
         talk = Talk(session=session, model=name, decisions=[None] * len(turns))
-        kept = self.store.talk_elsewhere(owner, f"{name}\0{first}")
+        kept = self._kept_elsewhere(owner, name, first)
         return Place(owner=owner, kept=kept, talk=talk, elsewhere=True)
+
+    def _kept_elsewhere(self, owner: str, model: str, first: str) -> Kept:
+        """Where the photos of a talk lie that its client keeps, or of none."""
+        nothing = Talk(session=Session(self.workers[model]), model=model).record()
+        return self.store.talk_elsewhere(owner, f"{model}\0{first}", nothing)
 
     def _recalled(self, owner: str, prints: Sequence[str]) -> dict[str, list[tuple[Photo, Image]]]:
         from showtell.data.photos import photo_from_bytes
@@ -187,6 +203,7 @@ class Service:
         self, place: Place, text: str, photos: Sequence[Image]
     ) -> AsyncGenerator[Told]:
         """The answer as it comes. Where nobody listens any more it stops; what was said is kept."""
+        self.workers[place.talk.model].check_free()  # before anything is kept
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Told | BaseException] = asyncio.Queue()
         gone = threading.Event()
@@ -214,7 +231,7 @@ class Service:
             except BaseException as error:
                 put(error)
 
-        loop.run_in_executor(self._threads, work)
+        loop.run_in_executor(self._answering, work)
         try:
             while True:
                 try:
@@ -302,7 +319,7 @@ class Service:
             name, worker = self.named(place.talk.model)
         else:
             name, worker = self.named(model)
-            kept = self.store.talk_elsewhere(owner, f"{name}\0photos of words")
+            kept = self._kept_elsewhere(owner, name, "photos of words")
             place = Place(owner=owner, kept=kept, talk=Talk(session=Session(worker), model=name))
         if (said := self.safety.refusal(words, "prompt")) is not None:
             raise UsageError(said)
@@ -348,6 +365,7 @@ class Service:
             "pending": place.kept.record.get("pending"),
             "turns": turns,
             "votes": {id: votes[id] for id in place.kept.photos.values() if id in votes},
+            "photos": self.store.photos(owner, id),
         }
 
     def _told(self, place: Place, photo: Photo) -> dict[str, Any]:

@@ -147,23 +147,22 @@ class Store:
             else:
                 same = of_it & (_conversations.c.version == kept.version)
                 if db.execute(_conversations.update().where(same).values(row)).rowcount != 1:
-                    raise Conflict(
-                        f'the conversation "{kept.id}" was changed by another request, or deleted; '
-                        "read it again, and say it once more"
-                    )
+                    raise _conflict(kept.id)
             for name, data in new_photos.items():
                 row = _photo_row(owner, kept.id, name, data, id=ids[name])
                 db.execute(_photos.insert().values(row))
         created = kept.created or now
         return replace(kept, photos=ids, version=kept.version + 1, created=created, updated=now)
 
-    def talk_elsewhere(self, owner: str, first: str) -> Kept:
-        """Where the photos of a talk are kept that a client keeps itself, by its first words."""
+    def talk_elsewhere(self, owner: str, first: str, record: Mapping[str, Any]) -> Kept:
+        """Where the photos of a talk are kept that a client keeps itself, by its first words;
+        ``record``: of a talk in which nothing was said."""
         id = ELSEWHERE + hashlib.sha256(first.encode()).hexdigest()[:32]
         kept = self.conversation(owner, id)
         if kept is None:
             try:
-                kept = self.save(owner, Kept(id=id, title="a talk that its client keeps"))
+                title = "a talk that its client keeps"
+                kept = self.save(owner, Kept(id=id, title=title, record=record))
             except StorageError:  # or another request was first
                 kept = self.conversation(owner, id)
                 if kept is None:
@@ -176,13 +175,13 @@ class Store:
             row = db.execute(_conversations.select().where(of_it)).one_or_none()
         return None if row is None else _kept(row)
 
-    def conversations(self, owner: str, *, limit: int = 200) -> list[Kept]:
+    def conversations(self, owner: str, *, elsewhere: bool = False, limit: int = 200) -> list[Kept]:
         """The latest first, each without its record (``conversation`` has that); those that clients
-        keep themselves are left out."""
-        own = ~_conversations.c.id.startswith(ELSEWHERE, autoescape=True)
+        keep themselves, whose photos are here, are listed ``elsewhere`` alone."""
+        theirs = _conversations.c.id.startswith(ELSEWHERE, autoescape=True)
         names = ("id", "title", "version", "created", "updated")
         columns = sql.select(*(_conversations.c[name] for name in names))
-        mine = columns.where((_conversations.c.owner == owner) & own)
+        mine = columns.where((_conversations.c.owner == owner) & (theirs == elsewhere))
         latest = mine.order_by(_conversations.c.updated.desc()).limit(limit)
         with _told("the conversations"), self.engine.connect() as db:
             return [Kept(**row._mapping) for row in db.execute(latest)]
@@ -191,11 +190,12 @@ class Store:
         """Remove the conversation and all that belongs to it; whether it was there."""
         of_it = (_conversations.c.owner == owner) & (_conversations.c.id == id)
         with _told(id), self.engine.begin() as db:
+            # itself first: who adds to it meanwhile (``_add``) has then done so, or finds it gone
+            found = db.execute(_conversations.delete().where(of_it)).rowcount == 1
             for table in _OF_CONVERSATION:
                 db.execute(
                     table.delete().where((table.c.owner == owner) & (table.c.conversation == id))
                 )
-            found = db.execute(_conversations.delete().where(of_it)).rowcount == 1
         if found and self.is_file:
             with _told(id), self.engine.connect() as db:  # nor does it stand in the log any more
                 db.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -206,14 +206,27 @@ class Store:
     def keep_photo(
         self, owner: str, *, conversation: str, name: str, data: bytes
     ) -> tuple[str, str]:
-        """Keep a photo of a conversation; (its id, its link)."""
+        """Keep a photo of a conversation; (its id, its link). Raises Conflict for one that was
+        deleted meanwhile."""
         row = _photo_row(owner, conversation, name, data, id=new_id("photo"))
         with _told(name), self.engine.begin() as db:
-            db.execute(_photos.insert().values(row))
+            _add(db, _photos, row)
         return row["id"], row["link"]
+
+    def photos(self, owner: str, conversation: str) -> list[str]:
+        """The ids of its photos."""
+        of_it = (_photos.c.owner == owner) & (_photos.c.conversation == conversation)
+        with _told(conversation), self.engine.connect() as db:
+            return list(db.execute(sql.select(_photos.c.id).where(of_it)).scalars())
 
     def photo(self, owner: str, id: str) -> bytes | None:
         return self._data((_photos.c.owner == owner) & (_photos.c.id == id))
+
+    def conversation_of(self, owner: str, photo: str) -> str | None:
+        """Which conversation a photo belongs to."""
+        of_it = (_photos.c.owner == owner) & (_photos.c.id == photo)
+        with _told(photo), self.engine.connect() as db:
+            return db.execute(sql.select(_photos.c.conversation).where(of_it)).scalar_one_or_none()
 
     def linked(self, link: str) -> bytes | None:
         """The photo of a link that somebody was given."""
@@ -234,16 +247,14 @@ class Store:
     def remember(
         self, owner: str, fingerprint: str, *, conversation: str, record: Mapping[str, Any]
     ) -> None:
-        """That a text of ours, by its fingerprint, went with this; the last one counts."""
+        """That a text of ours, by its fingerprint, went with this; the last one counts. Raises
+        Conflict for a conversation that was deleted meanwhile."""
         of_it = (_prints.c.owner == owner) & (_prints.c.fingerprint == fingerprint)
         told = json.dumps(record, ensure_ascii=False)
         with _told("a fingerprint"), self.engine.begin() as db:
             db.execute(_prints.delete().where(of_it))
-            db.execute(
-                _prints.insert().values(
-                    owner=owner, fingerprint=fingerprint, conversation=conversation, record=told
-                )
-            )
+            row = {"owner": owner, "fingerprint": fingerprint, "record": told}
+            _add(db, _prints, {**row, "conversation": conversation})
 
     def recall_one(self, owner: str, fingerprint: str) -> tuple[str, dict[str, Any]] | None:
         """(its conversation, what was remembered); None for nothing of this owner's."""
@@ -264,20 +275,14 @@ class Store:
     # -------------------------------------------------------------------------- votes, settings
 
     def vote(self, owner: str, *, conversation: str, photo: str, vote: int) -> None:
-        """+1 or -1 for a photo, 0 takes it back."""
+        """+1 or -1 for a photo of the conversation, 0 takes it back. Raises Conflict for a
+        conversation that was deleted meanwhile."""
         of_it = (_votes.c.owner == owner) & (_votes.c.photo == photo)
         with _told("a vote"), self.engine.begin() as db:
             db.execute(_votes.delete().where(of_it))
             if vote:
-                db.execute(
-                    _votes.insert().values(
-                        owner=owner,
-                        photo=photo,
-                        conversation=conversation,
-                        vote=vote,
-                        at=time.time(),
-                    )
-                )
+                row = {"owner": owner, "photo": photo, "conversation": conversation}
+                _add(db, _votes, {**row, "vote": vote, "at": time.time()})
 
     def votes(self, owner: str) -> Sequence[tuple[str, str, int]]:
         """(conversation, photo, vote), the oldest first."""
@@ -296,6 +301,23 @@ class Store:
         with _told("settings"), self.engine.begin() as db:
             db.execute(_settings.delete().where(_settings.c.owner == owner))
             db.execute(_settings.insert().values(owner=owner, record=json.dumps(settings)))
+
+
+def _add(db: sql.Connection, table: sql.Table, row: Mapping[str, Any]) -> None:
+    """A row that belongs to a conversation, which stays there until the transaction has ended.
+    Raises Conflict where it is not there: what is deleted gains nothing."""
+    db.execute(table.insert().values(row))
+    of_it = (_conversations.c.owner == row["owner"]) & (_conversations.c.id == row["conversation"])
+    here = sql.select(_conversations.c.id).where(of_it).with_for_update(read=True)
+    if db.execute(here).one_or_none() is None:
+        raise _conflict(row["conversation"])
+
+
+def _conflict(id: str) -> Conflict:
+    return Conflict(
+        f'the conversation "{id:.80}" was changed by another request, or deleted; read it again, '
+        "and say it once more"
+    )
 
 
 def _photo_row(owner: str, conversation: str, name: str, data: bytes, *, id: str) -> dict[str, Any]:

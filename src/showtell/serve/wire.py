@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from showtell.dialogue import AGENT, USER, Element, Origin, Photo, Turn
 from showtell.errors import UsageError
 from showtell.serve.outside import Outside
-from showtell.serve.photos_in import is_photo_part, photo_from_part
+from showtell.serve.photos_in import is_photo_part, photo_from_part, photo_sent_back
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -63,6 +63,7 @@ class Said:
     speaker: Literal["user", "agent"]
     text: str
     photos: list[Image] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)  # of the agent's photos
 
 
 @dataclass(kw_only=True)
@@ -102,13 +103,18 @@ def asked_of(messages: Sequence[Mapping[str, Any]], *, outside: Outside) -> Aske
             raise UsageError(
                 f"the messages hold more than {MAX_PHOTOS} photos; send the last ones alone"
             )
-        photos = [
-            photo_from_part(part, outside=outside, name=f"photo {k} of {where}")
-            for k, part in enumerate(parts, start=1)
-        ]
         if message.get("tool_calls"):
             notes.append("calls of tools are not read by this agent")
-        said.append(Said(speaker=USER if role == "user" else AGENT, text=text, photos=photos))
+        each = Said(speaker=USER if role == "user" else AGENT, text=text)
+        for k, part in enumerate(parts, start=1):
+            name = f"photo {k} of {where}"
+            if each.speaker == USER:
+                each.photos.append(photo_from_part(part, outside=outside, name=name))
+            else:
+                image, origin = photo_sent_back(part, outside=outside, name=name)
+                each.photos.append(image)
+                each.origins.append(origin)
+        said.append(each)
     if not said or said[-1].speaker != USER:
         raise UsageError("the last message is not the user's; wanted one to answer; send it last")
     last = said.pop()
@@ -172,10 +178,10 @@ def turns_of(
         if each.speaker == AGENT:
             shown = list(recalled.get(fingerprint(each.text), ()))
         if not shown:
-            origin: Origin = "user" if each.speaker == USER else "painted"
+            origins = each.origins or ["user"] * len(each.photos)
             shown = [
                 (Photo(id=f"sent-{number}-{k}", origin=origin), image)
-                for k, image in enumerate(each.photos)
+                for k, (image, origin) in enumerate(zip(each.photos, origins, strict=True))
             ]
         elements: list[Element] = [line for line in [each.text.strip()] if line]
         for element in [*elements, *(photo for photo, _ in shown)]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from showtell.agent.session import Answering
     from showtell.models.company import Answer, Company
 
-MAX_ROWS, MAX_WAITING = 16, 64
+MAX_ROWS, MAX_WAITING, MAX_ALONE = 16, 64, 16
 _USUAL = Dial()
 
 
@@ -109,6 +109,7 @@ class Worker:
         self.max_waiting = max_waiting
         self.counts = Counts()
         self._waiting: deque[_Job] = deque()
+        self._alone = 0  # that are asked beside the answers
         self._changed = threading.Condition()
         self._closed = False
         # of an engine elsewhere only the network is waited for
@@ -141,12 +142,7 @@ class Worker:
         raises, and what ``tell`` raised."""
         job = _Job(turns=turns, images=images, seed=seed, told=tell, dial=dial)
         with self._changed:
-            if self._closed or len(self._waiting) >= self.max_waiting:
-                raise Busy(
-                    f"{self.name} has {len(self._waiting)} answers waiting, and takes no more for "
-                    "now; ask again in a moment",
-                    retry_after=self.wait_s(),
-                )
+            self.check_free()
             self._waiting.append(job)
             self.counts.waiting = len(self._waiting)
             self._changed.notify()
@@ -156,15 +152,41 @@ class Worker:
         assert job.reply is not None
         return job.reply
 
+    def check_free(self) -> None:
+        """Raises Busy where an answer that was asked for now would not be taken."""
+        if self._closed or len(self._waiting) >= self.max_waiting:
+            raise self._busy(len(self._waiting))
+
+    def _busy(self, waiting: int) -> Busy:
+        return Busy(
+            f"{self.name} has requests waiting ({waiting}), and takes no more for now; ask again "
+            "in a moment",
+            retry_after=self.wait_s(),
+        )
+
+    @property
+    def most_at_once(self) -> int:
+        """Requests that are held at once, at work or waiting."""
+        return self.max_rows + self.max_waiting + MAX_ALONE
+
     def wait_s(self) -> int:
         """Seconds until what waits now should be answered."""
         each = self.counts.seconds / max(self.counts.answers, 1)
         return max(1, min(60, math.ceil(each * (1 + len(self._waiting)))))
 
     def alone(self, work: Any) -> Any:
-        """``work()``, between two steps of answers: for what else the agent's parts do."""
-        with self._turn:
-            return work()
+        """``work()``, between two steps of answers: for what else the agent's parts do. Raises
+        Busy where too many wait for that."""
+        with self._changed:
+            if self._closed or self._alone >= MAX_ALONE:
+                raise self._busy(self._alone)
+            self._alone += 1
+        try:
+            with self._turn:
+                return work()
+        finally:
+            with self._changed:
+                self._alone -= 1
 
     def close(self) -> None:
         """Answer nobody any more; those who wait are told."""
