@@ -1,4 +1,4 @@
-"""showtell album add|list|forget, and a chat that shares what was added."""
+"""showtell album add|list|stats|remove, and a chat that shares what was added."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def photos(tmp_path) -> Path:
     return folder
 
 
-def test_an_album_is_added_to_listed_shared_from_and_forgotten(model, photos, tmp_path, capsys):
+def test_an_album_is_added_to_listed_counted_shared_from_and_removed(
+    model, photos, tmp_path, capsys
+):
     album = str(tmp_path / "album")
     add = ["album", "add", str(photos), "--into", album, "--model", "gill", "--json"]
     assert main(add) == 0
@@ -58,6 +60,16 @@ def test_an_album_is_added_to_listed_shared_from_and_forgotten(model, photos, tm
     listed = json.loads(capsys.readouterr().out)["photos"]
     assert [photo["source"] for photo in listed] == ["deeper/blue.png", "deeper/red.png"]
 
+    assert main(["album", "stats", album, "--json"]) == 0
+    counted = json.loads(capsys.readouterr().out)
+    on_disk = sum(path.stat().st_size for path in Path(album).rglob("*") if path.is_file())
+    assert counted == {
+        **{"made_by": "tiny", "photos": 2, "captioned": 0, "dated": 0},
+        **{"first_day": "", "last_day": "", "bytes": on_disk},
+    }
+    assert main(["album", "stats", album]) == 0
+    assert "2 photos, for" in capsys.readouterr().out
+
     chat = ["chat", "--model", "gill", "--say", "show me", "--json", "--album", album]
     assert main([*chat, "--photos-dir", str(tmp_path / "painted")]) == 0
     (shown,) = [p for p in json.loads(capsys.readouterr().out)["parts"] if p["type"] == "photo"]
@@ -66,10 +78,10 @@ def test_an_album_is_added_to_listed_shared_from_and_forgotten(model, photos, tm
         assert image.size == (120, 90)  # as it was brought, and not as the model sees it
     assert not (tmp_path / "painted").exists()
 
-    assert main(["album", "forget", album, listed[0]["id"]]) == 0
+    assert main(["album", "remove", album, listed[0]["id"]]) == 0
     assert [photo.id for photo in Album.load(album).photos] == [listed[1]["id"]]
     assert not (Path(album) / listed[0]["path"]).exists()
-    assert main(["album", "forget", album, "album-no"]) == 1
+    assert main(["album", "remove", album, "album-no"]) == 1
     assert "album-no" in capsys.readouterr().err
 
 

@@ -222,37 +222,11 @@ def test_a_folder_brings_captions_and_days_along_and_its_owner_may_leave_the_day
     assert len(Finder(album, texts).find("july 2024", top_k=9)) == 3
     dateless = add(tmp_path / "dateless", days=False)
     assert {photo.taken for photo in dateless.photos} == {""}
-    assert b"2024" not in (tmp_path / "dateless/album.json").read_bytes()
+    assert b"2024" not in (tmp_path / "dateless/album.sqlite").read_bytes()
     captions.write_text(captions.read_text() + "{no json\n")
     with pytest.raises(DataError, match="captions.jsonl"):
         add(tmp_path / "broken")
     assert len(add(tmp_path / "broken", skip_bad=True)) == 3
-
-
-@pytest.mark.parametrize("key", ["caption", "source", "taken"])
-def test_an_album_that_tells_no_text_is_refused(tmp_path, key):
-    Album([AlbumPhoto(id="a")], torch.ones(1, 2)).save(tmp_path)
-    listed = json.loads((tmp_path / "album.json").read_text())
-    listed["photos"][0][key] = 7
-    (tmp_path / "album.json").write_text(json.dumps(listed))
-    with pytest.raises(DataError, match="wanted texts alone"):
-        Album.load(tmp_path)
-
-
-def test_an_album_of_before_words_is_read_and_found_by_its_vectors(tmp_path):
-    from safetensors.torch import save_file
-
-    album = Album([AlbumPhoto(id="a"), AlbumPhoto(id="b")], torch.eye(2))
-    listed = json.loads(album.save(tmp_path).read_text())
-    for photo in listed["photos"]:
-        del photo["taken"]
-    (tmp_path / "album.json").write_text(json.dumps(listed))
-    save_file({"embeddings": album.embeddings_ME}, tmp_path / listed["embeddings"])
-    again = Album.load(tmp_path)
-    assert again.photos == album.photos and not again.texts_ME.any()
-    assert again.search(torch.tensor([[0.0, 1.0]]), top_k=1)[0][0].photo.id == "b"
-    with pytest.raises(DataError, match="vectors of words of shape"):
-        Album(album.photos, torch.eye(2), texts_ME=torch.full((2, 2), float("nan")))
 
 
 # ------------------------------------------------------------------------------------------ ConSE

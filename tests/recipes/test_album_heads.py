@@ -106,7 +106,9 @@ def test_terms_are_read_off_photos_by_a_models_own_eyes(parts, tmp_path, base, m
     assert encoder.terms.names == tuple(told["terms"]) and encoder.cut_off == CUT_OFF
     photo = captioned_photo(3).photos[0]
     word = next(t for t in encoder.terms.names if t in terms_of(photo.labels["full_caption"]))
-    shown_P = encoder.terms.shown(word, encoder.photos([draw_photo(photo)]), with_term={})
+    shown_P = encoder.terms.shown(
+        word, encoder.photos([draw_photo(photo)]), with_term=lambda term: []
+    )
     assert -8 <= float(shown_P[0]) <= 0
     blind = load_model(base)
     blind.photo_encoder = None

@@ -24,9 +24,8 @@ from showtell.album import ingest
 from showtell.album import told as names
 from showtell.album.conse import Conse
 from showtell.album.find import CUT_OFF, AlbumEncoder, Finder
-from showtell.album.index import DESCRIPTION as ALBUM
 from showtell.album.index import Album, content_of
-from showtell.album.ingest import add_photos, finish, photo_paths
+from showtell.album.ingest import add_photos, finish, has_album, photo_paths
 from showtell.album.shown import Terms
 from showtell.errors import UsageError
 from showtell.metrics.encoders import SentenceEncoder, load_clip, load_sentence_encoder
@@ -159,7 +158,7 @@ def album_folder(album: str | Path, *, told: Progress = quiet) -> Path:
     makers = [Path(module.__file__ or "") for module in (looks, names, ingest, hub)]
     key = digest([*shipped.iterdir(), *makers, makers[-1].with_suffix(".toml")])
     folder = cache_folder() / f"album-{SAMPLE}-{key[:8]}"
-    if not (folder / ALBUM).is_file() or len(Album.load(folder)) < len(photo_paths(shipped)[0]):
+    if not has_album(folder) or len(Album.load(folder)) < len(photo_paths(shipped)[0]):
         home = load_encoder(HOME, told=told)
         add_photos(
             shipped,

@@ -22,21 +22,22 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from itertools import islice
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from showtell.album.index import Album, Hit
 from showtell.album.ingest import Embed, Texts
-from showtell.album.shown import Terms, terms_of
-from showtell.album.told import asked, words_known, words_of
+from showtell.album.shown import Terms
+from showtell.album.told import asked, words_of
 from showtell.errors import DataError, UsageError
 
 # chosen on albums of Flickr8k's train and of COCO (docs/metrics.md)
 LESSER, NAMED, SHOWN = 0.01, 6.0, 16.0  # the lesser parts photos of one name
 CUT_OFF = 1.0
+BLOCK = 16_384  # photos at once, where many phrases are asked
 
 
 def conformal(best: Sequence[float], *, wrong: float) -> float:
@@ -86,26 +87,25 @@ class Evidence:
 
 class Finder:
     """An album, ready to be asked in words. ``texts``, ``terms`` and the cut-off must be those of
-    the album's encoder."""
+    the album's encoder. An album that another process has changed is read again."""
 
     def __init__(
         self, album: Album, texts: Texts, *, terms: Terms | None = None, cut_off: float = CUT_OFF
     ) -> None:
-        self.album, self.texts, self.terms, self.cut_off = album, texts, terms, cut_off
-        self.with_word: dict[str, list[int]] = {}
-        self.with_term: dict[str, list[int]] = {}
-        for m, photo in enumerate(album.photos):
-            for word in words_known(photo):
-                self.with_word.setdefault(word, []).append(m)
-            for term in {*terms_of(photo.caption), *words_known(photo)} if terms else ():
-                self.with_term.setdefault(term, []).append(m)
+        self.texts, self.terms, self.cut_off = texts, terms, cut_off
         everyday = files(__package__).joinpath("everyday.txt").read_text(encoding="utf-8")
-        phrases = everyday.splitlines()
-        self.everyday_KE = self._encoded(phrases)
-        self.usual = 0.0
-        if album.photos:
-            of_usual = self._evidence(self.everyday_KE, phrases)
-            self.usual = float(of_usual.score_NM.amax(1).median())
+        self.phrases = everyday.splitlines()
+        self.everyday_KE = self._encoded(self.phrases)
+        self._asked = _Asked(album, self.everyday_KE, self.phrases)
+
+    @property
+    def album(self) -> Album:
+        return self._asked.album
+
+    def refresh(self) -> None:
+        """Know of photos that have come or gone since. Raises DataError as ``Album.load``."""
+        if (album := self.album.fresh()) is not self.album:
+            self._asked = _Asked(album, self.everyday_KE, self.phrases)
 
     def find(
         self,
@@ -124,55 +124,86 @@ class Finder:
             raise UsageError(f'"{text}" asks for nothing; wanted words, as "a dog at the beach"')
         if top_k < 1:
             raise DataError(f"{top_k} photos were asked for, wanted at least 1. Ask for more.")
-        if not self.album.photos:
+        self.refresh()
+        now = self._asked  # another thread may bring another
+        if not now.album.photos:
             return []
+        scores_M = self._evidence(now, [text]).score_NM[0].numpy()
         least = self.cut_off if cut_off is None else cut_off
-        scores_M, order_M = self.evidence([text]).score_NM[0].sort(descending=True, stable=True)
-        near = zip(order_M.tolist(), scores_M.tolist(), strict=True)
-        found = (
-            Hit(photo=self.album.photos[m], score=score)
-            for m, score in near
-            if score >= least and self.album.photos[m].id not in without
-        )
-        return list(islice(found, top_k))
+        return now.album.best(scores_M, top_k=top_k, cut_off=least, without=without)
 
     def evidence(self, texts: Sequence[str]) -> Evidence:
         """Of an album of at least one photo."""
-        found = self._evidence(self._encoded([asked(text) for text in texts]), texts)
+        return self._evidence(self._asked, texts)
+
+    def _evidence(self, now: _Asked, texts: Sequence[str]) -> Evidence:
+        query_NE = self._encoded([asked(text) for text in texts])
+        found = now.evidence(query_NE, now.named(texts), slice(None))
         if self.terms is None:
             return found
-        photos_ME, with_term = self.album.embeddings_ME, self.with_term
-        shown = [self.terms.shown(text, photos_ME, with_term=with_term) for text in texts]
+        photos_ME, listed = now.album.embeddings_ME, now.album.listed
+        shown = [self.terms.shown(t, photos_ME, with_term=listed.with_term) for t in texts]
         return replace(found, shown_NM=torch.stack(shown))
-
-    def _evidence(self, query_NE: Tensor, texts: Sequence[str]) -> Evidence:
-        photos_ME, told_ME = self.album.embeddings_ME, self.album.texts_ME
-        cosine_NM = query_NE @ photos_ME.mT
-        look_NM = self._counted(cosine_NM, photos_ME)
-        told_NM = look_NM.clone()
-        if len(has_M := told_ME.norm(dim=1).gt(0).nonzero()[:, 0]):
-            told_NM[:, has_M] = self._counted(query_NE @ told_ME[has_M].mT, told_ME[has_M])
-        named_NM = torch.stack([self._named(words_of(text)) for text in texts])
-        return Evidence(
-            cosine_NM=cosine_NM,
-            look_NM=look_NM,
-            told_NM=told_NM,
-            named_NM=named_NM,
-            usual=self.usual,
-        )
 
     def _encoded(self, texts: Sequence[str]) -> Tensor:
         return F.normalize(self.texts(texts).float().cpu(), dim=1)
 
-    def _counted(self, cosine_NM: Tensor, rows_ME: Tensor) -> Tensor:
-        """In standard deviations above the mean of everyday phrases."""
-        usual_KM = self.everyday_KE @ rows_ME.mT
-        return (cosine_NM - usual_KM.mean()) / usual_KM.std().clamp(min=1e-6)
 
-    def _named(self, words: Collection[str]) -> Tensor:
-        named_M = torch.zeros(len(self.album))
-        photos = {word: self.with_word.get(word, []) for word in sorted(words)}
-        rare = {word: math.log1p(len(self.album) / (1 + len(photos[word]))) for word in photos}
-        for word, having in photos.items():
-            named_M[having] += rare[word]
-        return named_M / (sum(rare.values()) or 1.0)
+class _Asked:
+    """An album, and what everyday phrases have with it."""
+
+    def __init__(self, album: Album, everyday_KE: Tensor, phrases: Sequence[str]) -> None:
+        self.album = album
+        self.has_M = torch.from_numpy(album.vectors_MTE[:, 1].any(axis=1))
+        blocks = [slice(m, m + BLOCK) for m in range(0, len(album), BLOCK)]
+        # of cosines with photos, and with words: how many, their sum, that of their squares
+        sums_2x3 = np.zeros((2, 3))
+        for block in blocks:
+            cosines_TKM = self._cosines(everyday_KE, block).double().numpy()
+            told_KM = cosines_TKM[1][:, self.has_M[block].numpy()]
+            for sums_3, rows_KM in zip(sums_2x3, (cosines_TKM[0], told_KM), strict=True):
+                sums_3 += rows_KM.size, rows_KM.sum(), np.square(rows_KM).sum()
+        count_2, sum_2, squares_2 = sums_2x3.T
+        mean_2 = sum_2 / count_2.clip(min=1)
+        variance_2 = (squares_2 - count_2 * mean_2**2) / (count_2 - 1).clip(min=1)
+        self.mean_2 = torch.from_numpy(mean_2).float()
+        self.deviation_2 = torch.from_numpy(np.sqrt(variance_2.clip(min=0))).float().clamp(min=1e-6)
+        self.usual = 0.0
+        if blocks:
+            named_KM = self.named(phrases)
+            scores = (self.evidence(everyday_KE, named_KM, block).score_NM for block in blocks)
+            best_KB = torch.stack([score_KM.amax(1) for score_KM in scores], dim=1)
+            self.usual = float(best_KB.amax(1).median())
+
+    def evidence(self, query_NE: Tensor, named_NM: Tensor, block: slice) -> Evidence:
+        """Of the photos of a block, without what they show."""
+        cosines_TNM, has_M = self._cosines(query_NE, block), self.has_M[block]
+        counted_TNM = (cosines_TNM - self.mean_2[:, None, None]) / self.deviation_2[:, None, None]
+        look_NM, told_NM = counted_TNM
+        return Evidence(
+            cosine_NM=cosines_TNM[0],
+            look_NM=look_NM,
+            told_NM=torch.where(has_M, told_NM, look_NM),
+            named_NM=named_NM[:, block],
+            usual=self.usual,
+        )
+
+    def _cosines(self, query_NE: Tensor, block: slice) -> Tensor:
+        """(2, N, M): with the photos, and with their words."""
+        rows_MTE = self.album.vectors_MTE[block]
+        rows_RE = rows_MTE.reshape(-1, rows_MTE.shape[2])  # numpy's product is twice as fast
+        cosines_MTN = (rows_RE @ query_NE.numpy().T).reshape(*rows_MTE.shape[:2], len(query_NE))
+        return torch.from_numpy(np.ascontiguousarray(cosines_MTN.transpose(1, 2, 0)))
+
+    def named(self, texts: Sequence[str]) -> Tensor:
+        """(N, M): the share of the texts' words that each photo has, the rare ones first."""
+        named_NM = np.zeros((len(texts), len(self.album)), dtype=np.float32)
+        for named_M, text in zip(named_NM, texts, strict=True):
+            rare = 0.0
+            for word in sorted(words_of(text)):
+                having = self.album.listed.with_word(word)
+                weight = math.log1p(len(self.album) / (1 + len(having)))
+                named_M[having] += weight
+                rare += weight
+            named_M /= rare or 1.0
+        return torch.from_numpy(named_NM)

@@ -1,11 +1,9 @@
 """An album: photos that one may show, and a unit vector for each to find it by; where words are
 known of a photo, one for these, too.
 
-On disk a folder of two files, and beside them the photos where ``ingest`` put them:
-
-    album.json                         format, what made the vectors, and the photos' ids, paths,
-                                       captions; which file has the vectors
-    embeddings-0123456789ab.safetensors
+On disk it is a folder (``disk.py``), and beside what is known of the photos lie their copies,
+where ``ingest`` put them. An opened album is what the folder held then; ``fresh`` is what it holds
+now.
 
 Search is exact: one product with all vectors. A cut-off turns "the nearest photo" into
 "no such photo". Letters: N queries, M photos, E album width.
@@ -13,27 +11,22 @@ Search is exact: one product with all vectors. A cut-off turns "the nearest phot
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from showtell.data.storage import write_atomically
 from showtell.dialogue import Photo
 from showtell.errors import DataError
 
-FORMAT = 2
-DESCRIPTION = "album.json"
-EMBEDDINGS = "embeddings-*.safetensors"  # of its own for each state: a kill leaves no mixture
+if TYPE_CHECKING:
+    from showtell.album.listed import Listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +43,8 @@ class AlbumPhoto:
 
     def __post_init__(self) -> None:
         # a list from elsewhere must not show, or remove, a file that is not the album's
-        if not all(isinstance(text, str) for text in (self.id, self.path or "", *self._told)):
+        told = (self.id, self.path or "", self.caption, self.source, self.taken)
+        if not all(isinstance(text, str) for text in told):
             raise DataError(
                 f"a photo of the album is described by {self!r:.200}; wanted texts alone. Index "
                 "the photos again."
@@ -61,10 +55,6 @@ class AlbumPhoto:
                 f'the photo "{self.id}" is at "{self.path}"; wanted a path inside the album\'s '
                 "folder. Index the photos again."
             )
-
-    @property
-    def _told(self) -> tuple[str, ...]:
-        return self.caption, self.source, self.taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +73,10 @@ class Album:
     ``made_by`` names the model whose vectors these are; another model's queries mean nothing here.
     """
 
+    photos: Sequence[AlbumPhoto]
+    vectors_MTE: np.ndarray  # of each photo its own vector and that of its words
+    made_by: str
+
     def __init__(
         self,
         photos: Sequence[AlbumPhoto],
@@ -95,26 +89,56 @@ class Album:
         for an id that is there twice."""
         self.photos = tuple(photos)
         self.made_by = made_by
-        if embeddings_ME.ndim != 2 or len(embeddings_ME) != len(self.photos):
-            raise DataError(
-                f"{len(self.photos)} photos came with embeddings of shape "
-                f"{tuple(embeddings_ME.shape)}; wanted one row a photo. Embed the photos again."
-            )
         ids = [photo.id for photo in self.photos]
+        self.vectors_MTE = unit_vectors(ids, embeddings_ME, texts_ME)
         if len(set(ids)) < len(ids):
             twice = next(id for id in ids if ids.count(id) > 1)
             raise DataError(
                 f'the photo "{twice}" is in the album twice; wanted each id once. Leave one out.'
             )
-        self.embeddings_ME = _directions(embeddings_ME.detach().float(), ids)
-        texts_ME = torch.zeros_like(self.embeddings_ME) if texts_ME is None else texts_ME
-        if texts_ME.shape != self.embeddings_ME.shape or not texts_ME.isfinite().all():
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Album:
+        """Open a folder. Raises DataError if it holds no album, or a broken one."""
+        from showtell.album.disk import opened
+        from showtell.album.listed import LIST
+        from showtell.album.old_layout import has_old, read_old
+
+        folder = Path(folder)
+        if not (folder / LIST).is_file():
+            if has_old(folder):
+                return read_old(folder)
             raise DataError(
-                f"vectors of words of shape {tuple(texts_ME.shape)} came with photos of shape "
-                f"{tuple(embeddings_ME.shape)}; wanted one row of numbers a photo. Index the "
-                "photos again."
+                f'"{folder}" is no album: it has no {LIST}; wanted a folder that indexing photos '
+                "has written. Index a folder of photos first: showtell album add FOLDER --into "
+                "ALBUM"
             )
-        self.texts_ME = F.normalize(texts_ME.detach().to(self.embeddings_ME), dim=1)
+        album = cls.__new__(cls)
+        album.listed, album.vectors_MTE, album.made_by = opened(folder)
+        album.photos = album.listed.photos
+        return album
+
+    @cached_property
+    def listed(self) -> Listed:
+        """What is asked of a database: ids, words."""
+        from showtell.album.listed import listed_in_memory
+
+        return listed_in_memory(self.photos)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the album in place of the one that is there.
+
+        Whenever it is stopped, ``load`` finds the album of before or this one. Raises StorageError.
+        """
+        from showtell.album.disk import written
+
+        return written(Path(folder), self.photos, self.vectors_MTE, self.made_by)
+
+    def fresh(self) -> Album:
+        """The album as its folder has it now: this one where nothing has changed it, or where it
+        lies in none."""
+        folder = self.listed.changed()
+        return self if folder is None else Album.load(folder)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -122,7 +146,15 @@ class Album:
     @property
     def width(self) -> int:
         """E"""
-        return self.embeddings_ME.shape[1]
+        return self.vectors_MTE.shape[2]
+
+    @cached_property
+    def embeddings_ME(self) -> Tensor:
+        return torch.from_numpy(self.vectors_MTE)[:, 0]
+
+    @cached_property
+    def texts_ME(self) -> Tensor:
+        return torch.from_numpy(self.vectors_MTE)[:, 1]
 
     def search(
         self,
@@ -145,22 +177,28 @@ class Album:
                 "width. Index the album with the model that asks."
             )
         names = [f"query {n}" for n in range(len(query_NE))]
-        query_NE = _directions(query_NE.detach().to(self.embeddings_ME), names)
+        queries_NE = _directions(query_NE.detach().float().cpu(), names).numpy()
+        return [
+            self.best(
+                self.vectors_MTE[:, 0] @ query_E, top_k=top_k, cut_off=cut_off, without=without
+            )
+            for query_E in queries_NE
+        ]
+
+    def best(
+        self, scores_M: np.ndarray, *, top_k: int, cut_off: float, without: Collection[str] = ()
+    ) -> list[Hit]:
+        """The photos of the best scores: at most ``top_k``, none below ``cut_off``, none of those
+        ``without``. Equal scores keep the album's order."""
         if top_k < 1:
             raise DataError(f"{top_k} photos were asked for, wanted at least 1. Ask for more.")
-        hidden = set(without)
-        hits: list[list[Hit]] = []
-        for scores_M in query_NE @ self.embeddings_ME.mT:
-            # a stable sort, and not topk, whose order among equals is anyone's guess
-            scores_M, order_M = scores_M.sort(descending=True, stable=True)
-            near = zip(order_M.tolist(), scores_M.tolist(), strict=True)
-            found = (
-                Hit(photo=self.photos[m], score=score)
-                for m, score in near
-                if score >= cut_off and self.photos[m].id not in hidden
-            )
-            hits.append(list(islice(found, top_k)))
-        return hits
+        hidden = [m for id in without if (m := self.listed.place_of.get(id)) is not None]
+        look_at = top_k + len(hidden)
+        if look_at < len(scores_M):
+            cut_off = max(cut_off, float(np.partition(scores_M, -look_at)[-look_at]))
+        near_M = np.setdiff1d(np.flatnonzero(scores_M >= cut_off), hidden)
+        near_M = near_M[np.argsort(-scores_M[near_M], kind="stable")][:top_k]
+        return [Hit(photo=self.photos[m], score=float(scores_M[m])) for m in near_M.tolist()]
 
     def with_photos(
         self,
@@ -170,14 +208,10 @@ class Album:
         texts_ME: Tensor | None = None,
     ) -> Album:
         """The album and, after it, more photos of the same width. Raises DataError."""
-        if embeddings_ME.shape[-1] != self.width:
-            raise DataError(
-                f"embeddings of width {embeddings_ME.shape[-1]} cannot join an album of width "
-                f"{self.width}; embed all its photos with one model."
-            )
         more = Album(photos, embeddings_ME, texts_ME=texts_ME)
+        check_width(more, self.width)
         return Album(
-            (*self.photos, *photos),
+            [*self.photos, *more.photos],
             torch.cat([self.embeddings_ME, more.embeddings_ME]),
             texts_ME=torch.cat([self.texts_ME, more.texts_ME]),
             made_by=self.made_by,
@@ -186,73 +220,56 @@ class Album:
     def without_photos(self, ids: Iterable[str]) -> Album:
         """The album less some photos; nothing of them is left in it. Raises DataError."""
         gone = set(ids)
-        if missing := gone - {photo.id for photo in self.photos}:
-            raise DataError(
-                f"{', '.join(sorted(missing))} cannot be removed: the album has no such photo. "
-                'Look up the ids with "showtell album list".'
-            )
+        check_ids(gone, self.listed.place_of)
         kept = [m for m, photo in enumerate(self.photos) if photo.id not in gone]
         photos = [self.photos[m] for m in kept]
         texts_ME = self.texts_ME[kept]
         return Album(photos, self.embeddings_ME[kept], texts_ME=texts_ME, made_by=self.made_by)
 
-    # ------------------------------------------------------------------------------ on disk
-
-    def save(self, folder: str | Path) -> Path:
-        """Write the vectors, then the list that names them, and remove the vectors of before.
-
-        Whenever it is stopped, ``load`` finds the album of before or this one. Raises StorageError.
-        """
-        folder = Path(folder)
-        parts = {"embeddings": self.embeddings_ME, "texts": self.texts_ME}
-        vectors = save_tensors({name: rows.contiguous().cpu() for name, rows in parts.items()})
-        name = EMBEDDINGS.replace("*", hashlib.sha256(vectors).hexdigest()[:12])
-        write_atomically(folder / name, vectors)
-        description = {
-            "format": FORMAT,
-            "made_by": self.made_by,
-            "embeddings": name,
-            "photos": [asdict(photo) for photo in self.photos],
-        }
-        text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
-        path = write_atomically(folder / DESCRIPTION, text.encode())
-        for old in folder.glob(EMBEDDINGS):
-            if old.name != name:
-                old.unlink(missing_ok=True)
-        return path
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Album:
-        """Read a folder. Raises DataError if it holds no album, or a broken one."""
-        folder = Path(folder)
-        if not (folder / DESCRIPTION).is_file():
-            raise DataError(
-                f'"{folder}" is no album: it has no {DESCRIPTION}; wanted a folder that indexing '
-                "photos has written. Index a folder of photos first."
-            )
-        try:
-            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-            if (found := description["format"]) != FORMAT:
-                raise DataError(
-                    f'the album in "{folder}" is of format {found}, wanted {FORMAT}; it was '
-                    "written by another version of showtell. Index the photos again."
-                )
-            photos = [AlbumPhoto(**photo) for photo in description["photos"]]
-            name = PurePosixPath(description["embeddings"]).name  # in this folder and no other
-            vectors = load_tensors((folder / name).read_bytes())
-            embeddings_ME, texts_ME = vectors["embeddings"], vectors.get("texts")
-            made_by = description["made_by"]
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f'the album in "{folder}" cannot be read ({type(error).__name__}: {error}); wanted '
-                f"{DESCRIPTION} and the vectors that it names. Index the photos again."
-            ) from error
-        return cls(photos, embeddings_ME, texts_ME=texts_ME, made_by=made_by)
-
     def photo(self, hit: Hit, *, folder: str | Path) -> Photo:
         """A hit as a photo of a dialogue, its origin the album."""
         path = None if hit.photo.path is None else str(Path(folder) / hit.photo.path)
         return Photo(id=hit.photo.id, caption=hit.photo.caption, path=path, origin="album")
+
+
+def check_width(more: Album, width: int) -> None:
+    """Raises DataError for photos that cannot join an album of this width."""
+    if more.width != width:
+        raise DataError(
+            f"embeddings of width {more.width} cannot join an album of width {width}; embed all "
+            "its photos with one model."
+        )
+
+
+def check_ids(ids: Collection[str], known: Collection[str]) -> None:
+    """Raises DataError for an id that is not known."""
+    if missing := set(ids).difference(known):
+        raise DataError(
+            f"{', '.join(sorted(missing))} cannot be removed: the album has no such photo. "
+            'Look up the ids with "showtell album list".'
+        )
+
+
+def unit_vectors(
+    names: Sequence[str], embeddings_ME: Tensor, texts_ME: Tensor | None
+) -> np.ndarray:
+    """(M, 2, E): what an album keeps of the vectors of photos, and of their words if there are.
+    Raises DataError for what does not fit, is zero or no number."""
+    if embeddings_ME.ndim != 2 or len(embeddings_ME) != len(names):
+        raise DataError(
+            f"{len(names)} photos came with embeddings of shape "
+            f"{tuple(embeddings_ME.shape)}; wanted one row a photo. Embed the photos again."
+        )
+    embeddings_ME = _directions(embeddings_ME.detach().float().cpu(), names)
+    texts_ME = torch.zeros_like(embeddings_ME) if texts_ME is None else texts_ME
+    if texts_ME.shape != embeddings_ME.shape or not texts_ME.isfinite().all():
+        raise DataError(
+            f"vectors of words of shape {tuple(texts_ME.shape)} came with photos of shape "
+            f"{tuple(embeddings_ME.shape)}; wanted one row of numbers a photo. Index the "
+            "photos again."
+        )
+    texts_ME = F.normalize(texts_ME.detach().to(embeddings_ME), dim=1)
+    return torch.stack([embeddings_ME, texts_ME], dim=1).numpy()
 
 
 def _directions(rows_ME: Tensor, names: Sequence[str]) -> Tensor:

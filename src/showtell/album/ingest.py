@@ -1,47 +1,58 @@
 """Photos from a folder into an album: checked, upright, stripped of metadata, embedded.
 
-What the album keeps is a copy: an RGB PNG without EXIF, place, thumbnail or profile, at most
-MAX_SIDE pixels a side, under a name made of its own pixels. The same photo in two places is one
-photo; an original can be moved or deleted without harm. What is known of it in words (caption,
-name, the day by its EXIF) goes into the album's list, which stays here, and into no copy.
+What the album keeps is a copy: RGB without EXIF, place, thumbnail or profile, at most MAX_SIDE
+pixels a side, under a name made of its own pixels; a PNG where the file kept all it had, else a
+JPEG. The same photo in two places is one photo; an original can be moved or deleted without harm.
+What is known of it in words (caption, name, the day by its EXIF) goes into the album's list, which
+stays here, and into no copy. A file whose bytes were read before is not read again.
 
-One process at a time changes an album; another is refused. The album is saved whenever it has grown
-by a tenth: a run that is stopped, however, goes on from there, and what it had half done the next
-one finishes.
+One process at a time changes an album; another is refused. Photos are added some at a time, those
+for good: a run that is stopped, however, goes on from there, and what it had half done the next one
+finishes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from showtell.album.disk import COPIES, Coming, Store
 from showtell.album.index import (
-    DESCRIPTION,
-    EMBEDDINGS,
     Album,
     AlbumPhoto,
+    check_ids,
+    check_width,
     content_of,
     empty_album,
 )
+from showtell.album.listed import LIST
+from showtell.album.old_layout import has_old
 from showtell.album.told import captions_in, day_taken, told_of
 from showtell.batch import stacked, to_pixels
-from showtell.data.photos import load_photo, save_photo
-from showtell.data.pixels import ENDINGS, FORMAT_NAMES, at_most, kind_of_file
+from showtell.data.photos import photo_bytes, save_photo
+from showtell.data.pixels import (
+    ENDINGS,
+    FORMAT_NAMES,
+    at_most,
+    is_lossless,
+    kind_of_file,
+    photo_from_bytes,
+)
 from showtell.data.storage import locked
 from showtell.errors import DataError, PhotoError, StorageError
 from showtell.progress import Progress, quiet
 
-PHOTOS = "photos"
 MAX_SIDE = 1024
 BATCH = 16
-_OWN = "album-*.png"  # copies that were made here, and may be removed here
 
 Embed = Callable[[Sequence[Image.Image]], Tensor]
 Texts = Callable[[Sequence[str]], Tensor]
@@ -92,117 +103,142 @@ def add_photos(
             f"needs one at least. Name another folder.{others}"
         )
     captions = captions_in(folder, skip_bad=skip_bad)
-    with locked(into):
-        album = _opened(into, width=width, made_by=made_by)
-        saved, num_before = album, len(album)
-        before = {photo.id: photo.caption for photo in album.photos}
-        known, other = set(before), dict[str, str]()
+    with locked(into), closing(_Adding(into, embed, texts, width, made_by)) as adding:
         refused: list[PhotoError] = []
-        duplicates = 0
-        waiting: list[tuple[AlbumPhoto, Image.Image]] = []
-        try:
-            for number, path in enumerate(paths):
-                told("photos", number, len(paths))
-                try:
-                    image = load_photo(path)
-                except PhotoError as error:
-                    if not skip_bad:
-                        raise
-                    refused.append(error)
-                    continue
-                image = at_most(image, MAX_SIDE)
-                name = photo_id(image)
-                source = path.relative_to(folder).as_posix()
-                if name in known:
-                    duplicates += 1
-                    said = before.pop(name, None)  # of two files of one photo the first tells
-                    if said is not None and captions.get(source, said) != said:
-                        other[name] = captions[source]
-                    continue
-                known.add(name)
-                photo = AlbumPhoto(
-                    id=name,
-                    path=f"{PHOTOS}/{name}.png",
-                    caption=captions.get(source, ""),
-                    source=source,
-                    taken=day_taken(path) if days else "",
-                )
-                waiting.append((photo, image))
-                if len(waiting) == BATCH:
-                    album, waiting = _with_copies(album, waiting, embed, texts, into), []
-                    if len(album) - len(saved) >= len(saved) / 10:
-                        album.save(into)
-                        saved = album
-            if waiting:
-                album = _with_copies(album, waiting, embed, texts, into)
-            if other:
-                album = _recaptioned(album, other, texts)
-        finally:
-            if album is not saved:
-                album.save(into)
+        for number, path in enumerate(paths):
+            told("photos", number, len(paths))
+            source = path.relative_to(folder).as_posix()
+            try:
+                adding.take(path, source=source, caption=captions.get(source), days=days)
+            except PhotoError as error:
+                if not skip_bad:
+                    adding.flush()
+                    raise
+                refused.append(error)
+        adding.flush()
         if len(refused) == len(paths):
             raise DataError(
                 f'none of the {len(paths)} photos in "{folder}" can be read. The first: '
                 f"{refused[0]}"
             )
+        adding.recaption()
     told("photos", len(paths), len(paths))
     return Ingested(
-        album=album,
-        added=len(album) - num_before,
-        recaptioned=len(other),
-        duplicates=duplicates,
+        album=Album.load(into),
+        added=adding.added,
+        recaptioned=len(adding.other),
+        duplicates=adding.duplicates,
         refused=tuple(refused),
         left_out=tuple(left_out),
     )
 
 
-def _opened(into: Path, *, width: int, made_by: str) -> Album:
-    if not (into / DESCRIPTION).exists():
-        return empty_album(width=width, made_by=made_by)
-    album = Album.load(into)
-    if (album.width, content_of(album.made_by)) != (width, content_of(made_by)):
-        raise DataError(
-            f'the album in "{into}" was made by "{album.made_by or "an unnamed model"}", width '
-            f'{album.width}; "{made_by}" asks with {width}, and one album has the vectors '
-            "of one model; name another folder, or that model"
-        )
-    _tidy(into, album)
-    if album.made_by != made_by:  # the model lies elsewhere now
-        vectors_ME, texts_ME = album.embeddings_ME, album.texts_ME
-        album = Album(album.photos, vectors_ME, texts_ME=texts_ME, made_by=made_by)
-        album.save(into)
-    return album
+class _Adding:
+    """An album that photos come into, some at a time."""
 
+    def __init__(
+        self, into: Path, embed: Embed, texts: Texts | None, width: int, made_by: str
+    ) -> None:
+        """``into`` is locked. Raises DataError for an album of another model."""
+        self.into, self.embed, self.texts = into, embed, texts
+        self.width, self.made_by = width, made_by
+        self.store = self._opened()
+        self.files, self.before = dict[str, str](), dict[str, str]()
+        if self.store:
+            self.files, self.before = self.store.files(), self.store.captions()
+        self.known = set(self.before)
+        self.other: dict[str, str] = {}  # captions that are others now
+        self.added = self.duplicates = 0
+        self.waiting: list[tuple[Coming, Image.Image]] = []
+        self.read_again: dict[str, str] = {}  # files of photos that are there: digest to id
 
-def _with_copies(
-    album: Album,
-    waiting: Sequence[tuple[AlbumPhoto, Image.Image]],
-    embed: Embed,
-    texts: Texts | None,
-    into: Path,
-) -> Album:
-    """The album with a batch more, whose copies are on the disk."""
-    photos = [photo for photo, _ in waiting]
-    vectors_NE = embed([image for _, image in waiting])
-    words_NE = told_vectors(photos, texts, width=album.width) if texts else None
-    joined = album.with_photos(photos, vectors_NE, texts_ME=words_NE)
-    if not (into / DESCRIPTION).exists():  # before any copy: no verb forgets what no list names
-        album.save(into)
-    for photo, image in waiting:
-        assert photo.path is not None
-        save_photo(image, into / photo.path)
-    return joined
+    def _opened(self) -> Store | None:
+        if not has_album(self.into):
+            return None
+        _renewed(self.into)
+        store = Store(self.into)
+        try:
+            if (store.width, content_of(store.made_by)) != (self.width, content_of(self.made_by)):
+                raise DataError(
+                    f'the album in "{self.into}" was made by '
+                    f'"{store.made_by or "an unnamed model"}", width {store.width}; '
+                    f'"{self.made_by}" asks with {self.width}, and one album has the vectors of '
+                    "one model; name another folder, or that model"
+                )
+            store.finish()
+            if store.made_by != self.made_by:  # the model lies elsewhere now
+                store.say(made_by=self.made_by)
+        except BaseException:
+            store.close()
+            raise
+        return store
 
+    def close(self) -> None:
+        if self.store:
+            self.store.close()
 
-def _recaptioned(album: Album, captions: Mapping[str, str], texts: Texts | None) -> Album:
-    """The album with other captions of some of its photos, by their ids."""
-    photos = [replace(p, caption=captions.get(p.id, p.caption)) for p in album.photos]
-    texts_ME = album.texts_ME.clone()
-    if texts:
-        others = [m for m, photo in enumerate(photos) if photo.id in captions]
-        told = [photos[m] for m in others]
-        texts_ME[others] = told_vectors(told, texts, width=album.width).to(texts_ME)
-    return Album(photos, album.embeddings_ME, texts_ME=texts_ME, made_by=album.made_by)
+    def take(self, path: Path, *, source: str, caption: str | None, days: bool) -> None:
+        """Raises PhotoError for what cannot be read."""
+        data = photo_bytes(str(path))
+        digest = hashlib.sha256(data).hexdigest()
+        if (name := self.files.get(digest)) is None:
+            image = at_most(photo_from_bytes(data, name=str(path)), MAX_SIDE)
+            name = self.files[digest] = photo_id(image)
+            if name not in self.known:
+                self.known.add(name)
+                photo = AlbumPhoto(
+                    id=name,
+                    path=f"{COPIES}/{name}.{'png' if is_lossless(data) else 'jpg'}",
+                    caption=caption or "",
+                    source=source,
+                    taken=day_taken(path) if days else "",
+                )
+                self.waiting.append((Coming(photo=photo, digest=digest), image))
+                if len(self.waiting) == BATCH:
+                    self.flush()
+                return
+            self.read_again[digest] = name
+        self.duplicates += 1
+        said = self.before.pop(name, None)  # of two files of one photo the first tells
+        if said is not None and caption is not None and caption != said:
+            self.other[name] = caption
+
+    def flush(self) -> None:
+        """Put what waits into the album."""
+        waiting, self.waiting = self.waiting, []
+        if waiting:
+            photos = [coming.photo for coming, _ in waiting]
+            vectors_NE = self.embed([image for _, image in waiting])
+            told_NE = told_vectors(photos, self.texts, width=self.width) if self.texts else None
+            batch = Album(photos, vectors_NE, texts_ME=told_NE)
+            check_width(batch, self.width)
+            if self.store is None:  # before any copy: no verb forgets what no list names
+                empty_album(width=self.width, made_by=self.made_by).save(self.into)
+                self.store = Store(self.into)
+            for photo, (_, image) in zip(photos, waiting, strict=True):
+                assert photo.path is not None
+                save_photo(image, self.into / photo.path)
+            self.store.add([coming for coming, _ in waiting], batch.vectors_MTE)
+            self.added += len(waiting)
+        if self.store and self.read_again:
+            self.store.know(self.read_again)
+            self.read_again = {}
+
+    def recaption(self) -> None:
+        """Give photos that were there the captions of now."""
+        if self.store is None or not self.other:
+            return
+        words_NE = None
+        if self.texts:
+            album = Album.load(self.into)
+            photos = [
+                replace(album.photos[album.listed.place_of[id]], caption=caption)
+                for id, caption in self.other.items()
+            ]
+            told_NE = told_vectors(photos, self.texts, width=self.width)
+            words_NE = F.normalize(told_NE, dim=1).numpy()
+        self.store.recaption(self.other, words_NE)
+        self.store.finish()
 
 
 def told_vectors(photos: Sequence[AlbumPhoto], texts: Texts, *, width: int) -> Tensor:
@@ -258,7 +294,7 @@ def photo_id(image: Image.Image) -> str:
     return "album-" + hashlib.sha256(size + image.tobytes()).hexdigest()[:20]
 
 
-def forget(folder: str | Path, ids: Sequence[str]) -> Album:
+def remove(folder: str | Path, ids: Sequence[str]) -> Album:
     """Remove photos for good: from the list, from the vectors, and their copies from the disk.
 
     The list is written first, so that what fails half-way can no longer be found; the next verb
@@ -267,36 +303,38 @@ def forget(folder: str | Path, ids: Sequence[str]) -> Album:
     folder = Path(folder)
     Album.load(folder)  # a folder without one is not made into one
     with locked(folder):
-        album = Album.load(folder)
-        stopped_before = _tidy(folder, album)
-        gone = [photo for photo in album.photos if photo.id in set(ids)]
-        album = album.without_photos([photo.id for photo in gone] if stopped_before else ids)
-        album.save(folder)
-        for photo in gone:
-            if photo.path is not None:
-                (folder / photo.path).unlink(missing_ok=True)
-    return album
+        _renewed(folder)
+        with closing(Store(folder)) as store:
+            stopped_before = store.unfinished
+            store.finish()
+            known = store.captions()
+            if not stopped_before:
+                check_ids(ids, known)
+            if gone := [id for id in dict.fromkeys(ids) if id in known]:
+                store.remove(gone)
+                store.finish()
+    return Album.load(folder)
 
 
 def finish(folder: str | Path) -> Album:
     """The album, after what a stopped verb left undone in it is done, unless one is at work."""
-    album = Album.load(folder)
+    folder = Path(folder)
+    Album.load(folder)
     with contextlib.suppress(StorageError), locked(folder):
-        album = Album.load(folder)
-        _tidy(Path(folder), album)
-    return album
+        _renewed(folder)
+        with closing(Store(folder)) as store:
+            store.finish()
+    return Album.load(folder)
 
 
-def _tidy(folder: Path, album: Album) -> bool:
-    """Remove vectors and copies that no photo of the album has; whether there were copies."""
-    if len(list(folder.glob(EMBEDDINGS))) > 1:
-        album.save(folder)
-    kept = {photo.path for photo in album.photos}
-    copies = (folder / PHOTOS).glob(_OWN)
-    stray = [copy for copy in copies if f"{PHOTOS}/{copy.name}" not in kept]
-    for copy in stray:
-        copy.unlink(missing_ok=True)
-    return bool(stray)
+def has_album(folder: Path) -> bool:
+    return (folder / LIST).is_file() or has_old(folder)
+
+
+def _renewed(folder: Path) -> None:
+    """An album of the old layout is written in the new one."""
+    if not (folder / LIST).is_file():
+        Album.load(folder).save(folder)
 
 
 def embed_with(

@@ -13,24 +13,22 @@ counts, where cosines see how much is alike. Letters: M photos, E width, V terms
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from showtell.album.ingest import Texts
-from showtell.album.told import asked, words_of
+from showtell.album.told import asked, plain_words, words_of
 
 # chosen on albums of the photo world's dev and of Flickr8k's train (experiments/which_photo.py)
 LEAST = -8.0  # of a term
 UNKNOWN = -1.0  # of a word that nothing is known of
 NEAR, SHARP, NUM_NEAR = 0.6, 0.03, 5  # words are near from this cosine on; how sharply they differ
-_ARTICLES = frozenset(("a", "an", "the"))
-_WORD = re.compile(r"[^\W_]+")
 NAMES_NOTHING = words_of(
     """
     he him she they them we us that those more another other else again once next first last new
@@ -41,9 +39,12 @@ NAMES_NOTHING = words_of(
 )
 
 
+WithTerm = Callable[[str], Any]  # where the photos stand that have a term: integers
+
+
 def terms_of(text: str) -> list[str]:
     """Its words, in order, and after them the words in a row; articles left out."""
-    words = [word for word in _WORD.findall(text.casefold()) if word not in _ARTICLES]
+    words = plain_words(text)
     return words + [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
 
 
@@ -62,11 +63,9 @@ class Terms:
     top_V: Tensor
     texts: Texts
 
-    def shown(
-        self, text: str, photos_ME: Tensor, *, with_term: Mapping[str, Sequence[int]]
-    ) -> Tensor:
+    def shown(self, text: str, photos_ME: Tensor, *, with_term: WithTerm) -> Tensor:
         """(M,), 0 where all that the text names is shown, less where it is not. ``with_term``: the
-        photos whose captions or names have it."""
+        photos whose captions or names have one."""
         columns = []
         for term in dict.fromkeys(terms_of(asked(text))):
             last = term.rpartition(" ")[2]
@@ -74,7 +73,7 @@ class Terms:
                 continue
             if (shows_M := self._shows(term, photos_ME)) is None:
                 continue
-            shows_M[list(with_term.get(term, ()))] = 0.0
+            shows_M[with_term(term)] = 0.0
             columns.append(shows_M)
         if not columns:
             return photos_ME.new_zeros(len(photos_ME))

@@ -10,12 +10,15 @@ import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from showtell.album.index import AlbumPhoto
 from showtell.data.pixels import FORMATS
 from showtell.data.sources import open_data
+
+if TYPE_CHECKING:
+    from showtell.album.index import AlbumPhoto
 
 CAPTIONS = ("captions.jsonl", "metadata.jsonl")
 MONTHS = (
@@ -38,6 +41,7 @@ _OF_ASKING = frozenset(
         """
     )
 )
+_ARTICLES = frozenset(("a", "an", "the"))
 _NAME = re.compile(r"([^\W\d_]{2,})\d{0,3}")
 
 
@@ -54,6 +58,11 @@ def words_of(text: str) -> frozenset[str]:
     """The words that tell something, in one case and without a plural's s."""
     found = (word.casefold() for word in _WORD.findall(text))
     return frozenset(_singular(word) for word in found if word not in _OF_ASKING)
+
+
+def plain_words(text: str) -> list[str]:
+    """Its words in order and in one case, less articles."""
+    return [word for word in _WORD.findall(text.casefold()) if word not in _ARTICLES]
 
 
 def told_of(photo: AlbumPhoto) -> str:

@@ -193,14 +193,43 @@ def list_photos(album: Path = ALBUM, json: bool = opt.JSON) -> None:
     )
 
 
-@album_app.command("forget", epilog="Example: showtell album forget album album-0123456789abcdef")
-def forget_photos(
+@album_app.command("remove", epilog="Example: showtell album remove album album-0123456789abcdef")
+def remove_photos(
     album: Path = ALBUM,
     ids: list[str] = opt.argument("ID...", 'See "showtell album list".'),
     json: bool = opt.JSON,
 ) -> None:
-    """Remove photos for good: entries, vectors and copies."""
-    from showtell.album.ingest import forget
+    """Remove photos for good: entries, words, vectors and copies."""
+    from showtell.album.ingest import remove
 
-    left = len(forget(album, ids))
+    left = len(remove(album, ids))
     opt.emit(json, {"album": str(album), "photos": left}, f"Wrote {album}: {left:,} photos left")
+
+
+@album_app.command("stats", epilog="Example: showtell album stats album")
+def stats(album: Path = ALBUM, json: bool = opt.JSON) -> None:
+    """How many photos an album has, and what is known of them."""
+    from showtell.album.ingest import finish
+
+    found = finish(album)
+    photos = found.photos
+    days = sorted(photo.taken for photo in photos if photo.taken)
+    captioned = sum(bool(photo.caption) for photo in photos)
+    num_bytes = sum(path.stat().st_size for path in album.rglob("*") if path.is_file())
+    told = {
+        "made_by": found.made_by,
+        "photos": len(photos),
+        "captioned": captioned,
+        "dated": len(days),
+        "first_day": days[0] if days else "",
+        "last_day": days[-1] if days else "",
+        "bytes": num_bytes,
+    }
+    opt.emit(
+        json,
+        told,
+        f"{len(photos):,} photos, for {found.made_by or 'an unnamed model'}",
+        f"{captioned:,} with captions",
+        f"{len(days):,} with a day" + (f", {days[0]} to {days[-1]}" if days else ""),
+        f"{num_bytes / 1e6:,.1f} MB on the disk",
+    )

@@ -87,11 +87,15 @@ def data_uri(image: Image.Image) -> str:
 
 
 def save_photo(image: Image.Image, path: str | Path) -> Path:
-    """Write an RGB PNG without metadata, atomically; StorageError leaves the old file whole."""
+    """Write an RGB PNG, or a JPEG by the name, without metadata, atomically; StorageError leaves
+    the old file whole."""
     clean = Image.new("RGB", image.size)  # Pillow writes a profile found in image.info
     clean.paste(image)
     buffer = io.BytesIO()
-    clean.save(buffer, format="PNG", optimize=False)
+    if Path(path).suffix == ".jpg":
+        clean.save(buffer, format="JPEG", quality=92)
+    else:
+        clean.save(buffer, format="PNG", optimize=False)
     return write_atomically(path, buffer.getvalue())
 
 

@@ -34,7 +34,6 @@ _PASS = b"\xff\xda"  # among a JPEG's pixels 0xFF stands before 0 alone
 # A short list on purpose: Pillow also opens formats that start other programs or hold no photo.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 FORMAT_NAMES = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP or TIFF"
-LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")
 ENDINGS = (
     *(".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".heif"),
     *(".gif", ".bmp", ".tif", ".tiff"),
@@ -68,6 +67,14 @@ def kind_of(head: bytes) -> str:
         return "SVG" if b"<svg" in text.lower() else "HTML" if _HTML.search(text) else ""
     others = (name for start, name in _OTHERS.items() if head.startswith(start))
     return next(others, "a video" if brand else "")
+
+
+def is_lossless(head: bytes) -> bool:
+    """Whether a photo's file has all that was once in its pixels, by its first bytes: then a copy
+    of it should, too."""
+    if head[:4] == b"RIFF":
+        return head[12:16] == b"VP8L"
+    return head.startswith(_MAGIC) and not head.startswith(b"\xff\xd8")
 
 
 def kind_of_file(path: str | Path) -> str:

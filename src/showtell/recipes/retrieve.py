@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from showtell.album.disk import COPIES
 from showtell.album.index import Album, AlbumPhoto, empty_album
-from showtell.album.ingest import PHOTOS, embed_with
+from showtell.album.ingest import embed_with
 from showtell.batch import collate
 from showtell.data.photos import photo_image, save_photo
 from showtell.dialogue import Dialogue, Photo
@@ -37,7 +38,7 @@ def album_of(
     for start in range(0, len(photos), batch_size):
         listed, images = [], []
         for number, photo in enumerate(photos[start : start + batch_size], start=start):
-            path = f"{PHOTOS}/{number}.png"
+            path = f"{COPIES}/{number}.png"
             images.append(photo_image(photo))
             save_photo(images[-1], folder / path)
             told = photo.labels.get("full_caption") or photo.caption
