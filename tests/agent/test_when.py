@@ -1,6 +1,7 @@
 """What users say about photos in so many words."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -84,22 +85,42 @@ def test_other_talk_about_photos_says_nothing(text):
     assert wish_of(talk(text)).share is None
 
 
-@pytest.mark.parametrize("half", ["dev", "held"])
-def test_what_people_write_is_obeyed_with_slips_in_spanish_and_indirectly(half):
-    """The rules were made on "dev"; "held" was scored once, at 49 of 50, before anybody looked."""
+def obeyed(rows):
+    """Which requests and refusals were heard otherwise than they were meant, and the alarms."""
+    wrong, alarms = [], []
+    for row in rows:
+        before = row.get("before", [])
+        turns = tuple(
+            Turn(speaker=who, elements=(Photo(id=f"p{k}") if said is None else said,))
+            for k, (who, said) in enumerate([*before, (USER, row["text"])])
+        )
+        wish = wish_of(turns)
+        found = {"share": wish.share, "only": wish.only, "count": wish.count}
+        if row["share"] is None and wish.share is not None:
+            alarms.append(row["text"])
+        elif found != {"only": False, "count": 1} | {k: row[k] for k in found if k in row}:
+            wrong.append((row["text"], found))
+    return wrong, alarms
+
+
+def test_what_people_write_is_obeyed_with_slips_in_other_languages_and_indirectly():
     lines = Path(__file__).with_name("wishes.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if row["half"] == half]
-    said = [row for row in rows if row["wish"] is not None]
-    wrong = [row["text"] for row in said if heard(row["text"]) is not row["wish"]]
-    alarms = [r["text"] for r in rows if r["wish"] is None and heard(r["text"]) is not None]
-    assert len(wrong) <= 0.05 * len(said) and not alarms, (wrong, alarms)
+    rows = [json.loads(line) for line in lines]
+    assert sum(row["share"] is not None for row in rows) >= 120
+    assert obeyed(rows) == ([], [])
 
 
 @pytest.mark.parametrize(
     "text",
-    ["Only the picture, no words please!", "just a photo please", "una foto por favor, sin texto"],
+    [
+        "Only the picture, no words",
+        "just the photo",
+        "just a photo please",
+        "Don't say anything, just show me the cat",
+        "una foto por favor, sin texto",
+    ],
 )
-def test_only_the_photo_is_heard(text):
+def test_u2_only_the_photo_is_heard(text):
     assert wish_of(talk(text)).only and not wish_of(talk("send me a photo")).only
 
 
@@ -107,6 +128,7 @@ def test_only_the_photo_is_heard(text):
     ("text", "count"),
     [
         ("send me two", 2),
+        ("dos fotos", 2),
         ("Show me 3 pictures of Rex", 3),
         ("a couple of photos, please", 2),
         ("mándame dos fotos del perro", 2),
@@ -121,6 +143,46 @@ def test_only_the_photo_is_heard(text):
 def test_how_many_photos_are_asked_for(text, count):
     wish = wish_of(talk(text))
     assert wish.share and wish.count == count
+
+
+PHOTO = Turn(speaker=AGENT, elements=(Photo(id="p"),))
+OFFERS = talk("hi", "Shall I send you a picture of it?")
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "share"),
+    [
+        ((PHOTO,), "cute! one more", True),
+        ((PHOTO,), "otra, por favor", True),
+        ((PHOTO,), "stop it", False),
+        ((PHOTO,), "ya basta", False),
+        ((PHOTO,), "no more questions then", None),
+        (talk("hi", "hello"), "one more", None),
+        (talk("hi", "hello"), "stop it", None),
+        (OFFERS, "yes please", True),
+        (OFFERS, "no thanks", False),
+        (OFFERS, "it is late", None),
+        (talk("hi", "Do you like tea?"), "yes", None),
+    ],
+)
+def test_what_names_no_photo_is_heard_where_one_was_shown_or_offered(before, text, share):
+    assert wish_of((*before, *talk(text))).share is share
+
+
+def test_u9_enough_after_a_photo_holds_and_a_no_to_an_offer_is_for_once():
+    chat = ["ok", "so what is new?"] * 20
+    assert wish_of((PHOTO, *talk("stop it", *chat, "and now?"))).share is False
+    assert wish_of((*OFFERS, *talk("no thanks", *chat, "and now?"))).share is None
+    assert (
+        wish_of(talk("no photos", "ok. Want to see it after all?", "yes", "so", "ok")).share is None
+    )
+
+
+def test_a_text_is_read_in_time_that_grows_with_its_length():
+    began = time.process_time()
+    for words in ("can you show ", "want see what how ", "no ", "a "):
+        heard((words * 10_000)[:20_000])
+    assert time.process_time() - began < 20  # 0.4 s each; quadratic, it was 53 s
 
 
 def test_a_slip_is_mended_in_words_about_photos_alone():

@@ -1,177 +1,170 @@
-"""What one text says about photos: asked for, not wanted, or neither; in English and Spanish, as
-people write it.
+"""What one text says about photos: asked for, not wanted, or neither; in English and Spanish, and
+the plain ways of French and German, as people write them.
 
-    heard("can you shwo me a pic?")     True
-    heard("no me mandes más fotos")     False
-    heard("I took a photo of it")       None
-    how_many("send me two, please")     2
+    heard("can you shwo me a pic?")              True
+    heard("no me mandes más fotos")              False
+    heard("I took a photo of it")                None
+    only_photo("just the photo, no words")       True
+    how_many("send me two, please")              2
 
-The words are read without case and accents, and those about photos also with a slip of the fingers:
-two letters changed places, one left out or doubled. A clause that comes later counts more.
+The patterns stand in heard.toml. The words are read without case and accents, and those about
+photos also with a slip of the fingers: two letters changed places, one left out or doubled, or in
+long words a key beside the right one. A clause that comes later counts more.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
 
-_PHOTO = (
-    r"\b(?:photo(?:graph)?s?|pictures?|pics?|images?|snaps?|snapshots?|selfies?|fotos?|"
-    r"fotografias?|imagen(?:es)?)\b"
-)
-_GIVE = r"\b(?:show|send|share|post|text|drop)(?:ing)?\b"
-_GIVE_ES = r"\b(?:manda|envia|muestra|ensena|comparte|pasa)(?:r)?(?:me|nos)?\b"
-_NOT = (
-    r"\b(?:not|never|without|stop|quit|don'?t|won'?t|didn'?t|needn'?t|enough|spare me|"
-    r"tired of|sick of|prefer no|rather no)\b"
-)
-_BETWEEN = r"(?:\W+\w+){0,4}?\W+"
-_REFUSES = re.compile(
-    rf"{_NOT}{_BETWEEN}(?:{_GIVE}{_BETWEEN})?{_PHOTO}"
-    rf"|\bno(?:\W+more|\W+need)?(?:\W+\w+)?\W+{_PHOTO}"
-    rf"|\bno need\b.*{_PHOTO}"
-    rf"|\b(?:stop|quit|don'?t|do not|never)\W+(?:\w+\W+)?{_GIVE}"
-    r"|\b(?:don'?t|do not)\W+(?:need|want|wish|like)\W+to\W+see\b"
-    r"|\b(?:words|text)\W+only\b|\b(?:just|only|keep it to|stick to)\W+(?:text|words)\b"
-    # Spanish
-    r"|\b(?:no|ni|nunca|tampoco)\W+(?:me\W+|nos\W+)?"
-    r"(?:mandes|envies|muestres|ensenes|compartas|pases)\b"
-    rf"|\b(?:no|sin|ninguna|nada de|basta de|ya no)\b(?:\W+\w+){{0,3}}?\W+{_PHOTO}"
-    rf"|\b(?:deja|para|parar|dejar)\W+de\W+{_GIVE_ES}"
-    r"|\bsolo\W+(?:texto|palabras)\b"
-)
-_ASKS = re.compile(
-    # send me a picture; a picture, please; do you have a photo of it? can I see?
-    rf"{_GIVE}\W+(?:me|us)\b"
-    rf"|{_GIVE}(?:\W+\w+){{0,6}}?\W+{_PHOTO}"
-    rf"|{_PHOTO}[^.?!]*(?:\bplease\b|\bpls\b|\bplz\b|\bpor favor\b|\?)"
-    rf"|(?:\bplease\b|\bpls\b|\bplz\b|\bpor favor\b)[^.?!]*{_PHOTO}"
-    r"|\b(?:can|could|may|might|let)\W+(?:i|we|me|us)\W+(?:\w+\W+){0,2}(?:see|have a look)\b"
-    r"|\blet'?s\W+see\b"
-    rf"|\b(?:can|could|may)\W+(?:i|we)\W+(?:get|have)\b(?:\W+\w+){{0,3}}?\W+{_PHOTO}"
-    r"|\b(?:love|like|want|dying)\W+to\W+see\b|\bwanna\W+see\b|\bcurious\b.*\blooks? like\b"
-    r"|\b(?:want|need|love|have you|do (?:you|u) have|(?:you|u)\W+got|got)\b"
-    rf"(?:\W+\w+){{0,3}}?\W+{_PHOTO}"
-    rf"|{_PHOTO}\W+(?:would|will)\W+be\b|{_PHOTO}\W+or\W+it\b"
-    rf"|\bsend\W+(?:\w+\W+){{0,2}}{_PHOTO}"
-    # Spanish
-    rf"|{_GIVE_ES}(?:\W+\w+){{0,6}}?\W+{_PHOTO}|\b(?:manda|envia|muestra|ensena|pasa)(?:me|nos)\b"
-    r"|\b(?:me|nos)\W+(?:mandas|envias|muestras|ensenas|pasas)\b"
-    r"|\b(?:puedo|podria|quiero|quisiera|dejame|me gustaria)\W+ver\b"
-    rf"|\b(?:tienes|tiene|hay)\b(?:\W+\w+){{0,3}}?\W+{_PHOTO}"
-    rf"|\b(?:otra|a ver)\W+(?:\w+\W+)?{_PHOTO}"
-)
-_OF_MINE = re.compile(
-    # I sent you a photo; do you want to see a photo of my cat? did you like the picture?
-    rf"\b(?:i|we)\W+(?:\w+\W+){{0,2}}?(?:sent|shared|took|showed|have|got|lost)\b(?:\W+\w+){{0,5}}?\W+{_PHOTO}"
-    r"|\b(?:i|i'?ll|we|let me)\W+(?:will\W+|can\W+|have to\W+)?(?:show|send|share)\b"
-    r"|\b(?:want|wanna|like)\W+to\W+see\b(?:\W+\w+){0,3}?\W+my\b"
-    rf"|{_PHOTO}\W+(?:i|we|he|she|they)\W+(?:sent|took|made|shared)\b"
-    rf"|\b(?:take|taking|takes|took|saco|saque|sacar)\W+(?:\w+\W+)?{_PHOTO}"
-)
-_COUNTS = {
-    "both": 2,
-    "two": 2,
-    "couple of": 2,
-    "pair of": 2,
-    "three": 3,
-    "few": 3,
-    "four": 4,
-    "five": 5,
-    "dos": 2,
-    "par de": 2,
-    "tres": 3,
-    "cuatro": 4,
-    "cinco": 5,
-    "deux": 2,
-    "trois": 3,
-    "zwei": 2,
-    "drei": 3,
-}
 MOST = 9  # photos that one can ask for at once
-_COUNT = rf"(?P<n>\b(?:{'|'.join(_COUNTS)}|\d{{1,3}})\b)"
-# two photos; two more nice photos; send me two; not: a photo of two dogs, show me two dogs
-_COUNTED = re.compile(
-    rf"{_COUNT}(?:\W+(?!of\b|de\b)\w+){{0,2}}?\W+{_PHOTO}"
-    rf"|(?:{_GIVE}(?:\W+(?:me|us))?|{_GIVE_ES})\W+{_COUNT.replace('<n>', '<m>')}"
-    r"(?:\W+(?:more|others?|of (?:them|those)|please|pls|mas|por favor))*\W*(?:$|[.,;!?])"
-)
-# what a slip of the fingers may have been meant for
-_KNOWN = [
-    "photo",
-    "photos",
-    "picture",
-    "pictures",
-    "image",
-    "images",
-    "selfie",
-    "send",
-    "show",
-    "share",
-    "please",
-    "more",
-    "stop",
-    "sending",
-]
-_WORDS = frozenset(
-    [
-        "post",
-        "spot",
-        "pots",
-        "shot",
-        "shoe",
-        "shop",
-        "phone",
-        "ends",
-        "sed",
-        "sow",
-        "how",
-        "hows",
-        "mope",
-    ]
-)
+_AT_ONCE = 300  # characters
+_ENDS = re.compile(r"[.!;\n]|(?<=\?)|,\W*(?:but|pero|mais|aber|sondern)\b")
 
 
+@lru_cache(maxsize=4096)  # the texts of a talk are read at each answer
 def heard(text: str) -> bool | None:
     """True: asks for a photo; False: wants none; None: says nothing of it."""
-    found = None
-    for clause in re.split(r"[.!;\n]|(?<=\?)|,\W*but\b|,\W*pero\b", plain(text)):
-        if _REFUSES.search(clause):
+    says, found = _says(), None
+    for clause in _clauses(text):
+        clause = says["quiet"].sub(" ", clause)
+        if says["refuses"].search(clause) and not says["excused"].search(clause):
             found = False
-        elif _ASKS.search(clause) and not _OF_MINE.search(clause):
+        elif says["asks"].search(clause) and not says["of_mine"].search(clause):
             found = True
+        elif found and says["retracts"].search(clause):
+            found = None
     return found
+
+
+def after_photo(text: str) -> bool | None:
+    """The same of an answer to a photo, which need not name it: one more, or enough."""
+    return True if _finds("more", text) else False if _finds("stop", text) else None
+
+
+def to_offer(text: str, offer: str) -> bool | None:
+    """Yes or no, where ``offer`` is a text that offers a photo; else None."""
+    if not _finds("offered", offer):
+        return None
+    (answer, *_) = _clauses(text)
+    return True if _says()["yes"].match(answer) else False if _says()["no"].match(answer) else None
+
+
+def only_photo(text: str) -> bool:
+    """Whether a request is for the photo alone, without a word."""
+    return _finds("quiet", text) is not None or _finds("just", text) is not None
 
 
 def how_many(text: str) -> int:
     """How many photos a request asks for: from 1 to MOST."""
-    found = _COUNTED.search(plain(text))
-    if found is None:
+    if (found := _finds("counted", text)) is None:
         return 1
-    said = found["n"] or found["m"]
-    return min(max(_COUNTS.get(said) or int(said), 1), MOST)
+    said = " ".join(re.findall(r"\w+", found["n"] or found["m"]))
+    return min(max(_table()["count"].get(said) or int(said), 1), MOST)
+
+
+def _finds(name: str, text: str) -> re.Match[str] | None:
+    """The first clause's match of a pattern."""
+    return next(filter(None, map(_says()[name].search, _clauses(text))), None)
+
+
+def _clauses(text: str) -> list[str]:
+    """What is read at once; an endless sentence in parts, so that time grows with its length."""
+    return [
+        clause[start : start + _AT_ONCE]
+        for clause in _ENDS.split(plain(text))
+        for start in range(0, max(len(clause), 1), _AT_ONCE)
+    ]
 
 
 def plain(text: str) -> str:
     """Without case and accents, and without slips in the words about photos."""
-    folded = unicodedata.normalize("NFKD", text.replace("’", "'").casefold())
+    text = re.sub("[📷📸🖼🤳]", " photo ", text.replace("’", "'"))
+    folded = unicodedata.normalize("NFKD", text.casefold())
     folded = "".join(c for c in folded if not unicodedata.combining(c))
+    folded = re.sub(r"([a-z])\1{2,}", r"\1", folded)  # pleeease
     return re.sub(r"[a-z]{3,}", lambda found: _meant(found[0]), folded)
+
+
+# ------------------------------------------------------------------------------- the patterns
+
+
+@cache
+def _table() -> dict[str, Any]:
+    """heard.toml."""
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+
+
+@cache
+def _says() -> dict[str, re.Pattern[str]]:
+    told = _table()
+    counts = sorted(told["count"], key=len, reverse=True)
+    words = {**told["words"], "COUNT": "|".join([*counts, r"\d{1,3}"])}
+
+    def pattern(lines: str) -> re.Pattern[str]:
+        """One that finds what any of the lines does."""
+        return re.compile(
+            "|".join(rf"(?:{_as_re(line, words)})" for line in lines.split("\n") if line)
+        )
+
+    def languages(of: dict[str, str]) -> str:
+        return "\n".join(lines for name, lines in of.items() if len(name) == 2)
+
+    only, asks, refuses = told["only"], told["asks"], told["refuses"]
+    return {
+        **{name: pattern(lines) for name, lines in (only | told["after"]).items()},
+        "refuses": pattern(languages(refuses)),
+        "excused": pattern(refuses["excused"]),
+        "asks": pattern(only["just"] + languages(asks)),
+        **{name: pattern(asks[name]) for name in ("of_mine", "retracts")},
+        "counted": pattern(told["counted"]["lines"]),
+    }
+
+
+def _as_re(line: str, words: dict[str, str]) -> str:
+    """A pattern of heard.toml in Python's notation, at the bounds of words."""
+    names = re.compile(rf"\b({'|'.join(words)})(?P<ending>\([a-z]|)")
+    while (
+        said := names.sub(
+            lambda name: rf"\b({words[name[1]]})" + (name["ending"] or r"(?!\w)"),
+            line,
+        )
+    ) != line:
+        line = said
+    line = re.sub(r"\((?!\?)", "(?:", line)
+    line = line.replace("...", r"(?:\w+ ){0,5}?").replace("~", r"(?:\w+ ){0,2}?")
+    line = re.sub(r"(^|\(\?:)\^", r"\1^\\W*", line)
+    line = re.sub(r"(?<!\\)\$", r"\\W*$", line)
+    line = line.replace("'", r"\W?").replace(" ", r"\W+")
+    start = "" if "^" in line[:4] else r"\b"
+    return rf"{start}(?:{line})(?!\w)"
+
+
+# ---------------------------------------------------------------------------------- the slips
 
 
 @cache
 def _slips() -> dict[str, str]:
     """Each slip, and the one word that it may have been meant for."""
+    told = _table()["slips"]
+    meant, rows = told["meant"].split(), told["keys"].split()
     found: dict[str, set[str]] = {}
-    for word in sorted(_KNOWN):
-        for k in range(len(word)):
-            swapped = word[:k] + word[k + 1 : k + 2] + word[k] + word[k + 2 :]
-            doubled = word[: k + 1] + word[k:]
-            left_out = word[:k] + word[k + 1 :] if k else word
-            for slip in (swapped, doubled, left_out):
+    for word in sorted(meant):
+        for k, letter in enumerate(word):
+            slips = {word[:k] + word[k + 1 : k + 2] + letter + word[k + 2 :]}  # changed places
+            slips |= {word[: k + 1] + word[k:]}  # doubled
+            slips |= {word[:k] + word[k + 1 :]} if k else set()
+            row = next(row for row in rows if letter in row)
+            if k and len(word) > 4:  # the key beside
+                at = row.index(letter)
+                slips |= {word[:k] + key + word[k + 1 :] for key in row[max(at - 1, 0) : at + 2]}
+            for slip in slips:
                 found.setdefault(slip, set()).add(word)
-    known = {*_KNOWN, *_WORDS}
+    known = {*meant, *told["own"].split()}
     return {slip: min(of) for slip, of in found.items() if slip not in known and len(slip) > 2}
 
 

@@ -8,48 +8,41 @@ of the moment.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
-from showtell.agent.heard import heard, how_many, plain
+from showtell.agent.heard import after_photo, heard, how_many, only_photo, to_offer
 from showtell.agent.prompts import prompts
 from showtell.dialogue import USER, Turn
 from showtell.models.reply import Decision, Dial, Wish
 
-_ONLY = re.compile(
-    r"\b(?:only|just|nothing but)\W+(?:the|a|one|your)?\W*(?:photo|picture|pic|image)\b"
-    r"|\b(?:no|without|sin)\W+(?:any\W+)?(?:words|text|texto|palabras|chatter|comment)\b"
-    r"|\bsolo\W+(?:la|una)\W+(?:foto|imagen)\b"
-)
-_YES = re.compile(
-    r"(?:oh\W+)?(?:yes|yeah|yep|yup|sure|ok(?:ay)?|please|of course|why not|go ahead|i would|"
-    r"i'?d (?:love|like)|s[ií]|claro|vale|por favor)\b",
-    re.IGNORECASE,
-)
-
 
 def wish_of(turns: Sequence[Turn]) -> Wish:
     """What the user wishes now. A request counts for the answer to it, a refusal until a request
-    takes it back."""
-    now, words = None, ""
-    refused = False
-    answered = max((k for k, turn in enumerate(turns) if turn.speaker != USER), default=-1)
-    for k, turn in enumerate(turns):
-        if turn.speaker != USER or (said := heard(turn.text)) is None:
+    takes it back; a no to an offer is for once."""
+    now, words, refused = None, "", False
+    answer: list[Turn] = []
+    for by_user, run in groupby(turns, key=lambda turn: turn.speaker == USER):
+        if not by_user:
+            answer = list(run)
+            now = None
             continue
-        refused = not said
-        if k > answered:
-            now, words = said, turn.text
-    if now is None and answered >= 0 and turns[answered].text == prompts()["itself"]["offer"]:
-        after = " ".join(turn.text for turn in turns[answered + 1 :])
-        if _YES.match(after.strip()):
-            now = True
+        for turn in run:
+            said = heard(turn.text)
+            if said is None and any(one.photos for one in answer):
+                said = after_photo(turn.text)
+            if said is not None:
+                refused = not said
+            elif (said := to_offer(turn.text, " ".join(one.text for one in answer))) is True:
+                refused = False
+            if said is not None:
+                now, words = said, turn.text
     if now is None and refused:
         now = False
-    only = bool(now) and _ONLY.search(plain(words)) is not None
-    count = how_many(words) if now else 1
-    return Wish(share=now, words=words if now else "", only=only, count=count)
+    if not now:
+        return Wish(share=now)
+    return Wish(share=True, words=words, only=only_photo(words), count=how_many(words))
 
 
 @dataclass(frozen=True, kw_only=True)
