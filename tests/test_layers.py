@@ -144,7 +144,7 @@ def test_no_file_is_long_and_no_name_stands_twice():
 # Reached of 18,000, 3,000 and 12,000 lines; only what is new may raise it (docs/design.md).
 @pytest.mark.parametrize(
     ("folders", "most"),
-    [(("src",), 40_653), (("experiments", "benchmarks", "scripts"), 4_286), (("tests",), 26_853)],
+    [(("src",), 40_657), (("experiments", "benchmarks", "scripts"), 4_286), (("tests",), 26_866)],
 )
 def test_the_house_stays_small(folders, most):
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]

@@ -31,7 +31,7 @@ def heard(text: str) -> bool | None:
     """True: asks for a photo; False: wants none; None: says nothing of it."""
     says, found = _says(), None
     for clause in _clauses(text):
-        clause = says["quiet"].sub(" ", clause)
+        clause = says["lifts"].sub(" ", says["quiet"].sub(" ", clause))
         if says["refuses"].search(clause) and not says["excused"].search(clause):
             found = False
         elif says["asks"].search(clause) and not says["of_mine"].search(clause):
@@ -39,6 +39,11 @@ def heard(text: str) -> bool | None:
         elif found and says["retracts"].search(clause):
             found = None
     return found
+
+
+def takes_back(text: str) -> bool:
+    """Whether it says that photos may come again."""
+    return _finds("lifts", text) is not None
 
 
 def after_photo(text: str) -> bool | None:
@@ -63,7 +68,7 @@ def how_many(text: str) -> int:
     """How many photos a request asks for: from 1 to MOST."""
     if (found := _finds("counted", text)) is None:
         return 1
-    said = " ".join(re.findall(r"\w+", found["n"] or found["m"]))
+    said = " ".join(re.findall(r"\w+", found["n"] or found["m"] or found["k"]))
     return min(max(_table()["count"].get(said) or int(said), 1), MOST)
 
 
@@ -87,7 +92,8 @@ def plain(text: str) -> str:
     folded = unicodedata.normalize("NFKD", text.casefold())
     folded = "".join(c for c in folded if not unicodedata.combining(c))
     folded = re.sub(r"([a-z])\1{2,}", r"\1", folded)  # pleeease
-    return re.sub(r"[a-z]{3,}", lambda found: _meant(found[0]), folded)
+    folded = re.sub(r"\b2 (?=c\b|see\b)", "to ", re.sub(r"\b(?<=[2io] )c\b", "see", folded))
+    return re.sub(r"[a-z]{2,}", lambda found: _meant(found[0]), folded)
 
 
 # ------------------------------------------------------------------------------- the patterns
@@ -117,6 +123,7 @@ def _says() -> dict[str, re.Pattern[str]]:
     only, asks, refuses = told["only"], told["asks"], told["refuses"]
     return {
         **{name: pattern(lines) for name, lines in (only | told["after"]).items()},
+        "lifts": pattern(told["lifts"]["any"]),
         "refuses": pattern(languages(refuses)),
         "excused": pattern(refuses["excused"]),
         "asks": pattern(only["just"] + languages(asks)),
@@ -165,7 +172,9 @@ def _slips() -> dict[str, str]:
             for slip in slips:
                 found.setdefault(slip, set()).add(word)
     known = {*meant, *told["own"].split()}
-    return {slip: min(of) for slip, of in found.items() if slip not in known and len(slip) > 2}
+    slips = {slip: min(of) for slip, of in found.items() if slip not in known and len(slip) > 2}
+    written = iter(told["written"].split())
+    return slips | dict(zip(written, written, strict=True))
 
 
 def _meant(word: str) -> str:

@@ -12,7 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from showtell.agent.heard import after_photo, heard, how_many, only_photo, to_offer
+from showtell.agent.heard import (
+    after_photo,
+    heard,
+    how_many,
+    only_photo,
+    takes_back,
+    to_offer,
+)
 from showtell.agent.prompts import prompts
 from showtell.dialogue import USER, Turn
 from showtell.models.reply import Decision, Dial, Wish
@@ -34,6 +41,8 @@ def wish_of(turns: Sequence[Turn]) -> Wish:
                 said = after_photo(turn.text)
             if said is not None:
                 refused = not said
+            elif takes_back(turn.text):
+                refused, now = False, None
             elif (said := to_offer(turn.text, " ".join(one.text for one in answer))) is True:
                 refused = False
             if said is not None:
