@@ -254,7 +254,7 @@ class Bench:
     def settings(self, row: Row, seed: int) -> list[str]:
         """What makes the recipe the row. Stages warm up at the same part of their steps as in the
         recipe. One of alignment has half of the steps, or all (``aligned_only``); or the row goes
-        on from --aligned, which has had it."""
+        on from --aligned, which has had it. After a stage of gathering the last has a quarter."""
         config, options = RECIPES[row.recipe].config, self.options
         found = [f"base={self.base}", *schedule(config.stage, "stage", options.steps)]
         first = config.stages[0]
@@ -265,12 +265,17 @@ class Bench:
             else:
                 steps = options.steps if row.aligned_only else -(-options.steps // 2)
                 found += schedule(first, "alignment", steps)
+        if any(stage.name == "gathering" for stage in config.stages):
+            later = -(-options.steps // 4)
+            found += schedule(config.stages[-2], "gathering", options.steps)
+            found += schedule(config.stage, "stage", later)
         found += ["stage.steps=0"] if row.aligned_only else []
         found += [*options.settings, *row.settings]
         if self.tiny:
             config = override(config, found)
             found += ["num_dialogues=8", "calibration_dialogues=12"]
-            found += [f"album_photos={min(8, config.album_photos)}"]
+            few = {key: min(8, getattr(config, key)) for key in ("album_photos", "start_captions")}
+            found += [f"{key}={count}" for key, count in few.items()]
             for stage in config.stages:
                 found += [f"{stage.name}.steps={min(1, stage.steps)}", f"{stage.name}.batch_size=2"]
         return found
@@ -306,7 +311,7 @@ class Bench:
         folder = run / slug(f"answers {len(dialogues)} {dialogues[0].id} {sorted(most.items())}")
         if not (folder / ANSWERS).is_file():
             tell(f"measuring {row.name}, seed {seed}")
-            model, album = self.opener(run)(), run / "album"
+            model, album = self.opener(run if row.recipe else self.base)(), run / "album"
             shows = model.painter is None and album.is_dir()
             album_of = open_album(model, album) if shows else None
             world_answers(model, dialogues, folder=folder, seed=0, album=album_of, **most)
@@ -375,7 +380,9 @@ def schedule(stage: Any, name: str, steps: int) -> list[str]:
 
 def costs_of(run: Path) -> dict[str, float]:
     """What training a row cost: seconds of its stages, and what moved in any; with those of the
-    alignment that it goes on from."""
+    alignment that it goes on from. Nothing of what was not trained."""
+    if not (run / "row.json").is_file():
+        return {}
     runs = [run]
     for setting in json.loads((run / "row.json").read_text())["settings"]["settings"]:
         if (

@@ -29,6 +29,7 @@ STEPS = (
 )
 # What a paper's file may name beside plain types and libraries.
 OF_PAPERS = ("errors", "dialogue", "config", "runtime", "models.parts", "training.stage", "papers")
+OF_PAPERS += ("models.mappers",)
 DOORS = ("showtell.data.world", "showtell.evaluation.world_gold")  # to the photo world
 LIGHT = ("showtell.errors", "showtell.dialogue", "showtell.config", "showtell.data.", "photoworld.")
 HEAVY = {"torch", "transformers", "diffusers"}
@@ -144,7 +145,7 @@ def test_no_file_is_long_and_no_name_stands_twice():
 # Reached of 18,000, 3,000 and 12,000 lines; only what is new may raise it (docs/design.md).
 @pytest.mark.parametrize(
     ("folders", "most"),
-    [(("src",), 40_657), (("experiments", "benchmarks", "scripts"), 4_286), (("tests",), 26_866)],
+    [(("src",), 40_825), (("experiments", "benchmarks", "scripts"), 4_412), (("tests",), 27_049)],
 )
 def test_the_house_stays_small(folders, most):
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]

@@ -48,6 +48,15 @@ RUN = {
         ["end to end", "photos in the context unseen"],
         {"e2e_table2": {"end to end": 8, "photos in the context unseen": 8}},
     ),
+    "gathered": (
+        ["base, no step", "MiniGPT-5, gathered, 450 steps, then as published"],
+        {
+            "gathered": {
+                "base, no step": 8,
+                "MiniGPT-5, gathered, 450 steps, then as published": 8,
+            }
+        },
+    ),
     "gill_checks": (["r_1"], {"gill_checks": {"r_1": 12}}),
     "gill_context": (
         ["GILL"],

@@ -123,7 +123,7 @@ def test_a_started_mapper_reads_what_differs_between_states(tokenizers, name, ch
     nothing_NKD = torch.zeros_like(alike_NKD)
     spans = replace(spans, after_NKD=alike_NKD, embeds_NKD=nothing_NKD, captions=[""] * 64)
     cond_NSC = torch.randn(64, 40, 16)
-    model.bridge.start(spans, cond_NSC)
+    model.bridge.start(spans, cond_NSC, empty_SC=cond_NSC[0])
     given_NKW = mapper.mlp(alike_NKD) if name == "vokens" else mapper.project(alike_NKD)
     spread_W, mean_W = given_NKW.std((0, 1)), given_NKW.mean((0, 1))
     torch.testing.assert_close(spread_W, torch.ones(16), rtol=0, atol=0.01)

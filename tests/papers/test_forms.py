@@ -34,6 +34,20 @@ def test_a_photo_becomes_a_turn_of_its_own(story):
     assert shape(form_named("dialogue")(silent)[0]) == [("user", ["hi"])]
 
 
+def test_a_shared_photo_ends_an_example_and_all_before_it_is_in_it():
+    dialogue = next(d for d in open_data("world:train") if sum(map(_shared, d.turns)) > 1)
+    found = form_named("shares")(dialogue)
+    assert len({each.id for each in found}) == len(found) == sum(map(_shared, dialogue.turns))
+    for each in found:
+        assert each.turns == dialogue.turns[: len(each.turns)] and _shared(each.turns[-1])
+    silent = dataclasses.replace(dialogue, turns=dialogue.turns[:1])
+    assert form_named("shares")(silent) == []
+
+
+def _shared(turn) -> bool:
+    return turn.speaker == AGENT and bool(turn.photos)
+
+
 @pytest.mark.parametrize(
     ("context", "texts", "photos"),
     [("both", 5, 4), ("text", 5, 0), ("photos", 1, 4), ("none", 1, 0)],

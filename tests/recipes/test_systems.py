@@ -106,6 +106,44 @@ def test_a_run_trains_what_its_paper_trains_and_leaves_a_model_that_answers(run,
     assert (photo.id in reply.images) is wanted.paints
 
 
+@pytest.mark.parametrize("name", ["world_vokens_gathered", "world_gill_gathered"])
+def test_an_llm_gathers_first_and_then_stands_still(name, pipeline_base, tmp_path, monkeypatch):
+    """Gathering moves the whole LLM by words and captions, and never asks the painter; the last
+    stage moves what its paper moves."""
+    asked = []
+    seen = []
+
+    def watch(task):
+        model = task.module
+        told = {
+            "language": copy.deepcopy(model.language.model.state_dict()),
+            "idle": set(model.bridge.unweighted),
+            "ends": [bool(task.dialogue(n).turns[-1].photos) for n in range(4)],
+        }
+        seen.append(told)
+        loss = model.painter.loss
+        model.painter.loss = lambda *a, **k: (asked.append(len(seen)), loss(*a, **k))[1]
+        return task
+
+    short = ["stage.steps=1", "gathering.steps=2", "gathering.batch_size=3", "gathering.warmup=1"]
+    settings = [f"base={pipeline_base}", *WORLD, *EXTRA[name.removesuffix("_gathered")], *short]
+    settings += ["bridge.ridge_rank=4", "stage.warmup=0"]
+    train(name, tmp_path / "whole", *settings, watch=watch)
+    losses = {"world_vokens_gathered": {"cap"}, "world_gill_gathered": {"g", "r"}}[name]
+    assert losses_of(tmp_path / "whole/gathering/history.json") - {"moment"} == {"t"} | losses
+    *_, before, after = (told["language"] for told in seen)
+    assert len(seen) == len(RECIPES[name].config.stages)
+    assert all(seen[-2]["ends"]) and not all(seen[-1]["ends"])
+    after = {key.replace(".base_layer", ""): v for key, v in after.items() if "lora" not in key}
+    assert not any(torch.equal(value, before[key]) for key, value in after.items() if "proj" in key)
+    if name == "world_vokens_gathered":
+        assert seen[-2]["idle"] == {"ldm", "moment"} and len(seen) - 1 not in asked
+        assert len(seen) in asked
+    ended = load_model(str(tmp_path / "whole")).language.model.state_dict()
+    kept = {key.replace(".base_layer", ""): value for key, value in ended.items()}
+    assert all(torch.equal(kept[key], value) for key, value in after.items())
+
+
 def test_gill_and_retrieval_leave_an_album_of_training_photos(run):
     name, out = run
     assert (out / "album").exists() is LEAVES[name].album

@@ -26,7 +26,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from showtell.errors import CheckpointError, ConfigError, did_you_mean
-from showtell.runtime import small_attention
 
 Die = torch.Generator
 Dice = Die | list[Die]  # for all photos, or one for each
@@ -225,6 +224,7 @@ class Bridge(nn.Module, ABC):
     span_trained: tuple[int, ...] | None = None  # which of them are learnt as text; None: all
     loss_names: tuple[str, ...] = ("v",)  # of ``losses``; each is a mean over the N photos
     query_width: int | None = None  # E of ``query``, which searches an album; None: it cannot
+    unweighted: Collection[str] = ()  # losses that the stage gives no weight: not worth computing
 
     def __init__(self, config: Any, *, tokenizer: Tokenizer) -> None:
         """``tokenizer`` is the LLM's; raises CheckpointError if it lacks the bridge's tokens."""
@@ -244,9 +244,11 @@ class Bridge(nn.Module, ABC):
         painter's own."""
         return {"v": painter.loss(conditioning.cond_NSC, gold.pixels_N3HW, generator=generator)}
 
-    def start(self, spans: PhotoSpans, cond_NSC: Tensor) -> None:  # noqa: B027 (most start as built)
-        """Choose first weights of a new bridge by an example: the spans of N captions, and what
-        the painter's text encoder makes of them."""
+    def start(  # noqa: B027 (most start as built)
+        self, spans: PhotoSpans, cond_NSC: Tensor, *, empty_SC: Tensor
+    ) -> None:
+        """Choose first weights of a new bridge by an example: the spans of N captions, what the
+        painter's text encoder makes of them, and what of no words."""
 
     def advance(self, epoch: float, *, of: float) -> None:  # noqa: B027 (few have a schedule)
         """Told before each step how many epochs have passed, of how many that the stage lasts;
@@ -297,51 +299,3 @@ def ids_of(tokens: Sequence[str], tokenizer: Tokenizer) -> list[int]:
             "give a base model the tokens with grow_vocabulary"
         )
     return [vocabulary[token] for token in tokens]
-
-
-class EncoderDecoder(nn.Transformer):
-    """The library's encoder-decoder as the published mappers have it: pre-norm, ReLU, no dropout.
-
-    Called with (N, K, width) states and (N, S, width) queries, without masks and positions.
-    Raises ConfigError for a width that its heads do not divide.
-    """
-
-    def __init__(self, width: int, *, num_heads: int, num_layers: int) -> None:
-        if width % num_heads:
-            raise ConfigError(
-                f"the mapper's width {width} is not a multiple of num_heads {num_heads}; each head "
-                "takes an equal part: choose another number of heads"
-            )
-        layer = nn.TransformerEncoderLayer(
-            width, num_heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
-        )
-        super().__init__(
-            d_model=width,
-            nhead=num_heads,
-            num_decoder_layers=num_layers,
-            dim_feedforward=4 * width,
-            dropout=0.0,
-            batch_first=True,
-            norm_first=True,
-            # the encoder that nn.Transformer would build, less a warning about nested tensors
-            custom_encoder=nn.TransformerEncoder(
-                layer, num_layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
-            ),
-        )
-
-    def forward(self, states_NKW: Tensor, queries_NSW: Tensor) -> Tensor:  # type: ignore[override]
-        with small_attention(states_NKW, length=queries_NSW.shape[1]):
-            return super().forward(states_NKW, queries_NSW)
-
-
-@torch.no_grad()
-def standardize(linear: nn.Linear, inputs: Tensor) -> Tensor:
-    """Scale and shift a new linear map so that each number it gives of ``inputs`` (..., D) has
-    mean 0 and spread 1 over them (data-dependent initialisation, 1602.07868, section 3); what it
-    gives now."""
-    given = linear(inputs).flatten(0, -2)
-    mean, spread = given.mean(0), given.std(0).clamp_min(1e-6)
-    linear.weight.div_(spread[:, None])
-    linear.bias.sub_(mean).div_(spread)
-    standard: Tensor = linear(inputs)
-    return standard

@@ -2,6 +2,7 @@
 
     dialogue               as it is, each photo a turn of its own
     undescribed            the same, and no word is said about the agent's photos (MiniGPT-5)
+    shares                 each photo that the agent shares, after all that was said before it
     captions               a photo is read, and described as the agent describes one to share
     caption_pairs          GILL: a photo is read, its caption written; and the reverse
     alignment              MiniGPT-5, first stage: a caption is read, its photo made
@@ -51,6 +52,7 @@ def form_named(text: str, *, seed: int = 0, read: Callable[[str], str] = str) ->
     simple: dict[str, Form] = {
         "dialogue": as_dialogue,
         "undescribed": lambda dialogue: [undescribed(as_dialogue(dialogue)[0])],
+        "shares": shares,
         "captions": captions,
         "caption_pairs": caption_pairs,
         "alignment": lambda dialogue: _alignment(dialogue, seed=seed),
@@ -91,6 +93,16 @@ def as_dialogue(dialogue: Dialogue) -> list[Dialogue]:
         if isinstance(element, Photo) or element.strip()
     )
     return [replace(dialogue, turns=turns)]
+
+
+def shares(dialogue: Dialogue) -> list[Dialogue]:
+    """The dialogue up to each photo that the agent shares: every example ends in one."""
+    (whole,) = as_dialogue(dialogue)
+    return [
+        replace(whole, id=f"{whole.id}-{k}", turns=whole.turns[: k + 1])
+        for k, turn in enumerate(whole.turns)
+        if turn.speaker == AGENT and turn.photos
+    ]
 
 
 def swap_speakers(dialogue: Dialogue) -> Dialogue:

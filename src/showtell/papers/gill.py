@@ -30,20 +30,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from showtell.errors import ConfigError, DataError
+from showtell.models.mappers import EncoderDecoder, RidgePath, standardize
 from showtell.models.parts import (
     Bridge,
     BridgeConfig,
     Conditioning,
     Dice,
     Die,
-    EncoderDecoder,
     Painter,
     PartSizes,
     PhotoEncoder,
     PhotoSpans,
     PhotoTargets,
     Tokenizer,
-    standardize,
 )
 from showtell.training.stage import Stage
 
@@ -84,6 +83,8 @@ class GillConfig(BridgeConfig):
     num_layers: of the mapper's encoder, and of its decoder
     num_heads: of their attention
     temperature_start: of the contrastive loss, which learns it
+    ridge_rank: of a linear path beside the transformer, which is started in closed form; none: no
+        path
     """
 
     num_tokens: int = 8
@@ -101,6 +102,7 @@ class GillConfig(BridgeConfig):
     query_tokens: str = "all"
     temperature_start: float = 0.07
     painter_loss: bool = False
+    ridge_rank: int | None = None
 
     def __post_init__(self) -> None:
         self.require(
@@ -108,6 +110,11 @@ class GillConfig(BridgeConfig):
             generation_loss=GENERATION_LOSSES,
             query_tokens=QUERY_TOKENS,
         )
+        if self.ridge_rank is not None and self.mapper == "linear":
+            raise ConfigError(
+                f"ridge_rank is {self.ridge_rank} beside a linear mapper: two linear maps are one; "
+                "set mapper=transformer, or leave ridge_rank out"
+            )
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -144,22 +151,30 @@ class GillMapper(nn.Module):
         self.transformer = EncoderDecoder(width, num_heads=heads, num_layers=layers)
         self.queries_SW = nn.Parameter(torch.randn(config.painter_length, width))
         self.out = nn.Linear(width, config.painter_width)
+        self.path = None
+        if config.ridge_rank is not None:
+            states = (config.num_tokens, config.language_width)
+            cond = (config.painter_length, config.painter_width)
+            self.path = RidgePath(states, cond, rank=config.ridge_rank)
 
     @torch.no_grad()
     def start(self, states_NKD: Tensor, cond_NSC: Tensor) -> None:
         """Most of a state is the same whatever the caption: the first map is started so that what
         differs is not small beside it, and the queries where the last map makes the mean condition
-        of them."""
+        of them. With a path that foretells the condition the transformer starts at nothing."""
         standardize(self.project, states_NKD)
         nn.init.orthogonal_(self.out.weight)
         self.out.bias.zero_()
         self.queries_SW.copy_(cond_NSC.mean(0) @ self.out.weight)
+        if self.path is not None:
+            self.path.start(states_NKD, cond_NSC)
+            self.out.weight.zero_()
 
     def forward(self, states_NKD: Tensor) -> Tensor:
         """(N, S, C)"""
         queries_NSW = self.queries_SW.expand(len(states_NKD), -1, -1)
         rows_NSC: Tensor = self.out(self.transformer(self.project(states_NKD), queries_NSW))
-        return rows_NSC
+        return rows_NSC if self.path is None else rows_NSC + self.path(states_NKD)
 
 
 class LinearMapper(nn.Module):
@@ -305,7 +320,7 @@ class Gill(Bridge):
             self.decision = DecisionHead(self.config.language_width).eval().requires_grad_(False)
         return super().load_state_dict(state_dict, strict, assign)
 
-    def start(self, spans: PhotoSpans, cond_NSC: Tensor) -> None:
+    def start(self, spans: PhotoSpans, cond_NSC: Tensor, *, empty_SC: Tensor) -> None:
         self.mapper.start(self._read(spans), cond_NSC)
 
     def forward(self, spans: PhotoSpans, painter: Painter, *, generator: Die) -> Conditioning:

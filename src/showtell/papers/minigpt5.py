@@ -43,12 +43,12 @@ from torch import Tensor, nn
 
 from showtell.dialogue import AGENT, USER, Dialogue, Element, Photo, Turn, with_photos
 from showtell.errors import ConfigError, DataError, did_you_mean
+from showtell.models.mappers import EncoderDecoder, RidgePath, standardize
 from showtell.models.parts import (
     Bridge,
     BridgeConfig,
     Conditioning,
     Dice,
-    EncoderDecoder,
     Painter,
     PartSizes,
     PhotoSpans,
@@ -56,7 +56,6 @@ from showtell.models.parts import (
     TextTower,
     Tokenizer,
     drawn,
-    standardize,
 )
 from showtell.training.stage import Stage
 
@@ -99,6 +98,7 @@ class VokensConfig(BridgeConfig):
     painter_length: how many of these it attends to
     num_layers: of the mapper's encoder, and of its decoder
     num_heads: of their attention
+    ridge_rank: of a linear path beside the mapper, which is started in closed form; none: no path
     """
 
     num_vokens: int = 8
@@ -112,6 +112,7 @@ class VokensConfig(BridgeConfig):
     drop: float = 0.1
     negative: str = "zero"
     snr_gamma: float | None = None
+    ridge_rank: int | None = None
 
     def __post_init__(self) -> None:
         self.require(
@@ -160,21 +161,38 @@ class FeatureMapper(nn.Module):
         )
         self.transformer = EncoderDecoder(width, num_heads=heads, num_layers=layers)
         self.queries_SC = nn.Parameter(torch.randn(config.painter_length, width))
+        self.path = None
+        if config.ridge_rank is not None:
+            states, cond = (
+                (config.num_vokens, config.language_width),
+                (config.painter_length, width),
+            )
+            self.path = RidgePath(states, cond, rank=config.ridge_rank)
 
     @torch.no_grad()
-    def start(self, states_NKD: Tensor, cond_NSC: Tensor) -> None:
+    def start(self, states_NKD: Tensor, cond_NSC: Tensor, *, empty_SC: Tensor, drop: float) -> None:
         """Most of a state is the same whatever the caption: the MLP is started so that what differs
-        is not small beside it, and the queries at the mean condition."""
+        is not small beside it, and the queries at the mean condition. With a path that foretells
+        the condition, of zeros (for a share ``drop`` of all) that of no words, the transformer
+        starts at nothing."""
         first, between, second = self.mlp
         standardize(second, between(standardize(first, states_NKD)))  # type: ignore[arg-type]
         self.queries_SC.copy_(cond_NSC.mean(0))
+        if self.path is not None:
+            dropped = round(len(states_NKD) * drop / (1 - drop))
+            zeros = states_NKD.new_zeros((dropped, *states_NKD.shape[1:]))
+            empty = empty_SC.expand(dropped, -1, -1)
+            self.path.start(torch.cat([states_NKD, zeros]), torch.cat([cond_NSC, empty]))
+            nn.init.zeros_(self.transformer.decoder.norm.weight)
+            nn.init.zeros_(self.transformer.decoder.norm.bias)
 
     def forward(self, states_NKD: Tensor) -> Tensor:
         """(N, S, C)"""
-        features_NKC = self.mlp(states_NKD.to(self.queries_SC.dtype))
+        states_NKD = states_NKD.to(self.queries_SC.dtype)
+        features_NKC = self.mlp(states_NKD)
         queries_NSC = self.queries_SC.expand(len(features_NKC), -1, -1)
         mapped_NSC: Tensor = self.transformer(features_NKC, queries_NSC)  # Eq. 2
-        return mapped_NSC
+        return mapped_NSC if self.path is None else mapped_NSC + self.path(states_NKD)
 
 
 class Vokens(Bridge):
@@ -189,9 +207,9 @@ class Vokens(Bridge):
         self.span_trained = SUPERVISED[config.supervised](config.num_vokens)
         self.mapper = FeatureMapper(config)
 
-    def start(self, spans: PhotoSpans, cond_NSC: Tensor) -> None:
-        dtype = self.mapper.queries_SC.dtype
-        self.mapper.start(STATES[self.config.states](spans).to(dtype), cond_NSC)
+    def start(self, spans: PhotoSpans, cond_NSC: Tensor, *, empty_SC: Tensor) -> None:
+        states_NKD = STATES[self.config.states](spans).to(self.mapper.queries_SC.dtype)
+        self.mapper.start(states_NKD, cond_NSC, empty_SC=empty_SC, drop=self.config.drop)
 
     def forward(self, spans: PhotoSpans, painter: Painter, *, generator: Dice) -> VokenConditioning:
         """h^_voken for each photo, and h^_0 to be led away from.
@@ -214,19 +232,20 @@ class Vokens(Bridge):
     def losses(
         self, conditioning: Conditioning, gold: PhotoTargets, painter: Painter, *, generator: Dice
     ) -> dict[str, Tensor]:
-        """``ldm``, and ``cap`` where the photos have captions. L_text is the model's ``t``.
+        """``ldm``, unless it has no weight, and ``cap`` where the photos have captions. L_text is
+        the model's ``t``.
 
         Raises DataError if some photos have captions and some have none.
         """
         assert isinstance(conditioning, VokenConditioning)
-        losses = {
-            "ldm": painter.loss(  # Eq. 3
+        losses = {}
+        if "ldm" not in self.unweighted:
+            losses["ldm"] = painter.loss(  # Eq. 3
                 conditioning.cond_NSC,
                 gold.pixels_N3HW,
                 generator=generator,
                 snr_gamma=self.config.snr_gamma,
             )
-        }
         if any(gold.captions):
             if not all(gold.captions):
                 raise DataError(

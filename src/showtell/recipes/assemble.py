@@ -90,8 +90,11 @@ def start_bridge(model: PhotoDialogueModel, captions: Sequence[str], *, seed: in
         return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        spans = model.spoken_spans(list(captions))
-        model.bridge.start(spans, model.painter.text.encode(list(captions)))
+        model.bridge.start(
+            model.spoken_spans(captions),
+            model.painter.text.encode(captions),
+            empty_SC=model.painter.text.encode([""])[0],
+        )
 
 
 def reading_linearly(base: PhotoDialogueModel, *, num_tokens: int) -> PhotoDialogueModel:

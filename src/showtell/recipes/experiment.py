@@ -314,6 +314,7 @@ def task_of(
         read = partial(readable, tower=model.painter.text)
     form = form_named(stage.form, seed=experiment.seed, read=read)
     weights = stage.weights
+    model.bridge.unweighted = frozenset(name for name, weight in weights.items() if not weight)
     needs = Needs.of(model, captions=bool(weights.get("cap") or weights.get("g")))
     examples, held = read_examples(
         source,

@@ -212,11 +212,36 @@ WORLD_VOKENS = replace(
     ),
 )
 WORLD_VOKENS_PREFIX = replace(WORLD_VOKENS, adapter="prefix")
+# Before it learns without descriptions, or stands still, the whole LLM learns to gather at the
+# bridge's tokens what its photo is to show: the captions of the agent's photos are targets of the
+# mapper. The painter rests. P(share) is not learnt of dialogues that end in a photo.
+_GATHERING = _at_world_size(
+    Stage(
+        name="gathering",
+        steps=_MINI.steps,
+        batch_size=_MINI.batch_size,
+        learning_rates={"photo_encoder": 0.0, "painter": 0.0, "captioner": 0.0},
+        weights={"t": 1.0, "moment": 0.0, "cap": 10.0, "ldm": 0.0},
+        form="shares",
+        excerpts=0.7,
+    )
+)
+_RIDGE_RANK = 128  # of 2,048 numbers of the states and 5,120 of the condition
+_RIDGE_CAPTIONS = 4000
+WORLD_VOKENS_GATHERED = replace(
+    WORLD_VOKENS,
+    bridge=VokensConfig(ridge_rank=_RIDGE_RANK),
+    start_captions=_RIDGE_CAPTIONS,
+    stages=(
+        replace(WORLD_VOKENS.stages[0], steps=500, learning_rate=1e-3),
+        _GATHERING,
+        replace(WORLD_VOKENS.stages[1], steps=550, learning_rate=1e-4),
+    ),
+)
+_GILL = GillConfig(width=128, album_width=64)  # the paper's 512 and 256 are for a width of 4,096
 WORLD_GILL = replace(
     WORLD_MINI,
-    bridge=GillConfig(
-        width=128, album_width=64
-    ),  # the paper's 512 and 256 are for a width of 4,096
+    bridge=_GILL,
     album_photos=2000,
     decision_dialogues=1000,
     stages=(
@@ -230,6 +255,19 @@ WORLD_GILL = replace(
     ),
 )
 _WORLD_GILL = WORLD_GILL.stages[0]
+WORLD_GILL_GATHERED = replace(
+    WORLD_GILL,
+    bridge=replace(_GILL, ridge_rank=_RIDGE_RANK),
+    start_captions=_RIDGE_CAPTIONS,
+    stages=(
+        replace(
+            _GATHERING,
+            accumulate=1,
+            weights={"t": 1.0, "moment": 0.0, "g": 10.0, "r": 1.0, "v": 1.0},
+        ),
+        replace(_WORLD_GILL, steps=550, learning_rate=2e-4),
+    ),
+)
 WORLD_RETRIEVAL = replace(
     WORLD_GILL,
     painter="training",

@@ -1,0 +1,119 @@
+"""MiniGPT-5 and GILL in the photo world's dialogues: what it takes to paint what was talked about.
+
+    python experiments/gathered.py --base runs/world_base/model --seeds 0 [--only ROW ...]
+
+All rows start from one base, which should never have been trained end to end, and are measured on
+the same dialogues. Two groups: rows whose photos have captions in training, and rows that never
+read one after the mapper was started. "gathered" has a stage on dialogues in which the whole LLM
+moves and captions are targets; the number is that of its steps, the last stage has a quarter of
+them. A row is a run of its own, so a curve is not one run looked at on its way. Stopped, the same
+command goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from runner import PHOTO_NOTE, SEED_NOTE, Bench, Row, Rows, Sheet, schedule, table
+
+from showtell.cli.exits import exit_code_of
+from showtell.evaluation.compare import COLUMNS
+from showtell.recipes.registry import RECIPES
+
+CURVE = (450, 1800, 5400)
+COMMON = ("stage.batch_size=32", "stage.ema=0.95", "stage.save_minutes=1", "album_photos=0")
+RIDGE = ("bridge.ridge_rank=128", "start_captions=4000")
+BASE = Row(name="base, no step", recipe="")
+
+
+def stages(recipe: str, **steps: int) -> list[str]:
+    """So many steps of each stage, which warms up at the same part of them as in the recipe."""
+    named: dict[str, Any] = {stage.name: stage for stage in RECIPES[recipe].config.stages}
+    return [word for name, count in steps.items() for word in schedule(named[name], name, count)]
+
+
+def gathered(system: str, recipe: str, last: str, steps: int, *, then: bool) -> Row:
+    """``then``: whether the last stage, the paper's own, comes after gathering."""
+    later = {last: steps // 4 if then else 0}
+    told = stages(recipe, gathering=steps, **later)
+    if "alignment" in (stage.name for stage in RECIPES[recipe].config.stages):
+        told += ["alignment.steps=0"]
+    settings = (*COMMON, "gathering.save_minutes=1", "gathering.ema=0.95", *told)
+    name = f"{system}, gathered, {steps:,} steps" + (", then as published" if then else "")
+    return Row(name=name, recipe=recipe, settings=settings)
+
+
+VOKENS = ("MiniGPT-5", "world_vokens_gathered", "learning")
+GILL = ("GILL", "world_gill_gathered", "gill")
+READS = (
+    BASE,
+    *(gathered(*VOKENS, steps, then=False) for steps in CURVE),
+    *(
+        Row(
+            name=f"GILL, LLM frozen, {steps:,} steps",
+            recipe="world_gill",
+            settings=(*COMMON, *RIDGE, *stages("world_gill", gill=steps)),
+        )
+        for steps in CURVE
+    ),
+    *(gathered(*GILL, steps, then=then) for steps in CURVE for then in (False, True)),
+)
+NEVER = (
+    *(
+        Row(
+            name=f"MiniGPT-5, never gathered, {steps:,} steps",
+            recipe="world_vokens",
+            settings=(
+                *(*COMMON, *RIDGE, "alignment.steps=0"),
+                *(*stages("world_vokens", learning=steps), "learning.learning_rate=1e-4"),
+            ),
+        )
+        for steps in CURVE
+    ),
+    *(gathered(*VOKENS, steps, then=True) for steps in CURVE),
+)
+WORDS = tuple(
+    Row(
+        name=f"text only, {steps:,} steps",
+        recipe="world_text",
+        settings=(*COMMON, *stages("world_text", text=steps)),
+    )
+    for steps in CURVE
+)
+HEADS = {
+    *("text.word_perplexity", "moment.f1", "photo.attribute_accuracy_in_dialogue", "photo.kid"),
+    *("cost.trained", "cost.training_seconds", "seeing.accuracy"),
+}
+
+
+def measured(bench: Bench, rows: Sequence[Row]) -> Rows:
+    return bench.compared(rows, most_texts=bench.options.replies)
+
+
+SHEET = Sheet(
+    name="gathered",
+    title="The photo world: MiniGPT-5 and GILL paint what was talked about",
+    rows=(*READS, *NEVER, *WORDS),
+    columns=[column for column in COLUMNS if column.name in HEADS],
+    against=BASE.name,
+    measure=measured,
+    floors=True,
+    notes=(
+        PHOTO_NOTE,
+        "The first group's photos have captions in training, to the last step: the base's own "
+        '(it writes a caption, and the painter reads it), and all rows that end in "gathered" or '
+        "whose loss has captions as targets (GILL). The second group's photos have none: "
+        '"never gathered" starts its mapper by captions of other photos and then has L_LDM alone; '
+        '"gathered, then as published" reads captions in gathering and none after it.',
+        "The mapper of every row is started in closed form by 4,000 captioned photos "
+        "(ridge regression of rank 128), by the frozen states of the base.",
+        "The seconds are those of the stages on the device named below.",
+        SEED_NOTE,
+    ),
+)
+main = table(__file__, __doc__, SHEET, steps=450, replies=100)
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main))
