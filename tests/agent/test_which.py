@@ -105,8 +105,9 @@ def test_the_albums_photo_comes_first_and_none_comes_twice_unless_asked_again(mo
     assert [photo.id for photo in photos] == ["a", "b", "a"] and painter.asked == []
     assert all(photo.id in talk.images for photo in photos)
     assert talk.hits == {"a": (("a", 9.0), ("b", 9.0)), "b": (("a", 9.0), ("b", 9.0))}
-    assert talk.say("show me your dog").turns[0].photos[0].origin == "painted"
-    assert talk.say("send me that photo again").turns[0].photos[0].id == "a"  # the latest of it
+    painted = talk.say("show me your dog").turns[0].photos[0]
+    assert painted.origin == "painted"
+    assert talk.say("send me that photo again").turns[0].photos[0].id == painted.id
     talk.model.photos.painter = None
     reply = talk.say("show me your dog")
     assert [turn.text for turn in reply.turns] == [prompts()["itself"]["no_other"]]

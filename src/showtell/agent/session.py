@@ -327,6 +327,7 @@ def responder(
             )
         return cast("Answering", model)
     from showtell.agent.looks import Looks
+    from showtell.agent.memory import remembered
     from showtell.agent.when import When
     from showtell.agent.which import Which
     from showtell.models.decoder import Decoder
@@ -346,7 +347,14 @@ def responder(
     looks = Looks(str(model.card["looks"])) if "looks" in model.card else None
     sources = Which(album=found, painter=painter)
     when = When(threshold=model.decoding.share_threshold)
-    return Responder(Decoder(model), album=opened, photos=sources, looks=looks, when=when)
+    return Responder(
+        Decoder(model),
+        album=opened,
+        photos=sources,
+        looks=looks,
+        when=when,
+        memory=remembered,
+    )
 
 
 def _saved_dialogue(folder: Path) -> Dialogue:

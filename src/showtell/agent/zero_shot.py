@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from showtell.agent.engines import Language, ToldText
+from showtell.agent.memory import remembered
 from showtell.agent.prompts import prompts
 from showtell.agent.when import When
 from showtell.agent.which import Which
-from showtell.dialogue import AGENT, USER, Element, Turn
+from showtell.dialogue import AGENT, USER, Turn
 from showtell.errors import DataError, EngineError, UsageError
 from showtell.models.reply import (
     Decision,
@@ -40,6 +41,7 @@ from showtell.models.reply import (
     Row,
     Shared,
     Tell,
+    Wish,
     Words,
     silence,
 )
@@ -111,60 +113,47 @@ class ZeroShot:
         began = time.perf_counter()
         kept = self._kept(turns)
         reply = Reply(dropped_turns=len(turns) - len(kept))
-        row = Row(context=turns, seed=seed, reply=reply, wish=self.when.wish(turns), tell=tell)
-        shared, description = None, ""
-        decision, down = Decision(share=False), False
+        wish = remembered(self.when.wish(turns), turns, images, _sees_none)
+        row = Row(context=turns, seed=seed, reply=reply, wish=wish, tell=tell)
+        if wish.instead:
+            row.say(wish.instead, reason="there is no such photo")
+            return reply
+        shared: list[Shared] = []
+        description, decision, down = "", Decision(share=False), False
         try:
             chance = self._chance(kept, reply.notes)
-            decision = self.when.decide(chance, turns=turns, wish=row.wish, dial=dial or row.dial)
+            decision = self.when.decide(chance, turns=turns, wish=wish, dial=dial or row.dial)
             if decision.share:
                 tell(PhotoDue(id=row.photo_id, decision=decision))
-                description = self._description(kept)
+                description = self._description(kept, wish)
             else:
-                description = "" if row.wish.share is False else _late(turns, images)
-            if description:
-                tell(Described(id=row.photo_id, words=description))
-                shared = self.photos.share(
-                    description,
-                    wish=row.wish,
-                    photo_id=row.photo_id,
-                    seed=seed,
-                    shown=row.shown,
-                    notes=reply.notes,
-                    on_step=row.stepped,
-                )
+                description = "" if wish.share is False else _late(turns, images)
+            if description or wish.same:
+                shared = self._photos(row, description, decision, began)
         except EngineError as error:
             down = error.down
             reply.notes.append(str(error))
-        photo = None if shared is None else shared.photo
-        if shared is not None and shared.hits:
-            reply.hits[photo.id if photo else row.photo_id] = shared.hits
-        if shared is not None and photo is not None and shared.image is not None:
-            reply.images[photo.id] = shared.image
-            here = PhotoHere(due=row.photo_id, photo=photo, image=shared.image, hits=shared.hits)
-            tell(here)
-            reply.seconds_to_photo = time.perf_counter() - began
+        photos = [each.photo for each in shared if each.photo is not None]
 
         def told(piece: str) -> None:
             if reply.seconds_to_first_word is None:
                 reply.seconds_to_first_word = time.perf_counter() - began
             tell(Words(text=piece))
 
-        text = (
-            "" if down else self._words(kept, _state(shared, description), seed, told, reply.notes)
-        )
-        if not text and photo is None:
+        text = ""
+        if not down:
+            state = _state(shared[0] if shared else None, description)
+            text = self._words(kept, state, seed, told, reply.notes)
+        if not text and not photos:
             text = prompts()["itself"]["silent"]
             told(text)
         told("\n")
-        elements: tuple[Element, ...] = (
-            *([text] if text else []),
-            *([photo] if photo else []),
-        )
-        reply.turns.append(Turn(speaker=AGENT, elements=elements))
+        reply.turns.append(Turn(speaker=AGENT, elements=(*([text] if text else []), *photos)))
         reply.decisions.append(decision)
-        if decision.offer and photo is None:
-            row.offer(decision.offer)
+        if decision.offer and not photos:
+            row.say(decision.offer, reason="it was offered")
+        elif len(photos) < len(shared) and photos:  # there is one, and no other
+            row.say(shared[-1].instead, reason="there is no other photo")
         reply.notes = list(dict.fromkeys(reply.notes))  # of one server, that fails twice alike
         return reply
 
@@ -179,7 +168,43 @@ class ZeroShot:
         chance = found.of.get(labels["share"])
         return None if chance is None else self.calibration(chance)
 
-    def _description(self, turns: Sequence[Turn]) -> str:
+    def _photos(self, row: Row, description: str, decision: Decision, began: float) -> list[Shared]:
+        """What becomes of the photos that are due: as many as were asked for, until one is not
+        here."""
+        reply = row.reply
+        shared: list[Shared] = []
+        for _ in range(row.wish.count):
+            due = row.photo_id
+            if shared:
+                row.tell(PhotoDue(id=due, decision=decision))
+            came = row.wish.same
+            if came is None:
+                row.tell(Described(id=due, words=description))
+                came = self.photos.share(
+                    description,
+                    wish=row.wish,
+                    photo_id=due,
+                    seed=row.photo_seed,
+                    shown=row.shown,
+                    notes=reply.notes,
+                    on_step=row.stepped,
+                )
+            shared.append(came)
+            if came.hits:
+                reply.hits[came.photo.id if came.photo else due] = came.hits
+            if came.photo is None or came.image is None:
+                break
+            here = PhotoHere(due=due, photo=came.photo, image=came.image, hits=came.hits)
+            row.tell(here)
+            reply.images[came.photo.id] = came.image
+            reply.seconds_to_photo = time.perf_counter() - began
+        return shared
+
+    def _description(self, turns: Sequence[Turn], wish: Wish) -> str:
+        if wish.same is not None and wish.same.photo is not None:
+            return wish.same.photo.caption or "the photo that your friend has sent"
+        if wish.caption:
+            return wish.caption
         said = self.language.say(
             asked("describe", turns), max_tokens=MAX_DESCRIPTION_TOKENS, temperature=0.0, seed=0
         )
@@ -340,6 +365,10 @@ def _line(turn: Turn) -> str:
     ]
     line = " ".join(" ".join(parts).split())
     return line if len(line) <= MAX_TURN else line[: MAX_TURN - 3] + "..."
+
+
+def _sees_none(image: Image) -> str:
+    return ""
 
 
 def _late(turns: Sequence[Turn], images: Mapping[str, Image]) -> str:

@@ -148,7 +148,7 @@ class Company:
         how: dict[str, Any] = {
             "num_steps": decoding.num_steps,
             "guidance": decoding.guidance,
-            "seeds": [row.seed],
+            "seeds": [row.photo_seed],
         }
         assert painter is not None
         if hasattr(painter, "begin"):

@@ -9,7 +9,7 @@ answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -169,7 +169,9 @@ class Wish:
     """Whether the user wants a photo now (None: said nothing of it), the words of a request, and
     whether ``only`` the photo is wanted, without a word. ``caption``: what the photo shows, said in
     the model's stead; ``start``: an edit: painting starts from this photo, under noise of a
-    ``strength`` (1: painted anew; 0: nothing new); ``count``: how many photos are asked for."""
+    ``strength`` (1: painted anew; 0: nothing new); ``count``: how many photos are asked for.
+    ``seed``: of the noise it is painted from; ``same``: a photo that was shown, which is shown once
+    more; ``instead``: there can be no such photo, and this is the answer."""
 
     share: bool | None = None
     words: str = ""
@@ -178,6 +180,9 @@ class Wish:
     caption: str = ""
     start: Image | None = None
     strength: float = 0.7
+    seed: int | None = None
+    same: Shared | None = None
+    instead: str = ""
 
     @property
     def again(self) -> bool:
@@ -204,7 +209,8 @@ class Row:
     @property
     def shown(self) -> tuple[str, ...]:
         """The photos of it, the latest last."""
-        return tuple(photo.id for turn in self.turns for photo in turn.photos)
+        said = (photo.id for turn in self.turns for photo in turn.photos)
+        return tuple(dict.fromkeys((*said, *self.reply.images)))
 
     @property
     def unwanted(self) -> tuple[str, ...]:
@@ -213,13 +219,24 @@ class Row:
 
     def is_full(self, max_turns: int) -> bool:
         """Whether nothing more belongs to the answer."""
-        only = self.wish.only and bool(self.reply.images)
-        return only or len(self.reply.turns) >= max_turns
+        more = self.wish.count - 1
+        return (self.wish.only and not self.lacks) or len(self.reply.turns) >= max_turns + more
+
+    @property
+    def lacks(self) -> bool:
+        """Whether a photo that may come has not come."""
+        return sum(len(turn.photos) for turn in self.reply.turns) < self.wish.count
 
     @property
     def photo_id(self) -> str:
         """Of a photo that is painted now."""
-        return f"painted-{self.seed}-{len(self.turns)}"
+        return f"painted-{self.seed}-{len(self.turns) + len(self.reply.images)}"
+
+    @property
+    def photo_seed(self) -> int:
+        """Of its noise; each photo of an answer has its own."""
+        first = self.seed if self.wish.seed is None else self.wish.seed
+        return first + len(self.reply.images)
 
     def stepped(self, step: int, of: int) -> None:
         """A painter of others' is at this step."""
@@ -234,11 +251,11 @@ class Row:
             self.reply.hits[photo.id] = hits
         self.reply.turns.append(Turn(speaker=AGENT, elements=(photo,)))
 
-    def offer(self, words: str) -> None:
-        """A turn that offers a photo."""
+    def say(self, words: str, *, reason: str) -> None:
+        """A turn of its own, whatever a model would say."""
         self.tell(Words(text=words + "\n"))
         self.reply.turns.append(Turn(speaker=AGENT, elements=(words,)))
-        self.reply.decisions.append(Decision(share=False, reason="it was offered"))
+        self.reply.decisions.append(Decision(share=False, reason=reason))
 
     def say_instead(self, came: Shared) -> None:
         """There is no photo: to whom asked for one, that is said."""
@@ -274,6 +291,19 @@ class ByThreshold:
     ) -> Decision:
         share = p_share is not None and p_share >= self.threshold
         return Decision(share=share, p_share=p_share, threshold=self.threshold)
+
+
+class Remembering(Protocol):
+    """What a wish means in a talk that has photos (``agent/memory.py``)."""
+
+    def __call__(
+        self,
+        wish: Wish,
+        turns: Sequence[Turn],
+        images: Mapping[str, Image],
+        look: Callable[[Image], str],
+    ) -> Wish:
+        """``images``: the pixels of the talk's photos; ``look`` tells one in words, or ""."""
 
 
 class PhotoSource(Protocol):

@@ -32,6 +32,7 @@ from showtell.models.reply import (
     Dial,
     PhotoDue,
     PhotoSource,
+    Remembering,
     Reply,
     Row,
     Shared,
@@ -47,8 +48,9 @@ _USUAL = Dial()
 
 class Responder:
     """A decoder that answers, the album it may share photos of, ``photos``: where those come from
-    that it can tell in words only, ``looks``: what tells photos of the user's in words, and
-    ``when`` a photo comes: by its threshold, unless told otherwise."""
+    that it can tell in words only, ``looks``: what tells photos of the user's in words, ``when`` a
+    photo comes: by its threshold, unless told otherwise, and ``memory``: what a wish means in a
+    talk with photos."""
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class Responder:
         photos: PhotoSource | None = None,
         looks: Callable[[Sequence[Image.Image]], list[str]] | None = None,
         when: Deciding | None = None,
+        memory: Remembering | None = None,
     ) -> None:
         self.decoder = decoder
         self.model = decoder.model
@@ -65,6 +68,7 @@ class Responder:
         self.photos = photos
         self.looks = looks
         self.when = when or ByThreshold(threshold=decoder.decoding.share_threshold)
+        self.memory = memory
 
     @property
     def name(self) -> str:
@@ -145,12 +149,17 @@ class Responder:
     ) -> Answer:
         """An answer that ``company`` gives; as ``respond``."""
         wish = self.when.wish(turns)
+        if self.memory is not None:
+            wish = self.memory(wish, turns, images, self.look)
         row = Row(context=turns, seed=seed, reply=Reply(), wish=wish, tell=tell, dial=dial)
         return Answer(row, images, self._answering)
 
     def _answering(self, row: Row) -> Steps[None]:
         """The steps of an answer."""
         began, reply = time.perf_counter(), row.reply
+        if row.wish.instead:
+            row.say(row.wish.instead, reason="there is no such photo")
+            return
         yield from self._turns(row, self.when, began)
         if not reply.turns:  # a photo was due, and there is none: in words, then
             reply.decisions.clear()
@@ -158,7 +167,7 @@ class Responder:
             yield from self._turns(row, ByThreshold(threshold=math.inf), began)
         offers = [each.offer for each in reply.decisions if each.offer]
         if offers and not reply.images:
-            row.offer(offers[0])
+            row.say(offers[0], reason="it was offered")
 
     def _turns(self, row: Row, when: Deciding, began: float) -> Steps[None]:
         """Turns, until the agent gives the turn away."""
@@ -175,7 +184,7 @@ class Responder:
             p_share = float(decoder.p_share(seen)[0])
             decision = when.decide(p_share, turns=row.turns, wish=row.wish, dial=row.dial)
             reply.decisions.append(decision)
-            if decision.share and not reply.images:
+            if decision.share and row.lacks:
                 row.tell(PhotoDue(id=row.photo_id, decision=decision))
                 shared = yield from self._share(row)
                 if shared is None:
@@ -191,7 +200,8 @@ class Responder:
                 row.tell(Words(text="\n"))
                 reply.turns.append(Turn(speaker=AGENT, elements=(text,)))
             again, over = (seen.logits_BV[0, renderer.roles[role]] for role in (AGENT, USER))
-            if row.is_full(decoder.decoding.max_turns) or not over < again:
+            more = row.wish.count > 1 and decision.share and row.lacks
+            if row.is_full(decoder.decoding.max_turns) or not (more or over < again):
                 return
 
     @torch.no_grad()
@@ -239,6 +249,16 @@ class Responder:
             said += self.decoder.write_captions(writing)
         return said
 
+    def look(self, image: Image.Image) -> str:
+        """What it, or what tells it of photos, sees in one; "" where it sees none, or has no words
+        for it."""
+        if self.looks is not None:
+            return self.looks([image])[0]
+        eyes = self if self.model.captioner is None else Responder(Decoder(self.model.captioner))
+        if eyes.model.photo_encoder is None or eyes.decoder.renderer.span_ids:
+            return ""
+        return eyes.captions([Photo(id="seen")], [image])[0]
+
     # --------------------------------------------------------------------------------- photos
 
     @torch.no_grad()
@@ -268,8 +288,9 @@ class Responder:
         """A photo turn; None where there is no photo: to whom asked for one, words stand in its
         place. Found by the request's own words, nothing has to be written before it."""
         renderer, wish = self.decoder.renderer, row.wish
-        came = None
-        if wish.start is None:
+        paints = self.model.painter is not None or (self.photos is not None and self.photos.paints)
+        came, edits = wish.same, paints and (wish.start is not None or wish.seed is not None)
+        if came is None and not edits:
             came = self._looked_up(wish.caption or wish.words, row)
         if came and came.photo and not renderer.span_ids:
             yield Read([renderer.img, *renderer.words(came.photo.caption), renderer.close])
@@ -277,7 +298,6 @@ class Responder:
             seen = yield from self.decoder.closing()
             row.show(came.photo, came.image, came.hits)
             return seen
-        paints = self.model.painter is not None or (self.photos is not None and self.photos.paints)
         if came and not came.photo and not paints:
             row.say_instead(self._from_elsewhere(wish.words, row, came))  # no word of it is written
             return None
@@ -286,18 +306,18 @@ class Responder:
             id=row.photo_id,
             caption=spans.captions[0],
             origin="painted",
-            seed=row.seed,
+            seed=row.photo_seed,
             labels={PAINTED_BY: self.name},
         )
         image, conditioning = None, None
         if self.model.painter is not None:
-            conditioning = self._conditioning(spans, [row.seed])
-        if wish.start is None:
+            conditioning = self._conditioning(spans, [row.photo_seed])
+        if not edits and wish.same is None:
             came = came or self._looked_up(photo.caption, row)
             if self.album is not None:
                 came = self._nearest(spans, conditioning, row)
-            if came is not None and came.photo is not None:
-                photo, image = came.photo, came.image
+        if came is not None and came.photo is not None:
+            photo, image = came.photo, came.image
         if conditioning is not None and image is None:
             row.tell(Described(id=photo.id, words=photo.caption))
             image = yield Paint(conditioning, row)
@@ -319,7 +339,7 @@ class Responder:
             words,
             wish=row.wish,
             photo_id=row.photo_id,
-            seed=row.seed,
+            seed=row.photo_seed,
             shown=row.shown,
             notes=row.reply.notes,
             looked=looked,
