@@ -15,7 +15,7 @@ from showtell.dialogue import USER, Photo, Turn
 from showtell.errors import GenerationError
 from showtell.evaluation.answer import write_texts
 from showtell.models.adapters import PrefixConfig, add_prefix
-from showtell.models.decoder import Decoder
+from showtell.models.decoder import NUCLEUS, Decoder
 
 
 def contexts_and_images():
@@ -166,3 +166,22 @@ def test_a_text_ends_by_itself_once_it_has_as_many_tokens_as_are_asked_for(
         decoder.write_texts(writing, generators=[torch.Generator()])
         read.append(writing.mask_BT.shape[1])
     assert read == [read[0], read[0], read[0] + 3]
+
+
+@pytest.mark.parametrize("spread", [8.0, 0.01], ids=["few hold it", "all are needed"])
+def test_a_token_is_drawn_as_from_the_whole_sorted_vocabulary(tiny_end_to_end, spread):
+    decoder = Decoder(tiny_end_to_end)
+    vocabulary, rows = 4 * NUCLEUS, 6
+    rng = torch.Generator().manual_seed(0)
+    logits_BV = torch.randn(rows, vocabulary, generator=rng) * spread
+    rows_B = torch.tensor([True, False, True, True, True, True])
+    for seed in range(4):
+        dice = {b: torch.Generator().manual_seed(100 * seed + b) for b in range(rows)}
+        got_B = decoder._choose(logits_BV, rows_B, temperature=0.7, top_p=0.9, generators=dice)
+        p_BV, order_BV = (logits_BV / 0.7).softmax(-1).sort(descending=True)
+        p_BV = p_BV.masked_fill(p_BV.cumsum(-1) - p_BV > 0.9, 0)
+        for b in rows_B.nonzero()[:, 0].tolist():
+            die = torch.Generator().manual_seed(100 * seed + b)
+            place = int(torch.multinomial(p_BV[b], 1, generator=die))
+            assert got_B[b] == order_BV[b, place]
+            assert torch.equal(die.get_state(), dice[b].get_state())

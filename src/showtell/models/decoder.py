@@ -21,6 +21,7 @@ from showtell.models.steps import Made, Read, See, Seen, Steps, Under, Write
 from showtell.models.writing import Writing
 
 __all__ = ["Decoder", "Images", "numbers", "together"]
+NUCLEUS = 1024  # of the likeliest tokens hold top_p, or else the whole vocabulary is sorted
 
 
 class Decoder(Reading):
@@ -277,17 +278,30 @@ class Decoder(Reading):
         chosen_B = logits_BV.argmax(-1)
         if temperature == 0:
             return chosen_B
-        p_BV, order_BV = (logits_BV / temperature).softmax(-1).sort(descending=True)
-        p_BV = p_BV.masked_fill(p_BV.cumsum(-1) - p_BV > top_p, 0).cpu()  # where the dice are
+        p_BV = (logits_BV / temperature).softmax(-1)
+        if not bool(torch.isfinite(p_BV[rows_B]).all()):
+            raise GenerationError(
+                f'"{self.model.name}" gave logits that are not numbers; its weights are '
+                "damaged; copy or train it again"
+            )
+        p_BT, order_BT = _nucleus(p_BV, rows_B, top_p=top_p)
         for b in numbers(rows_B):
-            if not bool(torch.isfinite(p_BV[b]).all()):
-                raise GenerationError(
-                    f'"{self.model.name}" gave logits that are not numbers; its weights are '
-                    "damaged; copy or train it again"
-                )
-            place = torch.multinomial(p_BV[b], 1, generator=generators[b])
-            chosen_B[b] = order_BV[b, int(place)]
+            # torch.multinomial's own draw: with a number for every token, the same whatever T is
+            dice_V = torch.empty(p_BV.shape[1], dtype=p_BT.dtype)
+            dice_V.exponential_(generator=generators[b])
+            chosen_B[b] = order_BT[b, int((p_BT[b] / dice_V[: p_BT.shape[1]]).argmax())]
         return chosen_B
+
+
+def _nucleus(p_BV: Tensor, rows_B: Tensor, *, top_p: float) -> tuple[Tensor, Tensor]:
+    """The likeliest T tokens of each row, those outside of ``top_p`` at 0, and which tokens they
+    are: (B, T) on the CPU, where the dice are. T is all of the vocabulary only where it must be."""
+    for count in (min(NUCLEUS, p_BV.shape[1]), p_BV.shape[1]):
+        p_BT, order_BT = p_BV.topk(count) if count < p_BV.shape[1] else p_BV.sort(descending=True)
+        before_BT = p_BT.cumsum(-1) - p_BT
+        if bool((before_BT[rows_B, -1] > top_p).all()):
+            break
+    return p_BT.masked_fill(before_BT > top_p, 0).cpu(), order_BT.cpu()
 
 
 def numbers(rows_B: Tensor) -> list[int]:
