@@ -14,7 +14,7 @@ from PIL import Image
 from showtell.album.conse import PHRASE, TEMPERATURE, Conse
 from showtell.album.find import CUT_OFF, LESSER, NAMED, Finder
 from showtell.album.index import Album, AlbumPhoto, empty_album
-from showtell.album.ingest import add_photos, told_vectors
+from showtell.album.ingest import add_photos, remove, told_vectors
 from showtell.album.told import asked, day_taken, told_of, words_known, words_of
 from showtell.errors import DataError, UsageError
 
@@ -122,6 +122,22 @@ def test_the_score_is_that_of_its_formula():
         want = torch.stack(list(raw(query))) - usual
         (found,) = finder.evidence([query]).score_NM
         torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-4)
+
+
+def test_many_photos_are_scored_as_few_are_and_what_comes_is_found(tmp_path, monkeypatch):
+    photos = photos_of(*CAPTIONS, "", "a boat")
+    want = finder_of(photos).evidence(CAPTIONS).score_NM
+    monkeypatch.setattr("showtell.album.find.BLOCK", 2)
+    finder_of(photos).album.save(tmp_path)
+    finder = Finder(Album.load(tmp_path), texts)
+    torch.testing.assert_close(finder.evidence(CAPTIONS).score_NM, want, rtol=1e-4, atol=1e-4)
+    assert found(finder, "a boat") == ["5"]
+    remove(tmp_path, ["5"])
+    assert found(finder, "a boat") == []  # of an album that another has changed
+    empty_album(width=WIDTH).save(tmp_path)
+    assert found(finder, CAPTIONS[0], cut_off=-99.0) == []
+    finder_of(photos_of("a boat")).album.save(tmp_path)
+    assert found(finder, "a boat", cut_off=-99.0) == ["0"]
 
 
 def test_bad_questions_and_albums_of_nothing():
