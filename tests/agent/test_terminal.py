@@ -191,7 +191,11 @@ def test_commands_work_and_errors_do_not_end_the_conversation(chat, tmp_path):
         "/save",
         f"/open {tmp_path}",
         "/seed x",
+        "/photos offer 1/10 3:1",
         "/seed 4",
+        "/photos",
+        "/photos loud",
+        "/photos usual",
         "Hi!",
         f"/open {tmp_path}/kept",
         "Bye!",
@@ -199,7 +203,10 @@ def test_commands_work_and_errors_do_not_end_the_conversation(chat, tmp_path):
         "Never said",
     ]
     model, out = chat(lines)
-    assert " ".join(out.split()).count("error: ") == 7  # lines are wrapped where paths are long
+    out = " ".join(out.split())  # lines are wrapped where paths are long
+    assert out.count("error: ") == 8
+    assert out.count("(photos are offered first, and come when you say yes, at most 1 unasked") == 2
+    assert out.count("(photos come when they fit)") == 1
     assert [request["turns"][0].text for request in model.requests] == [
         "Look at this",
         "Hi!",

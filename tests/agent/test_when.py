@@ -8,8 +8,9 @@ import pytest
 
 from showtell.agent.heard import heard, plain
 from showtell.agent.prompts import prompts
-from showtell.agent.when import When, shift_of, wish_of
+from showtell.agent.when import Reading, When, dial_in_words, dial_of, shift_of, wish_of
 from showtell.dialogue import AGENT, USER, Photo, Turn
+from showtell.errors import UsageError
 from showtell.models.reply import Dial, Wish
 
 ASKS = """
@@ -257,6 +258,81 @@ def test_a_budget_counts_the_photos_of_the_last_turns():
             0.9, turns=turns, wish=Wish(), dial=Dial(most=1, within=3)
         )
         assert decision.share is share
+
+
+def test_a_budget_leaves_out_the_photos_that_were_asked_for():
+    turns = (*talk("hi", "hello", "send me a photo"), PHOTO, *talk("thanks", "sure", "and now?"))
+    dial = Dial(most=1, within=3)
+    assert When(threshold=0.3).decide(0.9, turns=turns, wish=Wish(), dial=dial).share
+    unasked = (*talk("hi"), PHOTO, *talk("thanks", "sure", "and now?"))
+    assert not When(threshold=0.3).decide(0.9, turns=unasked, wish=Wish(), dial=dial).share
+
+
+# -------------------------------------------------------------------------- calibration and cost
+
+
+READING = Reading(scale=1.7, bias=-0.6)
+
+
+def test_without_a_cost_a_calibration_changes_no_decision_and_what_is_told_agrees_with_it():
+    chances = [k / 997 for k in range(998)]
+    for threshold in (0.02, 0.29110071063041687, 0.8):
+        for shift in (0.0, 0.7):
+            plain, read = When(threshold=threshold), When(threshold=threshold, reading=READING)
+            for p in chances:
+                was, now = (
+                    when.decide(p, turns=(), wish=Wish(), dial=Dial(shift=shift))
+                    for when in (plain, read)
+                )
+                assert (now.share, now.p_share) == (was.share, p)
+                assert was.chance is None and now.chance == READING(p)
+                if abs(now.chance - now.threshold) > 1e-9:
+                    assert now.share is (now.chance >= now.threshold)
+
+
+@pytest.mark.parametrize("cost", [0.1, 1.0, 3.0, 10.0])
+def test_a_cost_shares_where_a_photo_costs_less_than_none(cost):
+    for reading in (None, READING):
+        when = When(threshold=0.3, reading=reading)
+        for p in (0.02, 0.2, 0.4, 0.6, 0.85, 0.97):
+            found = when.decide(p, turns=(), wish=Wish(), dial=Dial(cost=cost))
+            chance = p if reading is None else reading(p)
+            assert found.share is ((1 - chance) * cost < chance)
+            assert found.threshold == pytest.approx(cost / (1 + cost))
+    assert "costs 3 times" in decided(0.3, cost=3.0).reason
+
+
+def test_a_reading_goes_back_and_is_taken_from_a_card():
+    for p in (0.001, 0.3, 0.5, 0.999):
+        assert (
+            READING.back(READING(p)) == pytest.approx(p) and Reading()(p) == Reading().back(p) == p
+        )
+    assert Reading.of(
+        {"moment": {"spoken": {"scale": 2.0, "bias": 0.1, "positions": 9}}}
+    ) == Reading(scale=2.0, bias=0.1)
+    assert Reading.of({}) is None is Reading.of({"moment": {"scale": 1.0, "bias": 0.0}})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sometimes", None, None),
+        (None, "ten", None),
+        (None, "1/0", None),
+        (None, "-1/5", None),
+        (None, None, "3"),
+        (None, None, "0:1"),
+        (None, None, "nan:1"),
+    ],
+)
+def test_a_dial_in_words_is_read_or_refused_with_what_is_wanted(words):
+    with pytest.raises(UsageError, match="wanted"):
+        dial_of(*words, usual=Dial())
+    dial = dial_of("offer", "1/10", "3:2", usual=Dial())
+    assert dial == Dial(kind="offer", most=1, within=10, cost=1.5)
+    assert dial_of(None, None, None, usual=dial) == dial
+    told = dial_in_words(dial)
+    assert "offered" in told and "at most 1 unasked in 10" in told and "60%" in told
 
 
 def test_votes_move_the_threshold_a_little_and_are_forgotten():

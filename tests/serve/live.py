@@ -18,11 +18,14 @@ from PIL import Image
 from keyword_model import KeywordModel
 from showtell.agent.which import PhotosInWords, Which
 from showtell.album.index import Album, AlbumPhoto, Hit
+from showtell.models.reply import Dial
 from showtell.serve.app import build_app
 from showtell.serve.keys import Keys, Pace
 from showtell.serve.service import Service
 from showtell.serve.store import Store
 from showtell.serve.worker import Worker
+
+USUAL = Dial()
 
 
 @contextmanager
@@ -34,13 +37,14 @@ def live(
     pace: Pace | None = None,
     store: str = "",
     audit=None,
+    dial: Dial = USUAL,
     **more,
 ) -> Iterator[httpx2.Client]:
     """A client of a server that answers by ``agents`` (a KeywordModel), over the store in
     ``folder``."""
     agents = agents or {"keyword": KeywordModel()}
     workers = {name: Worker(agent, **more) for name, agent in agents.items()}
-    service = Service(workers, Store(store or folder / "showtell.db"), audit=audit)
+    service = Service(workers, Store(store or folder / "showtell.db"), audit=audit, dial=dial)
     config = uvicorn.Config(
         build_app(service, keys=keys, pace=pace),
         host="127.0.0.1",

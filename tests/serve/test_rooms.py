@@ -22,7 +22,7 @@ from showtell.data.photos import load_photo
 from showtell.data.sources import open_data
 from showtell.dialogue import Photo
 from showtell.errors import DataError, UsageError
-from showtell.models.reply import Shared
+from showtell.models.reply import Dial, Shared
 from showtell.serve.keys import Keys, Pace
 from showtell.serve.worker import MAX_ALONE
 
@@ -188,11 +188,20 @@ def test_keys_are_read_from_a_file_and_short_ones_refused(tmp_path):
 
 
 def test_the_dial_is_ones_own_and_votes_move_it(client):
-    asked = {"dial": "asked", "most": 2, "within": 5}
+    asked = {"dial": "asked", "most": 2, "within": 5, "cost": 3.0}
     assert client.put("/v1/settings", json=asked, **as_(ANA)).json() == asked
     assert client.get("/v1/settings", **as_(ANA)).json() == asked
     assert client.get("/v1/settings", **as_(BEN)).json()["dial"] == "proactive"
     assert client.put("/v1/settings", json={"dial": "loud"}, **as_(ANA)).status_code == 400
+    assert client.put("/v1/settings", json={"cost": 0}, **as_(ANA)).status_code == 400
+
+
+def test_the_dial_that_the_server_was_started_with_is_for_who_has_set_none(tmp_path):
+    with live(tmp_path, dial=Dial(kind="offer", most=1, cost=3.0)) as client:
+        usual = {"dial": "offer", "most": 1, "within": 10, "cost": 3.0}
+        assert client.get("/v1/settings").json() == usual
+        client.put("/v1/settings", json={"dial": "asked"})
+        assert client.get("/v1/settings").json() == usual | {"dial": "asked"}
 
 
 def test_photos_of_talks_that_clients_keep_are_listed_voted_for_and_deleted(tmp_path):

@@ -22,11 +22,12 @@ from showtell.agent.page import Held, write_page
 from showtell.agent.provenance import photo_file
 from showtell.agent.session import Session, checked_photo, checked_text
 from showtell.agent.terminal import ASIDE, HEAD, text_lines, turn_lines
+from showtell.agent.when import dial_in_words, dial_of
 from showtell.data.showtell_jsonl import element_as_dict
 from showtell.data.storage import write_atomically
 from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.errors import ShowtellError, UsageError, did_you_mean
-from showtell.models.reply import Event, Preview, Words
+from showtell.models.reply import Dial, Event, Preview, Words
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "/photo": ("FILE [TEXT]", "show a photo of yours (or paste its path)"),
+    "/photos": ("[HOW]", "how photos come: asked, offer, proactive, 1/10, 3:1, usual"),
     "/page": ("FILE.html", "write the conversation so far as a page"),
     "/save": ("FOLDER", "keep the conversation"),
     "/open": ("FOLDER", "go on with a conversation that was kept"),
@@ -225,6 +227,9 @@ class TerminalChat:
                 path, text = _first_word(rest)
                 paths = [Path(path)]
             self._answer(text.strip(), paths)
+        elif name == "/photos":
+            session.dial = _set_dial(session.dial, rest.split())
+            self._print(*text_lines(f"({dial_in_words(session.dial)})", self.console, style=ASIDE))
         elif name == "/page":
             page = Path(rest or "conversation.html").expanduser()
             if page.exists():
@@ -240,6 +245,7 @@ class TerminalChat:
 
     def _show(self, session: Session) -> None:
         """Go on with another conversation: what was said in it, and that it is another one."""
+        session.dial = self.session.dial
         self.session = session
         for turn, p_share in zip(session.turns, session.p_share, strict=True):
             self._print(*turn_lines(turn, session.images, self.console, p_share=p_share))
@@ -279,6 +285,20 @@ class TerminalChat:
 
     def _print(self, *lines: str | Text) -> None:
         self.console.print(*lines, sep="\n")
+
+
+def _set_dial(dial: Dial, words: Sequence[str]) -> Dial:
+    """The dial as the words say, one after the other; "usual" undoes all. Raises UsageError."""
+    for word in words:
+        if word == "usual":
+            dial = Dial()
+        elif "/" in word:
+            dial = dial_of(None, word, None, usual=dial)
+        elif ":" in word:
+            dial = dial_of(None, None, word, usual=dial)
+        elif word != "cost":
+            dial = dial_of(word, None, None, usual=dial)
+    return dial
 
 
 def save_shared(photo: Photo, image: Image, folder: Path) -> Path:

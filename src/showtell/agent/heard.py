@@ -172,9 +172,9 @@ def _slips() -> dict[str, str]:
             for slip in slips:
                 found.setdefault(slip, set()).add(word)
     known = {*meant, *told["own"].split()}
-    slips = {slip: min(of) for slip, of in found.items() if slip not in known and len(slip) > 2}
+    meanings = {slip: min(of) for slip, of in found.items() if slip not in known and len(slip) > 2}
     written = iter(told["written"].split())
-    return slips | dict(zip(written, written, strict=True))
+    return meanings | dict(zip(written, written, strict=True))
 
 
 def _meant(word: str) -> str:

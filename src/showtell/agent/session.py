@@ -328,7 +328,7 @@ def responder(
         return cast("Answering", model)
     from showtell.agent.looks import Looks
     from showtell.agent.memory import remembered
-    from showtell.agent.when import When
+    from showtell.agent.when import Reading, When
     from showtell.agent.which import Which
     from showtell.models.decoder import Decoder
     from showtell.models.open_album import open_album
@@ -346,7 +346,7 @@ def responder(
         found = open_photos(os.fspath(album), told=terminal_progress)
     looks = Looks(str(model.card["looks"])) if "looks" in model.card else None
     sources = Which(album=found, painter=painter)
-    when = When(threshold=model.decoding.share_threshold)
+    when = When(threshold=model.decoding.share_threshold, reading=Reading.of(model.card))
     return Responder(
         Decoder(model),
         album=opened,

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from showtell.agent.engines import Language, ToldText
 from showtell.agent.memory import remembered
 from showtell.agent.prompts import prompts
-from showtell.agent.when import When
+from showtell.agent.when import Reading, When, logit, sigma
 from showtell.agent.which import Which
 from showtell.dialogue import AGENT, USER, Turn
 from showtell.errors import DataError, EngineError, UsageError
@@ -57,19 +57,10 @@ MAX_TURN = 1_000  # characters of one turn of the talk that the LLM reads
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """How P(share) is read: sigma(scale logit(p) + bias), and the ``threshold`` that is enough."""
+class Calibration(Reading):
+    """How P(share) is read, and the ``threshold`` that is enough of it then."""
 
     threshold: float = THRESHOLD
-    scale: float = 1.0
-    bias: float = 0.0
-
-    def __call__(self, chance: float) -> float:
-        if (self.scale, self.bias) == (1.0, 0.0):
-            return chance
-        clipped = min(max(chance, 1e-9), 1 - 1e-9)
-        logit = self.scale * math.log(clipped / (1 - clipped)) + self.bias
-        return 1 / (1 + math.exp(-min(max(logit, -50.0), 50.0)))
 
 
 class ZeroShot:
@@ -305,10 +296,10 @@ def threshold_of(language: Language) -> float:
             chance = found.of.get(labels["share"], 0.0)
             if found.note or not 0 < chance < 1:
                 return THRESHOLD
-            logits.append(math.log(chance / (1 - chance)))
+            logits.append(logit(chance))
         means.append(sum(logits) / len(logits))
     above, below = means
-    return 1 / (1 + math.exp(-(above + below) / 2)) if above > below else THRESHOLD
+    return sigma((above + below) / 2) if above > below else THRESHOLD
 
 
 def one_line(text: str) -> str:

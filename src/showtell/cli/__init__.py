@@ -91,6 +91,9 @@ def chat(
     guidance: float | None = opt.option(
         None, "guidance", "G", "Of --painter; 1: none, as for turbo models.", min=1
     ),
+    dial: str | None = opt.DIAL,
+    budget: str | None = opt.BUDGET,
+    cost: str | None = opt.COST,
     device: str | None = opt.DEVICE,
     dtype: str | None = opt.DTYPE,
 ) -> None:
@@ -108,8 +111,11 @@ def chat(
     from showtell.agent.chat import TerminalChat, answers, check_lines, typed_lines
     from showtell.agent.session import Session
     from showtell.agent.terminal import console_of
+    from showtell.agent.when import dial_of
+    from showtell.models.reply import Dial
 
     check_lines(say, photo)
+    how = dial_of(dial, budget, cost, usual=Dial())
     if lm is not None and model is not None:
         raise UsageError("--model and --lm both say who answers; leave one of them out")
     if calibration is not None and lm is None:
@@ -128,6 +134,7 @@ def chat(
 
         aside = partial(opt.say, file=sys.stderr)
         session = Session(agent_of(model, say=aside, album=album, painter=paints), seed=seed)
+    session.dial = how
     if say or json:
         lines = say or (line.rstrip("\r\n") for line in sys.stdin if line.strip())
         for answer in answers(session, lines, photos=photo, photos_dir=photos_dir):

@@ -109,6 +109,11 @@ DATA_HELP = (
 )
 
 JSON = switch("json", "Print JSON on stdout, nothing else.")
+DIAL = option(None, "dial", "KIND", "How photos come unasked: asked (never), offer, proactive.")
+BUDGET = option(None, "budget", "N/TURNS", "At most N photos unasked in so many of its turns.")
+COST = option(
+    None, "cost", "U:M", "What an unwanted photo costs against a missed one, as 3:1: the threshold."
+)
 SEED = option(0, "seed", "N", "All chance comes from it.", min=0, callback=_seeded)
 DEVICE = option(  # a verb that has it runs there
     None,

@@ -43,6 +43,9 @@ def serve(
     safety: list[str] = opt.option(
         [], "safety", "NAME|off", "A check of texts, by its dotted path; may be repeated."
     ),
+    dial: str | None = opt.DIAL,
+    budget: str | None = opt.BUDGET,
+    cost: str | None = opt.COST,
     fetch: bool = opt.switch("fetch", "Fetch photos that clients send as https addresses."),
     open_page: bool = opt.switch("open", "Open the page in a browser."),
     device: str | None = opt.DEVICE,
@@ -58,6 +61,8 @@ def serve(
     from showtell.agent.audit import Audit
     from showtell.agent.provenance import Signing
     from showtell.agent.safety import Safety
+    from showtell.agent.when import dial_of
+    from showtell.models.reply import Dial
     from showtell.serve.app import build_app
     from showtell.serve.keys import Keys, Pace
     from showtell.serve.outside import Outside
@@ -70,6 +75,7 @@ def serve(
             f"--host {host} lets others in, and nobody is asked for a key; wanted --api-keys FILE "
             "beside it; give both"
         )
+    how = dial_of(dial, budget, cost, usual=Dial())
     checks = Safety(safety) if safety else Safety()
     signing = None if sign is None else Signing(sign)
     keys = Keys() if api_keys is None else Keys.read(api_keys)
@@ -77,7 +83,13 @@ def serve(
     workers = _workers(model, album, painter)
     outside = Outside(schemes=("https",)) if fetch else Outside()
     service = Service(
-        workers, kept, outside=outside, signing=signing, safety=checks, audit=Audit(data / SHARED)
+        workers,
+        kept,
+        outside=outside,
+        signing=signing,
+        safety=checks,
+        audit=Audit(data / SHARED),
+        dial=how,
     )
     app = build_app(
         service,

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """Whether a photo comes next. ``p_share``: what the model says of it (None: not known);
-    ``chance``: the same, calibrated; ``threshold``: what it was compared with; ``reason``: one line
-    for people; ``offer``: what is said after the words, where a photo is offered instead."""
+    ``chance``: the same, calibrated; ``threshold``: what that was compared with (where there is no
+    ``chance``, ``p_share``); ``reason``: one line for people; ``offer``: what is said after the
+    words, where a photo is offered instead."""
 
     share: bool
     p_share: float | None = None
@@ -37,13 +38,15 @@ class Decision:
 class Dial:
     """How freely photos come: when "asked" for alone, as an "offer" in words, or "proactive".
 
-    ``most``: photos that come unasked within ``within`` turns of the agent's; ``shift``: of the
-    threshold, in logits (votes: a photo that was liked lowers it).
+    ``most``: photos that come unasked within ``within`` turns of the agent's; ``cost``: of an
+    unwanted photo, where a missed one costs 1, in place of the model's own threshold; ``shift``: of
+    the threshold, in logits (votes: a photo that was liked lowers it).
     """
 
     kind: Literal["asked", "offer", "proactive"] = "proactive"
     most: int | None = None
     within: int = 10
+    cost: float | None = None
     shift: float = 0.0
 
 

@@ -138,27 +138,30 @@ def _photo(data: bytes | None) -> Response:
 
 class Settings(BaseModel):
     """How freely photos come: "asked", "offer" or "proactive"; unasked ones at most ``most`` within
-    ``within`` turns of the agent's (null: as many as fit)."""
+    ``within`` turns of the agent's (null: as many as fit); ``cost``: of an unwanted photo, where a
+    missed one costs 1 (null: the model's own threshold)."""
 
     model_config = ConfigDict(extra="forbid")
 
     dial: Literal["asked", "offer", "proactive"] = "proactive"
     most: int | None = Field(None, ge=0, le=100)
     within: int = Field(10, ge=1, le=1000)
+    cost: float | None = Field(None, gt=0, le=1e6, allow_inf_nan=False)
 
 
 @rooms.get("/v1/settings")
 async def settings(request: Request, owner: Owner) -> Settings:
-    """One's own."""
+    """One's own, or how the server was started."""
     service = service_of(request)
-    return Settings(**await service.do(service.store.settings, owner))
+    dial = await service.do(service.dial, owner)
+    return Settings(dial=dial.kind, most=dial.most, within=dial.within, cost=dial.cost)
 
 
 @rooms.put("/v1/settings")
 async def set_settings(request: Request, asked: Settings, owner: Owner) -> Settings:
     """From the next answer on."""
     service = service_of(request)
-    await service.do(service.store.set, owner, asked.model_dump())
+    await service.do(service.store.set, owner, asked.model_dump(exclude_unset=True))
     return asked
 
 

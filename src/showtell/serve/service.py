@@ -46,6 +46,7 @@ HEARTBEAT_S = 15.0
 TITLE = 60  # characters
 _SPARE = 16  # threads
 _NOTHING = Outside()
+_USUAL = Dial()
 
 
 class NotFound(UsageError):
@@ -75,7 +76,8 @@ Told = Words | PhotoDue | Preview | PhotoOut | Ended | None  # None: nothing new
 
 
 class Service:
-    """``workers``: who answers, by the names that clients use, the first where none is named."""
+    """``workers``: who answers, by the names that clients use, the first where none is named;
+    ``dial``: how freely photos come to who has not set it."""
 
     def __init__(
         self,
@@ -86,11 +88,13 @@ class Service:
         signing: Signing | None = None,
         safety: Safety | None = None,
         audit: Audit | None = None,
+        dial: Dial = _USUAL,
     ) -> None:
         self.workers = dict(workers)
         self.store = store
         self.outside, self.signing, self.safety = outside, signing, safety or Safety()
         self.audit = audit
+        self.usual = dial
         # what waits for a model has threads of its own, more than the models take at once: so
         # nobody waits for a thread, and what is too much is told at once
         most = sum(worker.most_at_once for worker in self.workers.values())
@@ -249,11 +253,12 @@ class Service:
 
     def dial(self, owner: str) -> Dial:
         """As the owner has set it, and as their votes have moved it."""
-        told = self.store.settings(owner)
+        told, usual = self.store.settings(owner), self.usual
         return Dial(
-            kind=told.get("dial", "proactive"),
-            most=told.get("most"),
-            within=told.get("within", 10),
+            kind=told.get("dial", usual.kind),
+            most=told.get("most", usual.most),
+            within=told.get("within", usual.within),
+            cost=told.get("cost", usual.cost),
             shift=shift_of([vote for _, _, vote in self.store.votes(owner)]),
         )
 
