@@ -4,9 +4,13 @@ import pytest
 import torch
 from PIL import Image
 from test_zero_shot import Paints, Scripted, pictures
+from tiny_chat import stream_of, top_of
 
+from data.web import serving
+from keyword_model import KeywordModel, words_to
 from serve.live import live, streamed
 from showtell import Session, load_model
+from showtell.agent.remote_engines import RemoteLanguage
 from showtell.agent.session import responder
 from showtell.agent.which import Which
 from showtell.agent.zero_shot import ZeroShot
@@ -117,3 +121,39 @@ def test_two_photos_of_a_stream_have_their_indexes(tmp_path):
         chunks = streamed(client, ask)[:-1]
     images = [i for c in chunks for d in c["choices"] for i in d["delta"].get("images", ())]
     assert [image["index"] for image in images] == [0, 1]
+
+
+def test_U10_thinking_reaches_neither_user_nor_painter_nor_caption(tmp_path):
+    """Of an LLM behind an address; nor the LLM, where a client sends it back."""
+    paints, told = Paints(), []
+    with serving() as web:
+        web.put(
+            "/v1/chat/completions",
+            top_of(photo=0.9, words=0.1),
+            stream_of("a <thi", "nk>she wants a cat</think> brown dog"),
+            stream_of("Here <think>it is done", "</think> you go! Nice?"),
+        )
+        agent = ZeroShot(RemoteLanguage(web.address + "/v1#tiny"), photos=Which(painter=paints))
+        reply = Session(agent).say("Send me a photo please", tell=told.append)
+    assert paints.asked == ["a brown dog"] and reply.turns[0].text == "Here you go! Nice?"
+    assert [photo.caption for photo in reply.turns[0].photos] == ["a brown dog"]
+    assert not any("think" in str(getattr(event, "text", "")) for event in told)
+    keyword = KeywordModel()
+    said = [("user", "Hi"), ("assistant", "Hello <think>who?</think> you"), ("user", "Well?")]
+    ask = {"messages": [{"role": role, "content": text} for role, text in said]}
+    with live(tmp_path, agents={"keyword": keyword}) as client:
+        streamed(client, ask)
+    assert [t.text for t in keyword.requests[-1]["turns"]] == ["Hi", "Hello you", "Well?"]
+
+
+def test_U8_an_llm_that_denies_what_it_sends_is_not_heard():
+    denial = "I'm sorry, I can't send photos."
+    language = Scripted(0.1, "a dog", f"{denial} He is old.", "a cat", denial)
+    session = Session(ZeroShot(language, photos=Which(painter=Paints())))
+    pieces = []
+    reply = session.say("Send me a photo please", tell=words_to(pieces))
+    assert reply.turns[0].text == "He is old." == "".join(pieces).strip()
+    pieces.clear()
+    reply = session.say("And send me a photo of a cat please", tell=words_to(pieces))
+    assert reply.turns[0].text == "Here it is." == "".join(pieces).strip()
+    assert len(reply.turns[0].photos) == 1

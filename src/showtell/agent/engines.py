@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from showtell.errors import UsageError, printable
 from showtell.models.named import named_folder
+from showtell.models.speech import Thoughtless
 from showtell.progress import terminal_progress
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ ToldStep = Callable[[int, int], None]
 MAX_CHARACTERS = 4_000  # of one text that a model says
 TOP_P = 0.9  # of the words that are drawn from
 SPELLINGS = 6  # of a label as one token: with or without a blank before it; photo, Photo, PHOTO
-_THINKS, _THOUGHT = "<think>", "</think>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,22 +170,22 @@ class Spoken:
 
     def __init__(self, on_text: ToldText | None) -> None:
         self.on_text = on_text
-        self._raw = ""
-        self._open = False  # whether what comes next is said
+        self._heard = Thoughtless()
         self.text = ""
         self.full = False
 
     def add(self, piece: str) -> None:
-        piece = piece.replace("\r", "")
-        if not self._open:
-            piece = self._raw = (self._raw + piece).lstrip()
-            if _THINKS.startswith(piece[: len(_THINKS)]):  # it thinks, or is about to
-                _, thought, piece = piece.partition(_THOUGHT)
-                piece = piece.lstrip()
-                self._raw = "" if thought else _THINKS[: len(self._raw)] + self._raw[7:][-7:]
-            if not piece:
-                return
-            self._open = True
+        said = self._heard.add(piece.replace("\r", ""))
+        if self._heard.alone and self.on_text is None:
+            self.text = ""  # all of it was thought
+            said = said.lstrip()
+        self._say(said)
+
+    def end(self) -> None:
+        """No more comes."""
+        self._say(self._heard.end())
+
+    def _say(self, piece: str) -> None:
         piece = printable(piece)[: MAX_CHARACTERS - len(self.text)]
         self.text += piece
         self.full = len(self.text) >= MAX_CHARACTERS

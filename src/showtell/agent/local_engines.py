@@ -89,6 +89,7 @@ class LocalLanguage:
         with torch.random.fork_rng(cuda):  # the library draws from the global dice
             torch.manual_seed(seed)
             self._generated(messages, max_tokens, streamer=_Pieces(self.tokenizer, spoken), **drawn)
+        spoken.end()
         broken = "it is longer than a turn may be" if spoken.full else ""
         return Said(text=spoken.text.strip(), broken=broken)
 

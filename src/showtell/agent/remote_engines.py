@@ -83,6 +83,7 @@ class RemoteLanguage:
                 "POST", self.endpoint.base + "/chat/completions", body
             ) as answer:
                 self._listen(answer, spoken)
+                spoken.end()
         except EngineError as error:
             if not spoken.text.strip():
                 raise

@@ -45,6 +45,7 @@ from showtell.models.reply import (
     Words,
     silence,
 )
+from showtell.models.speech import Agreeing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -105,9 +106,11 @@ class ZeroShot:
         kept = self._kept(turns)
         reply = Reply(dropped_turns=len(turns) - len(kept))
         wish = remembered(self.when.wish(turns), turns, images, _sees_none)
+        tell = Agreeing(tell, wish=wish, able=self.photos.paints, turns=turns)
         row = Row(context=turns, seed=seed, reply=reply, wish=wish, tell=tell)
         if wish.instead:
             row.say(wish.instead, reason="there is no such photo")
+            tell.end(reply)
             return reply
         shared: list[Shared] = []
         description, decision, down = "", Decision(share=False), False
@@ -145,6 +148,7 @@ class ZeroShot:
             row.say(decision.offer, reason="it was offered")
         elif len(photos) < len(shared) and photos:  # there is one, and no other
             row.say(shared[-1].instead, reason="there is no other photo")
+        tell.end(reply)
         reply.notes = list(dict.fromkeys(reply.notes))  # of one server, that fails twice alike
         return reply
 

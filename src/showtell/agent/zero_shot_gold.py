@@ -144,6 +144,7 @@ class ZeroShotTalks:
             for number, text in zip(chosen, texts, strict=True):
                 spoken = Spoken(None)
                 spoken.add(text)
+                spoken.end()
                 said[number] = spoken.text.strip()
         return said
 

@@ -24,7 +24,7 @@ from showtell.batch import to_image, to_pixels
 from showtell.models.painting import Painting, Start, denoise
 from showtell.models.parts import Conditioning
 from showtell.models.reading import Images
-from showtell.models.reply import Preview, Row, silence
+from showtell.models.reply import Preview, Row
 from showtell.models.steps import Need, Read, See, Steps, Under, Write
 from showtell.models.writing import Writing, joined, kept
 
@@ -173,7 +173,7 @@ class Company:
         painting, row = answer.painting, answer.row
         assert painting is not None
         image: Image.Image | None = None
-        if row.tell is not silence and painting.shown:
+        if row.is_heard and painting.shown:
             pixels_13HW = painting.preview()
             image = None if pixels_13HW is None else to_image(pixels_13HW[0])
         told = Preview(id=row.photo_id, step=painting.step, of=painting.of, image=image)

@@ -17,6 +17,7 @@ from showtell.errors import GenerationError
 from showtell.models.dialogue_model import share_logit
 from showtell.models.parts import PhotoSpans
 from showtell.models.reading import Images, Reading
+from showtell.models.speech import without_thoughts
 from showtell.models.steps import Made, Read, See, Seen, Steps, Under, Write
 from showtell.models.writing import Writing
 
@@ -106,7 +107,7 @@ class Decoder(Reading):
             die=torch.Generator().manual_seed(0),
         )
         yield Read([self.renderer.close])
-        return self.language.tokenizer.decode(ids).strip()
+        return without_thoughts(self.language.tokenizer.decode(ids).strip())
 
     def span(self) -> Steps[PhotoSpans]:
         """As ``write_span``."""

@@ -216,6 +216,11 @@ class Row:
         return tuple(dict.fromkeys((*said, *self.reply.images)))
 
     @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens."""
+        return getattr(self.tell, "tell", self.tell) is not silence
+
+    @property
     def unwanted(self) -> tuple[str, ...]:
         """The photos that must not come once more."""
         return () if self.wish.again else self.shown

@@ -40,6 +40,7 @@ from showtell.models.reply import (
     Words,
     silence,
 )
+from showtell.models.speech import Agreeing, Thoughtless, without_thoughts
 from showtell.models.steps import Read, See, Seen, Steps
 
 CAPTIONS_AT_ONCE = 64
@@ -151,15 +152,23 @@ class Responder:
         wish = self.when.wish(turns)
         if self.memory is not None:
             wish = self.memory(wish, turns, images, self.look)
+            paints = self.model.painter is not None or bool(self.photos and self.photos.paints)
+            able = paints or self.album is not None
+            tell = Agreeing(tell, wish=wish, able=able, turns=turns)
         row = Row(context=turns, seed=seed, reply=Reply(), wish=wish, tell=tell, dial=dial)
         return Answer(row, images, self._answering)
 
     def _answering(self, row: Row) -> Steps[None]:
         """The steps of an answer."""
-        began, reply = time.perf_counter(), row.reply
         if row.wish.instead:
             row.say(row.wish.instead, reason="there is no such photo")
-            return
+        else:
+            yield from self._answered(row)
+        if isinstance(row.tell, Agreeing):
+            row.tell.end(row.reply)
+
+    def _answered(self, row: Row) -> Steps[None]:
+        began, reply = time.perf_counter(), row.reply
         yield from self._turns(row, self.when, began)
         if not reply.turns:  # a photo was due, and there is none: in words, then
             reply.decisions.clear()
@@ -175,10 +184,12 @@ class Responder:
         die = torch.Generator().manual_seed(row.seed)
 
         def told(piece: str) -> None:
-            if reply.seconds_to_first_word is None:
+            if piece and reply.seconds_to_first_word is None:
                 reply.seconds_to_first_word = time.perf_counter() - began
-            row.tell(Words(text=piece))
+            if piece:
+                row.tell(Words(text=piece))
 
+        heard: list[Thoughtless] = []
         while True:
             seen = yield from decoder.opening()
             p_share = float(decoder.p_share(seen)[0])
@@ -196,8 +207,10 @@ class Responder:
                 seen = shared
                 reply.seconds_to_photo = time.perf_counter() - began
             else:
-                text, seen = yield from decoder.text(die, told)
-                row.tell(Words(text="\n"))
+                heard.append(Thoughtless())
+                text, seen = yield from decoder.text(die, lambda piece: told(heard[-1].add(piece)))
+                told(heard[-1].end() + "\n")
+                text = without_thoughts(text) or "..."
                 reply.turns.append(Turn(speaker=AGENT, elements=(text,)))
             again, over = (seen.logits_BV[0, renderer.roles[role]] for role in (AGENT, USER))
             more = row.wish.count > 1 and decision.share and row.lacks

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from showtell.dialogue import AGENT, USER, Element, Origin, Photo, Turn
 from showtell.errors import UsageError
+from showtell.models.speech import without_thoughts
 from showtell.serve.outside import Outside
 from showtell.serve.photos_in import is_photo_part, photo_from_part, photo_sent_back
 
@@ -105,6 +106,8 @@ def asked_of(messages: Sequence[Mapping[str, Any]], *, outside: Outside) -> Aske
             )
         if message.get("tool_calls"):
             notes.append("calls of tools are not read by this agent")
+        if role == "assistant":
+            text = without_thoughts(text)
         each = Said(speaker=USER if role == "user" else AGENT, text=text)
         for k, part in enumerate(parts, start=1):
             name = f"photo {k} of {where}"
