@@ -26,7 +26,8 @@ psdg_row() {
     local run=psdg_${kind}_$1 recipe=$2 substitutes=paint:${SUBSTITUTES:-$RUNS/psdg_seeing}
     shift 2
     train "$run" "$recipe" "base=$RUNS/psdg_seeing" "data=$learn" \
-        "missing_photos=$substitutes" adapter=lora lora.rank=32 lora.alpha=32 "$@"
+        "missing_photos=$substitutes" adapter=lora lora.rank=32 lora.alpha=32 \
+        lora.dropout=0.1 'lora.targets=["q_proj","k_proj","v_proj"]' "$@"
     measure "$run" "$test" --protocol psdg --missing-photos "$substitutes"
 }
 

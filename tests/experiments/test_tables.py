@@ -98,9 +98,9 @@ RUN = {
         },
     ),
     "minigpt5_table6": (
-        ["vokens"],
+        ["vokens", "vokens, fitted"],
         {
-            "minigpt5_table6": {"vokens": 12},
+            "minigpt5_table6": {"vokens": 12, "vokens, fitted": 12},
             "minigpt5_guidance": {f"vokens; {head}": 12 for head in minigpt5_table6.SCALES},
         },
     ),

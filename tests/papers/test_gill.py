@@ -12,12 +12,16 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from showtell.config import override
+from showtell.dialogue import Photo
 from showtell.errors import ConfigError, DataError
 from showtell.models.parts import PhotoSpans, PhotoTargets
 from showtell.models.photo_encoder import LinearPhotoEncoder
 from showtell.models.vocabulary import NewTokens
 from showtell.papers import gill
+from showtell.papers.forms import form_named
 from showtell.papers.gill import ABLATIONS, PRESETS, STAGE, Gill, GillConfig, info_nce
+from showtell.papers.minigpt5 import asked_and_answered
+from showtell.recipes.registry import RECIPES
 from showtell.recipes.systems import WORLD_GILL
 
 from .fakes import CAPTIONS, FakePainter, FakeTower, llm_tokenizer, state_spans
@@ -267,6 +271,17 @@ def test_an_ablation_changes_one_thing_of_the_bridge():
     )
     trained = override(paper, ABLATIONS["painter_trained"]).stage
     assert trained.multiplier("painter.unet.x") == 0.1 and trained.multiplier("painter.text.x") == 0
+
+
+def test_the_published_stages_and_batch():
+    """Five epochs of 2,000 steps at 1e-3, after 1,000 of warm-up, and five at a tenth of it; 200
+    photos a step, each of which is two examples."""
+    stage = RECIPES["gill_captions"].config.stage
+    rates = [stage.rate(step) for step in (0, 999, 9_999, 10_000, 19_999)]
+    assert rates == pytest.approx([1e-6, 1e-3, 1e-3, 1e-4, 1e-4]) and stage.steps == 20_000
+    photo = Photo(id="p", caption="a dog")
+    pairs = form_named(stage.form)(asked_and_answered("d", ["a dog"], [photo]))
+    assert stage.batch_size == 200 * len(pairs) == 400 and stage.accumulate == 1
 
 
 def test_a_photo_without_a_caption_leaves_nothing_to_imitate(tokenizer, painter):

@@ -153,6 +153,13 @@ def test_alignment_moves_the_new_rows_and_the_mapper(model):
     assert UAS.learning_rate * UAS.multiplier("language.new_tokens.input_nD") == 2e-5
 
 
+@pytest.mark.parametrize("stage", [UAS, MLS])
+def test_the_rate_rises_for_a_thousand_steps_and_falls_in_a_line_to_nothing(stage):
+    middle = (1000 + stage.steps) // 2
+    rates = [stage.rate(step) for step in (0, 999, 1000, middle, stage.steps)]
+    assert rates == pytest.approx([2e-8, 2e-5, 2e-5, 1e-5, 0.0])
+
+
 @pytest.mark.parametrize("ablation", ["full", "release"])
 def test_learning_moves_the_adapter_too_and_in_the_release_less_of_the_mapper(tokenizers, ablation):
     model = bridged_model(tokenizers, "vokens")

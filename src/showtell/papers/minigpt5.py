@@ -292,7 +292,7 @@ UAS = Stage(
     # the rows of the vokens at 2e-5, the mapper at 2e-4 (release)
     learning_rates={**_STILL, "bridge": 10.0},
     warmup=1000,
-    decay="cosine",
+    decay="linear",  # release
     final_rate=0.0,
     clip=None,
     weights={**_TEXT, "ldm": 1.0, "cap": 0.1},
@@ -304,7 +304,7 @@ MLS = Stage(
     learning_rate=2e-5,
     learning_rates=_STILL,
     warmup=1000,
-    decay="cosine",
+    decay="linear",  # release
     final_rate=0.0,
     clip=None,
     weights={**_TEXT, "ldm": 1.0},

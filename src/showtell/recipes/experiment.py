@@ -23,7 +23,7 @@ import torch
 from showtell.config import to_plain
 from showtell.data.sources import DataSource, open_data
 from showtell.data.storage import write_atomically
-from showtell.dialogue import Dialogue
+from showtell.dialogue import AGENT, USER, Dialogue
 from showtell.errors import ConfigError
 from showtell.metrics.moment import best_threshold
 from showtell.models.adapters import (
@@ -80,6 +80,8 @@ class Experiment:
         by the base's own captioning; none: the LLM knows only that there was a photo
     photo_tokens: of a linear photo encoder (GILL's k); none: as many as the base's
     cross_attention_layers: their numbers among all of the LLM's, new ones included
+    learnt: whose turns: the agent's, or those of both speakers (PSDG's release; the finished model
+        is the agent's all the same)
     adapter: what joins the LLM before the last stage, which then trains it in the LLM's place
     lora: of a LoRA adapter
     prefix: of a prefix
@@ -111,6 +113,7 @@ class Experiment:
     photo_encoder: Literal["base", "linear", "cross_attention", "caption", "none"] = "base"
     photo_tokens: int | None = None
     cross_attention_layers: tuple[int, ...] = (1, 4)
+    learnt: Literal["agent", "both"] = "agent"
     adapter: Literal["none", "lora", "prefix"] = "none"
     lora: LoraConfig = field(default=LoraConfig(dropout=0.0))
     prefix: PrefixConfig = field(default=PrefixConfig())
@@ -170,7 +173,10 @@ class Experiment:
         runner = Run(out=out, resume=resume, seed=self.seed)
         own_data = _opened(self, self.data, out=out)
         model = start(self, name=name, licence=f"trained on {own_data.name}: {own_data.licence}")
-        painter = model.painter
+        painter, renderer = model.painter, model.renderer
+        own = renderer.config
+        if self.learnt == "both":
+            renderer.config = replace(own, speakers=(USER, AGENT))
         passport: dict[str, Any] = {}
         form = form_named(self.stage.form, seed=self.seed)
         held = _first(self.dev, self.calibration_dialogues, form=form)
@@ -180,8 +186,8 @@ class Experiment:
             stage = _of_layers(stage, self.cross_attention_layers)
             model.painter = painter if stage.paint else None
             source = own_data if stage.data is None else _opened(self, stage.data, out=out)
-            task, passport, own = task_of(model, self, stage, source)
-            held = held if self.dev else own
+            task, passport, others = task_of(model, self, stage, source)
+            held = held if self.dev else others
             task.validate_with = partial(
                 _measures,
                 held=held[: self.validation_dialogues],
@@ -193,6 +199,7 @@ class Experiment:
                 write_atomically(out / "data.json", told)
                 print(_sentence(passport), file=sys.stderr)
             runner.train(stage, watch(task))
+        renderer.config = own
         model.painter = painter if self.painter == "base" else None
         if self.album_photos:
             photos = [d.photos[0] for d in _first(self.photos, self.album_photos)]

@@ -84,7 +84,8 @@ GILL_CAPTIONS = replace(
     bridge=GillConfig(),
     data="cc3m:data/cc3m",
     calibration_dialogues=0,
-    stages=(replace(STAGE, form="caption_pairs"),),
+    # a photo is two examples: its caption after it, and it after its caption
+    stages=(replace(STAGE, form="caption_pairs", batch_size=2 * STAGE.batch_size),),
 )
 
 # ------------------------------------------------------------------------------- the photo world
