@@ -41,6 +41,9 @@ class Scores:
         hits = [Hit(photo=photo, score=found.get(photo.id, -1.0)) for photo in best]
         return [hit for hit in hits if hit.score >= cut_off][:top_k]
 
+    def of_id(self, id):
+        return next((photo for photo in self.photos if photo.id == id), None)
+
     def photo(self, hit, *, folder):
         photo = hit.photo
         path = str(folder / photo.path)

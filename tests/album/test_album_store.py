@@ -33,7 +33,7 @@ BROKEN = {
     "format": ("update about set value = '9' where name = 'format'", "of format 9, wanted 3"),
     "nameless": ("delete from about where name = 'made_by'", "cannot be read .KeyError"),
     "width": ("update about set value = 'x' where name = 'width'", "cannot be read"),
-    "rows": ("insert into photos values (9, 'z', null, '', '', '')", "cannot be read"),
+    "rows": ("insert into photos values (9, 'z', null, '', '', '', '', 0, null)", "cannot be read"),
     # in this folder and no other
     "other": ("update about set value = '../other.f32' where name = 'vectors'", "cannot be read"),
     "table": ("drop table photos", "cannot be read .*Index the photos again"),

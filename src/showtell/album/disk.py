@@ -19,10 +19,12 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from showtell.album.alike import Looks
 from showtell.album.index import AlbumPhoto
 from showtell.album.listed import (
     FORMAT,
@@ -47,10 +49,11 @@ _OWN = "album-*"  # copies that were made here, and may be removed here
 
 @dataclass(frozen=True, kw_only=True)
 class Coming:
-    """A photo that is to be added, and the SHA-256 of its file."""
+    """A photo that is to be added, the SHA-256 of its file, and its look (alike.py)."""
 
     photo: AlbumPhoto
     digest: str
+    look: bytes
 
 
 def opened(folder: Path) -> tuple[Listed, np.ndarray, str]:
@@ -148,8 +151,24 @@ class Store:
             os.fsync(file.fileno())
         with self._changing() as connection:
             keys = insert(connection, [each.photo for each in coming])
-            rows = zip((each.digest for each in coming), keys, strict=True)
-            connection.executemany("insert or replace into files values (?, ?)", rows)
+            for key, each in zip(keys, coming, strict=True):
+                connection.execute("insert or replace into files values (?, ?)", (each.digest, key))
+                first = self._looks.first_alike(each.look)
+                shot = 0 if first is None else self._seen[first]
+                if not shot:
+                    self._looks.append(each.look)
+                    self._seen.append(key)
+                row = (each.look, shot, key)
+                connection.execute("update photos set look = ?, shot = ? where key = ?", row)
+                connection.execute("update photos set shot = key where key = ?", (shot,))
+
+    @cached_property
+    def _looks(self) -> Looks:
+        """The looks of the first of each shot; ``_seen`` has their keys."""
+        query = "select key, look from photos where look is not null and shot in (0, key)"
+        rows = self.connection.execute(f"{query} order by key").fetchall()
+        self._seen = [key for key, _ in rows]
+        return Looks([look for _, look in rows])
 
     def know(self, files: Mapping[str, str]) -> None:
         """Files that are photos of the album: their ids by the files' digests."""

@@ -6,7 +6,8 @@ where ``ingest`` put them. An opened album is what the folder held then; ``fresh
 now.
 
 Search is exact: one product with all vectors. A cut-off turns "the nearest photo" into
-"no such photo". Letters: N queries, M photos, E album width.
+"no such photo", and of photos that are nearly the same one alone is found. Letters: N queries, M
+photos, E album width.
 """
 
 from __future__ import annotations
@@ -32,19 +33,23 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class AlbumPhoto:
     """A photo of an album. ``path`` is relative to the album's folder, None where only its vector
-    is known; ``source`` is the file that it was made from and ``taken`` the day (2024-07-31 or ""),
-    for the owner's eyes and the search on this machine alone."""
+    is known; ``source`` is the file that it was made from, ``taken`` the second (or the day) and
+    ``place`` the city and country ("Lisbon, Portugal"), "" where that is not known: for the owner's
+    eyes and the search on this machine alone. Photos of one ``shot`` (but 0) are nearly the same.
+    """
 
     id: str
     path: str | None = None
     caption: str = ""
     source: str = ""
     taken: str = ""
+    place: str = ""
+    shot: int = 0
 
     def __post_init__(self) -> None:
         # a list from elsewhere must not show, or remove, a file that is not the album's
-        told = (self.id, self.path or "", self.caption, self.source, self.taken)
-        if not all(isinstance(text, str) for text in told):
+        told = (self.id, self.path or "", self.caption, self.source, self.taken, self.place)
+        if not all(isinstance(text, str) for text in told) or not isinstance(self.shot, int):
             raise DataError(
                 f"a photo of the album is described by {self!r:.200}; wanted texts alone. Index "
                 "the photos again."
@@ -188,17 +193,34 @@ class Album:
     def best(
         self, scores_M: np.ndarray, *, top_k: int, cut_off: float, without: Collection[str] = ()
     ) -> list[Hit]:
-        """The photos of the best scores: at most ``top_k``, none below ``cut_off``, none of those
-        ``without``. Equal scores keep the album's order."""
+        """The photos of the best scores: at most ``top_k``, none below ``cut_off``, one of each
+        shot, and none of the shots of those ``without``. Equal scores keep the album's order."""
         if top_k < 1:
             raise DataError(f"{top_k} photos were asked for, wanted at least 1. Ask for more.")
+        shots_M = self.listed.shots_M
         hidden = [m for id in without if (m := self.listed.place_of.get(id)) is not None]
-        look_at = top_k + len(hidden)
-        if look_at < len(scores_M):
-            cut_off = max(cut_off, float(np.partition(scores_M, -look_at)[-look_at]))
-        near_M = np.setdiff1d(np.flatnonzero(scores_M >= cut_off), hidden)
-        near_M = near_M[np.argsort(-scores_M[near_M], kind="stable")][:top_k]
-        return [Hit(photo=self.photos[m], score=float(scores_M[m])) for m in near_M.tolist()]
+        scores_M = scores_M.copy()
+        scores_M[hidden] = -np.inf
+        if (gone := shots_M[hidden][shots_M[hidden] > 0]).size:
+            scores_M[np.isin(shots_M, gone)] = -np.inf
+        look_at = top_k
+        while True:
+            floor = cut_off
+            if look_at < len(scores_M):
+                floor = max(floor, float(np.partition(scores_M, -look_at)[-look_at]))
+            near_M = np.flatnonzero((scores_M >= floor) & (scores_M > -np.inf))
+            near_M = near_M[np.argsort(-scores_M[near_M], kind="stable")]
+            _, first = np.unique(np.where(shots_M[near_M] > 0, shots_M[near_M], ~near_M), True)
+            best_M = near_M[np.sort(first)][:top_k]
+            if len(best_M) == top_k or look_at >= len(scores_M) or floor == cut_off:
+                break
+            look_at *= 8
+        return [Hit(photo=self.photos[m], score=float(scores_M[m])) for m in best_M.tolist()]
+
+    def of_id(self, id: str) -> AlbumPhoto | None:
+        """The photo of that id."""
+        m = self.listed.place_of.get(id)
+        return None if m is None else self.photos[m]
 
     def with_photos(
         self,

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from showtell.album.alike import look_of
 from showtell.album.disk import COPIES, Coming, Store
 from showtell.album.index import (
     Album,
@@ -36,7 +37,8 @@ from showtell.album.index import (
 )
 from showtell.album.listed import LIST
 from showtell.album.old_layout import has_old
-from showtell.album.told import captions_in, day_taken, told_of
+from showtell.album.places import Places
+from showtell.album.told import captions_in, degrees_in, exif_of, taken_at, told_of
 from showtell.batch import stacked, to_pixels
 from showtell.data.photos import photo_bytes, save_photo
 from showtell.data.pixels import (
@@ -48,7 +50,7 @@ from showtell.data.pixels import (
     photo_from_bytes,
 )
 from showtell.data.storage import locked
-from showtell.errors import DataError, PhotoError, StorageError
+from showtell.errors import DataError, MissingDependency, PhotoError, StorageError
 from showtell.progress import Progress, quiet
 
 MAX_SIDE = 1024
@@ -62,12 +64,14 @@ Texts = Callable[[Sequence[str]], Tensor]
 class Ingested:
     """The album, how many photos are new in it, of how many that were in it the caption is another
     now, and what was left out: photos that cannot be read, and files that are no photo, each with
-    the reason."""
+    the reason; how many say where they were taken in vain, and why."""
 
     album: Album
     added: int
     recaptioned: int
     duplicates: int
+    unplaced: int
+    no_places: MissingDependency | None
     refused: tuple[PhotoError, ...]
     left_out: tuple[str, ...]
 
@@ -81,6 +85,7 @@ def add_photos(
     made_by: str,
     texts: Texts | None = None,
     days: bool = True,
+    places: bool = True,
     skip_bad: bool = False,
     told: Progress = quiet,
 ) -> Ingested:
@@ -89,7 +94,8 @@ def add_photos(
     ``into`` is the album's folder, new or of the same model (``made_by``, ``width``); ``embed``:
     images -> (n, width), and ``texts``, for a search by words: texts -> (n, width), one space.
     Captions are those of the folder's captions.jsonl or metadata.jsonl, if there is one, also for
-    photos that the album has already; ``days``: keep the day that EXIF tells. A photo that cannot
+    photos that the album has already; ``days`` and ``places``: keep when, and in which city, a
+    photo was taken, as EXIF tells (the extra ``places``). A photo that cannot
     be read raises its PhotoError (with ``skip_bad`` it is left out and reported); a folder without
     a single photo is a DataError, and so is an album of another model. What is a link out of the
     folder is not followed. ``told`` hears how many of the files were read.
@@ -109,7 +115,9 @@ def add_photos(
             told("photos", number, len(paths))
             source = path.relative_to(folder).as_posix()
             try:
-                adding.take(path, source=source, caption=captions.get(source), days=days)
+                adding.take(
+                    path, source=source, caption=captions.get(source), days=days, places=places
+                )
             except PhotoError as error:
                 if not skip_bad:
                     adding.flush()
@@ -128,6 +136,8 @@ def add_photos(
         added=adding.added,
         recaptioned=len(adding.other),
         duplicates=adding.duplicates,
+        unplaced=adding.unplaced,
+        no_places=adding.no_places,
         refused=tuple(refused),
         left_out=tuple(left_out),
     )
@@ -148,7 +158,9 @@ class _Adding:
             self.files, self.before = self.store.files(), self.store.captions()
         self.known = set(self.before)
         self.other: dict[str, str] = {}  # captions that are others now
-        self.added = self.duplicates = 0
+        self.added = self.duplicates = self.unplaced = 0
+        self.cities: Places | None = None
+        self.no_places: MissingDependency | None = None
         self.waiting: list[tuple[Coming, Image.Image]] = []
         self.read_again: dict[str, str] = {}  # files of photos that are there: digest to id
 
@@ -177,7 +189,9 @@ class _Adding:
         if self.store:
             self.store.close()
 
-    def take(self, path: Path, *, source: str, caption: str | None, days: bool) -> None:
+    def take(
+        self, path: Path, *, source: str, caption: str | None, days: bool, places: bool
+    ) -> None:
         """Raises PhotoError for what cannot be read."""
         data = photo_bytes(str(path))
         digest = hashlib.sha256(data).hexdigest()
@@ -186,14 +200,17 @@ class _Adding:
             name = self.files[digest] = photo_id(image)
             if name not in self.known:
                 self.known.add(name)
+                exif = exif_of(data, name=str(path)) if days or places else Image.Exif()
                 photo = AlbumPhoto(
                     id=name,
                     path=f"{COPIES}/{name}.{'png' if is_lossless(data) else 'jpg'}",
                     caption=caption or "",
                     source=source,
-                    taken=day_taken(path) if days else "",
+                    taken=taken_at(exif) if days else "",
+                    place=self._place(exif) if places else "",
                 )
-                self.waiting.append((Coming(photo=photo, digest=digest), image))
+                coming = Coming(photo=photo, digest=digest, look=look_of(image))
+                self.waiting.append((coming, image))
                 if len(self.waiting) == BATCH:
                     self.flush()
                 return
@@ -202,6 +219,16 @@ class _Adding:
         said = self.before.pop(name, None)  # of two files of one photo the first tells
         if said is not None and caption is not None and caption != said:
             self.other[name] = caption
+
+    def _place(self, exif: Image.Exif) -> str:
+        if (degrees := degrees_in(exif)) is None:
+            return ""
+        try:
+            self.cities = self.cities or Places()
+        except MissingDependency as error:
+            self.unplaced, self.no_places = self.unplaced + 1, error
+            return ""
+        return self.cities.nearest(*degrees)
 
     def flush(self) -> None:
         """Put what waits into the album."""

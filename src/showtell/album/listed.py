@@ -1,7 +1,8 @@
 """What is known of an album's photos beside their vectors: one SQLite file, ``album.sqlite``.
 
     about     format, who made the vectors, their width, their file
-    photos    id, path of the copy, caption, source, day, place, group
+    photos    id, path of the copy, caption, source, when and where it was taken; its look, and
+              which shot it is of (alike.py)
     files     which files were read, by the SHA-256 of their bytes: they are not read again
     words     FTS5: the words by which each photo may be asked for, and its caption's in their order
     gone      copies that are still to be removed
@@ -35,7 +36,8 @@ TABLES = """
 create table about (name text primary key, value text not null) without rowid;
 create table photos (
     key integer primary key autoincrement, id text not null unique, path text,
-    caption text not null, source text not null, taken text not null
+    caption text not null, source text not null, taken text not null, place text not null,
+    shot integer not null, look blob
 );
 create table files (digest text primary key, key integer not null) without rowid;
 create index files_of on files (key);
@@ -102,6 +104,10 @@ class Listed:
     def place_of(self) -> dict[str, int]:
         """Where each id stands."""
         return {row[1]: m for m, row in enumerate(self.photos.rows)}
+
+    @cached_property
+    def shots_M(self) -> np.ndarray:
+        return np.array([row[1 + FIELDS.index("shot")] for row in self.photos.rows], dtype=np.int64)
 
     @cached_property
     def _keys_M(self) -> np.ndarray:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from showtell.data.pixels import FORMATS
+from showtell.data.pixels import opened_image
 from showtell.data.sources import open_data
 
 if TYPE_CHECKING:
@@ -71,19 +71,43 @@ def told_of(photo: AlbumPhoto) -> str:
 
 
 def words_known(photo: AlbumPhoto) -> frozenset[str]:
-    """All words by which a photo may be asked for: caption, names, numbers in them, the day."""
+    """All words by which a photo may be asked for: caption, names, numbers in them, the place, the
+    day."""
     names = " ".join(_names(photo.source))
-    return words_of(f"{photo.caption} {_stem(photo.source)} {names}") | _day(photo.taken)
+    told = f"{photo.caption} {_stem(photo.source)} {names} {photo.place}"
+    return words_of(told) | _day(photo.taken)
 
 
-def day_taken(path: str | Path) -> str:
-    """The day of a photo by its EXIF, as 2024-07-31; "" where it says none that there is."""
-    with contextlib.suppress(Exception):  # EXIF is bytes of strangers; the pixels have been read
-        with Image.open(path, formats=FORMATS) as image:
-            exif = image.getexif()
-            told = exif.get_ifd(0x8769).get(0x9003) or exif.get(0x0132)
-        return date(*map(int, str(told)[:10].split(":"))).isoformat()
+def taken_at(exif: Image.Exif) -> str:
+    """When a photo was taken by its EXIF, as 2024-07-31T10:20:30, or the day alone; "" where it
+    says no day that there is."""
+    with contextlib.suppress(Exception):  # EXIF is bytes of strangers
+        told = str(exif.get_ifd(0x8769).get(0x9003) or exif.get(0x0132))
+        day = date(*map(int, told[:10].split(":"))).isoformat()
+        with contextlib.suppress(ValueError):
+            return f"{day}T{time.fromisoformat(told[11:19]).isoformat()}"
+        return day
     return ""
+
+
+def degrees_in(exif: Image.Exif) -> tuple[float, float] | None:
+    """Latitude and longitude of where a photo was taken by its EXIF."""
+    with contextlib.suppress(Exception):
+        gps = exif.get_ifd(0x8825)
+        found = []
+        for at, negative in ((1, "S"), (3, "W")):
+            degrees, minutes, seconds = map(float, gps[at + 1])
+            value = degrees + minutes / 60 + seconds / 3600
+            found.append(-value if str(gps[at]).strip("\0 ").upper() == negative else value)
+        return found[0], found[1]
+    return None
+
+
+def exif_of(data: bytes, *, name: str) -> Image.Exif:
+    """The EXIF of a photo's file; none where it cannot be read."""
+    with contextlib.suppress(Exception), opened_image(data, name=name) as image:
+        return image.getexif()
+    return Image.Exif()
 
 
 def captions_in(folder: Path, *, skip_bad: bool = False) -> Mapping[str, str]:
@@ -109,10 +133,10 @@ def _stem(source: str) -> str:
 
 def _day(taken: str) -> frozenset[str]:
     try:
-        day = date.fromisoformat(taken)
+        day = date.fromisoformat(taken[:10])
     except ValueError:
         return frozenset()
-    return frozenset({str(day.year), MONTHS[day.month - 1], str(day.day), taken})
+    return frozenset({str(day.year), MONTHS[day.month - 1], str(day.day), day.isoformat()})
 
 
 def _singular(word: str) -> str:

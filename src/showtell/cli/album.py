@@ -26,7 +26,8 @@ def add(
     model: str | None = opt.option(
         None, "model", "NAME|PATH", "In place of an encoder: the model that is to find them."
     ),
-    no_dates: bool = opt.switch("no-dates", "Keep no day that a photo was taken on."),
+    no_dates: bool = opt.switch("no-dates", "Do not keep when photos were taken."),
+    no_places: bool = opt.switch("no-places", "Do not keep in which cities they were taken."),
     skip_bad: bool = opt.SKIP_BAD,
     device: str | None = opt.DEVICE,
     json: bool = opt.JSON,
@@ -34,8 +35,9 @@ def add(
     """Add the photos of a folder to an album, old or new.
 
     Copies are kept, without their metadata; the photos themselves are left as they are. The album's
-    list keeps their names, the day of each, and the captions of the folder's captions.jsonl, if
-    there is one; added again, photos get the captions of now. Stopped, the same command goes on.
+    list keeps their names, when and in which city each was taken, and the captions of the folder's
+    captions.jsonl, if there is one; added again, photos get the captions of now. Stopped, the same
+    command goes on.
     """
     from showtell.album.ingest import add_photos
 
@@ -63,6 +65,7 @@ def add(
         photos,
         into=into,
         days=not no_dates,
+        places=not no_places,
         skip_bad=skip_bad,
         told=terminal_progress,
         **makes,
@@ -77,7 +80,13 @@ def add(
             "recaptioned": found.recaptioned,
             "refused": list(map(str, found.refused)),
             "left_out": list(found.left_out),
+            "unplaced": found.unplaced,
         },
+        *(
+            [f"{found.unplaced:,} photos without their places: {found.no_places}"]
+            if found.unplaced
+            else []
+        ),
         *(f"left out: {reason}" for reason in (*found.refused, *found.left_out)),
         f"Wrote {into}: {len(found.album):,} photos, {found.added:,} of them new; "
         f"{found.duplicates:,} there already (the same pixels)"
@@ -130,6 +139,7 @@ def search(
                     "caption": hit.photo.caption,
                     "source": hit.photo.source,
                     "taken": hit.photo.taken,
+                    "place": hit.photo.place,
                 }
                 for hit in hits
             ],
@@ -213,7 +223,10 @@ def stats(album: Path = ALBUM, json: bool = opt.JSON) -> None:
 
     found = finish(album)
     photos = found.photos
-    days = sorted(photo.taken for photo in photos if photo.taken)
+    days = sorted(photo.taken[:10] for photo in photos if photo.taken)
+    places = {photo.place for photo in photos if photo.place}
+    shots = [photo.shot for photo in photos if photo.shot]
+    alike = len(shots) - len(set(shots))
     captioned = sum(bool(photo.caption) for photo in photos)
     num_bytes = sum(path.stat().st_size for path in album.rglob("*") if path.is_file())
     told = {
@@ -223,6 +236,8 @@ def stats(album: Path = ALBUM, json: bool = opt.JSON) -> None:
         "dated": len(days),
         "first_day": days[0] if days else "",
         "last_day": days[-1] if days else "",
+        "places": len(places),
+        "alike": alike,
         "bytes": num_bytes,
     }
     opt.emit(
@@ -231,5 +246,7 @@ def stats(album: Path = ALBUM, json: bool = opt.JSON) -> None:
         f"{len(photos):,} photos, for {found.made_by or 'an unnamed model'}",
         f"{captioned:,} with captions",
         f"{len(days):,} with a day" + (f", {days[0]} to {days[-1]}" if days else ""),
+        f"{len(places):,} places",
+        f"{alike:,} nearly the same as another",
         f"{num_bytes / 1e6:,.1f} MB on the disk",
     )

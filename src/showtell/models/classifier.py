@@ -68,6 +68,7 @@ def _fold_norms(network: nn.Module) -> None:
         if isinstance(one, nn.Conv2d) and isinstance(other, nn.BatchNorm2d):
             setattr(network, first, fuse_conv_bn_eval(one, other))
             setattr(network, second, nn.Identity())
+    part: Any
     for part in network.children():
         border = getattr(part, "static_padding", None)
         if isinstance(border, nn.ZeroPad2d) and len(set(border.padding)) == 1:
