@@ -5,9 +5,9 @@
 All rows start from one base, which should never have been trained end to end, and are measured on
 the same dialogues. Two groups: rows whose photos have captions in training, and rows that never
 read one after the mapper was started. "gathered" has a stage on dialogues in which the whole LLM
-moves and captions are targets; the number is that of its steps, the last stage has a quarter of
-them. A row is a run of its own, so a curve is not one run looked at on its way. Stopped, the same
-command goes on.
+moves and captions are targets; the number is that of its steps. "Then as published" goes on from
+it with the paper's own last stage, a quarter as long. Each number of steps is a run of its own, and
+not one run looked at on its way. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
@@ -34,22 +34,26 @@ def stages(recipe: str, **steps: int) -> list[str]:
     return [word for name, count in steps.items() for word in schedule(named[name], name, count)]
 
 
-def gathered(system: str, recipe: str, last: str, steps: int, *, then: bool) -> Row:
-    """``then``: whether the last stage, the paper's own, comes after gathering."""
-    later = {last: steps // 4 if then else 0}
-    told = stages(recipe, gathering=steps, **later)
-    if "alignment" in (stage.name for stage in RECIPES[recipe].config.stages):
-        told += ["alignment.steps=0"]
-    settings = (*COMMON, "gathering.save_minutes=1", "gathering.ema=0.95", *told)
-    name = f"{system}, gathered, {steps:,} steps" + (", then as published" if then else "")
-    return Row(name=name, recipe=recipe, settings=settings)
+def gathered(system: str, recipe: str, last: str, steps: int) -> tuple[Row, Row]:
+    """A row that ends after gathering, and one that goes on from it with the paper's last stage."""
+    named = (stage.name for stage in RECIPES[recipe].config.stages)
+    common = (*COMMON, *(f"{name}.steps=0" for name in named if name == "alignment"))
+    own = ("gathering.save_minutes=1", "gathering.ema=0.95")
+    first = Row(
+        name=f"{system}, gathered, {steps:,} steps",
+        recipe=recipe,
+        settings=(*common, *own, *stages(recipe, gathering=steps), f"{last}.steps=0"),
+    )
+    settings = (*common, "gathering.steps=0", *stages(recipe, **{last: steps // 4}))
+    name = f"{first.name}, then as published"
+    return first, Row(name=name, recipe=recipe, settings=settings, after=first)
 
 
-VOKENS = ("MiniGPT-5", "world_vokens_gathered", "learning")
-GILL = ("GILL", "world_gill_gathered", "gill")
+VOKENS = [gathered("MiniGPT-5", "world_vokens_gathered", "learning", steps) for steps in CURVE]
+GILL = [gathered("GILL", "world_gill_gathered", "gill", steps) for steps in CURVE]
 READS = (
     BASE,
-    *(gathered(*VOKENS, steps, then=False) for steps in CURVE),
+    *(first for first, _ in VOKENS),
     *(
         Row(
             name=f"GILL, LLM frozen, {steps:,} steps",
@@ -58,7 +62,7 @@ READS = (
         )
         for steps in CURVE
     ),
-    *(gathered(*GILL, steps, then=then) for steps in CURVE for then in (False, True)),
+    *(row for rows in GILL for row in rows),
 )
 NEVER = (
     *(
@@ -72,7 +76,7 @@ NEVER = (
         )
         for steps in CURVE
     ),
-    *(gathered(*VOKENS, steps, then=True) for steps in CURVE),
+    *(then for _, then in VOKENS),
 )
 WORDS = tuple(
     Row(

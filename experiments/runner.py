@@ -78,6 +78,7 @@ class Row:
     aligned_only: it ends after its stage of alignment, which gets all of the steps
     paints_texts: it is a painter alone, which reads texts and no dialogue
     train: what stands in for ``run_recipe``
+    after: the row whose finished run it goes on from, in the place of the base
     """
 
     name: str
@@ -86,6 +87,7 @@ class Row:
     aligned_only: bool = False
     paints_texts: bool = False
     train: Callable[..., Path] | None = None
+    after: Row | None = None
 
 
 ZERO_SHOT = Row(name="painter, zero-shot", recipe="", paints_texts=True)
@@ -254,9 +256,10 @@ class Bench:
     def settings(self, row: Row, seed: int) -> list[str]:
         """What makes the recipe the row. Stages warm up at the same part of their steps as in the
         recipe. One of alignment has half of the steps, or all (``aligned_only``); or the row goes
-        on from --aligned, which has had it. After a stage of gathering the last has a quarter."""
+        on from --aligned, which has had it."""
         config, options = RECIPES[row.recipe].config, self.options
-        found = [f"base={self.base}", *schedule(config.stage, "stage", options.steps)]
+        base = self.base if row.after is None else self.trained(row.after, seed) / "model"
+        found = [f"base={base}", *schedule(config.stage, "stage", options.steps)]
         first = config.stages[0]
         if first.name == "alignment":
             if options.aligned and not row.aligned_only and "alignment.steps=0" not in row.settings:
@@ -265,10 +268,6 @@ class Bench:
             else:
                 steps = options.steps if row.aligned_only else -(-options.steps // 2)
                 found += schedule(first, "alignment", steps)
-        if any(stage.name == "gathering" for stage in config.stages):
-            later = -(-options.steps // 4)
-            found += schedule(config.stages[-2], "gathering", options.steps)
-            found += schedule(config.stage, "stage", later)
         found += ["stage.steps=0"] if row.aligned_only else []
         found += [*options.settings, *row.settings]
         if self.tiny:
