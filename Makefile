@@ -1,7 +1,8 @@
 # make demo [SEED=7]   three conversations, in the terminal and in demo/index.html
 # make serve           the page and the API, at http://localhost:8765
 # make soak [SECONDS=300 KILLS=100]   16 conversations at once against a server of mini's; then one
-#                      that is killed again and again, and whose disk is full
+#                      that is killed again and again, and whose disk is full;
+#                      two replicas over one database (pip install '.[ray]'), one of which dies
 # make test            the tests
 # make check           format, lint, types
 SEED ?= 0
@@ -26,6 +27,7 @@ soak: dev
 	until curl -sf http://127.0.0.1:8799/health >/dev/null; do sleep 1; done; \
 	$(VENV)/python benchmarks/soak.py --address http://127.0.0.1:8799 --seconds $(SECONDS) --pid $$server
 	@$(VENV)/python benchmarks/soak_faults.py --kills $(KILLS)
+	@$(VENV)/python -m pytest -m long -rs
 
 # one thread a process: two processes with two threads each get in each other's way on two cores
 test: dev

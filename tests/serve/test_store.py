@@ -2,65 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from showtell.errors import StorageError
 from showtell.serve.store import Conflict, Kept, Store, new_id
-
-SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if os.name == "posix" else []
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
-    """The address of a PostgreSQL server of its own, on the loopback."""
-    found = next(
-        (each for each in reversed(SERVERS) if (each / "initdb").is_file()),
-        None,
-    )
-    if found is None:
-        pytest.skip("no PostgreSQL server here: apt install postgresql")
-    # the server refuses to run as root
-    folder = tmp_path_factory.mktemp("postgres")
-    as_user: list[str] = []
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("PostgreSQL does not run as root, and there is no setpriv")
-        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        shutil.chown(folder, "postgres", "postgres")
-        for parent in list(folder.parents)[:3]:
-            if parent.owner() == "root" and parent != Path("/tmp"):
-                parent.chmod(parent.stat().st_mode | 0o055)
-    data = folder / "data"
-    quiet = {"check": True, "capture_output": True, "cwd": folder}
-    subprocess.run(
-        [*as_user, found / "initdb", "-D", data, "-A", "trust", "-U", "showtell"], **quiet
-    )
-    server = subprocess.Popen(
-        [*as_user, found / "postgres", "-D", data, "-k", str(folder), "-c", "listen_addresses="],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=folder,
-    )
-    address = f"postgresql://showtell@/postgres?host={folder}"
-    try:
-        for _ in range(200):
-            if (folder / ".s.PGSQL.5432").exists():
-                break
-            time.sleep(0.05)
-        time.sleep(0.3)
-        yield address
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(timeout=20)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

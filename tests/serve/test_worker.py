@@ -97,7 +97,7 @@ def test_too_many_are_told_when_to_come_again_and_those_who_wait_that_it_closes(
         with pytest.raises(Busy, match="being closed"):
             two.result(PATIENCE)
         closing.join(PATIENCE)
-    assert not worker._thread.is_alive()
+    assert not any(thread.is_alive() for thread in worker._threads)
 
 
 def test_what_cannot_be_read_fails_alone(responder, monkeypatch):

@@ -28,6 +28,7 @@ Messages = Sequence[Mapping[str, str]]
 ToldText = Callable[[str], None]
 ToldStep = Callable[[int, int], None]
 
+AT_ONCE = 16  # requests that one server is asked side by side
 MAX_CHARACTERS = 4_000  # of one text that a model says
 TOP_P = 0.9  # of the words that are drawn from
 SPELLINGS = 6  # of a label as one token: with or without a blank before it; photo, Photo, PHOTO

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from showtell.errors import CheckpointError, FetchError, MissingDependency
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from showtell.agent.demo import Talk
     from showtell.agent.engines import WordPainter
     from showtell.agent.session import Answering
+    from showtell.agent.zero_shot import ZeroShot
 
 HOME, MINI = "home", "mini"
 
@@ -40,6 +42,35 @@ def agent_of(
     with in_dtype(fitting() if name == HOME and the_dtype() is None else None):
         model = load_model(name)
     return responder(model, album=album, painter=painter)
+
+
+def llm_agent(
+    lm: str,
+    *,
+    painter: WordPainter | None = None,
+    album: str | Path | None = None,
+    calibration: Path | None = None,
+) -> ZeroShot:
+    """Any LLM as the agent, untrained: a folder, an id, or an address. ``calibration``: what was
+    found out about it; without one its threshold is asked of the LLM itself.
+
+    Raises UsageError, EngineError, CheckpointError, DataError.
+    """
+    from showtell.agent.engines import open_language
+    from showtell.agent.which import Which
+    from showtell.agent.zero_shot import Calibration, ZeroShot, read_calibration, threshold_of
+
+    own = None if calibration is None else read_calibration(calibration, lm=lm)
+    found = None
+    if album is not None:
+        from showtell.agent.album_words import open_photos
+        from showtell.progress import terminal_progress
+
+        found = open_photos(album, told=terminal_progress)
+    language = open_language(lm)
+    photos = Which(album=found, painter=painter)
+    own = own or Calibration(threshold=threshold_of(language))
+    return ZeroShot(language, photos=photos, calibration=own)
 
 
 def home_is_here(*, say: Callable[[str], None]) -> bool:

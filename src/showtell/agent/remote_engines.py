@@ -22,6 +22,7 @@ import requests
 
 from showtell.agent.endpoint import MAX_BYTES, Endpoint, lines, short
 from showtell.agent.engines import (
+    AT_ONCE,
     SPELLINGS,
     TOP_P,
     Chances,
@@ -47,6 +48,7 @@ class RemoteLanguage:
     """An LLM behind chat completions."""
 
     max_bytes = 12_000
+    at_once = AT_ONCE
 
     def __init__(self, address: str, *, timeout_s: float = 60.0, longest_s: float = 300.0) -> None:
         """Asks the server for its model. Raises UsageError, EngineError."""
@@ -188,6 +190,8 @@ def _censored(top: Sequence[tuple[str, float]], labels: Sequence[str]) -> Chance
 
 class RemotePainter:
     """A painter behind images/generations."""
+
+    at_once = AT_ONCE
 
     def __init__(self, address: str, *, timeout_s: float = 180.0, longest_s: float = 300.0) -> None:
         """Asks the server for its model. Raises UsageError, EngineError."""

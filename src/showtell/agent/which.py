@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from showtell.agent.engines import ToldStep, WordPainter
+from showtell.agent.engines import AT_ONCE, ToldStep, WordPainter
 from showtell.agent.prompts import prompts
 from showtell.agent.when import wish_of
 from showtell.dialogue import PAINTED_BY, USER, Photo, Turn
@@ -91,6 +91,11 @@ class Which:
     def paints(self) -> bool:
         """Whether words may become a photo that no album has."""
         return self.painter is not None
+
+    @property
+    def at_once(self) -> int:
+        """Photos that may be asked for side by side."""
+        return AT_ONCE if self.painter is None else getattr(self.painter, "at_once", 1)
 
     def look_up(self, words: str, *, wish: Wish, shown: Sequence[str]) -> Shared | None:
         """The album's photo for these words, or that it has none; None where the words name nothing

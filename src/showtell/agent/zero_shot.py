@@ -88,6 +88,12 @@ class ZeroShot:
         return self.language.name
 
     @property
+    def at_once(self) -> int:
+        """Answers that may be asked for side by side: one where an engine is of this process."""
+        engines = (self.language, self.photos)
+        return min(int(getattr(engine, "at_once", 1)) for engine in engines)
+
+    @property
     def card(self) -> dict[str, Any]:
         return dict(prompts()["card"])
 

@@ -19,6 +19,7 @@ phrases.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -93,6 +94,7 @@ class Finder:
         self, album: Album, texts: Texts, *, terms: Terms | None = None, cut_off: float = CUT_OFF
     ) -> None:
         self.texts, self.terms, self.cut_off = texts, terms, cut_off
+        self._one = threading.Lock()
         everyday = files(__package__).joinpath("everyday.txt").read_text(encoding="utf-8")
         self.phrases = everyday.splitlines()
         self.everyday_KE = self._encoded(self.phrases)
@@ -146,7 +148,8 @@ class Finder:
         return replace(found, shown_NM=torch.stack(shown))
 
     def _encoded(self, texts: Sequence[str]) -> Tensor:
-        return F.normalize(self.texts(texts).float().cpu(), dim=1)
+        with self._one:  # tokenizers are of one thread
+            return F.normalize(self.texts(texts).float().cpu(), dim=1)
 
 
 class _Asked:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer.exceptions import TyperException
@@ -24,10 +24,6 @@ from showtell.cli.models import convert, export, inspect, push
 from showtell.cli.pretrained import parts
 from showtell.cli.serving import mcp, serve
 from showtell.errors import UsageError
-
-if TYPE_CHECKING:
-    from showtell.agent.engines import WordPainter
-    from showtell.agent.zero_shot import ZeroShot
 
 app = typer.Typer(
     name="showtell",
@@ -128,7 +124,10 @@ def chat(
     elif steps is not None or guidance is not None:
         raise UsageError("--steps and --guidance are of a painter; name it too, with --painter")
     if lm is not None:
-        session = Session(_zero_shot(lm, paints, album, calibration), seed=seed)
+        from showtell.agent.home import llm_agent
+
+        agent = llm_agent(lm, painter=paints, album=album, calibration=calibration)
+        session = Session(agent, seed=seed)
     else:
         from showtell.agent.home import agent_of
 
@@ -144,26 +143,6 @@ def chat(
     if sys.stdin.isatty():
         conversation.greet()
     conversation.run(typed_lines() if sys.stdin.isatty() else sys.stdin, photos=photo)
-
-
-def _zero_shot(
-    lm: str, painter: WordPainter | None, album: Path | None, calibration: Path | None
-) -> ZeroShot:
-    from showtell.agent.engines import open_language
-    from showtell.agent.which import Which
-    from showtell.agent.zero_shot import Calibration, ZeroShot, read_calibration, threshold_of
-    from showtell.progress import terminal_progress
-
-    own = None if calibration is None else read_calibration(calibration, lm=lm)
-    found = None
-    if album is not None:
-        from showtell.agent.album_words import open_photos
-
-        found = open_photos(album, told=terminal_progress)
-    language = open_language(lm)
-    photos = Which(album=found, painter=painter)
-    own = own or Calibration(threshold=threshold_of(language))
-    return ZeroShot(language, photos=photos, calibration=own)
 
 
 @app.command(epilog="Example: showtell demo --seed 7")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,6 @@ from typing import Any
 from showtell.cli import options as opt
 from showtell.errors import UsageError, import_extra
 
-FILE, SHARED = "showtell.db", "shared.jsonl"
-
 
 def serve(
     model: list[str] = opt.option(
@@ -19,6 +18,12 @@ def serve(
         "model",
         "NAME|PATH",
         "Who answers; may be repeated. Without it: home over the sample album, and mini.",
+    ),
+    lm: list[str] = opt.option(
+        [], "lm", "ID|DIR|URL", "Any LLM that chats answers, too; URL#NAME; may be repeated."
+    ),
+    calibration: Path | None = opt.option(
+        None, "calibration", "FILE", "What experiments/photochat.py found out about --lm."
     ),
     album: str | None = opt.option(None, "album", "DIR|sample", "Share photos of this album."),
     painter: str | None = opt.option(
@@ -46,6 +51,9 @@ def serve(
     dial: str | None = opt.DIAL,
     budget: str | None = opt.BUDGET,
     cost: str | None = opt.COST,
+    replicas: int = opt.option(
+        1, "replicas", "N", "Processes that answer, on Ray (extra ray); wants --store.", min=1
+    ),
     fetch: bool = opt.switch("fetch", "Fetch photos that clients send as https addresses."),
     open_page: bool = opt.switch("open", "Open the page in a browser."),
     device: str | None = opt.DEVICE,
@@ -58,16 +66,9 @@ def serve(
     """
     import_extra("fastapi", what="showtell serve", extra="serve")
     uvicorn = import_extra("uvicorn", what="showtell serve", extra="serve")
-    from showtell.agent.audit import Audit
-    from showtell.agent.provenance import Signing
-    from showtell.agent.safety import Safety
     from showtell.agent.when import dial_of
     from showtell.models.reply import Dial
-    from showtell.serve.app import build_app
-    from showtell.serve.keys import Keys, Pace
-    from showtell.serve.outside import Outside
-    from showtell.serve.service import Service
-    from showtell.serve.store import Store
+    from showtell.serve.setting_up import Setup, run_replicas
 
     local = host in ("127.0.0.1", "localhost", "::1")
     if not local and api_keys is None:
@@ -75,40 +76,48 @@ def serve(
             f"--host {host} lets others in, and nobody is asked for a key; wanted --api-keys FILE "
             "beside it; give both"
         )
-    how = dial_of(dial, budget, cost, usual=Dial())
-    checks = Safety(safety) if safety else Safety()
-    signing = None if sign is None else Signing(sign)
-    keys = Keys() if api_keys is None else Keys.read(api_keys)
-    kept = Store(store if store is not None else data / FILE)
-    workers = _workers(model, album, painter)
-    outside = Outside(schemes=("https",)) if fetch else Outside()
-    service = Service(
-        workers,
-        kept,
-        outside=outside,
-        signing=signing,
-        safety=checks,
-        audit=Audit(data / SHARED),
-        dial=how,
-    )
-    app = build_app(
-        service,
-        keys=keys,
-        pace=None if pace is None else Pace(pace),
+    setup = Setup(
+        models=tuple(model),
+        lms=tuple(lm),
+        calibration=calibration,
+        album=album,
+        painter=painter,
+        data=data,
+        store=store,
+        api_keys=api_keys,
+        pace=pace,
+        sign=sign,
+        safety=tuple(safety),
+        fetch=fetch,
+        dial=dial_of(dial, budget, cost, usual=Dial()),
         hosts=tuple(name) if local else (*name, host),
+        device=device,
+        dtype=dtype,
     )
+    address = f"http://{'localhost' if local else host}:{port}"
+
+    def ready(who: str) -> None:
+        opt.say(f"showtell answers at {address} ({who}); Ctrl-C ends it")
+        if open_page:
+            import threading
+            import webbrowser
+
+            threading.Timer(1.0, webbrowser.open, [address]).start()
+
+    if replicas > 1:
+
+        def until() -> None:
+            ready(f"{replicas} replicas")
+            signal.pause()
+
+        run_replicas(setup, replicas=replicas, host=host, port=port, until=until)
+        return
+    app = setup.app(partial(opt.say, file=sys.stderr))
     settings = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, server_header=False
     )
-    server = uvicorn.Server(settings)
-    address = f"http://{'localhost' if local else host}:{port}"
-    opt.say(f"showtell answers at {address} ({', '.join(workers)}); Ctrl-C ends it")
-    if open_page:
-        import threading
-        import webbrowser
-
-        threading.Timer(1.0, webbrowser.open, [address]).start()
-    server.run()
+    ready(", ".join(app.state.service.workers))
+    uvicorn.Server(settings).run()
 
 
 def mcp(
@@ -137,6 +146,7 @@ def mcp(
     from showtell.agent.audit import Audit
     from showtell.agent.home import agent_of
     from showtell.agent.safety import Safety
+    from showtell.serve.setting_up import SHARED
     from showtell.serve.tools import build_tools
 
     found = None
@@ -159,30 +169,3 @@ def _painter(name: str | None) -> Any:
     from showtell.agent.engines import open_painter
 
     return None if name is None else open_painter(name)
-
-
-def _workers(models: list[str], album: str | None, painter: str | None) -> dict:
-    """Who answers, by name."""
-    from showtell.agent.home import HOME, MINI, agent_of, home_is_here
-    from showtell.serve.worker import Worker
-
-    say = partial(opt.say, file=sys.stderr)
-    paints = _painter(painter)
-    chosen = models
-    if not chosen:
-        chosen = [HOME, MINI] if home_is_here(say=say) else [MINI]
-        album = album if album is not None or chosen[0] != HOME else "sample"
-    workers = {}
-    if (album or painter) is not None and set(chosen) == {MINI}:
-        flag = f"--album {album}" if album is not None else f"--painter {painter}"
-        raise UsageError(
-            f"{flag} is for a model whose photos come from elsewhere, and {MINI} paints its own; "
-            "name another --model beside it, or leave it out"
-        )
-    for each in chosen:
-        words = each != MINI
-        agent = agent_of(
-            each, say=say, album=album if words else None, painter=paints if words else None
-        )
-        workers[agent.name] = Worker(agent)
-    return workers

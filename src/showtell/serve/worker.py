@@ -4,8 +4,9 @@
     Session(worker).say("hi")          # from any thread; a worker answers as its agent does
 
 Where the agent can (``company``), answers are given together, and whoever comes joins those that
-are under way, first come, first served. Nobody waits for a row that nobody listens to any more:
-what ``tell`` raises ends that answer, and its row is free.
+are under way, first come, first served. One whose engines are elsewhere (``at_once``) gives each
+answer in a thread of its own, which waits for the network alone. Nobody waits for a row that nobody
+listens to any more: what ``tell`` raises ends that answer, and its row is free.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -105,17 +107,25 @@ class Worker:
         self, agent: Answering, *, max_rows: int = MAX_ROWS, max_waiting: int = MAX_WAITING
     ) -> None:
         self.agent = agent
-        self.max_rows = max_rows if hasattr(agent, "company") else 1
+        together = hasattr(agent, "company")
+        threads = 1 if together else min(getattr(agent, "at_once", 1), max_rows)
+        self.max_rows = max_rows if together else threads
         self.max_waiting = max_waiting
         self.counts = Counts()
         self._waiting: deque[_Job] = deque()
         self._alone = 0  # that are asked beside the answers
         self._changed = threading.Condition()
         self._closed = False
-        # of an engine elsewhere only the network is waited for
-        self._turn = _AT_WORK if hasattr(agent, "company") else Turns()
-        self._thread = threading.Thread(target=self._work, name=f"worker-{agent.name}", daemon=True)
-        self._thread.start()
+        # of engines elsewhere only the network is waited for, and they take many at once
+        own: AbstractContextManager[None] = Turns() if threads == 1 else nullcontext()
+        self._turn = _AT_WORK if together else own
+        work = self._work_together if together else self._work_alone
+        name = f"worker-{agent.name}"
+        self._threads = [
+            threading.Thread(target=work, name=name, daemon=True) for _ in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def name(self) -> str:
@@ -171,7 +181,7 @@ class Worker:
 
     def wait_s(self) -> int:
         """Seconds until what waits now should be answered."""
-        each = self.counts.seconds / max(self.counts.answers, 1)
+        each = self.counts.seconds / max(self.counts.answers, 1) / len(self._threads)
         return max(1, min(60, math.ceil(each * (1 + len(self._waiting)))))
 
     def alone(self, work: Any) -> Any:
@@ -192,43 +202,63 @@ class Worker:
         """Answer nobody any more; those who wait are told."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join(timeout=10)
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=10)
 
     # ------------------------------------------------------------------------------- its thread
 
-    def _work(self) -> None:
-        company = self.agent.company() if hasattr(self.agent, "company") else None
+    def _taken(self, free: int, *, idle: bool) -> list[_Job] | None:
+        """The next ones, at most ``free``; who is ``idle`` waits for one. None when it is over, and
+        those who wait have been told."""
+        with self._changed:
+            if idle:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+            if self._closed:
+                while self._waiting:
+                    self._waiting.popleft().end(error=self._closing())
+                return None
+            jobs = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
+            self.counts.waiting = len(self._waiting)
+            return jobs
+
+    def _closing(self) -> Busy:
+        return Busy(f"{self.name} is being closed", retry_after=10)
+
+    def _work_alone(self) -> None:
+        while (jobs := self._taken(1, idle=True)) is not None:
+            began = time.monotonic()
+            with self._changed:
+                self.counts.rows += 1
+            with self._turn:
+                self._answer_alone(jobs[0])
+            with self._changed:
+                self.counts.rows -= 1
+                self.counts.seconds += time.monotonic() - began
+
+    def _work_together(self) -> None:
+        company = self.agent.company()  # type: ignore[attr-defined]
         under: dict[Answer, _Job] = {}
         while True:
-            with self._changed:
-                if not under:
-                    self._changed.wait_for(lambda: self._waiting or self._closed)
-                if self._closed:
-                    for job in (*self._waiting, *under.values()):
-                        job.end(error=Busy(f"{self.name} is being closed", retry_after=10))
-                    return
-                free = min(self.max_rows - len(under), len(self._waiting))
-                jobs = [self._waiting.popleft() for _ in range(free)]
-                self.counts.waiting = len(self._waiting)
+            jobs = self._taken(self.max_rows - len(under), idle=not under)
+            if jobs is None:
+                for job in under.values():
+                    job.end(error=self._closing())
+                return
             began = time.monotonic()
             self.counts.rows = len(under) + len(jobs)
-            if company is None:
+            with self._turn:
+                self._admit(company, jobs, under)
+            try:
                 with self._turn:
-                    self._answer_alone(jobs[0])
+                    ended = company.step()
+            except BaseException as error:  # nothing of it is to be trusted
+                for job in under.values():
+                    self._end(job, error=error)
+                company, under = self.agent.company(), {}  # type: ignore[attr-defined]
             else:
-                with self._turn:
-                    self._admit(company, jobs, under)
-                try:
-                    with self._turn:
-                        ended = company.step()
-                except BaseException as error:  # nothing of it is to be trusted
-                    for job in under.values():
-                        self._end(job, error=error)
-                    company, under = self.agent.company(), {}  # type: ignore[attr-defined]
-                else:
-                    for answer in ended:
-                        self._end(under.pop(answer), answer.row.reply, answer.error)
+                for answer in ended:
+                    self._end(under.pop(answer), answer.row.reply, answer.error)
             self.counts.rows = len(under)
             self.counts.seconds += time.monotonic() - began
 
@@ -272,20 +302,19 @@ class Worker:
     def _end(
         self, job: _Job, reply: Reply | None = None, error: BaseException | None = None
     ) -> None:
-        if error is None:
-            self.counts.answers += 1
-        elif job.stopped:
-            self.counts.stopped += 1
-        else:
-            self.counts.failed += 1
+        with self._changed:
+            self.counts.answers += error is None
+            self.counts.stopped += error is not None and job.stopped
+            self.counts.failed += error is not None and not job.stopped
         job.end(reply=reply, error=error)
 
     def _tell(self, job: _Job) -> Tell:
         """``tell`` of a job, counted; what it raises is known for the listener's own."""
 
         def tell(event: Event) -> None:
-            self.counts.words += isinstance(event, Words)
-            self.counts.photos += isinstance(event, PhotoHere)
+            with self._changed:
+                self.counts.words += isinstance(event, Words)
+                self.counts.photos += isinstance(event, PhotoHere)
             try:
                 job.told(event)
             except BaseException:
