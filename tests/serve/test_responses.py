@@ -121,6 +121,20 @@ def test_a_decision_is_the_agents_own_chance_and_other_questions_are_refused(
                 api.decisions.create(model="keyword", **ask)
 
 
+def test_what_was_read_and_told_is_counted(tiny_end_to_end, tmp_path):
+    agent = responder_of(tiny_end_to_end, share_threshold=1.1)
+    with live(tmp_path, agents={"tiny": agent}) as client:
+        renderer = agent.model.renderer
+        row = renderer.render_turns(found_turns("my dog"), has_pixels=lambda photo: False)
+        row.put(renderer.form.between, label=False)
+        used = client.post("/v1/responses", json={"input": "my dog"}).json()["usage"]
+        assert used["input_tokens"] == len(row.ids)
+        assert used["total_tokens"] == used["input_tokens"] + used["output_tokens"]
+        chat = {"messages": [{"role": "user", "content": "my dog"}]}
+        used = client.post("/v1/chat/completions", json=chat).json()["usage"]
+        assert used["prompt_tokens"] == len(row.ids)
+
+
 def found_turns(text):
     from showtell.dialogue import USER, Turn
 

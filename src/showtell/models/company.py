@@ -74,8 +74,9 @@ class Company:
         images = [answer.images for answer in answers]
         told = responder.describe_all([answer.row.context for answer in answers], images)
         writing, dropped = responder.decoder.read_all(told, images)
-        for answer, count in zip(answers, dropped, strict=True):
-            answer.row.reply.dropped_turns = count
+        num_read = writing.mask_BT.sum(1).tolist()
+        for answer, count, read in zip(answers, dropped, num_read, strict=True):
+            answer.row.reply.dropped_turns, answer.row.reply.num_read = count, read
         if self._writing is not None:
             here, count = len(self.answers), len(answers)
             parts = [(range(here), self._writing), (range(here, here + count), writing)]

@@ -58,7 +58,8 @@ _AGAIN = re.compile(r"\b(?:again|once more|one more time|otra vez|de nuevo)\b", 
 class Reply:
     """One answer of the agent: its turns in order, the decision at the start of each, its photos.
     ``hits``: what an album had for a photo that was due, by that photo's id, or, where there was
-    none, by the id of PhotoDue; ``notes``: what went otherwise than it should, each a line for the
+    none, by the id of PhotoDue; ``num_read``: tokens of the context that were read, photos' places
+    included (0: not known); ``notes``: what went otherwise than it should, each a line for the
     user."""
 
     turns: list[Turn] = field(default_factory=list)
@@ -68,6 +69,7 @@ class Reply:
     seconds_to_first_word: float | None = None
     seconds_to_photo: float | None = None
     dropped_turns: int = 0
+    num_read: int = 0
     notes: list[str] = field(default_factory=list)
 
     @property

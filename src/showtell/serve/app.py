@@ -172,7 +172,7 @@ class _Answer:
         self.notes = notes
         self.photos: list[PhotoOut] = []
         self.decisions: list[dict[str, Any]] = []
-        self.pieces = 0
+        self.pieces = self.read = 0
 
     def lines(self, told: Any, *, previews: bool) -> list[str]:
         """The lines of a stream that tell this."""
@@ -197,6 +197,7 @@ class _Answer:
         assert isinstance(told, Ended)
         self.decisions = [dict(vars(each)) for each in told.reply.decisions]
         self.notes += told.notes
+        self.read = told.reply.num_read
         return []
 
     def remember(self) -> None:
@@ -214,11 +215,12 @@ class _Answer:
         }
 
     def usage(self) -> dict[str, Any]:
-        """Tokens as far as they are counted: pieces of text that were told, and photos."""
+        """Tokens as far as they are counted: those that were read, pieces of text that were told,
+        and photos."""
         return {
-            "prompt_tokens": 0,
+            "prompt_tokens": self.read,
             "completion_tokens": self.pieces,
-            "total_tokens": self.pieces,
+            "total_tokens": self.read + self.pieces,
             "images": len(self.photos),
         }
 

@@ -56,4 +56,4 @@ async def decisions(request: Request, asked: DecisionsRequest, owner: Asking) ->
             answers.append({"type": "predicate", "name": question.name, "probability": chance})
         else:
             answers.append({"type": "refusal", "name": question.name})
-    return {"model": name, "answers": answers, "usage": usage_of(0), "showtell": vars(found)}
+    return {"model": name, "answers": answers, "usage": usage_of(0, 0), "showtell": vars(found)}

@@ -136,14 +136,14 @@ def _forked(service: Service, owner: str, previous: str, model: str | None) -> P
     return fork
 
 
-def usage_of(pieces: int) -> dict[str, Any]:
-    """Tokens, as far as they are counted: pieces of text that were told."""
+def usage_of(read: int, pieces: int) -> dict[str, Any]:
+    """Tokens, as far as they are counted: those that were read, pieces of text that were told."""
     return {
-        "input_tokens": 0,
+        "input_tokens": read,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": pieces,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": pieces,
+        "total_tokens": read + pieces,
     }
 
 
@@ -172,7 +172,7 @@ class _Out:
         self._text: dict[str, Any] | None = None  # the message that is being written
         self._call: str | None = None  # the photo that is being made
         self._held = ""
-        self._pieces = 0
+        self._pieces = self._read = 0
 
     @property
     def _index(self) -> int:
@@ -199,12 +199,17 @@ class _Out:
             yield from self._photo(told)
         elif isinstance(told, Ended):
             self.notes = [*self.notes, *told.notes]
+            self._read = told.reply.num_read
 
     def ended(self) -> Events:
         yield from self._close()
         notes = list(dict.fromkeys(self.notes))
         told = {"conversation": self._place.kept.id, "notes": notes}
-        self.response |= {"status": "completed", "usage": usage_of(self._pieces), "showtell": told}
+        self.response |= {
+            "status": "completed",
+            "usage": usage_of(self._read, self._pieces),
+            "showtell": told,
+        }
         yield {"type": "response.completed", "response": self.response}
 
     def _event(self, kind: str, **more: Any) -> dict[str, Any]:
