@@ -102,7 +102,7 @@ def asked_of(language):
     return "\n".join(m["content"] for messages in language.heard for m in messages)
 
 
-def test_it_decides_describes_paints_and_says_a_word_with_it():
+def test_U12_U16_it_decides_describes_paints_and_says_a_word_with_it():
     language, paints, pieces = Scripted(0.9, ' "A brown dog." ', "Here he is!"), Paints(), []
     session = Session(ZeroShot(language, photos=Which(painter=paints)), seed=3)
     reply = session.say("Can I see your dog?", tell=words_to(pieces))

@@ -375,7 +375,7 @@ def test_a_weight_without_a_place_and_a_place_without_a_weight_are_errors(tmp_pa
             file.write_bytes(whole)
 
 
-def test_a_painter_that_is_deaf_says_so_and_one_that_hears_says_nothing(hub):
+def test_U13_a_painter_that_is_deaf_says_so_and_one_that_hears_says_nothing(hub):
     family, folder, painter = hub
     assert painter.faults() == []
     deaf, told = read_painter(folder), []

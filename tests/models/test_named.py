@@ -56,7 +56,7 @@ def test_an_id_is_fetched_once_and_where_it_is_from_is_one_line(hub):
     assert found("me/tiny") == (folder, said) and not hub.asked
 
 
-def test_a_dead_id_is_taken_from_the_first_mirror_that_has_it(hub):
+def test_U18_a_dead_id_is_taken_from_the_first_mirror_that_has_it(hub):
     painter = {
         "model_index.json": b"{}",
         "unet/config.json": b"{}",

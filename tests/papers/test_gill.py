@@ -209,7 +209,9 @@ def test_the_linear_mapper_is_linear_and_mixes_tokens(tokenizer):
     assert not torch.allclose(permuted, mapper(one))
 
 
-def test_training_and_answering_give_the_same_conditioning(tokenizer, painter):
+def test_U17_training_and_answering_feed_all_tokens_and_give_the_same_conditioning(
+    tokenizer, painter
+):
     bridge, spans = bridge_of(tokenizer), spans_of()
     trains = bridge.train()(spans, painter, generator=torch.Generator())
     with torch.no_grad():  # here the library's encoder takes a faster way

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import threading
+import time
 
 import httpx2
 import openai
@@ -35,7 +37,7 @@ def pixels(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
 
 
-def test_without_a_stream_the_text_is_readable_and_the_photo_beside_it(client):
+def test_U5_without_a_stream_the_text_is_readable_and_the_photo_beside_it(client):
     answer = said(client, "Please send me a photo!")
     (choice,) = answer["choices"]
     assert choice["message"]["content"] == "Sure, here you go!"
@@ -58,7 +60,7 @@ def test_parts_and_markdown_are_asked_for(client):
     assert client.get(link).headers["content-type"] == "image/png"
 
 
-def test_a_stream_tells_words_then_a_card_previews_and_the_photo_before_the_end(client):
+def test_U14_a_stream_tells_words_a_card_previews_and_the_photo_before_the_end(client):
     body = {**ASK, "showtell": {"conversation": "new", "previews": True}}
     *chunks, done = streamed(client, {**body, "stream_options": {"include_usage": True}})
     assert done == "[DONE]" and chunks[-1]["choices"] == [] and chunks[-1]["usage"]["images"] == 1
@@ -75,7 +77,7 @@ def test_a_stream_tells_words_then_a_card_previews_and_the_photo_before_the_end(
     assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
 
 
-def test_open_webui_shows_the_photo_of_a_stream(client):
+def test_U3_open_webui_shows_the_photo_of_a_stream(client):
     """Its parser's rules, as of 0.12.4: delta.images are files, delta.content must be a string."""
     text, files = "", []
     for chunk in streamed(client, ASK)[:-1]:
@@ -128,7 +130,26 @@ def test_photos_go_in_in_every_shape_and_none_is_dropped(tmp_path):
         assert refused.status_code == 400 and "input_audio" in refused.json()["error"]["message"]
 
 
-def test_a_client_that_sends_back_text_alone_finds_its_photo_again(tmp_path):
+def test_U14_a_slow_client_gets_the_photo_before_the_end_and_usage_after_it(client):
+    body = {**ASK, "stream": True, "stream_options": {"include_usage": True}}
+    told = []
+    with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        for line in answer.iter_lines():
+            time.sleep(0.02)
+            told += [line[6:]] if line.startswith("data: ") else []
+    *chunks, done = told
+    chunks = [json.loads(chunk) for chunk in chunks]
+    photo = next(
+        n for n, c in enumerate(chunks) if c["choices"] and "images" in c["choices"][0]["delta"]
+    )
+    ends = next(
+        n for n, c in enumerate(chunks) if c["choices"] and c["choices"][0]["finish_reason"]
+    )
+    usage = next(n for n, c in enumerate(chunks) if c.get("usage"))
+    assert done == "[DONE]" and photo < ends < usage == len(chunks) - 1
+
+
+def test_U15_a_client_that_sends_back_text_alone_finds_its_photo_again(tmp_path):
     agent = KeywordModel()
     with live(tmp_path, agents={"k": agent}) as client:
         first = said(client, "Please send me a photo!")

@@ -90,7 +90,7 @@ def checked(result, folder) -> tuple[str, bytes, str]:
     return text.text, path.read_bytes(), link.uri
 
 
-def test_a_painted_photo_comes_as_text_a_small_image_and_a_page(tmp_path, mini):
+def test_U6_a_painted_photo_comes_as_text_a_small_image_and_a_page(tmp_path, mini):
     call = ("paint", {"caption": "a red dog at the beach", "seed": 3})
     told, painted, again = asked(tools(tmp_path, mini), "tools", call, call)
     assert [tool.name for tool in told] == ["paint", "should_i_share"]
