@@ -34,6 +34,14 @@ _BEHIND = re.compile(
 )
 _NUMBER = re.compile(r"(?:an?|the|one|two|three|four|five|some|un[ao]?|el|la)\b\s*")
 
+_NOUNS = {  # what people say in Spanish of what captions say in English
+    **{"perro": "dog", "perra": "dog", "gato": "cat", "gata": "cat", "pato": "duck"},
+    **{"conejo": "rabbit", "coche": "car", "carro": "car", "autobus": "bus", "barco": "boat"},
+    **{"tarta": "cake", "pastel": "cake", "helado": "ice", "pelota": "ball", "osito": "teddy"},
+    **{"flor": "flower", "casa": "house", "faro": "lighthouse", "chica": "girl", "arbol": "tree"},
+}
+_ALIKE = ({"dog", "puppy"}, {"cat", "kitty", "kitten"}, {"rabbit", "bunny"}, {"teddy", "bear"})
+
 
 class Change(NamedTuple):
     """What a photo is to show, of which group; ``said``: how a person said it."""
@@ -133,3 +141,22 @@ def toned(image: Image, change: Change) -> Image:
     if change.words == "brighter":
         return ImageEnhance.Brightness(image).enhance(1.4)
     return ImageEnhance.Color(image).enhance(1.6 if change.words == "more colorful" else 0.0)
+
+
+def in_english(noun: str) -> str:
+    """As captions say it."""
+    return _NOUNS.get(noun) or _NOUNS.get(noun.removesuffix("s")) or noun
+
+
+def names(caption: str, noun: str) -> bool:
+    """Whether a caption names such a thing: in the singular or plural, in English or Spanish."""
+    words = {_single(word) for word in re.findall(r"[a-z]+", plain(caption))}
+    return any(_single(each) in words for each in _alike(_single(in_english(noun))))
+
+
+def _alike(noun: str) -> set[str]:
+    return next((same for same in _ALIKE if noun in same), {noun})
+
+
+def _single(word: str) -> str:
+    return re.sub(r"ies$", "y", word) if word.endswith("ies") else word.removesuffix("s")

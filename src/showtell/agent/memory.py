@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from showtell.agent.changes import Change, changed, changes_in, subject, toned
+from showtell.agent.changes import Change, changed, changes_in, names, subject, toned
 from showtell.agent.heard import plain
+from showtell.agent.introduced import known_in, meant_by, told_of
 from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.models.reply import Shared, Wish
 
@@ -87,13 +88,6 @@ _WANTED = re.compile(
 _OTHERS = re.compile(r"\b(?:they|he|she|we)\b")
 _NO_NOUN = re.compile(rf"(?:{_ONE}|thing|them|again)\b")
 _FILLING = {"a", "bit", "little", "much", "un", "poco", "even", "please", "pls", "por", "favor"}
-_NOUNS = {  # what people say in Spanish of what captions say in English
-    **{"perro": "dog", "perra": "dog", "gato": "cat", "gata": "cat", "pato": "duck"},
-    **{"conejo": "rabbit", "coche": "car", "carro": "car", "autobus": "bus", "barco": "boat"},
-    **{"tarta": "cake", "pastel": "cake", "helado": "ice", "pelota": "ball", "osito": "teddy"},
-    **{"flor": "flower", "casa": "house", "faro": "lighthouse", "chica": "girl", "arbol": "tree"},
-}
-_ALIKE = ({"dog", "puppy"}, {"cat", "kitty", "kitten"}, {"rabbit", "bunny"}, {"teddy", "bear"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,21 +200,6 @@ def _at(shown: Sequence[Shown], nth: int) -> Shown | None:
     return shown[nth] if -1 <= nth < len(shown) and shown else None
 
 
-def names(caption: str, noun: str) -> bool:
-    """Whether a caption names such a thing: in the singular or plural, in English or Spanish."""
-    one = _NOUNS.get(noun) or _NOUNS.get(noun.removesuffix("s")) or noun
-    words = {_single(word) for word in re.findall(r"[a-z]+", plain(caption))}
-    return any(_single(each) in words for each in _alike(_single(one)))
-
-
-def _alike(noun: str) -> set[str]:
-    return next((same for same in _ALIKE if noun in same), {noun})
-
-
-def _single(word: str) -> str:
-    return re.sub(r"ies$", "y", word) if word.endswith("ies") else word.removesuffix("s")
-
-
 # ------------------------------------------------------------------------------ what comes of it
 
 
@@ -229,9 +208,14 @@ def remembered(
     turns: Sequence[Turn],
     images: Mapping[str, Image],
     look: Callable[[Image], str],
+    *,
+    registry: bool = True,
 ) -> Wish:
-    """The wish, with what the talk's photos make of it. ``images``: their pixels, by id; ``look``
-    tells in words what is on one ("": not known)."""
+    """The wish, with what the talk's photos make of it, and who is known from it (``registry``).
+    ``images``: the photos' pixels, by id; ``look`` tells in words what is on one ("": not
+    known)."""
+    if registry:
+        wish = _with_known(wish, turns)
     if wish.share is False:
         return wish
     after = next((k for k in range(len(turns), 0, -1) if turns[k - 1].speaker == AGENT), 0)
@@ -249,6 +233,18 @@ def remembered(
     if found is None:
         return replace(asked, instead=_which(shown, request))
     return _fulfilled(asked, request, found, images.get(found.photo.id), look)
+
+
+def _with_known(wish: Wish, turns: Sequence[Turn]) -> Wish:
+    known = known_in(turns)
+    wish = replace(wish, known=told_of(known))
+    if (who := meant_by(turns, known)) is None or not who.looks:
+        return wish
+    asked = changes_in(next(turn.text for turn in reversed(turns) if turn.text))
+    words = wish.words
+    if who.name:  # what an album may have heard of
+        words = re.sub(rf"\b{re.escape(who.name)}\b", who.phrase, words, flags=re.IGNORECASE)
+    return replace(wish, words=words, amend=lambda caption: who.amended(caption, asked))
 
 
 def _just_shown(turns: Sequence[Turn]) -> bool:

@@ -142,7 +142,7 @@ class ZeroShot:
 
         text = ""
         if not down:
-            state = _state(shared[0] if shared else None, description)
+            state = wish.known + _state(shared[0] if shared else None, description)
             text = self._words(kept, state, seed, told, reply.notes)
         if not text and not photos:
             text = prompts()["itself"]["silent"]
@@ -209,7 +209,8 @@ class ZeroShot:
         said = self.language.say(
             asked("describe", turns), max_tokens=MAX_DESCRIPTION_TOKENS, temperature=0.0, seed=0
         )
-        return one_line(said.text)
+        described = one_line(said.text)
+        return wish.amend(described) if wish.amend else described
 
     def _words(
         self,

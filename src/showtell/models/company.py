@@ -13,9 +13,10 @@ two take turns of equal time, so that nobody's text waits for another's photo.
 from __future__ import annotations
 
 import time
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from PIL import Image
@@ -44,7 +45,7 @@ class Paint(Need):
 
 @dataclass(frozen=True)
 class Anew(Need):
-    """The row is to stand where its context ends, as if nothing had been said."""
+    """The row is to stand where its turns end, as if nothing had been said since."""
 
 
 class Answer(Under[None]):
@@ -71,8 +72,11 @@ class Company:
         if not answers:
             return
         responder = self.responder
-        images = [answer.images for answer in answers]
-        told = responder.describe_all([answer.row.context for answer in answers], images)
+        images = [
+            ChainMap(answer.row.reply.images, cast("dict[str, Image.Image]", answer.images))
+            for answer in answers
+        ]
+        told = responder.describe_all([answer.row.turns for answer in answers], images)
         writing, dropped = responder.decoder.read_all(told, images)
         num_read = writing.mask_BT.sum(1).tolist()
         for answer, count, read in zip(answers, dropped, num_read, strict=True):

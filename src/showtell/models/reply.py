@@ -176,7 +176,8 @@ class Wish:
     the model's stead; ``start``: an edit: painting starts from this photo, under noise of a
     ``strength`` (1: painted anew; 0: nothing new); ``count``: how many photos are asked for.
     ``seed``: of the noise it is painted from; ``same``: a photo that was shown, which is shown once
-    more; ``instead``: there can be no such photo, and this is the answer."""
+    more; ``instead``: there can be no such photo, and this is the answer; ``amend``: puts what a
+    model says of the photo right, by what is ``known`` of those whom the talk has introduced."""
 
     share: bool | None = None
     words: str = ""
@@ -188,6 +189,8 @@ class Wish:
     seed: int | None = None
     same: Shared | None = None
     instead: str = ""
+    amend: Callable[[str], str] | None = None
+    known: str = ""
 
     @property
     def again(self) -> bool:

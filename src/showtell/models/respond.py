@@ -315,6 +315,12 @@ class Responder:
             row.say_instead(self._from_elsewhere(wish.words, row, came))  # no word of it is written
             return None
         spans = yield from self.decoder.announcement(wish.caption)
+        if wish.amend is not None and not wish.caption:
+            words = wish.amend(spans.captions[0])
+            if words != spans.captions[0]:  # as if it had never been said
+                yield Anew()
+                yield from self.decoder.opening()
+                spans = yield from self.decoder.announcement(words)
         photo = Photo(
             id=row.photo_id,
             caption=spans.captions[0],
