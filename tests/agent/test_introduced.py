@@ -111,9 +111,9 @@ def test_the_experiment_writes_its_page(tmp_path, monkeypatch):
     assert [bool(changes_in(text)) for text in whole.said[:4]] == [True, False, True, False]
 
     def short(seed):
-        talk = identity.Talk(**vars(whole) | {"seed": seed})
-        talk.said, talk.asks = [*whole.said[:4:2], whole.said[whole.asks[0]]], [2]
-        return talk
+        said = [*whole.said[:4:2], whole.said[whole.asks[0]]]
+        scene, place = whole.scene, whole.place
+        return identity.Talk(seed=seed, scene=scene, said=said, asks=[2], place=place)
 
     monkeypatch.setattr(identity, "talk_of", short)
     identity.main(["--dialogues", "1", "--first", "200000", "--out", str(tmp_path)])
