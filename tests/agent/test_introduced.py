@@ -111,7 +111,7 @@ def test_the_experiment_writes_its_page(tmp_path, monkeypatch):
     assert [bool(changes_in(text)) for text in whole.said[:4]] == [True, False, True, False]
 
     def short(seed):
-        said = [*whole.said[:4:2], whole.said[whole.asks[0]]]
+        said = [*whole.said[:4:2], whole.said[whole.asks[1]]]
         scene, place = whole.scene, whole.place
         return identity.Talk(seed=seed, scene=scene, said=said, asks=[2], place=place)
 
