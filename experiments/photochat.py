@@ -114,6 +114,11 @@ NOTES = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    told = list(sys.argv[1:] if arguments is None else arguments)
+    return Bench(parser().parse_args(told), told).run()
+
+
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--home", action="append", metavar="MODEL", help="one a training seed")
     parser.add_argument("--lm", default="smollm2-135m-instruct", help="the zero-shot agent's LLM")
@@ -132,8 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", metavar="ROW", help="these rows; repeatable")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0: in this one")
     parser.add_argument("--worker", nargs=2, metavar=("STEP", "ROW"), help=argparse.SUPPRESS)
-    told = list(sys.argv[1:] if arguments is None else arguments)
-    return Bench(parser.parse_args(told), told).run()
+    return parser
 
 
 class Bench:

@@ -183,6 +183,14 @@ def test_a_refusal_is_taken_back_without_a_request(text):
     assert wish_of(talk("no photos please", "ok", f"{text}. Show me the cat")).share is True
 
 
+def test_u9_no_more_pictures_means_none_in_the_next_20_turns_however_well_one_would_fit():
+    said = [Turn(speaker=USER, elements=("no more pictures please",))]
+    for _ in range(20):
+        decision = decided(1.0, wish=wish_of(said))
+        assert not decision.share and decision.reason == "you want no photos"
+        said += talk("look what my dog did!", "he ran into the sea")[::-1]
+
+
 def test_u9_enough_after_a_photo_holds_and_a_no_to_an_offer_is_for_once():
     chat = ["ok", "so what is new?"] * 20
     assert wish_of((PHOTO, *talk("stop it", *chat, "and now?"))).share is False

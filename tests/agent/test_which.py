@@ -338,10 +338,10 @@ def test_where_nothing_paints_no_word_is_written_of_what_the_album_lacks(model, 
     assert 'a photo was due ("show me a giraffe please")' in talk.notes[0]
 
 
-def test_who_wants_the_photo_alone_gets_no_word(model, album, monkeypatch):
+def test_u2_who_wants_the_photo_alone_gets_no_word(model, album, monkeypatch):
     sources = Which(album=album("a"))
     model.decoding = replace(model.decoding, max_turns=5)
     talk = Session(Responder(Decoder(model), photos=sources, when=When(threshold=2.0)), seed=1)
     said: list[str] = []
-    reply = talk.say("Only the picture of your dog, no words please!", tell=words_to(said))
+    reply = talk.say("Only the picture of your dog, no words", tell=words_to(said))
     assert [bool(turn.photos) for turn in reply.turns] == [True] and not said

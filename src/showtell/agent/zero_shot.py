@@ -149,7 +149,7 @@ class ZeroShot:
             told(text)
         told("\n")
         reply.turns.append(Turn(speaker=AGENT, elements=(*([text] if text else []), *photos)))
-        reply.decisions.append(decision)
+        reply.decided(decision)
         if decision.offer and not photos:
             row.say(decision.offer, reason="it was offered")
         elif len(photos) < len(shared) and photos:  # there is one, and no other

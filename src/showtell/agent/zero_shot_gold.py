@@ -52,16 +52,18 @@ class ZeroShotTalks:
             told("share moments", number, len(dialogues))
         return found
 
-    @torch.no_grad()
     def chances(self, dialogue: Dialogue) -> list[float]:
         """P(share) at each position of the protocol."""
+        contexts = [position.context for position in moment_positions(dialogue)]
+        others = [USER if turns[-1].speaker == AGENT else AGENT for turns in contexts]
+        return self.chances_after(list(map(as_agent, contexts, others)))
+
+    @torch.no_grad()
+    def chances_after(self, contexts: Sequence[tuple[Turn, ...]]) -> list[float]:
+        """P(share) after each context of one dialogue, as the agent. Raises EngineError."""
         labels = (prompts()["labels"]["share"], prompts()["labels"]["tell"])
-        tree, last = PrefixTree(), []
-        for position in moment_positions(dialogue):
-            context = position.context
-            other = USER if context[-1].speaker == AGENT else AGENT
-            ids = self.local.ids(asked("decide", as_agent(context, other)))
-            last.append(tree.add(ids)[-1])
+        tree = PrefixTree()
+        last = [tree.add(self.local.ids(asked("decide", turns)))[-1] for turns in contexts]
         if not last:
             return []
         chances = []

@@ -87,6 +87,7 @@ def chat(
     guidance: float | None = opt.option(
         None, "guidance", "G", "Of --painter; 1: none, as for turbo models.", min=1
     ),
+    decide: str | None = opt.DECIDE,
     dial: str | None = opt.DIAL,
     budget: str | None = opt.BUDGET,
     cost: str | None = opt.COST,
@@ -105,6 +106,7 @@ def chat(
     that fits, else from the painter; with neither, the agent says that it has none.
     """
     from showtell.agent.chat import TerminalChat, answers, check_lines, typed_lines
+    from showtell.agent.decisions import Decisions, decide_by
     from showtell.agent.session import Session
     from showtell.agent.terminal import console_of
     from showtell.agent.when import dial_of
@@ -112,6 +114,7 @@ def chat(
 
     check_lines(say, photo)
     how = dial_of(dial, budget, cost, usual=Dial())
+    server = None if decide is None else Decisions(decide)
     if lm is not None and model is not None:
         raise UsageError("--model and --lm both say who answers; leave one of them out")
     if calibration is not None and lm is None:
@@ -134,6 +137,8 @@ def chat(
         aside = partial(opt.say, file=sys.stderr)
         session = Session(agent_of(model, say=aside, album=album, painter=paints), seed=seed)
     session.dial = how
+    if server is not None:
+        decide_by(session.model, server)
     if say or json:
         lines = say or (line.rstrip("\r\n") for line in sys.stdin if line.strip())
         for answer in answers(session, lines, photos=photo, photos_dir=photos_dir):

@@ -109,6 +109,9 @@ DATA_HELP = (
 )
 
 JSON = switch("json", "Print JSON on stdout, nothing else.")
+DECIDE = option(
+    None, "decide", "URL", "A v1/decisions server that says when, in the model's place; URL#NAME."
+)
 DIAL = option(None, "dial", "KIND", "How photos come unasked: asked (never), offer, proactive.")
 BUDGET = option(None, "budget", "N/TURNS", "At most N photos unasked in so many of its turns.")
 COST = option(

@@ -48,6 +48,7 @@ def serve(
     safety: list[str] = opt.option(
         [], "safety", "NAME|off", "A check of texts, by its dotted path; may be repeated."
     ),
+    decide: str | None = opt.DECIDE,
     dial: str | None = opt.DIAL,
     budget: str | None = opt.BUDGET,
     cost: str | None = opt.COST,
@@ -89,6 +90,7 @@ def serve(
         sign=sign,
         safety=tuple(safety),
         fetch=fetch,
+        decide=decide,
         dial=dial_of(dial, budget, cost, usual=Dial()),
         hosts=tuple(name) if local else (*name, host),
         device=device,

@@ -24,7 +24,7 @@ class Decision:
     """Whether a photo comes next. ``p_share``: what the model says of it (None: not known);
     ``chance``: the same, calibrated; ``threshold``: what that was compared with (where there is no
     ``chance``, ``p_share``); ``reason``: one line for people; ``offer``: what is said after the
-    words, where a photo is offered instead."""
+    words, where a photo is offered instead; ``note``: what went otherwise than it should."""
 
     share: bool
     p_share: float | None = None
@@ -32,6 +32,7 @@ class Decision:
     threshold: float | None = None
     reason: str = ""
     offer: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,12 @@ class Reply:
     dropped_turns: int = 0
     num_read: int = 0
     notes: list[str] = field(default_factory=list)
+
+    def decided(self, decision: Decision) -> None:
+        """What was decided at the start of the next turn; its note is the user's, once."""
+        self.decisions.append(decision)
+        if decision.note and decision.note not in self.notes:
+            self.notes.append(decision.note)
 
     @property
     def p_share(self) -> list[float | None]:

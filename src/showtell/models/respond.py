@@ -194,7 +194,7 @@ class Responder:
             seen = yield from decoder.opening()
             p_share = float(decoder.p_share(seen)[0])
             decision = when.decide(p_share, turns=row.turns, wish=row.wish, dial=row.dial)
-            reply.decisions.append(decision)
+            reply.decided(decision)
             if decision.share and row.lacks:
                 row.tell(PhotoDue(id=row.photo_id, decision=decision))
                 shared = yield from self._share(row)

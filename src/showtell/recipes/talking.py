@@ -330,13 +330,14 @@ def held_measures(found: ShareChances) -> dict[str, float]:
 def calibrate(model: PhotoDialogueModel, held: Sequence[Rendered]) -> None:
     """Set thresholds and calibration from held-out dialogues, in the model's card and decoding.
 
-    The card's ``moment`` is for P(share) with the next speaker unknown; ``share_threshold`` for an
-    agent whose turn it is.
+    The card's ``moment`` is for P(share) with the next speaker unknown; its ``spoken`` and
+    ``share_threshold`` for an agent whose turn it is.
     """
     found = share_chances(model, held)
     scale, bias = platt(found.shared_M, found.marginal_M)
     calibrated_M = calibrated(found.marginal_M, scale=scale, bias=bias)
     chosen = best_threshold(found.shared_M, calibrated_M)
+    spoken = platt(found.shared_M, found.spoken_M)
     model.card["moment"] = {
         "scale": scale,
         "bias": bias,
@@ -344,6 +345,7 @@ def calibrate(model: PhotoDialogueModel, held: Sequence[Rendered]) -> None:
         **held_measures(found),
         "held_out_f1": chosen.f1,
         "positions": len(found.shared_M),
+        "spoken": dict(zip(("scale", "bias"), spoken, strict=True)),
     }
-    spoken = best_threshold(found.shared_M, found.spoken_M)
-    model.decoding = replace(model.decoding, share_threshold=spoken.threshold)
+    enough = best_threshold(found.shared_M, found.spoken_M).threshold
+    model.decoding = replace(model.decoding, share_threshold=enough)

@@ -20,6 +20,7 @@ from showtell.models.reply import Dial
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from showtell.agent.session import Answering
     from showtell.serve.worker import Worker
 
 FILE, SHARED = "showtell.db", "shared.jsonl"
@@ -43,6 +44,7 @@ class Setup:
     sign: Path | None = None
     safety: tuple[str, ...] = ()
     fetch: bool = False
+    decide: str | None = None
     dial: Dial = field(default_factory=Dial)
     hosts: tuple[str, ...] = ()
     device: str | None = None
@@ -77,6 +79,7 @@ class Setup:
 
     def _workers(self, say: Say) -> dict[str, Worker]:
         """Who answers, by name."""
+        from showtell.agent.decisions import Decisions, decide_by
         from showtell.agent.engines import open_painter
         from showtell.agent.home import HOME, MINI, agent_of, home_is_here, llm_agent
         from showtell.serve.worker import Worker
@@ -94,17 +97,23 @@ class Setup:
                 f"{flag} is for a model whose photos come from elsewhere, and {MINI} paints its "
                 "own; name another --model beside it, or leave it out"
             )
-        workers = {}
+        judge = None if self.decide is None else Decisions(self.decide)
+        agents: list[Answering] = []
         for each in chosen:
             own = each == MINI
-            agent = agent_of(
-                each, say=say, album=None if own else album, painter=None if own else painter
+            agents.append(
+                agent_of(
+                    each, say=say, album=None if own else album, painter=None if own else painter
+                )
             )
-            workers[agent.name] = Worker(agent)
         for each in self.lms:
-            llm = llm_agent(each, painter=painter, album=album, calibration=self.calibration)
-            workers[llm.name] = Worker(llm)
-        return workers
+            agents.append(
+                llm_agent(each, painter=painter, album=album, calibration=self.calibration)
+            )
+        if judge is not None:
+            for agent in agents:
+                decide_by(agent, judge)
+        return {agent.name: Worker(agent) for agent in agents}
 
 
 def run_replicas(
