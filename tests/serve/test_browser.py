@@ -232,16 +232,18 @@ def test_what_a_model_writes_runs_nothing_and_loads_nothing(page):
 
 
 def test_a_failure_is_said_and_nothing_that_was_typed_is_lost(page):
+    from playwright.sync_api import expect
+
     page.route("**/v1/chat/completions", lambda route: route.abort())
     say(page, "do not lose me")
     page.get_by_role("alert").wait_for()
     assert "cannot be reached" in page.get_by_role("alert").inner_text()
-    assert page.get_by_label("Your message").input_value() == "do not lose me"
+    expect(page.get_by_label("Your message")).to_have_value("do not lose me")
     page.unroute("**/v1/chat/completions")
     page.get_by_role("button", name="Try again").click()
     page.locator(".turn.agent").get_by_text("That is nice to hear.").wait_for()
-    assert page.locator(".turn.user").count() == 1
-    assert page.get_by_label("Your message").input_value() == ""
+    expect(page.locator(".turn.user")).to_have_count(1)
+    expect(page.get_by_label("Your message")).to_have_value("")
 
 
 def test_the_dial_and_the_colours_are_kept(page):
