@@ -115,7 +115,7 @@ def test_what_cannot_be_read_fails_alone(responder, monkeypatch):
     worker = Worker(responder)
     held = threading.Event()
     with ThreadPoolExecutor(4) as pool:
-        pool.submit(worker.alone, lambda: held.wait(PATIENCE))
+        pool.submit(worker.alone, lambda _: held.wait(PATIENCE))
         until(lambda: worker._turn._asked)
         asked = [pool.submit(worker.respond, turns, images=photos[n], seed=n) for n in (8, 3, 8)]
         until(lambda: len(worker._waiting) + worker.counts.rows == 3)
@@ -150,7 +150,7 @@ def test_what_breaks_a_step_is_told_to_those_in_it_and_the_next_are_answered(res
 def test_the_first_to_come_is_the_first_to_be_answered(responder):
     worker, order, held = Worker(responder, max_rows=1), [], threading.Event()
     with ThreadPoolExecutor(7) as pool:
-        pool.submit(worker.alone, lambda: held.wait(PATIENCE))
+        pool.submit(worker.alone, lambda _: held.wait(PATIENCE))
         until(lambda: worker._turn._asked)
         for n in range(5):
             say = lambda event, n=n: order.append(n)  # noqa: E731
@@ -167,7 +167,7 @@ def test_other_work_has_its_turn_between_two_steps(responder):
     def heard(event):
         order.append("word")
         if len(order) == 1:
-            other.submit(worker.alone, lambda: order.append("other"))
+            other.submit(worker.alone, lambda _: order.append("other"))
 
     with ThreadPoolExecutor(1) as other:
         worker.respond(HELLO, images={}, seed=1, tell=heard)
@@ -192,3 +192,19 @@ def test_turns_are_had_in_the_order_of_asking():
     for thread in threads:
         thread.join(PATIENCE)
     assert order == list(range(8))
+
+
+def test_what_is_asked_beside_lets_answers_have_their_steps(responder):
+    worker, told, during = Worker(responder), threading.Event(), []
+
+    def work(pause):
+        reply = pool.submit(worker.respond, HELLO, images={}, seed=1, tell=lambda _: told.set())
+        while not reply.done():
+            during.append(told.is_set())
+            pause()
+        return reply.result()
+
+    with ThreadPoolExecutor(1) as pool:
+        assert worker.alone(work).turns == responder.respond(HELLO, images={}, seed=1).turns
+    assert not during[0]
+    worker.close()

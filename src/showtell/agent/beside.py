@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from showtell.dialogue import PAINTED_BY, Photo, Turn
@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def photo_of(agent: Any, words: str, *, seed: int) -> Shared:
-    """A photo of words by an agent's own painter, or else from where its photos come. Raises
-    UsageError for one that has neither."""
+def photo_of(
+    agent: Any, words: str, *, seed: int, on_step: Callable[..., None] | None = None
+) -> Shared:
+    """A photo of words by an agent's own painter, or else from where its photos come; ``on_step``
+    is called behind each step of painting. Raises UsageError for one that has neither."""
     painter = getattr(getattr(agent, "model", None), "painter", None)
     if painter is not None:
         from showtell.batch import to_image
@@ -27,13 +29,20 @@ def photo_of(agent: Any, words: str, *, seed: int) -> Shared:
             seed=seed,
             labels={PAINTED_BY: agent.name},
         )
-        return Shared(photo=photo, image=to_image(agent.paint_captions([words], seeds=[seed])[0]))
+        pixels_3HW = agent.paint_captions([words], seeds=[seed], callback=on_step)[0]
+        return Shared(photo=photo, image=to_image(pixels_3HW))
     if (photos := getattr(agent, "photos", None)) is None:
         raise UsageError(f"{agent.name} makes no photos of words; name a model that does")
     notes: list[str] = []
     wish = Wish(share=True, words=words)
     shared: Shared = photos.share(
-        words, wish=wish, photo_id=f"painted-{seed}", seed=seed, shown=(), notes=notes
+        words,
+        wish=wish,
+        photo_id=f"painted-{seed}",
+        seed=seed,
+        shown=(),
+        notes=notes,
+        on_step=on_step,
     )
     return shared
 

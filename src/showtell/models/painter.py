@@ -9,7 +9,7 @@ a U-Net is told (``time_cond_proj_dim``) as in 2310.04378. noise.py knows the sc
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -31,7 +31,7 @@ from showtell.models.folders import (
 )
 from showtell.models.noise import DISTILLED, Noise, read_scheduler
 from showtell.models.painting import Painting, Start, denoise
-from showtell.models.parts import Conditioning, Dice
+from showtell.models.parts import Conditioning, Dice, OnStep
 from showtell.models.text_towers import ClipTextTower, TokenTower
 from showtell.runtime import Dtype, small_attention
 
@@ -193,7 +193,7 @@ class LatentDiffusionPainter(nn.Module):
         num_steps: int,
         guidance: float,
         seeds: Sequence[int],
-        callback: Callable[[int, Tensor | None], None] | None = None,
+        callback: OnStep | None = None,
     ) -> Tensor:
         """Photos (N, 3, H, W) in [0, 1] by the scheduler, with classifier-free guidance.
 

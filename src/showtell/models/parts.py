@@ -38,6 +38,10 @@ def drawn(draw: Callable[..., Tensor], count: int, dice: Dice) -> Tensor:
     return torch.cat([draw((each,), generator=die, device=die.device) for die in dice])
 
 
+# is told a step of painting, and what the photo should become, where that is known
+OnStep = Callable[[int, Tensor | None], None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PhotoSpans:
     """What the LLM said where a photo belongs: one row per photo to make.
@@ -158,7 +162,7 @@ class Painter(Protocol):
         num_steps: int,
         guidance: float,
         seeds: Sequence[int],
-        callback: Callable[[int, Tensor | None], None] | None = None,
+        callback: OnStep | None = None,
     ) -> Tensor: ...
 
 

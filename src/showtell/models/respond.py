@@ -24,7 +24,7 @@ from showtell.errors import GenerationError
 from showtell.models.company import Anew, Answer, Company, Paint
 from showtell.models.decoder import Decoder, Images
 from showtell.models.open_album import OpenAlbum
-from showtell.models.parts import Conditioning, PhotoSpans
+from showtell.models.parts import Conditioning, OnStep, PhotoSpans
 from showtell.models.reply import (
     ByThreshold,
     Deciding,
@@ -275,18 +275,27 @@ class Responder:
     # --------------------------------------------------------------------------------- photos
 
     @torch.no_grad()
-    def paint_captions(self, captions: Sequence[str], *, seeds: Sequence[int]) -> Tensor:
-        """Captions -> (N, 3, H, W). Each photo has its own seed, so batches do not matter."""
-        return self.paint_spans(self.model.spoken_spans(captions), seeds=seeds)
+    def paint_captions(
+        self, captions: Sequence[str], *, seeds: Sequence[int], callback: OnStep | None = None
+    ) -> Tensor:
+        """Captions -> (N, 3, H, W). Each photo has its own seed, so batches do not matter.
+        ``callback``: of ``painter.paint``."""
+        return self.paint_spans(self.model.spoken_spans(captions), seeds=seeds, callback=callback)
 
     @torch.no_grad()
-    def paint_spans(self, spans: PhotoSpans, *, seeds: Sequence[int]) -> Tensor:
+    def paint_spans(
+        self, spans: PhotoSpans, *, seeds: Sequence[int], callback: OnStep | None = None
+    ) -> Tensor:
         """What was said of N photos -> (N, 3, H, W). Raises GenerationError without a painter."""
         conditioning = self._conditioning(spans, seeds)
         assert self.model.painter is not None
         decoding = self.decoder.decoding
         return self.model.painter.paint(
-            conditioning, num_steps=decoding.num_steps, guidance=decoding.guidance, seeds=seeds
+            conditioning,
+            num_steps=decoding.num_steps,
+            guidance=decoding.guidance,
+            seeds=seeds,
+            callback=callback,
         )
 
     def _conditioning(self, spans: PhotoSpans, seeds: Sequence[int]) -> Conditioning:

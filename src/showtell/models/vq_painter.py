@@ -38,7 +38,7 @@ from showtell.models.folders import (
     write_json,
 )
 from showtell.models.painter import decode_latents, encode_latents, shrinks
-from showtell.models.parts import Conditioning, Dice, PainterTokens
+from showtell.models.parts import Conditioning, Dice, OnStep, PainterTokens
 from showtell.models.ranker import ClipRanker
 from showtell.models.text_towers import TokenTower
 
@@ -181,7 +181,7 @@ class VqPainter(nn.Module):
         num_steps: int,
         guidance: float,
         seeds: Sequence[int],
-        callback: Callable[[int, Tensor | None], None] | None = None,
+        callback: OnStep | None = None,
     ) -> Tensor:
         """Photos (N, 3, H, W) in [0, 1]; each from the dice of its own seed.
 
@@ -221,7 +221,7 @@ class VqPainter(nn.Module):
         cond_NSC: Tensor,
         dice: Sequence[torch.Generator],
         num_steps: int,
-        callback: Callable[[int, Tensor | None], None] | None,
+        callback: OnStep | None,
     ) -> Tensor:
         """Draw (N, L) codes, one after the other."""
         table = self.translator.get_input_embeddings()

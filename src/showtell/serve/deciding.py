@@ -46,7 +46,7 @@ async def decisions(request: Request, asked: DecisionsRequest, owner: Asking) ->
     turns, images = turns_of(said.all, {})
     dial = await service.do(service.dial, owner)
     found: Decision = await service.ask(
-        worker.alone, lambda: decision_of(worker.agent, turns, images, dial=dial)
+        worker.alone, lambda _: decision_of(worker.agent, turns, images, dial=dial)
     )
     chance = found.p_share if found.chance is None else found.chance
     answers = []

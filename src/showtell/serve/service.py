@@ -328,7 +328,8 @@ class Service:
             place = Place(owner=owner, kept=kept, talk=Talk(session=Session(worker), model=name))
         if (said := self.safety.refusal(words, "prompt")) is not None:
             raise UsageError(said)
-        shared = worker.alone(lambda: photo_of(worker.agent, checked_text(words), seed=seed))
+        checked_text(words)
+        shared = worker.alone(lambda pause: photo_of(worker.agent, words, seed=seed, on_step=pause))
         if shared.photo is None or shared.image is None:
             raise UsageError(
                 f'{name} has no photo of "{words:.80}"; say it in other words, or name a model '

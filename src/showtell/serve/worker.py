@@ -15,10 +15,10 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from showtell.dialogue import Turn
 from showtell.errors import ShowtellError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS, MAX_WAITING, MAX_ALONE = 16, 64, 16
 _USUAL = Dial()
+T = TypeVar("T")
 
 
 class Turns:
@@ -184,16 +185,21 @@ class Worker:
         each = self.counts.seconds / max(self.counts.answers, 1) / len(self._threads)
         return max(1, min(60, math.ceil(each * (1 + len(self._waiting)))))
 
-    def alone(self, work: Any) -> Any:
-        """``work()``, between two steps of answers: for what else the agent's parts do. Raises
-        Busy where too many wait for that."""
+    def alone(self, work: Callable[[Callable[..., None]], T]) -> T:
+        """``work(pause)``, between two steps of answers: for what else the agent's parts do; whom
+        ``pause`` is called by lets others have a step. Raises Busy where too many wait for that."""
+
+        def pause(*_: object) -> None:
+            self._turn.__exit__(None, None, None)
+            self._turn.__enter__()
+
         with self._changed:
             if self._closed or self._alone >= MAX_ALONE:
                 raise self._busy(self._alone)
             self._alone += 1
         try:
             with self._turn:
-                return work()
+                return work(pause)
         finally:
             with self._changed:
                 self._alone -= 1
