@@ -24,7 +24,7 @@ from showtell.recipes.registry import RECIPES
 
 CURVE = (450, 1800, 5400)
 COMMON = ("stage.batch_size=32", "stage.ema=0.95", "stage.save_minutes=1", "album_photos=0")
-RIDGE = ("bridge.ridge_rank=128", "start_captions=4000")
+RIDGE = ("bridge.ridge_rank=128", "start_captions=2000", "start_dialogues=8000")
 BASE = Row(name="base, no step", recipe="")
 
 
@@ -109,10 +109,10 @@ SHEET = Sheet(
         "The first group's photos have captions in training, to the last step: the base's own "
         '(it writes a caption, and the painter reads it), and all rows that end in "gathered" or '
         "whose loss has captions as targets (GILL). The second group's photos have none: "
-        '"never gathered" starts its mapper by captions of other photos and then has L_LDM alone; '
+        '"never gathered" has L_LDM alone once its mapper is started (which reads captions); '
         '"gathered, then as published" reads captions in gathering and none after it.',
-        "The mapper of every row is started in closed form by 4,000 captioned photos "
-        "(ridge regression of rank 128), by the frozen states of the base.",
+        "The mapper of every row is started in closed form (ridge regression of rank 128) from the "
+        "base's states at 2,000 captions and at the agent's photos in 8,000 training dialogues.",
         "The seconds are those of the stages on the device named below.",
         SEED_NOTE,
     ),

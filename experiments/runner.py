@@ -274,6 +274,7 @@ class Bench:
             config = override(config, found)
             found += ["num_dialogues=8", "calibration_dialogues=12"]
             few = {key: min(8, getattr(config, key)) for key in ("album_photos", "start_captions")}
+            few["start_dialogues"] = min(24, config.start_dialogues)
             found += [f"{key}={count}" for key, count in few.items()]
             for stage in config.stages:
                 found += [f"{stage.name}.steps={min(1, stage.steps)}", f"{stage.name}.batch_size=2"]

@@ -423,6 +423,36 @@ def test_a_new_mapper_is_started_by_captions_and_a_trained_one_is_not(
     assert all(torch.equal(again[key], mapper[key]) for key in mapper)
 
 
+def test_a_mapper_is_started_by_captions_and_by_photos_within_dialogues(pipeline_base, monkeypatch):
+    """One state for each photo that is shared, after all that was said, whatever the batch."""
+    given = {}
+
+    def note(self, spans, cond_NSC, *, empty_SC):
+        given.update(spans=spans, cond=cond_NSC, empty=empty_SC)
+
+    bridge = small_bridge("vokens")
+    monkeypatch.setattr(BRIDGES["vokens"], "start", note)
+    config = replace(
+        values.WORLD_MINI,
+        base=str(pipeline_base),
+        bridge=bridge,
+        start_captions=5,
+        start_dialogues=24,
+    )
+    model = start(config, name="m")
+    source = open_data(config.data)
+    ends = [e for n in range(24) for e in form_named("shares")(source[n])]
+    earlier = [p for e in ends for t in e.turns if t.speaker == AGENT for p in t.photos]
+    shown = [open_data("world:photos:train")[n].photos[0] for n in range(5)]
+    assert given["spans"].captions == [photo.caption for photo in (*shown, *earlier)]
+    last = collated(model, ends[-1:])
+    with torch.no_grad():
+        alone = model.gather_spans(model.states(last), last).after_NKD
+    torch.testing.assert_close(given["spans"].after_NKD[-len(alone) :], alone)
+    assert given["cond"].shape[0] == len(given["spans"].after_NKD) == 5 + len(earlier)
+    assert torch.equal(given["empty"], model.painter.text.encode([""])[0])
+
+
 def test_the_systems_see_the_same_dialogues_for_as_many_steps():
     world = RECIPES["world_mini"].config
     for name in (*list(LEAVES)[:5], "world_pipeline", "world_divter", "world_v2"):

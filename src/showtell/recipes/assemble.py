@@ -3,20 +3,23 @@ comparison of systems starts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, ViTModel
 
+from showtell.batch import collate
+from showtell.dialogue import Dialogue, Photo, with_photos
 from showtell.errors import ConfigError
 from showtell.models.adapters import adapter_rates
 from showtell.models.cross_attention import with_cross_attention
 from showtell.models.dialogue_model import PhotoDialogueModel
 from showtell.models.language import LanguageModel
-from showtell.models.parts import BridgeConfig, Painter
+from showtell.models.parts import BridgeConfig, Painter, PhotoSpans
 from showtell.models.photo_encoder import (
     AnyPhotoEncoder,
     CrossAttentionPhotoEncoder,
@@ -27,6 +30,8 @@ from showtell.papers import build_bridge
 from showtell.papers.pipeline import Pipeline, PipelineConfig
 from showtell.prompt import Renderer, RendererConfig
 from showtell.training.stage import Stage
+
+_AT_ONCE = 64  # examples that start a bridge
 
 
 def words_first(
@@ -83,18 +88,48 @@ def _require_equal(trained: BridgeConfig, wanted: BridgeConfig, *, base: str) ->
 
 
 @torch.no_grad()
-def start_bridge(model: PhotoDialogueModel, captions: Sequence[str], *, seed: int) -> None:
-    """Start a bridge that has tokens of its own by what the LLM's states at these and the painter's
-    text encoder make of captions (``Bridge.start``)."""
+def start_bridge(
+    model: PhotoDialogueModel,
+    examples: Sequence[Dialogue],
+    *,
+    pixels_of: Callable[[Photo], Tensor] | None,
+    seed: int,
+) -> None:
+    """Start a bridge that has tokens of its own by what the LLM's states at these, where the agent
+    shares photos, and the painter's text encoder make of their captions (``Bridge.start``).
+
+    ``pixels_of``: of the photos that the LLM sees before; None: it sees none. The pixels of an
+    example's last photo are not asked for: its states come before them."""
     if model.painter is None or model.bridge.span_tokens is None:
         return
+    parts = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        for first in range(0, len(examples), _AT_ONCE):
+            batch = collate(
+                [model.renderer.render(_blind_end(e)) for e in examples[first : first + _AT_ONCE]],
+                pad_id=model.language.tokenizer.pad_token_id,
+                pixels_of=pixels_of,
+                paint=False,
+            )
+            spans = model.gather_spans(model.states(batch), batch)
+            parts.append(replace(spans, logits_NKV=spans.logits_NKV[..., :0]))
+        text, told = model.painter.text, [caption for part in parts for caption in part.captions]
+        joined = {
+            field.name: torch.cat([getattr(part, field.name) for part in parts])
+            for field in fields(PhotoSpans)
+            if field.name != "captions"
+        }
+        cond = [text.encode(told[n : n + _AT_ONCE]) for n in range(0, len(told), _AT_ONCE)]
         model.bridge.start(
-            model.spoken_spans(captions),
-            model.painter.text.encode(captions),
-            empty_SC=model.painter.text.encode([""])[0],
+            PhotoSpans(captions=told, **joined), torch.cat(cond), empty_SC=text.encode([""])[0]
         )
+
+
+def _blind_end(example: Dialogue) -> Dialogue:
+    *before, last = example.turns
+    photos = [Photo(id=photo.id, caption=photo.caption) for photo in last.photos]
+    return replace(example, turns=(*before, *with_photos([last], photos)))
 
 
 def reading_linearly(base: PhotoDialogueModel, *, num_tokens: int) -> PhotoDialogueModel:

@@ -25,7 +25,6 @@ from showtell.data.sources import DataSource, open_data
 from showtell.data.storage import write_atomically
 from showtell.dialogue import AGENT, USER, Dialogue
 from showtell.errors import ConfigError
-from showtell.metrics.moment import best_threshold
 from showtell.models.adapters import (
     LoraConfig,
     PrefixConfig,
@@ -35,11 +34,10 @@ from showtell.models.adapters import (
 )
 from showtell.models.checkpoint import save_model
 from showtell.models.dialogue_model import PhotoDialogueModel
-from showtell.models.gold import described, read_gold
 from showtell.models.parts import BridgeConfig
 from showtell.models.photo_encoder import AnyPhotoEncoder
 from showtell.papers import load_model
-from showtell.papers.forms import Form, as_dialogue, form_named, readable, swap_speakers
+from showtell.papers.forms import Form, as_dialogue, form_named, readable, shares, swap_speakers
 from showtell.progress import terminal_progress
 from showtell.recipes.assemble import (
     adapted,
@@ -51,6 +49,7 @@ from showtell.recipes.assemble import (
     told_in_captions,
     with_bridge,
 )
+from showtell.recipes.held import calibrate, measures
 from showtell.recipes.retrieve import album_of, decision_head
 from showtell.recipes.runs import Run, check_counts
 from showtell.runtime import the_device
@@ -75,6 +74,7 @@ class Experiment:
     photos: DATA of captioned photos, which start a new mapper and fill the album
     bridge: the paper's: its type chooses the system; none: the base's own
     start_captions: by so many captions a new mapper is started (Bridge.start); 0: as built
+    start_dialogues: and by the photos that the agent shares in the data's first so many dialogues
     photo_encoder: as the base has it, or over its vision encoder a new linear map (GILL) or one
         that the LLM attends to by cross_attention (2408.08650 v2); or photos are read as a caption
         by the base's own captioning; none: the LLM knows only that there was a photo
@@ -110,6 +110,7 @@ class Experiment:
     photos: str | None = None
     bridge: BridgeConfig | None = None
     start_captions: int = 0
+    start_dialogues: int = 0
     photo_encoder: Literal["base", "linear", "cross_attention", "caption", "none"] = "base"
     photo_tokens: int | None = None
     cross_attention_layers: tuple[int, ...] = (1, 4)
@@ -189,7 +190,7 @@ class Experiment:
             task, passport, others = task_of(model, self, stage, source)
             held = held if self.dev else others
             task.validate_with = partial(
-                _measures,
+                measures,
                 held=held[: self.validation_dialogues],
                 wanted=stage.patience_metrics,
                 seed=self.seed,
@@ -208,7 +209,7 @@ class Experiment:
                 last = open_data(self.data)
                 taught = [last[len(last) - k] for k in range(self.decision_dialogues, 0, -1)]
                 model.bridge.decision = decision_head(model, photos, taught)
-        _calibrate(model, held)
+        calibrate(model, held)
         recipe = {"name": name, "config": to_plain(self), "data": passport}
         save_model(model, out / "model", recipe=recipe)
         return out / "model"
@@ -252,10 +253,22 @@ def start(experiment: Experiment, *, name: str, licence: str = "") -> PhotoDialo
     if model.painter is not None and model.painter.denoises:
         model.painter.unet.to(memory_format=torch.channels_last)  # type: ignore[attr-defined]
     model = model.to(the_device())  # its new parts too
-    if experiment.start_captions and model is not before:  # else its bridge is a trained one
-        shown = _first(experiment.photos, experiment.start_captions)
-        start_bridge(model, [each.photos[0].caption for each in shown], seed=experiment.seed)
+    if model is not before:  # else its bridge is a trained one
+        _started(model, experiment)
     return model
+
+
+def _started(model: PhotoDialogueModel, experiment: Experiment) -> None:
+    """Start the new bridge by captions, each asked for alone, and by photos within dialogues."""
+    examples = _first(experiment.photos, experiment.start_captions)
+    if experiment.start_dialogues:
+        source = open_data(experiment.data)
+        read = (source[number] for number in range(min(experiment.start_dialogues, len(source))))
+        examples += [example for dialogue in read for example in shares(dialogue)]
+    if examples:
+        seen = Loader(examples, model, threads=0).seen_pixels
+        pixels_of = None if model.photo_encoder is None else seen
+        start_bridge(model, examples, pixels_of=pixels_of, seed=experiment.seed)
 
 
 def _dtype(experiment: Experiment) -> str | None:
@@ -370,31 +383,3 @@ def _passport(source: DataSource, counts: Mapping[str, int]) -> dict[str, Any]:
 def _sentence(passport: dict[str, Any]) -> str:
     counts = ", ".join(f"{value:,} {key}" for key, value in passport["counts"].items())
     return "; ".join([f"{passport['data']}: {counts}", *passport["notes"]])
-
-
-# --------------------------------------------------------------------------------- held-out data
-
-
-def _measures(
-    model: PhotoDialogueModel, *, held: Sequence[Dialogue], wanted: Sequence[str], seed: int
-) -> dict[str, float]:
-    """``perplexity`` of the held-out dialogues, and ``bleu2`` and ``fid`` where they are wanted."""
-    if not held:
-        return {}
-    measured = {"perplexity": read_gold(model, described(model, held)).perplexity}
-    if {"bleu2", "-fid"} & set(wanted):
-        from showtell.evaluation.measures import dev_measures
-
-        measured |= dev_measures(model, held, seed=seed)
-    return measured
-
-
-def _calibrate(model: PhotoDialogueModel, held: Sequence[Dialogue]) -> None:
-    """Set the threshold on P(share) where held-out dialogues have photos to share and others."""
-    if not held:
-        return
-    read = read_gold(model, described(model, held), batch_size=32)
-    shared_M, p_share_M = read.shared_M[read.later_M], read.p_share_M[read.later_M]
-    if any(shared_M) and not all(shared_M):
-        threshold = best_threshold(shared_M, p_share_M).threshold
-        model.decoding = replace(model.decoding, share_threshold=threshold)

@@ -222,17 +222,19 @@ _GATHERING = _at_world_size(
         steps=_MINI.steps,
         batch_size=_MINI.batch_size,
         learning_rates={"photo_encoder": 0.0, "painter": 0.0, "captioner": 0.0},
-        weights={"t": 1.0, "moment": 0.0, "cap": 10.0, "ldm": 0.0},
+        weights={"t": 1.0, "moment": 0.0, "cap": 3.0, "ldm": 0.0},
         form="shares",
         excerpts=0.7,
     )
 )
 _RIDGE_RANK = 128  # of 2,048 numbers of the states and 5,120 of the condition
-_RIDGE_CAPTIONS = 4000
+# Of dialogues, too: a map of captions alone makes noise of what else is in a dialogue's states.
+_FIT_CAPTIONS, _FIT_DIALOGUES = 2000, 8000
 WORLD_VOKENS_GATHERED = replace(
     WORLD_VOKENS,
     bridge=VokensConfig(ridge_rank=_RIDGE_RANK),
-    start_captions=_RIDGE_CAPTIONS,
+    start_captions=_FIT_CAPTIONS,
+    start_dialogues=_FIT_DIALOGUES,
     stages=(
         replace(WORLD_VOKENS.stages[0], steps=500, learning_rate=1e-3),
         _GATHERING,
@@ -259,12 +261,13 @@ _WORLD_GILL = WORLD_GILL.stages[0]
 WORLD_GILL_GATHERED = replace(
     WORLD_GILL,
     bridge=replace(_GILL, ridge_rank=_RIDGE_RANK),
-    start_captions=_RIDGE_CAPTIONS,
+    start_captions=_FIT_CAPTIONS,
+    start_dialogues=_FIT_DIALOGUES,
     stages=(
         replace(
             _GATHERING,
             accumulate=1,
-            weights={"t": 1.0, "moment": 0.0, "g": 10.0, "r": 1.0, "v": 1.0},
+            weights={"t": 1.0, "moment": 0.0, "g": 3.0, "r": 1.0, "v": 1.0},
         ),
         replace(_WORLD_GILL, steps=550, learning_rate=2e-4),
     ),
