@@ -6,6 +6,8 @@ import io
 import json
 import threading
 import time
+from email import policy
+from email.parser import BytesParser
 
 import pytest
 import torch
@@ -358,6 +360,29 @@ def test_a_painter_that_knows_no_seed_is_asked_without(web):
     assert [sorted(json.loads(body)) for body in web.bodies[1:]] == [["model", "n", "prompt"]] * 2
 
 
+def test_a_photo_is_edited_where_the_server_edits_and_painted_anew_where_not(web):
+    paints, start = painter(web, packed(png("green"))), Image.new("RGB", (8, 8), "red")
+    web.put("/v1/images/edits", packed(png("blue")), status(404))
+    edited = paints.paint("a dog at night", seed=5, start=start, strength=0.5)
+    assert edited.getpixel((0, 0)) == (0, 0, 255) and paints.edits
+    sent = BytesParser(policy=policy.HTTP).parsebytes(
+        b"Content-Type: " + web.types[-1].encode() + b"\r\n\r\n" + web.bodies[-1]
+    )
+    parts = {
+        part.get_param("name", header="content-disposition"): part for part in sent.iter_parts()
+    }
+    assert parts["prompt"].get_content().strip() == "a dog at night"
+    assert Image.open(io.BytesIO(parts["image"].get_payload(decode=True))).getpixel((0, 0)) == (
+        255,
+        0,
+        0,
+    )
+    anew = paints.paint("a dog at night", seed=5, start=start)
+    assert anew.getpixel((0, 0)) == (0, 128, 0) and not paints.edits
+    paints.paint("a dog at night", seed=5, start=start)
+    assert web.requests.count("/v1/images/edits") == 2  # it is not asked for again
+
+
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
@@ -389,3 +414,8 @@ def test_a_folder_of_diffusers_paints_by_its_seed(tiny_end_to_end, tmp_path):
         for seed in (1, 1, 2)
     )
     assert one.tobytes() == again.tobytes() != other.tobytes() and steps[:2] == [(1, 2), (2, 2)]
+    white = Image.new("RGB", one.size, "white")
+    anew, edited = (
+        paints.paint("a red dog", seed=1, start=white, strength=strength) for strength in (1.0, 0.5)
+    )
+    assert anew.tobytes() == one.tobytes() != edited.tobytes()

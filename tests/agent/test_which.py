@@ -345,3 +345,19 @@ def test_u2_who_wants_the_photo_alone_gets_no_word(model, album, monkeypatch):
     said: list[str] = []
     reply = talk.say("Only the picture of your dog, no words", tell=words_to(said))
     assert [bool(turn.photos) for turn in reply.turns] == [True] and not said
+
+
+@pytest.mark.parametrize("edits", [True, False])
+def test_a_photo_to_start_from_reaches_the_painter_and_one_that_does_not_edit_says_so(edits):
+    class Edits(Paints):
+        def paint(self, words, *, seed, on_step=None, start=None, strength=1.0):
+            self.begun = start, strength
+            return super().paint(words, seed=seed)
+
+    painter, notes, photo = Edits(), [], Image.new("RGB", (4, 4), "red")
+    painter.edits = edits
+    wish = Wish(share=True, start=photo, strength=0.4)
+    how = {"photo_id": "p", "seed": 1, "shown": (), "notes": notes}
+    shared = Which(painter=painter).share("a dog at night", wish=wish, **how)
+    assert shared.photo.origin == "painted" and painter.begun == (photo, 0.4)
+    assert notes == ([] if edits else ["paints cannot start from a photo, so it was painted anew"])

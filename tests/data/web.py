@@ -20,6 +20,7 @@ class Web:
     pages: dict[str, list[Behaviour]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)  # of requests that have one
+    types: list[str] = field(default_factory=list)  # what those are said to be
     together: int = 0
     most_together: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -88,6 +89,7 @@ def serving(certificate: ssl.SSLContext | None = None) -> Iterator[Web]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             web.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            web.types.append(self.headers.get("Content-Type", ""))
             self.do_GET()
 
         def do_GET(self) -> None:

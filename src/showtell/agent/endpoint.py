@@ -25,6 +25,7 @@ BUSY = (408, 425, 429, 500, 502, 503, 504)
 ATTEMPTS = 3
 MAX_WAIT_S = 30.0  # for a busy server; one that asks for more is not asked again
 CONNECT_S = 10.0
+Files = Mapping[str, tuple[str, bytes, str]]  # (name, data, media type) by field
 MAX_BYTES = 4_000_000  # of an answer in words
 CHUNK = 1 << 16
 
@@ -79,10 +80,16 @@ class Endpoint:
         return names[0]
 
     def whole(
-        self, method: str, path: str, body: Mapping[str, Any] | None, *, max_bytes: int
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        *,
+        max_bytes: int,
+        files: Files | None = None,
     ) -> dict[str, Any]:
-        """The answer as a JSON object. Raises EngineError."""
-        with self.asked(method, self.base + path, body) as answer:
+        """The answer as a JSON object; with ``files`` the body is a form. Raises EngineError."""
+        with self.asked(method, self.base + path, body, files=files) as answer:
             data = b"".join(self.chunks(answer, max_bytes=max_bytes))
             return self.parsed(data)
 
@@ -99,12 +106,18 @@ class Endpoint:
 
     @contextmanager
     def asked(
-        self, method: str, url: str, body: Mapping[str, Any] | None
+        self,
+        method: str,
+        url: str,
+        body: Mapping[str, Any] | None,
+        *,
+        files: Files | None = None,
     ) -> Iterator[requests.Response]:
         """An answer of status 200 with its body unread; leaving hangs up. Raises EngineError, also
         for what fails while the body is read."""
         try:
-            answer = self._patiently(method, url, body)
+            sent = {"json": body} if files is None else {"data": body, "files": files}
+            answer = self._patiently(method, url, sent)
             with answer:
                 yield answer
         except (requests.Timeout, ReadTimeoutError) as error:
@@ -115,9 +128,7 @@ class Endpoint:
             told = "hung up half-way" if broken else f"cannot be reached ({_reason(error)})"
             raise self.wrong(told, down=not broken) from error
 
-    def _patiently(
-        self, method: str, url: str, body: Mapping[str, Any] | None
-    ) -> requests.Response:
+    def _patiently(self, method: str, url: str, sent: Mapping[str, Any]) -> requests.Response:
         for attempt in range(ATTEMPTS):
             last = attempt == ATTEMPTS - 1
             wait = 0.5 * 2**attempt
@@ -125,7 +136,7 @@ class Endpoint:
                 answer = self.session.request(
                     method,
                     url,
-                    json=body,
+                    **sent,
                     stream=True,
                     allow_redirects=False,
                     timeout=(CONNECT_S, self.timeout_s),

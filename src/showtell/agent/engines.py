@@ -71,11 +71,22 @@ class Language(Protocol):
 
 
 class WordPainter(Protocol):
-    """Paints what words say."""
+    """Paints what words say. ``edits``: whether it can start from a photo."""
 
     name: str
+    edits: bool
 
-    def paint(self, caption: str, *, seed: int, on_step: ToldStep | None = None) -> Image: ...
+    def paint(
+        self,
+        caption: str,
+        *,
+        seed: int,
+        on_step: ToldStep | None = None,
+        start: Image | None = None,
+        strength: float = 1.0,
+    ) -> Image:
+        """The photo of a caption; from ``start``, changed by ``strength`` (0 to 1), where it edits.
+        Raises EngineError."""
 
 
 # -------------------------------------------------------------------------------------- to open

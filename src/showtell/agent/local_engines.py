@@ -22,11 +22,12 @@ from showtell.agent.engines import (
     chances_in_words,
     label_of,
 )
-from showtell.batch import to_image
+from showtell.batch import to_image, to_pixels
 from showtell.errors import CheckpointError, EngineError
 from showtell.models.folders import reading
 from showtell.models.language import read_causal
 from showtell.models.painters import read_painter
+from showtell.models.painting import Start
 from showtell.models.parts import Conditioning
 from showtell.progress import terminal_line
 from showtell.runtime import DTYPES, fitting, the_device, the_dtype
@@ -205,14 +206,28 @@ class LocalPainter:
         self.guidance = strength if guidance is None else guidance
         self.painter.noise.solver(self.num_steps, **self.painter.times(max(self.num_steps, 1)))
 
+    edits = True
+
     @torch.no_grad()
-    def paint(self, caption: str, *, seed: int, on_step: ToldStep | None = None) -> Image:
+    def paint(
+        self,
+        caption: str,
+        *,
+        seed: int,
+        on_step: ToldStep | None = None,
+        start: Image | None = None,
+        strength: float = 1.0,
+    ) -> Image:
         """The photo of a caption; one seed, one photo."""
+        begun = None
+        if start is not None:
+            begun = Start(pixels_3HW=to_pixels(start.convert("RGB")), strength=strength)
         pixels_13HW = self.painter.paint(
             Conditioning(cond_NSC=self.painter.text.encode([caption])),
             num_steps=self.num_steps,
             guidance=self.guidance,
             seeds=[seed],
             callback=(lambda step, latents: on_step(step, self.num_steps)) if on_step else None,
+            start=begun,
         )
         return to_image(pixels_13HW[0])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from showtell.agent.endpoint import MAX_BYTES, Endpoint, lines, short
+from showtell.agent.endpoint import MAX_BYTES, Endpoint, Files, lines, short
 from showtell.agent.engines import (
     AT_ONCE,
     SPELLINGS,
@@ -189,9 +190,11 @@ def _censored(top: Sequence[tuple[str, float]], labels: Sequence[str]) -> Chance
 
 
 class RemotePainter:
-    """A painter behind images/generations."""
+    """A painter behind images/generations, and images/edits where there is that: ``edits`` until it
+    has answered that there is not."""
 
     at_once = AT_ONCE
+    edits = True
 
     def __init__(self, address: str, *, timeout_s: float = 180.0, longest_s: float = 300.0) -> None:
         """Asks the server for its model. Raises UsageError, EngineError."""
@@ -201,22 +204,31 @@ class RemotePainter:
         self.name = self.endpoint.model()
         self._extras = True  # whether it takes what not all servers know
 
-    def paint(self, caption: str, *, seed: int, on_step: ToldStep | None = None) -> Image:
-        """The photo of a caption. Raises EngineError."""
+    def paint(
+        self,
+        caption: str,
+        *,
+        seed: int,
+        on_step: ToldStep | None = None,
+        start: Image | None = None,
+        strength: float = 1.0,
+    ) -> Image:
+        """The photo of a caption; how much of ``start`` is changed is the server's to say. Raises
+        EngineError."""
         from showtell.data.pixels import photo_from_bytes
 
         body: dict[str, Any] = {"model": self.name, "prompt": caption, "n": 1}
-        extras = {"response_format": "b64_json", "seed": seed}
         if on_step is not None:
             on_step(0, 1)
-        try:
-            said = self._painted({**body, **extras} if self._extras else body)
-        except EngineError as error:
-            if error.code not in (400, 422) or not self._extras:
-                raise
-            self._extras = False
-            said = self._painted(body)
-        data = self._bytes(said)
+        said: dict[str, Any] | None = None
+        if start is not None and self.edits:
+            try:
+                said = self._asked(body, seed=seed, files={"image": _png(start)})
+            except EngineError as error:
+                if error.code not in (404, 405, 501):
+                    raise
+                self.edits = False
+        data = self._bytes(said or self._asked(body, seed=seed))
         try:
             image = photo_from_bytes(data, name="the photo")
         except PhotoError as error:
@@ -225,8 +237,20 @@ class RemotePainter:
             on_step(1, 1)
         return image
 
-    def _painted(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self.endpoint.whole("POST", "/images/generations", body, max_bytes=MAX_PHOTO_BYTES)
+    def _asked(
+        self, body: Mapping[str, Any], *, seed: int, files: Files | None = None
+    ) -> dict[str, Any]:
+        path = "/images/generations" if files is None else "/images/edits"
+        extras = {"response_format": "b64_json", "seed": seed} if self._extras else {}
+        try:
+            return self.endpoint.whole(
+                "POST", path, {**body, **extras}, max_bytes=MAX_PHOTO_BYTES, files=files
+            )
+        except EngineError as error:
+            if error.code not in (400, 422) or not self._extras:
+                raise
+            self._extras = False
+            return self._asked(body, seed=seed, files=files)
 
     def _bytes(self, said: Mapping[str, Any]) -> bytes:
         """The file of the first photo, from base64 or from an address on the same host."""
@@ -252,6 +276,12 @@ class RemotePainter:
             )
         with self.endpoint.asked("GET", url, None) as answer:
             return b"".join(self.endpoint.chunks(answer, max_bytes=MAX_PHOTO_BYTES))
+
+
+def _png(image: Image) -> tuple[str, bytes, str]:
+    data = io.BytesIO()
+    image.convert("RGB").save(data, format="PNG")
+    return "photo.png", data.getvalue(), "image/png"
 
 
 def _host(url: str) -> tuple[str, str | None, int | None]:

@@ -153,7 +153,20 @@ class Which:
         )
         image = None
         try:
-            image = self.painter.paint(description, seed=seed, on_step=on_step)
+            if wish.start is None:
+                image = self.painter.paint(description, seed=seed, on_step=on_step)
+            else:
+                image = self.painter.paint(
+                    description,
+                    seed=seed,
+                    on_step=on_step,
+                    start=wish.start,
+                    strength=wish.strength,
+                )
+                if not self.painter.edits:
+                    notes.append(
+                        f"{self.painter.name} cannot start from a photo, so it was painted anew"
+                    )
         except EngineError as error:
             notes.append(f'the photo is late ("{description}"): {error}')
         return Shared(photo=photo, image=image, hits=found.hits)

@@ -194,6 +194,7 @@ class LatentDiffusionPainter(nn.Module):
         guidance: float,
         seeds: Sequence[int],
         callback: OnStep | None = None,
+        start: Start | None = None,
     ) -> Tensor:
         """Photos (N, 3, H, W) in [0, 1] by the scheduler, with classifier-free guidance.
 
@@ -201,7 +202,9 @@ class LatentDiffusionPainter(nn.Module):
         ``callback(step, clean)`` is called after each of ``num_steps`` steps; ``clean``: what the
         latents should become, where the scheduler tells that.
         """
-        painting = self.begin(conditioning, num_steps=num_steps, guidance=guidance, seeds=seeds)
+        painting = self.begin(
+            conditioning, num_steps=num_steps, guidance=guidance, seeds=seeds, start=start
+        )
         while not painting.done:
             before = painting.step
             denoise([painting])
