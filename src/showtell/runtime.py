@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Literal, TypeVar
 
 import torch
@@ -160,19 +161,67 @@ def small_attention(states: Tensor, *, length: int) -> AbstractContextManager[No
 # -------------------------------------------------------------------------------------- ranks
 
 
+WAIT = 600.0  # seconds for all ranks to come, unless the variable below says otherwise
+WAIT_VARIABLE = "SHOWTELL_RANK_SECONDS"
+
+
 def processes() -> tuple[int, int]:
-    """(rank, number of ranks); starts torch.distributed under torchrun."""
+    """(rank, number of ranks); starts torch.distributed under torchrun.
+
+    Raises UsageError that names the ranks which have not come after a time.
+    """
     if not dist.is_available():
         return 0, 1
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        if torch.cuda.is_available():
+        on_gpus = torch.cuda.is_available()
+        if on_gpus:
             local = int(os.environ.get("LOCAL_RANK", "0"))
             torch.cuda.set_device(local % torch.cuda.device_count())
+        rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        dist.init_process_group(
             # objects and tensors of the CPU travel by gloo
-            dist.init_process_group("cpu:gloo,cuda:nccl")
-        else:
-            dist.init_process_group("gloo")
+            "cpu:gloo,cuda:nccl" if on_gpus else "gloo",
+            store=_met(rank, count),
+            rank=rank,
+            world_size=count,
+        )
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def _met(rank: int, count: int) -> dist.Store:
+    """The store that all ranks share, when each has said in it that it is there."""
+    host, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), os.environ.get("MASTER_PORT", "29500")
+    seconds = float(os.environ.get(WAIT_VARIABLE, WAIT))
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun itself
+    limit = timedelta(seconds=seconds)
+    first = f"rank 0 at {host}:{port}"
+    missing = [first]
+    try:
+        store: dist.Store = dist.TCPStore(
+            host, int(port), count, rank == 0 and not kept, limit, wait_for_workers=False
+        )
+        # a restart of torchrun has the same store
+        start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"showtell/{start}", store)
+        store.set(f"here/{rank}", "")
+        ranks = [f"here/{each}" for each in range(count)]
+        with suppress(dist.DistStoreError):
+            store.wait(ranks, limit)
+        missing = [key.removeprefix("here/") for key in ranks if not store.check([key])]
+    except (dist.DistError, OSError, ValueError, RuntimeError) as error:
+        raise _not_come(missing, count, seconds) from error
+    if missing:
+        raise _not_come([f"rank {', '.join(missing)}"], count, seconds)
+    return store
+
+
+def _not_come(missing: Sequence[str], count: int, seconds: float) -> UsageError:
+    return UsageError(
+        f"of {count} processes {', '.join(missing)} did not come within {seconds:g} seconds; "
+        "wanted all of them; look at what the missing ones say, start as many as WORLD_SIZE, all "
+        f"with one MASTER_ADDR and MASTER_PORT that they reach ({WAIT_VARIABLE} is how long to "
+        "wait)"
+    )
 
 
 def gathered(value: T) -> list[T]:

@@ -7,12 +7,14 @@ from functools import partial
 import pytest
 import torch
 
+from conftest import build_model
 from photoworld.talk import world_dialogue
 from showtell.batch import collate
 from showtell.dialogue import AGENT, USER
 from showtell.prompt import IGNORED, Renderer, RendererConfig
 from showtell.training.dialogue_task import DialogueTask, excerpt
 from showtell.training.examples import square_pixels
+from showtell.training.footprint import keep_less
 
 world_pixels = partial(square_pixels, side=64)
 
@@ -118,6 +120,33 @@ def test_a_batch_in_parts_of_like_length_has_the_same_losses_and_gradients(tiny_
     assert joined == pytest.approx(whole, abs=1e-6)
     for one, other in zip(gradients, others, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_layers_that_are_run_once_more_give_the_same_gradients_and_keep_less(tokenizers):
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = build_model(tokenizers, bridge="dvtm").requires_grad_(True).train()
+        if checkpointing:
+            keep_less(model)
+        task = DialogueTask(model, world_dialogue, length=9, pixels_of=world_pixels)
+        kept = {}
+
+        def keep(tensor, kept=kept):
+            kept[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            rows = [task.row(n, generator=torch.Generator().manual_seed(n)) for n in range(4)]
+            batch = task.batch(rows, generator=torch.Generator())
+            losses = model(batch, generator=torch.Generator().manual_seed(1))
+        sum(losses.values()).backward()
+        found.append((losses, [p.grad for p in model.parameters()], sum(kept.values())))
+    (plain, gradients, much), (again, others, less) = found
+    torch.testing.assert_close(again, plain)
+    for one, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+    assert less < 0.8 * much
 
 
 def test_every_second_visit_exchanges_the_speakers_of_data_without_an_agent(tiny_end_to_end):

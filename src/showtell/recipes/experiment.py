@@ -333,9 +333,8 @@ def task_of(
     if model.painter is not None and model.painter.denoises:
         read = partial(readable, tower=model.painter.text)
     form = form_named(stage.form, seed=experiment.seed, read=read)
-    weights = stage.weights
-    model.bridge.unweighted = frozenset(name for name, weight in weights.items() if not weight)
-    needs = Needs.of(model, captions=bool(weights.get("cap") or weights.get("g")))
+    model.bridge.unweighted = frozenset(n for n, weight in stage.weights.items() if not weight)
+    needs = Needs.of(model, captions=any(stage.weights.get(key) for key in ("cap", "g")))
     examples, held = read_examples(
         source,
         form=form,
@@ -366,6 +365,7 @@ def task_of(
         drop_words=stage.drop_words,
         blocks=examples.blocks,
         prefetch_with=loader.prefetch,
+        data=source.name,
     )
     return task, _passport(source, examples.counts), held
 

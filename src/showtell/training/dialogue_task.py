@@ -40,6 +40,7 @@ class DialogueTask(Task):
     validate_with: Callable[[PhotoDialogueModel], dict[str, float]] | None = None
     blocks: Sequence[range] | None = None
     prefetch_with: Callable[[Sequence[int]], None] | None = None
+    data: str = "the data"
 
     def __len__(self) -> int:
         return self.length

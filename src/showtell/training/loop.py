@@ -1,6 +1,7 @@
 """One loop for every stage: resumable to the bit on a CPU, alone or under torchrun.
 
 torchrun --nproc-per-node 2 -m showtell train RECIPE      averages gradients over the processes
+    --set 'stage.shard=["language.model.model.layers"]'    shares the weights out over them
 
 Each process computes its part of every batch; the first alone writes, and all go on from its state.
 Ctrl-C and SIGTERM end a step, save the state and say how to go on.
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from showtell.data.storage import write_atomically
-from showtell.errors import ConfigError, GenerationError
+from showtell.errors import ConfigError
 from showtell.progress import StepBar
 from showtell.runtime import (
-    average_gradients,
     gathered,
     mean_of_ranks,
     mixed_precision,
@@ -39,6 +39,9 @@ from showtell.runtime import (
     the_device,
     told_by,
 )
+from showtell.training.faults import not_a_number, not_enough, out_of_memory, require_same_data
+from showtell.training.footprint import keep_less
+from showtell.training.sharded import Sharded, Whole, full, moving_of, put
 from showtell.training.stage import Stage
 from showtell.training.state import load_state, plain, recovered, save_state
 from showtell.training.task import Task, batch_indices
@@ -74,7 +77,8 @@ class Progress:
     """How far a stage is: progress.json of its state.
 
     ``best`` is keyed as ``patience_metrics``; ``stale`` counts measurements since one was better;
-    ``sums`` are of the losses of the ``counted`` steps since the last record.
+    ``sums`` are of the losses of the ``counted`` steps since the last record; ``examples`` counts
+    those of the data, on which the order of an epoch depends.
     """
 
     step: int = 0
@@ -85,6 +89,7 @@ class Progress:
     counted: int = 0
     seconds: float = 0.0
     plateau: dict[str, Any] | None = None
+    examples: int | None = None
 
 
 def run_stage(
@@ -108,14 +113,16 @@ def run_stage(
         )
     out = told_by(0, out)
     task.module.to(the_device())
-    moving = {}
     for name, parameter in task.module.named_parameters():
         parameter.requires_grad_(stage.multiplier(name) > 0)
-        if parameter.requires_grad:
-            moving[name] = parameter
+    moving = moving_of(task.module)
     take_from_first(moving.values())
+    if stage.checkpointing:
+        keep_less(task.module)
     for name in stage.compile:
         task.module.get_submodule(name).compile()
+    spread = Sharded(task.module, units=stage.shard) if stage.shard and world > 1 else Whole()
+    moving = moving_of(task.module)
     optimizer = _optimizer(stage, moving)
     plateau = _plateau(stage) if stage.decay == "plateau" else None
     ema = ExponentialAverage(moving, stage.ema) if stage.ema else None
@@ -125,12 +132,13 @@ def run_stage(
         "optimizer": optimizer,
         "names": {parameter: name for name, parameter in moving.items()},
     }
-    now, state = Progress(), out / "state"
+    now, state = Progress(examples=len(task)), out / "state"
     if not resume and rank == 0:
         (out / BEST).unlink(missing_ok=True)
     if resume and told_by(0, rank == 0 and recovered(state)):
         known, averages = load_state(state, generator=generator, rank=rank, **kept)
-        now = Progress(**{each.name: known[each.name] for each in fields(Progress)})
+        now = Progress(**{key: known[key] for key in asdict(now) if key in known})
+        require_same_data(stage, task, begun_with=now.examples)
         if ema:
             ema.values = averages
         if plateau:
@@ -140,9 +148,9 @@ def run_stage(
 
     def save() -> None:
         chances, sums = gathered(generator.get_state()), mean_of_ranks(now.sums)
-        if rank == 0:
-            now.seconds = spent + time.monotonic() - began
-            now.plateau = plateau.state_dict() if plateau else None
+        now.seconds = spent + time.monotonic() - began
+        now.plateau = plateau.state_dict() if plateau else None
+        if rank == 0 or spread.shares > 1:
             progress = {**asdict(now), "sums": sums, "stage": asdict(stage)}
             averages = ema.values if ema else None
             save_state(state, ema=averages, generators=chances, progress=progress, **kept)
@@ -167,7 +175,14 @@ def run_stage(
             # for dropout, which knows no generator of its own
             torch.manual_seed((stage.seed * 1_000_003 + step) * world + rank)
             rate = stage.rate(step) * (float(plateau.get_last_lr()[0]) if plateau else 1.0)
-            losses = _step(stage, task, indices, rate, optimizer, moving, generator, step)
+            try:
+                losses = _step(
+                    stage, task, indices, rate, optimizer, moving, generator, step, spread
+                )
+            except RuntimeError as error:  # OutOfMemoryError is one
+                if not out_of_memory(error):
+                    raise
+                raise not_enough(stage, step, task.module, shares=spread.shares) from error
             now.step = step = step + 1
             if ema:
                 ema.update(moving, step)
@@ -182,14 +197,18 @@ def run_stage(
                 bar.tick(step, record)
             if stage.evaluate_every and step % stage.evaluate_every == 0:
                 task.module.eval()
+                spread.gather()
                 measured = told_by(0, task.validate())
+                spread.let_go()
                 set_modes(task.module)
                 now.history.append({"step": step, **measured})
                 better = improved(stage.patience_metrics, measured, now.best)
                 now.best |= {name: measured[name.removeprefix("-")] for name in better}
                 now.stale = 0 if better else now.stale + 1
-                if rank == 0 and better and stage.patience_metrics[0] in better:
-                    write_atomically(out / BEST, save_safetensors(plain(moving)))
+                if better and stage.patience_metrics[0] in better:
+                    weights = plain(moving)  # of shares, by all ranks together
+                    if rank == 0:
+                        write_atomically(out / BEST, save_safetensors(weights))
                 if plateau:
                     plateau.step(measured[stage.patience_metrics[0].removeprefix("-")])
             late = time.monotonic() - saved > stage.save_minutes * 60
@@ -206,13 +225,18 @@ def run_stage(
                     )
                 raise KeyboardInterrupt
             if step == stop_after:
-                return now.history
-        save()
+                break
+        else:
+            save()
+            stop_after = None
+    if stop_after is not None:
+        spread.whole()
+        return now.history
     best = out / BEST if stage.patience_metrics else None
     ended = load_file(best) if best and best.exists() else ema.values if ema else {}
-    with torch.no_grad():
-        for name, weight in ended.items():
-            moving[name].copy_(weight)
+    for name, weight in ended.items():
+        put(moving[name], full(weight))
+    spread.whole()
     task.module.eval()
     return now.history
 
@@ -270,6 +294,7 @@ def _step(
     moving: Mapping[str, nn.Parameter],
     generator: torch.Generator,
     step: int,
+    spread: Whole | Sharded,
 ) -> dict[str, float]:
     """One step of the optimizer: a backward pass for each part of the batch."""
     for group in optimizer.param_groups:
@@ -278,7 +303,9 @@ def _step(
     values: dict[str, float] = {}
     # around all parts: weights are cast to bfloat16 once a step, and not once a part
     with mixed_precision(device, wanted=stage.autocast):
-        for losses, shares in task.parts(indices, count=stage.accumulate, generator=generator):
+        parts = task.parts(indices, count=stage.accumulate, generator=generator)
+        while (part := spread.run(lambda: next(parts, None))) is not None:
+            losses, shares = part
             total: Tensor | None = None
             for name, loss in losses.items():
                 if name not in stage.weights:
@@ -290,32 +317,24 @@ def _step(
                 total = weighted if total is None else total + weighted
                 values[name] = values.get(name, 0.0) + shares[name] * float(loss.detach())
             assert total is not None
+            total = spread.touching(total)
             if not bool(torch.isfinite(total)):
                 told = ", ".join(f"{name} {float(x.detach()):.4g}" for name, x in losses.items())
                 met = f"loss is {float(total.detach())} ({told})"
-                raise _not_a_number(stage, step, indices, met)
+                raise not_a_number(stage, step, indices, met)
             if total.requires_grad:  # a part may hold nothing of what moves
                 with torch.autocast(device.type, enabled=False):
                     total.backward()
-    average_gradients(list(moving.values()))
+    spread.settle(list(moving.values()))
     clip = float("inf") if stage.clip is None else stage.clip
-    norm = float(nn.utils.clip_grad_norm_(moving.values(), clip))
+    norm = float(full(nn.utils.clip_grad_norm_(moving.values(), clip)))
     if not math.isfinite(norm):  # before the weights, and then the saved state, are spoilt
-        raise _not_a_number(stage, step, indices, f"gradient's norm is {norm}")
+        raise not_a_number(stage, step, indices, f"gradient's norm is {norm}")
     if stage.clip is not None:
         values["gradient_norm"] = norm
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return values
-
-
-def _not_a_number(stage: Stage, step: int, indices: Sequence[int], met: str) -> GenerationError:
-    few = ", ".join(map(str, indices[:8])) + (" ..." if len(indices) > 8 else "")
-    return GenerationError(
-        f'stage "{stage.name}", step {step}, examples {few}: the {met}; wanted a number; the last '
-        "saved state is unharmed: lower the learning rate with --set and go on from it with "
-        "--resume, or look at these examples"
-    )
 
 
 def _optimizer(stage: Stage, moving: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:

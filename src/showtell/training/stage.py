@@ -52,6 +52,11 @@ class Stage:
     autocast: products in bfloat16, on a device that has them
     compile: submodules that are run through torch.compile, which takes a C++ compiler and minutes
         to start, and then a quarter less time on a CPU
+    shard: under torchrun, submodules (or lists of them) that every batch runs through, such as
+        language.model.model.layers: gathered one at a time, while weights, gradients and the
+        optimizer's states are shared out over the processes (FSDP2); none: each has them whole
+    checkpointing: the layers of library models are run once more for their gradients, and what
+        they made is not kept: a third more time, and far less memory
     seed: is added to the run's
     evaluate_every: steps between measurements on held-out data
     patience: measurements without a better one of patience_metrics, after which the stage ends
@@ -86,6 +91,8 @@ class Stage:
     ema: float | None = None
     autocast: bool = True
     compile: tuple[str, ...] = ()
+    shard: tuple[str, ...] = ()
+    checkpointing: bool = False
     seed: int = 0
     evaluate_every: int | None = None
     patience: int | None = None

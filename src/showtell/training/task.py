@@ -15,6 +15,7 @@ class Task:
     """What a stage trains: a module, numbered examples, and their losses, each a mean."""
 
     module: Any
+    data: str = "the data"  # their name, for errors
     blocks: Sequence[range] | None = None  # runs of numbers that an epoch takes one by one (shards)
 
     def __len__(self) -> int:
