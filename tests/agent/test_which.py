@@ -15,7 +15,7 @@ from showtell.agent.looks import Looks
 from showtell.agent.prompts import prompts
 from showtell.agent.session import Session, responder
 from showtell.agent.when import When
-from showtell.agent.which import PhotosInWords, Which, sentences
+from showtell.agent.which import PhotosInWords, Together, Which, sentences
 from showtell.album.index import AlbumPhoto, Hit
 from showtell.dialogue import Photo
 from showtell.errors import EngineError, UsageError
@@ -97,6 +97,23 @@ def album(tmp_path):
         return PhotosInWords(finder, tmp_path)
 
     return made
+
+
+def test_who_asks_is_shown_photos_of_their_own_albums(model, album):
+    mine, shared = album("a"), album("b")
+    photos = Which(album=shared)
+    photos.albums = {"me": Together([mine, shared]), "you": Together([shared]), "no": None}.get
+    for who, want in (("me", {"a", "b"}), ("you", {"b"})):
+        talk = Session(responder(model))
+        talk.model.photos = photos
+        talk.dial = Dial(album=who)
+        talk.say("show me your dog")
+        talk.say("and another photo, please")
+        assert set(talk.images) == want, who
+    talk = Session(responder(model))
+    talk.model.photos, talk.dial = photos, Dial(album="no")
+    talk.say("show me your dog")
+    assert not talk.images
 
 
 def test_the_albums_photo_comes_first_and_none_comes_twice_unless_asked_again(model, album):

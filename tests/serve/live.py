@@ -17,8 +17,11 @@ from PIL import Image
 
 from keyword_model import KeywordModel
 from showtell.agent.which import PhotosInWords, Which
+from showtell.album.find import AlbumEncoder, Finder
 from showtell.album.index import Album, AlbumPhoto, Hit
+from showtell.album.ingest import add_photos
 from showtell.models.reply import Dial
+from showtell.serve.albums import Albums
 from showtell.serve.app import build_app
 from showtell.serve.keys import Keys, Pace
 from showtell.serve.service import Service
@@ -38,13 +41,16 @@ def live(
     store: str = "",
     audit=None,
     dial: Dial = USUAL,
+    share_album: bool = False,
     **more,
 ) -> Iterator[httpx2.Client]:
     """A client of a server that answers by ``agents`` (a KeywordModel), over the store in
     ``folder``."""
     agents = agents or {"keyword": KeywordModel()}
     workers = {name: Worker(agent, **more) for name, agent in agents.items()}
-    service = Service(workers, Store(store or folder / "showtell.db"), audit=audit, dial=dial)
+    albums = Albums(agents.values(), folder / "albums", shared=share_album)
+    kept = Store(store or folder / "showtell.db")
+    service = Service(workers, kept, audit=audit, dial=dial, albums=albums)
     config = uvicorn.Config(
         build_app(service, keys=keys, pace=pace),
         host="127.0.0.1",
@@ -80,6 +86,31 @@ def with_album(folder: Path) -> KeywordModel:
     agent = KeywordModel()
     agent.photos = Which(album=PhotosInWords(Found(), folder))
     return agent
+
+
+WORDS = ("red", "green", "blue")
+
+
+def _colours(images):
+    return torch.tensor([image.getpixel((0, 0)) for image in images]).float() + 1
+
+
+def _texts(given):
+    return torch.tensor([[200.0 * (word in text) + 1 for word in WORDS] for text in given])
+
+
+COLOURS = AlbumEncoder(name="colours", width=3, texts=_texts, photos=_colours, cut_off=0.5)
+
+
+def album_of_colours(folder: Path, photos: dict[str, bytes]) -> PhotosInWords:
+    """An album in ``folder``/server of these files, which is asked for colours."""
+    (folder / "in").mkdir()
+    for name, data in photos.items():
+        (folder / "in" / name).write_bytes(data)
+    how = {"embed": _colours, "texts": _texts, "width": 3, "made_by": COLOURS.name}
+    album = add_photos(folder / "in", into=folder / "server", **how).album
+    finder = Finder(album, _texts, cut_off=COLOURS.cut_off)
+    return PhotosInWords(finder, folder / "server", encoder=COLOURS)
 
 
 def said(client: httpx2.Client, text: str, *, conversation: str | None = None, **more) -> dict:

@@ -9,10 +9,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from live import live, with_album
+from live import album_of_colours, live, with_album
 from PIL import Image
 
 from keyword_model import KeywordModel
+from showtell.agent.which import Which
 from showtell.dialogue import AGENT, Photo, Turn
 from showtell.models.reply import Decision, Reply, Shared, Words
 from showtell.serve.keys import Keys
@@ -262,7 +263,8 @@ def test_the_dial_and_the_colours_are_kept(page):
 
 def test_with_a_key_one_sees_the_album_and_ones_own_talks(browser, tmp_path):
     keys = Keys(["a-key-that-nobody-guesses"])
-    with live(tmp_path, agents={"dogs": with_album(tmp_path)}, keys=keys) as client:
+    agents = {"dogs": with_album(tmp_path)}
+    with live(tmp_path, agents=agents, keys=keys, share_album=True) as client:
         page = browser.new_page()
         page.goto(str(client.base_url))
         page.get_by_label("This server asks for a key").fill("a-key-that-nobody-guesses")
@@ -280,6 +282,33 @@ def test_with_a_key_one_sees_the_album_and_ones_own_talks(browser, tmp_path):
         say(page, "Please send me a photo!")
         ended(page)
         page.locator("figure img[src^='blob:']").wait_for()  # asked for with the key
+        page.close()
+
+
+def test_photos_are_added_to_ones_album_and_removed(browser, tmp_path):
+    Image.new("RGB", (40, 30), "green").save(tmp_path / "leaf.png")
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "kite.png")
+    (tmp_path / "notes.txt").write_text("no photo")
+    agent = KeywordModel()
+    data = (tmp_path / "leaf.png").read_bytes()
+    agent.photos = Which(album=album_of_colours(tmp_path, {"leaf.png": data}))
+    with live(tmp_path, agents={"k": agent}) as client:
+        page = browser.new_page()
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.goto(str(client.base_url))
+        page.get_by_role("button", name="Album", exact=True).click()
+        photos = page.locator(".beside .grid img")
+        photos.first.wait_for()
+        assert page.get_by_role("button", name="Remove").count() == 0  # the server's own
+        page.get_by_label("Add to my album").set_input_files(
+            [tmp_path / "kite.png", tmp_path / "notes.txt"]
+        )
+        page.get_by_text("1 of 2 added").wait_for()
+        assert photos.count() == 2
+        axe(page)
+        page.get_by_role("button", name="Remove").click()
+        photos.nth(1).wait_for(state="detached")
+        assert len(client.get("/v1/album").json()["data"]) == 1
         page.close()
 
 

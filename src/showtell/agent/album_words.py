@@ -24,8 +24,9 @@ from showtell.album import ingest
 from showtell.album import told as names
 from showtell.album.conse import Conse
 from showtell.album.find import CUT_OFF, AlbumEncoder, Finder
+from showtell.album.gather import photo_paths
 from showtell.album.index import Album, content_of
-from showtell.album.ingest import add_photos, finish, has_album, photo_paths
+from showtell.album.ingest import add_photos, finish, has_album
 from showtell.album.shown import Terms
 from showtell.errors import UsageError
 from showtell.metrics.encoders import SentenceEncoder, load_clip, load_sentence_encoder
@@ -113,9 +114,9 @@ def _home_parts(told: Progress) -> tuple[SentenceEncoder, Callable[[], PhotoClas
     return load_sentence_encoder(index_part(TEXTS, told=told)), classifier
 
 
-def open_finder(
+def open_album_of_words(
     folder: str | Path, *, encoder: str | None = None, told: Progress = quiet
-) -> Finder:
+) -> PhotosInWords:
     """The album in ``folder``, asked by the encoder that made it, or by ``encoder`` if it is that,
     wherever it lies now.
 
@@ -136,14 +137,21 @@ def open_finder(
             "--encoder DIR). Or index the photos with another: "
             f"showtell album add FOLDER --into ALBUM --encoder {HOME}"
         )
-    return Finder(album, loaded.texts, terms=loaded.terms, cut_off=loaded.cut_off)
+    finder = Finder(album, loaded.texts, terms=loaded.terms, cut_off=loaded.cut_off)
+    return PhotosInWords(finder, Path(folder), encoder=loaded)
+
+
+def open_finder(
+    folder: str | Path, *, encoder: str | None = None, told: Progress = quiet
+) -> Finder:
+    """What searches it alone."""
+    return open_album_of_words(folder, encoder=encoder, told=told).finder
 
 
 def open_photos(album: str | Path, *, told: Progress = quiet) -> PhotosInWords:
     """An album for an agent that shares photos: a folder, or ``sample``. Raises what
     ``open_finder`` and ``album_folder`` raise."""
-    folder = album_folder(album, told=told)
-    return PhotosInWords(open_finder(folder, told=told), folder)
+    return open_album_of_words(album_folder(album, told=told), told=told)
 
 
 def album_folder(album: str | Path, *, told: Progress = quiet) -> Path:

@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 
 
 def photo_of(
-    agent: Any, words: str, *, seed: int, on_step: Callable[..., None] | None = None
+    agent: Any,
+    words: str,
+    *,
+    seed: int,
+    album: str = "",
+    on_step: Callable[..., None] | None = None,
 ) -> Shared:
-    """A photo of words by an agent's own painter, or else from where its photos come; ``on_step``
-    is called behind each step of painting. Raises UsageError for one that has neither."""
+    """A photo of words by an agent's own painter, or else from where its photos come (``album``:
+    whose is asked); ``on_step`` is called behind each step of painting. Raises UsageError for one
+    that has neither."""
     painter = getattr(getattr(agent, "model", None), "painter", None)
     if painter is not None:
         from showtell.batch import to_image
@@ -34,7 +40,7 @@ def photo_of(
     if (photos := getattr(agent, "photos", None)) is None:
         raise UsageError(f"{agent.name} makes no photos of words; name a model that does")
     notes: list[str] = []
-    wish = Wish(share=True, words=words)
+    wish = Wish(share=True, words=words, album=album)
     shared: Shared = photos.share(
         words,
         wish=wish,

@@ -29,8 +29,8 @@ from showtell.models.reply import Shared, Wish
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from showtell.album.find import Finder
-    from showtell.album.index import Hit
+    from showtell.album.find import AlbumEncoder, Finder
+    from showtell.album.index import AlbumPhoto, Hit
 
 CONSIDERED = 5  # photos that are told with a choice
 # of a sentence, or of a part that speaks of somebody: "a dog, my brother will love it"
@@ -41,10 +41,21 @@ _ENDS = re.compile(
 
 
 class PhotosInWords:
-    """An album that is asked in words, and the folder that its photos lie in."""
+    """An album that is asked in words, and the folder that its photos lie in; ``encoder``: what
+    takes more photos in."""
 
-    def __init__(self, finder: Finder, folder: Path) -> None:
-        self.finder, self.folder = finder, folder
+    def __init__(
+        self, finder: Finder, folder: Path, *, encoder: AlbumEncoder | None = None
+    ) -> None:
+        self.finder, self.folder, self.encoder = finder, folder, encoder
+
+    @property
+    def cut_off(self) -> float:
+        return self.finder.cut_off
+
+    @property
+    def photos(self) -> Sequence[AlbumPhoto]:
+        return self.finder.album.photos
 
     def hits(self, words: str, *, top_k: int) -> list[Hit]:
         """The best photos for one of the sentences, those that ask first; whatever their scores. []
@@ -78,14 +89,54 @@ class PhotosInWords:
         return lambda hit: hit.photo.id in ids or hit.photo.shot in shots
 
 
+class Together:
+    """Albums of one encoder that are asked as one; at least one."""
+
+    def __init__(self, albums: Sequence[PhotosInWords]) -> None:
+        self.albums = albums
+
+    @property
+    def cut_off(self) -> float:
+        return self.albums[0].cut_off
+
+    def hits(self, words: str, *, top_k: int) -> list[Hit]:
+        """A photo that is in two of them is found once."""
+        found = {h.photo.id: h for a in reversed(self.albums) for h in a.hits(words, top_k=top_k)}
+        return sorted(found.values(), key=lambda hit: -hit.score)[:top_k]
+
+    def opened(self, hit: Hit) -> tuple[Photo, Image] | None:
+        for album in self.albums:
+            if album.of_id(hit.photo.id) and (found := album.opened(hit)) is not None:
+                return found
+        return None
+
+    def of_id(self, id: str) -> Hit | None:
+        return next((hit for album in self.albums if (hit := album.of_id(id)) is not None), None)
+
+    def same(self, ids: Sequence[str]) -> Callable[[Hit], bool]:
+        """Whether a hit is one of these photos, or nearly the same as one of its album."""
+        each = [(album, album.same(ids)) for album in self.albums]
+
+        def seen(hit: Hit) -> bool:
+            return hit.photo.id in ids or any(
+                album.of_id(hit.photo.id) and same(hit) for album, same in each
+            )
+
+        return seen
+
+
 class Which:
     """An album first, then a painter; with neither, no photo. What a session's model shares from
-    that tells its photos in words."""
+    that tells its photos in words. ``albums``, once set: of whoever asks (``Wish.album``)."""
 
     def __init__(
         self, *, album: PhotosInWords | None = None, painter: WordPainter | None = None
     ) -> None:
         self.album, self.painter = album, painter
+        self.albums: Callable[[str], Together | None] | None = None
+
+    def _album(self, wish: Wish) -> PhotosInWords | Together | None:
+        return self.album if self.albums is None else self.albums(wish.album)
 
     @property
     def paints(self) -> bool:
@@ -100,20 +151,20 @@ class Which:
     def look_up(self, words: str, *, wish: Wish, shown: Sequence[str]) -> Shared | None:
         """The album's photo for these words, or that it has none; None where the words name nothing
         or there is no album."""
-        if self.album is None:
+        if (album := self._album(wish)) is None:
             return None
         if wish.again and not sentences(wish.words):  # "that one again"
-            for hit in filter(None, map(self.album.of_id, reversed(shown))):
-                if (same := self.album.opened(hit)) is not None:
+            for hit in filter(None, map(album.of_id, reversed(shown))):
+                if (same := album.opened(hit)) is not None:
                     return Shared(photo=same[0], image=same[1])
             return None
         if not sentences(words):
             return None
-        hits = self.album.hits(words, top_k=CONSIDERED + len(shown))
-        fit = [hit for hit in hits if hit.score >= self.album.finder.cut_off]
-        seen = self.album.same(shown)
+        hits = album.hits(words, top_k=CONSIDERED + len(shown))
+        fit = [hit for hit in hits if hit.score >= album.cut_off]
+        seen = album.same(shown)
         for hit in fit:
-            if (wish.again or not seen(hit)) and (found := self.album.opened(hit)) is not None:
+            if (wish.again or not seen(hit)) and (found := album.opened(hit)) is not None:
                 return Shared(photo=found[0], image=found[1], hits=_told(hits))
         why = "no_other" if any(map(seen, fit)) else "no_photo"
         return Shared(instead=prompts()["itself"][why], hits=_told(hits))
@@ -141,7 +192,9 @@ class Which:
         if found.photo is not None:
             return found
         if self.painter is None:
-            where = "the album has none" if self.album else "there is no album and no painter"
+            where = (
+                "the album has none" if self._album(wish) else "there is no album and no painter"
+            )
             notes.append(f'a photo was due ("{description}"), and {where}')
             return Shared(instead=found.instead or prompts()["itself"]["no_photo"], hits=found.hits)
         photo = Photo(

@@ -19,7 +19,7 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +112,7 @@ class ZeroShot:
         kept = self._kept(turns)
         reply = Reply(dropped_turns=len(turns) - len(kept))
         wish = remembered(self.when.wish(turns), turns, images, _sees_none)
+        wish = replace(wish, album=dial.album if dial else "")
         tell = Agreeing(tell, wish=wish, able=self.photos.paints, turns=turns)
         row = Row(context=turns, seed=seed, reply=reply, wish=wish, tell=tell)
         if wish.instead:

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from showtell.album.alike import look_of
 from showtell.album.disk import COPIES, Coming, Store
+from showtell.album.gather import photo_paths
 from showtell.album.index import (
     Album,
     AlbumPhoto,
@@ -42,11 +43,9 @@ from showtell.album.told import captions_in, degrees_in, exif_of, taken_at, told
 from showtell.batch import stacked, to_pixels
 from showtell.data.photos import photo_bytes, save_photo
 from showtell.data.pixels import (
-    ENDINGS,
     FORMAT_NAMES,
     at_most,
     is_lossless,
-    kind_of_file,
     photo_from_bytes,
 )
 from showtell.data.storage import locked
@@ -116,7 +115,12 @@ def add_photos(
             source = path.relative_to(folder).as_posix()
             try:
                 adding.take(
-                    path, source=source, caption=captions.get(source), days=days, places=places
+                    photo_bytes(str(path)),
+                    name=str(path),
+                    source=source,
+                    caption=captions.get(source),
+                    days=days,
+                    places=places,
                 )
             except PhotoError as error:
                 if not skip_bad:
@@ -141,6 +145,39 @@ def add_photos(
         refused=tuple(refused),
         left_out=tuple(left_out),
     )
+
+
+def add_photo(
+    data: bytes,
+    *,
+    into: str | Path,
+    source: str,
+    caption: str,
+    embed: Embed,
+    width: int,
+    made_by: str,
+    texts: Texts | None = None,
+    days: bool = True,
+    places: bool = True,
+) -> tuple[AlbumPhoto, bool]:
+    """(a photo of its file's bytes in an album, whether it is new there). A caption takes the place
+    of the one before. Raises PhotoError, and what ``add_photos`` raises."""
+    into = Path(into)
+    with locked(into), closing(_Adding(into, embed, texts, width, made_by)) as adding:
+        said = caption or None
+        id = adding.take(
+            data,
+            name=source or "the photo",
+            source=source,
+            caption=said,
+            days=days,
+            places=places,
+        )
+        adding.flush()
+        adding.recaption()
+    photo = Album.load(into).of_id(id)
+    assert photo is not None
+    return photo, bool(adding.added)
 
 
 class _Adding:
@@ -190,20 +227,27 @@ class _Adding:
             self.store.close()
 
     def take(
-        self, path: Path, *, source: str, caption: str | None, days: bool, places: bool
-    ) -> None:
-        """Raises PhotoError for what cannot be read."""
-        data = photo_bytes(str(path))
+        self,
+        data: bytes,
+        *,
+        name: str,
+        source: str,
+        caption: str | None,
+        days: bool,
+        places: bool,
+    ) -> str:
+        """The id of a photo by its file's bytes; errors call it ``name``. Raises PhotoError for
+        what cannot be read."""
         digest = hashlib.sha256(data).hexdigest()
-        if (name := self.files.get(digest)) is None:
-            image = at_most(photo_from_bytes(data, name=str(path)), MAX_SIDE)
-            name = self.files[digest] = photo_id(image)
-            if name not in self.known:
-                self.known.add(name)
-                exif = exif_of(data, name=str(path)) if days or places else Image.Exif()
+        if (id := self.files.get(digest)) is None:
+            image = at_most(photo_from_bytes(data, name=name), MAX_SIDE)
+            id = self.files[digest] = photo_id(image)
+            if id not in self.known:
+                self.known.add(id)
+                exif = exif_of(data, name=name) if days or places else Image.Exif()
                 photo = AlbumPhoto(
-                    id=name,
-                    path=f"{COPIES}/{name}.{'png' if is_lossless(data) else 'jpg'}",
+                    id=id,
+                    path=f"{COPIES}/{id}.{'png' if is_lossless(data) else 'jpg'}",
                     caption=caption or "",
                     source=source,
                     taken=taken_at(exif) if days else "",
@@ -213,12 +257,13 @@ class _Adding:
                 self.waiting.append((coming, image))
                 if len(self.waiting) == BATCH:
                     self.flush()
-                return
-            self.read_again[digest] = name
+                return id
+            self.read_again[digest] = id
         self.duplicates += 1
-        said = self.before.pop(name, None)  # of two files of one photo the first tells
+        said = self.before.pop(id, None)  # of two files of one photo the first tells
         if said is not None and caption is not None and caption != said:
-            self.other[name] = caption
+            self.other[id] = caption
+        return id
 
     def _place(self, exif: Image.Exif) -> str:
         if (degrees := degrees_in(exif)) is None:
@@ -276,43 +321,6 @@ def told_vectors(photos: Sequence[AlbumPhoto], texts: Texts, *, width: int) -> T
         has_N = torch.tensor([bool(text) for text in told])
         vectors_NE[has_N] = texts([text for text in told if text]).float().cpu()
     return vectors_NE
-
-
-def photo_paths(folder: Path) -> tuple[list[Path], list[str]]:
-    """(photos in this folder and below, sorted; what else is there and why it is left out).
-
-    A photo is told by its first bytes, and by the ending where these are of none: it is then
-    damaged. Hidden files are passed over; nothing outside of the folder is looked at.
-    """
-    if not folder.is_dir():
-        raise DataError(
-            f'"{folder}" is not a folder; wanted one with photos in it. Check the name.'
-        )
-    root = folder.resolve()
-    paths, others = [], []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if any(part.startswith(".") for part in name.parts) or path.is_dir():
-            continue
-        if not path.is_file():
-            others.append(f"{name}: no file")
-        elif not path.resolve().is_relative_to(root):
-            others.append(f"{name}: a link out of the folder")
-        elif (kind := _kind(path)) == "photo":
-            paths.append(path)
-        else:
-            others.append(f"{name}: {kind}")
-    return paths, others
-
-
-def _kind(path: Path) -> str:
-    try:
-        kind = kind_of_file(path)
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    if not kind and path.suffix.lower() in ENDINGS:
-        return "photo"
-    return kind or "no photo"
 
 
 def photo_id(image: Image.Image) -> str:

@@ -26,18 +26,21 @@ def serve(
         None, "calibration", "FILE", "What experiments/photochat.py found out about --lm."
     ),
     album: str | None = opt.option(None, "album", "DIR|sample", "Share photos of this album."),
+    share_album: bool = opt.switch("share-album", "Let every key see the photos of --album."),
     painter: str | None = opt.option(
         None, "painter", "ID|DIR|URL", "What paints for a model without a painter."
     ),
     host: str = opt.option("127.0.0.1", "host", "ADDRESS", "Where it listens; here alone."),
     port: int = opt.option(8765, "port", "PORT", "Where it listens.", min=0, max=65535),
     name: list[str] = opt.option([], "name", "HOST", "A name that clients call it by; repeatable."),
-    data: Path = opt.out("showtell-data", "DIR", "What is kept: talks and photos.", flag="data"),
+    data: Path = opt.out(
+        "showtell-data", "DIR", "What is kept: talks, photos, albums.", flag="data"
+    ),
     store: str | None = opt.option(
         None, "store", "URL", "A PostgreSQL database in its place; several servers may share it."
     ),
     api_keys: Path | None = opt.option(
-        None, "api-keys", "FILE", "One key a line; each sees its own talks alone."
+        None, "api-keys", "FILE", "One key a line; each sees its own talks and album alone."
     ),
     pace: str | None = opt.option(
         None, "pace", "N/TIME", 'How many answers one key gets, as "30/minute".'
@@ -82,6 +85,7 @@ def serve(
         lms=tuple(lm),
         calibration=calibration,
         album=album,
+        share_album=share_album,
         painter=painter,
         data=data,
         store=store,

@@ -41,7 +41,8 @@ class Dial:
 
     ``most``: photos that come unasked within ``within`` turns of the agent's; ``cost``: of an
     unwanted photo, where a missed one costs 1, in place of the model's own threshold; ``shift``: of
-    the threshold, in logits (votes: a photo that was liked lowers it).
+    the threshold, in logits (votes: a photo that was liked lowers it); ``album``: whose is asked,
+    where there are several.
     """
 
     kind: Literal["asked", "offer", "proactive"] = "proactive"
@@ -49,6 +50,7 @@ class Dial:
     within: int = 10
     cost: float | None = None
     shift: float = 0.0
+    album: str = ""
 
 
 Hits = tuple[tuple[str, float], ...]  # photos of an album that were considered, by id, best first
@@ -184,7 +186,8 @@ class Wish:
     ``strength`` (1: painted anew; 0: nothing new); ``count``: how many photos are asked for.
     ``seed``: of the noise it is painted from; ``same``: a photo that was shown, which is shown once
     more; ``instead``: there can be no such photo, and this is the answer; ``amend``: puts what a
-    model says of the photo right, by what is ``known`` of those whom the talk has introduced."""
+    model says of the photo right, by what is ``known`` of those whom the talk has introduced;
+    ``album``: whose is asked (``Dial.album``)."""
 
     share: bool | None = None
     words: str = ""
@@ -198,6 +201,7 @@ class Wish:
     instead: str = ""
     amend: Callable[[str], str] | None = None
     known: str = ""
+    album: str = ""
 
     @property
     def again(self) -> bool:

@@ -149,7 +149,7 @@ class Responder:
         dial: Dial = _USUAL,
     ) -> Answer:
         """An answer that ``company`` gives; as ``respond``."""
-        wish = self.when.wish(turns)
+        wish = replace(self.when.wish(turns), album=dial.album)
         if self.memory is not None:
             wish = self.memory(wish, turns, images, self.look)
             paints = self.model.painter is not None or bool(self.photos and self.photos.paints)

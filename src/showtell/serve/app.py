@@ -29,7 +29,7 @@ from showtell.errors import (
     UsageError,
 )
 from showtell.models.reply import PhotoDue, Preview, Words
-from showtell.serve.album_room import album_of, album_room
+from showtell.serve.album_room import album_room, shares_album
 from showtell.serve.attended import attended
 from showtell.serve.counted import counted
 from showtell.serve.deciding import deciding
@@ -141,7 +141,7 @@ def build_app(
                     "limits": worker.card.get("limits", ""),
                     "openings": list(worker.card.get("openings", ())),
                     "sees": worker.sees,
-                    "album": album_of(worker) is not None,
+                    "album": shares_album(worker) and service.albums.of(owner) is not None,
                 },
             }
             for name, worker in service.workers.items()

@@ -32,6 +32,7 @@ from showtell.models.reply import (
     Reply,
     Words,
 )
+from showtell.serve.albums import Albums
 from showtell.serve.dialects import PhotoOut
 from showtell.serve.kept import Stopped, Talk, talk_of
 from showtell.serve.outside import Outside
@@ -89,8 +90,10 @@ class Service:
         safety: Safety | None = None,
         audit: Audit | None = None,
         dial: Dial = _USUAL,
+        albums: Albums | None = None,
     ) -> None:
         self.workers = dict(workers)
+        self.albums = albums or Albums(worker.agent for worker in self.workers.values())
         self.store = store
         self.outside, self.signing, self.safety = outside, signing, safety or Safety()
         self.audit = audit
@@ -260,6 +263,7 @@ class Service:
             within=told.get("within", usual.within),
             cost=told.get("cost", usual.cost),
             shift=shift_of([vote for _, _, vote in self.store.votes(owner)]),
+            album=owner,
         )
 
     def _before(self, place: Place, text: str) -> None:
@@ -329,7 +333,8 @@ class Service:
         if (said := self.safety.refusal(words, "prompt")) is not None:
             raise UsageError(said)
         checked_text(words)
-        shared = worker.alone(lambda pause: photo_of(worker.agent, words, seed=seed, on_step=pause))
+        paint = partial(photo_of, worker.agent, words, seed=seed, album=owner)
+        shared = worker.alone(lambda pause: paint(on_step=pause))
         if shared.photo is None or shared.image is None:
             raise UsageError(
                 f'{name} has no photo of "{words:.80}"; say it in other words, or name a model '

@@ -36,6 +36,7 @@ class Setup:
     lms: tuple[str, ...] = ()
     calibration: Path | None = None
     album: str | None = None
+    share_album: bool = False
     painter: str | None = None
     data: Path = Path("showtell-data")
     store: str | None = None
@@ -55,6 +56,7 @@ class Setup:
         from showtell.agent.audit import Audit
         from showtell.agent.provenance import Signing
         from showtell.agent.safety import Safety
+        from showtell.serve.albums import Albums
         from showtell.serve.app import build_app
         from showtell.serve.keys import Keys, Pace
         from showtell.serve.outside import Outside
@@ -66,14 +68,17 @@ class Setup:
         keys = Keys() if self.api_keys is None else Keys.read(self.api_keys)
         pace = None if self.pace is None else Pace(self.pace)
         store = Store(self.store if self.store is not None else self.data / FILE)
+        workers = self._workers(say)
+        agents = [worker.agent for worker in workers.values()]
         service = Service(
-            self._workers(say),
+            workers,
             store,
             outside=Outside(schemes=("https",)) if self.fetch else Outside(),
             signing=signing,
             safety=safety,
             audit=Audit(self.data / SHARED),
             dial=self.dial,
+            albums=Albums(agents, self.data / "albums", shared=self.share_album),
         )
         return build_app(service, keys=keys, pace=pace, hosts=self.hosts)
 

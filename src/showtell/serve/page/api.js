@@ -16,14 +16,15 @@ export class Refused extends Error {
 
 async function asked(path, { method = "GET", body, signal } = {}) {
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
-  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const file = body instanceof Blob;
+  if (body !== undefined && !file) headers["Content-Type"] = "application/json";
   let answer;
   try {
     answer = await fetch(path, {
       method,
       headers,
       signal,
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: body === undefined || file ? body : JSON.stringify(body),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -52,6 +53,9 @@ export const settings = () => json("/v1/settings");
 export const set = (body) => json("/v1/settings", { method: "PUT", body });
 export const album = (query) =>
   json("/v1/album" + (query ? `?query=${encodeURIComponent(query)}` : ""));
+export const addPhoto = (file) =>
+  json(`/v1/album?name=${encodeURIComponent(file.name.slice(0, 200))}`, { method: "POST", body: file });
+export const removePhoto = (id) => json(`/v1/album/${encodeURIComponent(id)}`, { method: "DELETE" });
 export const paint = (prompt, { model, seed, conversation }) =>
   json("/v1/images/generations", {
     method: "POST",

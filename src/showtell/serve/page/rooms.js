@@ -115,6 +115,21 @@ export function Album({ onSee, onClose }) {
       setTold(words && !answer.data.length ? `No photo of “${words}”. Say it in other words?` : "");
     }, (error) => setTold(error.message));
   useEffect(() => void look(""), []);
+  const add = async (event) => {
+    const files = [...event.target.files];
+    event.target.value = "";
+    let [count, said] = [0, ""];
+    for (const file of files) {
+      setTold(`Adding ${file.name}`);
+      await api.addPhoto(file).then(({ new: own }) => (count += own), (error) => (said = error.message));
+    }
+    await look("");
+    setTold(`${count} of ${files.length} added. ${said}`);
+  };
+  const remove = async (photo) => {
+    if (!confirm(`Remove ${photo.caption || "this photo"} from your album for good?`)) return;
+    await api.removePhoto(photo.id).then(() => look(query), (error) => setTold(error.message));
+  };
   return html`<${Beside} title="Album" onClose=${onClose}>
     ${found && !found.album
       ? html`<p class="quiet">No album is open. Make one of a folder of photos and start the server with it:</p>
@@ -128,9 +143,13 @@ showtell serve --album DIR</pre>`
             onInput=${(event) => setQuery(event.target.value)} />
           <button>Search</button>
         </form>
+        ${found?.adds && html`<label class="quiet">Add to my album
+          <input type="file" accept="image/*" multiple onChange=${add} /></label>`}
         <p class="quiet" role="status">${told}</p>
         ${found && html`<${Grid} photos=${found.data} onSee=${onSee}>
-          ${(photo) => photo.score != null && html`<span class="quiet">${photo.score.toFixed(2)}</span>`}
+          ${(photo) => html`${photo.score != null && html`<span class="quiet">${photo.score.toFixed(2)}</span>`}
+            ${photo.own && html`<button class="quiet" onClick=${() => remove(photo)}
+              aria-label=${`Remove ${photo.alt}`}>Remove</button>`}`}
         <//>`}`}
   <//>`;
 }
