@@ -151,7 +151,8 @@ def in_english(noun: str) -> str:
 def names(caption: str, noun: str) -> bool:
     """Whether a caption names such a thing: in the singular or plural, in English or Spanish."""
     words = {_single(word) for word in re.findall(r"[a-z]+", plain(caption))}
-    return any(_single(each) in words for each in _alike(_single(in_english(noun))))
+    alike = _alike(_single(in_english(noun)))
+    return any(all(_single(word) in words for word in each.split()) for each in alike)
 
 
 def _alike(noun: str) -> set[str]:

@@ -16,10 +16,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 from showtell.agent.changes import Change, changed, changes_in, names, subject, toned
 from showtell.agent.heard import plain
+from showtell.agent.honest import CANNOT_SEE, asked_for, cannot_show, in_words_of, is_drawn
 from showtell.agent.introduced import known_in, meant_by, told_of
 from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.models.reply import Shared, Wish
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 STRENGTH = 0.9  # of an edit's noise: with less, the old time and weather stay
 UNSEEN = "I cannot see that photo. Tell me what is on it, and what should be otherwise."
+_NO_CARD: Mapping[str, Any] = MappingProxyType({})
 _NUMBERS = {
     **dict.fromkeys(("first", "1st", "primera", "primero", "primer"), 0),
     **dict.fromkeys(("second", "2nd", "segunda", "segundo"), 1),
@@ -209,11 +212,12 @@ def remembered(
     images: Mapping[str, Image],
     look: Callable[[Image], str],
     *,
+    card: Mapping[str, Any] = _NO_CARD,
     registry: bool = True,
 ) -> Wish:
     """The wish, with what the talk's photos make of it, and who is known from it (``registry``).
-    ``images``: the photos' pixels, by id; ``look`` tells in words what is on one ("": not
-    known)."""
+    ``images``: the photos' pixels, by id; ``look`` tells in words what is on one ("": not known);
+    ``card``: of the model that answers, by which it is told what that cannot show or see."""
     if registry:
         wish = _with_known(wish, turns)
     if wish.share is False:
@@ -222,17 +226,37 @@ def remembered(
     text = "\n".join(turn.text for turn in turns[after:] if turn.text)
     request = request_in(text)
     shown = shown_in(turns)
+    if request is not None and request.kind == "wanted" and not _just_shown(turns[:after]):
+        request = None
     if request is None or not shown:
-        return wish
-    if request.kind == "wanted" and not _just_shown(turns[:after]):
-        return wish
+        brought = [images.get(photo.id) for turn in turns[after:] for photo in turn.photos]
+        return _honest(wish, card, [image for image in brought if image is not None])
     found = meant(request, shown)
     if found is None and request.kind == "edit" and request.noun:  # make the bed
         return wish
     asked = replace(wish, share=True, words=wish.words or text)
     if found is None:
         return replace(asked, instead=_which(shown, request))
-    return _fulfilled(asked, request, found, images.get(found.photo.id), look)
+    image = images.get(found.photo.id)
+    if image is not None and not is_drawn(image, card):
+        look = _sees_none
+    return _fulfilled(asked, request, found, image, look)
+
+
+def _honest(wish: Wish, card: Mapping[str, Any], brought: Sequence[Image]) -> Wish:
+    """The wish, with what the model cannot do."""
+    if wish.share is not True:
+        unseen = not all(is_drawn(image, card) for image in brought)
+        return replace(wish, instead=CANNOT_SEE) if unseen else wish
+    if wish.amend is not None:  # of somebody who was introduced
+        return wish
+    thing = asked_for(wish.words)
+    caption = in_words_of(thing, wish.words, card)
+    return replace(wish, beyond=cannot_show(thing, card), caption=caption)
+
+
+def _sees_none(image: Image) -> str:
+    return ""
 
 
 def _with_known(wish: Wish, turns: Sequence[Turn]) -> Wish:

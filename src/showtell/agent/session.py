@@ -15,6 +15,7 @@ import zlib
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -353,7 +354,7 @@ def responder(
         photos=sources,
         looks=looks,
         when=when,
-        memory=remembered,
+        memory=partial(remembered, card=model.card),
     )
 
 

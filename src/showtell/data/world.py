@@ -30,6 +30,8 @@ from photoworld.stories import world_rounds, world_story
 from photoworld.talk import NEGATED as NEGATED
 from photoworld.talk import OPENINGS as OPENINGS
 from photoworld.talk import world_dialogue
+from photoworld.words import named_attributes as named_attributes
+from photoworld.words import nouns
 from photoworld.words import world_words as world_words
 from showtell.dialogue import AGENT, USER, Dialogue, Photo, Turn
 from showtell.errors import CheckpointError, PhotoError, UsageError, did_you_mean
@@ -151,6 +153,13 @@ def draw_photo(photo: Photo) -> Image.Image:
             f'the photo "{photo.id[:80]}" has no scene that can be drawn ({error}); give a photo '
             "of the world, or one whose path names an image file."
         ) from error
+
+
+def things_of_the_world() -> tuple[str, ...]:
+    """What its subjects are called, in lower case."""
+    return tuple(
+        dict.fromkeys(noun.lower() for name in ATTRIBUTES["subject"] for noun in nouns(name))
+    )
 
 
 def load_oracle(name: str) -> AttributeReader:

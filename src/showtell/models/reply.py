@@ -187,6 +187,7 @@ class Wish:
     ``seed``: of the noise it is painted from; ``same``: a photo that was shown, which is shown once
     more; ``instead``: there can be no such photo, and this is the answer; ``amend``: puts what a
     model says of the photo right, by what is ``known`` of those whom the talk has introduced;
+    ``beyond``: said where no album has it, for the model's own painter knows no such thing;
     ``album``: whose is asked (``Dial.album``)."""
 
     share: bool | None = None
@@ -202,6 +203,7 @@ class Wish:
     amend: Callable[[str], str] | None = None
     known: str = ""
     album: str = ""
+    beyond: str = ""
 
     @property
     def again(self) -> bool:

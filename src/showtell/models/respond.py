@@ -102,11 +102,7 @@ class Responder:
         happens. Raises GenerationError if the logits are not numbers.
         """
         (reply,) = self.respond_all(
-            [turns],
-            images=[images],
-            seeds=[seed],
-            tells=[tell],
-            dials=[dial],
+            [turns], images=[images], seeds=[seed], tells=[tell], dials=[dial]
         )
         return reply
 
@@ -320,6 +316,9 @@ class Responder:
             seen = yield from self.decoder.closing()
             row.show(came.photo, came.image, came.hits)
             return seen
+        if wish.beyond and self.album is None and not (came and came.photo):
+            row.say_instead(Shared(instead=wish.beyond))
+            return None
         if came and not came.photo and not paints:
             row.say_instead(self._from_elsewhere(wish.words, row, came))  # no word of it is written
             return None

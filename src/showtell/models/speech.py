@@ -24,7 +24,7 @@ _PHOTO = r"(?:photo|picture|pic|image|selfie|snap|foto|imagen)(?:e?s)?\b"
 _CANNOT = re.compile(
     r"\b(?:can'?t|cannot|can not|couldn'?t|unable to|not able to|am not allowed to|"
     r"won'?t be able to|don'?t have (?:the ability|a way|any way))\b[^.!?]*\b(?:send|share|show|"
-    rf"attach|post|display|generate|create|{_PHOTO})"
+    r"attach|post|display|generate|create)"
     r"|\bno puedo (?:enviar|mandar|mostrar|compartir|ensenar|enseñar)",
     re.IGNORECASE,
 )
