@@ -24,7 +24,7 @@ from showtell.recipes.registry import RECIPES
 
 CURVE = (450, 1800, 5400)
 COMMON = ("stage.batch_size=32", "stage.ema=0.95", "stage.save_minutes=1", "album_photos=0")
-RIDGE = ("bridge.ridge_rank=128", "start_captions=2000", "start_dialogues=8000")
+RIDGE = ("bridge.ridge_rank=128", "start_captions=2000", "start_dialogues=4000")
 BASE = Row(name="base, no step", recipe="")
 
 
@@ -112,7 +112,7 @@ SHEET = Sheet(
         '"never gathered" has L_LDM alone once its mapper is started (which reads captions); '
         '"gathered, then as published" reads captions in gathering and none after it.',
         "The mapper of every row is started in closed form (ridge regression of rank 128) from the "
-        "base's states at 2,000 captions and at the agent's photos in 8,000 training dialogues.",
+        "base's states at 2,000 captions and at the agent's photos in 4,000 training dialogues.",
         "The seconds are those of the stages on the device named below.",
         SEED_NOTE,
     ),

@@ -39,24 +39,21 @@ VOKENS, *OTHERS = (
 )
 FITTED = ("bridge.ridge_rank=128", "start_captions=4000")  # a linear path, in closed form
 GILL = Row(name="GILL", recipe="world_gill_captions")
-FROM_FIT = (
-    *(
-        Row(
-            name=f"vokens, {name}",
-            recipe="world_vokens",
-            settings=(*FITTED, f"alignment.{setting}"),
-            aligned_only=True,
-        )
-        for name, setting in (("fitted", "steps=0"), ("from the fit", "learning_rate=1e-3"))
-    ),
-    *(
-        Row(
-            name=f"GILL, {name}",
-            recipe=GILL.recipe,
-            settings=(*FITTED, f"stage.{setting}"),
-        )
-        for name, setting in (("fitted", "steps=0"), ("from the fit", "learning_rate=1e-3"))
-    ),
+FROM_FIT = tuple(
+    Row(
+        name=f"{system}, {name}",
+        recipe=recipe,
+        settings=(*FITTED, *(f"{stage}.{setting}" for setting in settings)),
+        aligned_only=recipe == "world_vokens",
+    )
+    for system, recipe, stage in (
+        ("vokens", "world_vokens", "alignment"),
+        ("GILL", GILL.recipe, "stage"),
+    )
+    for name, settings in (
+        ("fitted", ("steps=0",)),
+        ("from the fit", ("learning_rate=1e-3", "learning_rates.bridge.mapper.path=0.1")),
+    )
 )
 SCALES = {f"guidance {scale:g}": scale for scale in (1.0, 2.0, 3.0, 5.0, 7.5)}
 COLUMNS = columns_of(

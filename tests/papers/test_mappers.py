@@ -60,7 +60,8 @@ def test_a_started_path_gives_numbers_of_spread_one_and_the_fit(rng):
     )
     path = RidgePath((2, 3), (4, 2), rank=9)  # 6 numbers in: three of the nine have nothing to say
     path.start(states_NKD, cond_NSC)
-    between_NR = path.read(states_NKD.flatten(1))
+    between_NR = path.read(states_NKD.flatten(1) - path.mean_X)
+    torch.testing.assert_close(path.mean_X, states_NKD.flatten(1).mean(0))
     torch.testing.assert_close(between_NR[:, :6].std(0), torch.ones(6), rtol=0, atol=1e-3)
     assert (path.write.weight[:, 6:] == 0).all() and (path.read.weight[6:] != 0).any()
     read, write, mean_X, mean_Y = ridge(states_NKD.flatten(1), cond_NSC.flatten(1), rank=9)

@@ -64,12 +64,16 @@ def standardize(linear: nn.Linear, inputs: Tensor) -> Tensor:
 
 class RidgePath(nn.Module):
     """A linear map of rank R, from the K states of a span to the S rows of the conditioning, that
-    stands beside a mapper: what it gives is added. Built it is random; ``start`` fits it."""
+    stands beside a mapper: what it gives is added. Built it is random; ``start`` fits it. It reads
+    what differs from the mean, which is most of a state: else a small step of its weights would
+    move all that it gives alike."""
 
     def __init__(self, states: tuple[int, int], cond: tuple[int, int], *, rank: int) -> None:
         """``states``: (K, D); ``cond``: (S, C)."""
         super().__init__()
         self.cond = cond
+        self.mean_X: Tensor
+        self.register_buffer("mean_X", torch.zeros(states[0] * states[1]))
         self.read = nn.Linear(states[0] * states[1], rank)
         self.write = nn.Linear(rank, cond[0] * cond[1])
 
@@ -84,13 +88,14 @@ class RidgePath(nn.Module):
         read_XR, write_RY = read_XR / spread_R, write_RY * spread_R[:, None]
         found = len(spread_R)
         self.read.weight[:found], self.write.weight[:, found:] = read_XR.T, 0
-        self.read.bias[:found] = -mean_X @ read_XR
+        self.read.bias[:found] = 0
+        self.mean_X.copy_(mean_X)
         self.write.weight[:, :found] = write_RY.T
         self.write.bias.copy_(mean_Y)
 
     def forward(self, states_NKD: Tensor) -> Tensor:
         """(N, S, C)"""
-        rows: Tensor = self.write(self.read(states_NKD.flatten(1)))
+        rows: Tensor = self.write(self.read(states_NKD.flatten(1) - self.mean_X))
         return rows.unflatten(1, self.cond)
 
 

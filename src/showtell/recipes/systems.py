@@ -221,7 +221,10 @@ _GATHERING = _at_world_size(
         name="gathering",
         steps=_MINI.steps,
         batch_size=_MINI.batch_size,
-        learning_rates={"photo_encoder": 0.0, "painter": 0.0, "captioner": 0.0},
+        learning_rates={
+            **dict.fromkeys(("photo_encoder", "painter", "captioner"), 0.0),
+            "bridge.mapper.path": 0.1,  # it is fitted, and of thousands of numbers each
+        },
         weights={"t": 1.0, "moment": 0.0, "cap": 3.0, "ldm": 0.0},
         form="shares",
         excerpts=0.7,
@@ -229,7 +232,7 @@ _GATHERING = _at_world_size(
 )
 _RIDGE_RANK = 128  # of 2,048 numbers of the states and 5,120 of the condition
 # Of dialogues, too: a map of captions alone makes noise of what else is in a dialogue's states.
-_FIT_CAPTIONS, _FIT_DIALOGUES = 2000, 8000
+_FIT_CAPTIONS, _FIT_DIALOGUES = 2000, 4000
 WORLD_VOKENS_GATHERED = replace(
     WORLD_VOKENS,
     bridge=VokensConfig(ridge_rank=_RIDGE_RANK),
