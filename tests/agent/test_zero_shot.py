@@ -10,6 +10,7 @@ from tiny_chat import as_json, served, stream_of, top_of, write_chatty
 
 from data.web import serving, status
 from keyword_model import words_to
+from showtell.agent import zero_shot
 from showtell.agent.engines import Chances, Said
 from showtell.agent.prompts import prompts
 from showtell.agent.session import Session
@@ -251,6 +252,14 @@ def test_a_photo_is_due_half_way_between_the_example_chats():
 
 
 # ------------------------------------------------------------------------------ on the command line
+
+
+def test_the_digest_is_of_what_the_llm_is_told_and_not_of_what_the_agent_says_itself(monkeypatch):
+    plain, was = prompts(), prompts_digest()
+    monkeypatch.setattr(zero_shot, "prompts", lambda: plain | {"itself": {"no_photo": "No."}})
+    assert prompts_digest() == was
+    monkeypatch.setattr(zero_shot, "prompts", lambda: plain | {"labels": {"share": "photograph"}})
+    assert prompts_digest() != was
 
 
 def test_a_calibration_moves_p_share_and_is_of_one_llm_and_these_prompts(tmp_path):

@@ -258,7 +258,8 @@ def _state(shared: Shared | None, description: str) -> str:
 
 def prompts_digest() -> str:
     """Of all that the LLM is told: a calibration holds for it alone."""
-    return hashlib.sha256(repr(prompts()).encode()).hexdigest()[:16]
+    told = {name: each for name, each in prompts().items() if name not in ("itself", "card")}
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def read_calibration(path: Path, *, lm: str) -> Calibration:
