@@ -73,6 +73,24 @@ def test_it_paints_what_the_librarys_pipeline_paints(hub, guidance):
     assert float((ours[0] - ours[1]).abs().mean()) > 1e-3
 
 
+def test_weights_that_are_there_in_half_precision_alone_are_read(tmp_path):
+    whole = write_hub_painter(tmp_path / "whole", "sd21_base")
+    pipeline = DiffusionPipeline.from_pretrained(whole).to(dtype=torch.float16)
+    pipeline.save_pretrained(tmp_path / "half", variant="fp16")
+    (tmp_path / "half/unet/diffusion_pytorch_model.fp16.safetensors").unlink()
+    pipeline.unet.save_pretrained(tmp_path / "half/unet", variant="fp16", max_shard_size="20KB")
+    names = [path.name for path in (tmp_path / "half").rglob("*.safetensors")]
+    assert all(".fp16" in name for name in names) and any("-of-" in name for name in names)
+    painter = read_painter(tmp_path / "half")
+    again = DiffusionPipeline.from_pretrained(
+        tmp_path / "half", variant="fp16", torch_dtype=torch.float32
+    )
+    for part in ("unet", "vae", "text_encoder"):
+        ours = painter.text.encoder if part == "text_encoder" else getattr(painter, part)
+        theirs = getattr(again, part).state_dict()
+        assert all(torch.equal(value, theirs[key]) for key, value in ours.state_dict().items())
+
+
 @pytest.fixture(scope="module")
 def stable(tmp_path_factory):
     folder = write_hub_painter(tmp_path_factory.mktemp("stable") / "painter", "sd21_base")

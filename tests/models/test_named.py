@@ -136,6 +136,12 @@ def test_of_a_repository_each_weight_is_wanted_once():
     assert wanted_files([*old, "model.safetensors"]) == ["config.json", "model.safetensors"]
     mixed = ["model_index.json", "vae/diffusion_pytorch_model.bin", "unet/x.safetensors"]
     assert set(wanted_files(mixed)) == set(mixed)
+    halves = ["model_index.json", "unet/diffusion_pytorch_model.fp16.safetensors"]
+    index = "text_encoder/model.safetensors.index.fp16.json"
+    halves += [index, *(f"text_encoder/model.fp16-0000{n}-of-00002.safetensors" for n in (1, 2))]
+    assert set(wanted_files(halves)) == set(halves)
+    whole = [*halves, "unet/diffusion_pytorch_model.safetensors", "unet/x.bf16.safetensors"]
+    assert set(wanted_files(whole)) == {*halves, whole[-2]} - {halves[1]}
     run = ["config.json", "model.safetensors", "checkpoint-5/model.safetensors"]
     assert wanted_files(run) == run[:2]
     ours = [

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from showtell.errors import CheckpointError, ConfigError, MissingDependency
 from showtell.models.bases import Base
+from showtell.models.foreign import VARIANT
 from showtell.runtime import the_device
 
 MAX_SHARD_SIZE = "15MB"
@@ -68,6 +69,7 @@ def from_transformers(
     try:
         model, told = kind.from_pretrained(
             folder if weights is None else None,
+            variant=variant_of(folder) if weights is None else None,
             dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
@@ -83,6 +85,13 @@ def from_transformers(
         _refuse(faults, folder, type(model).__name__)
     model.origin = base if weights is None else None
     return model
+
+
+def variant_of(folder: Path) -> str | None:
+    """Which kind weights are of that are there as fp16 or bf16 alone; None: of neither."""
+    names = [path.name for path in folder.glob("*.safetensors")]
+    kinds = {found[1] if (found := VARIANT.search(name)) else None for name in names}
+    return None if None in kinds else min(filter(None, kinds), default=None)
 
 
 def based(folder: Path) -> tuple[Path, Base | None]:
@@ -204,6 +213,7 @@ def from_diffusers(kind: Any, folder: Path, *, dtype: torch.dtype) -> Any:
     folder, base = based(folder)
     model, told = kind.from_pretrained(
         folder,
+        variant=variant_of(folder),
         torch_dtype=dtype,
         use_safetensors=True,
         local_files_only=True,

@@ -47,6 +47,8 @@ def gguf(source: Path, out: Path) -> None:
 
 
 _PICKLED = re.compile(r"(diffusion_)?pytorch_model(-\d+-of-\d+)?\.bin")
+# weights in half precision, beside others or alone
+VARIANT = re.compile(r"\.(fp16|bf16)(?:-\d+-of-\d+)?\.safetensors$")
 SEVERAL = ("model_index.json", "modules.json")
 _KEPT = (".json", ".txt", ".model", ".jinja")
 

@@ -20,14 +20,14 @@ import hashlib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from showtell.data.storage import new_folder, sha256_of
 from showtell.errors import CheckpointError, FetchError, StorageError, UsageError, import_extra
-from showtell.models.foreign import SEVERAL, is_kept, is_pickled, part_files
+from showtell.models.foreign import SEVERAL, VARIANT, is_kept, is_pickled, part_files
 from showtell.models.hub import cache_folder, convert, index_part, index_parts
 from showtell.progress import Progress, quiet, terminal_line
 
@@ -213,7 +213,7 @@ def _fetched(
 
 def wanted_files(paths: Iterable[str]) -> list[str]:
     """Of a repository's files what is read here: configurations, tokenizers, and each part's
-    weights once, as safetensors where there are such.
+    weights once, as safetensors where there are such, in half precision where there is no other.
 
     Raises UsageError where there are several GGUF files to choose from, and nothing else.
     """
@@ -234,6 +234,9 @@ def wanted_files(paths: Iterable[str]) -> list[str]:
         if path.suffix in weights and plain and inner and not double:
             weights[path.suffix].append(path)
     whole = {path.parent for path in weights[".safetensors"]}
+    halves = _halves([path for path in taken if path.parent not in whole])
+    weights[".safetensors"] += halves
+    whole |= {path.parent for path in halves}
     found = weights[".safetensors"] + [p for p in weights[".bin"] if p.parent not in whole]
     if not found and len(found := weights[".gguf"]) > 1:
         names = ", ".join(path.name for path in found[:8])
@@ -241,8 +244,22 @@ def wanted_files(paths: Iterable[str]) -> list[str]:
             f"this id has {len(found)} GGUF files, wanted one; name it: OWNER/MODEL/FILE, FILE "
             f"being one of {names}"
         )
-    small = [path for path in taken if is_kept(path.name) and not _DOUBLE.search(path.name)]
+    half = {path.parent for path in halves}
+    small = [
+        path
+        for path in taken
+        if is_kept(path.name) and (path.parent in half or not _DOUBLE.search(path.name))
+    ]
     return [str(path) for path in (*small, *found)]
+
+
+def _halves(paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
+    """The weights in half precision, of each folder those of one kind."""
+    kinds: dict[PurePosixPath, dict[str, list[PurePosixPath]]] = {}
+    for path in paths:
+        if found := VARIANT.search(path.name):
+            kinds.setdefault(path.parent, {}).setdefault(found[1], []).append(path)
+    return [path for own in kinds.values() for path in own[min(own)]]
 
 
 def _cause(error: Exception) -> Any:
