@@ -227,11 +227,10 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, told: Sequence[str]) -> None:
         self.options, self.told = options, told
-        of_photochat = photochat.parser().parse_args([])
-        vars(of_photochat).update(
-            {k: vars(options)[k] for k in ("lm", "train", "dev", "held", "part")}
-        )
-        vars(of_photochat).update(home=[options.home], runs=options.photochat_runs)
+        of_photochat = photochat.parser().parse_args(["--home", options.home])
+        of_photochat.runs = options.photochat_runs
+        for name in ("lm", "train", "dev", "held", "part"):
+            setattr(of_photochat, name, getattr(options, name))
         self.photochat = photochat.Bench(of_photochat, told)
 
     # ------------------------------------------------------------------------------- the world
@@ -244,8 +243,7 @@ class Bench:
     def asked(self, world: World, what: str, *, most: int | None = None) -> np.ndarray:
         """What the zero-shot LLM says at the places of the first dialogues, a part at a time."""
         settings = {"lm": self.options.lm, "prompts": prompts_digest(), "what": what}
-        found: list[float] = []
-        num = len(world.dialogues[:most])
+        found, num = list[float](), len(world.dialogues[:most])
         for start in range(0, num, self.options.part):
             part = range(start, min(start + self.options.part, num))
 
