@@ -9,7 +9,7 @@ from keyword_model import words_to
 from showtell.batch import to_image, to_pixels
 from showtell.data.photos import photo_image
 from showtell.dialogue import AGENT, USER, Photo, Turn
-from showtell.models import respond as answering
+from showtell.models import eyes as answering
 from showtell.models.dialogue_model import share_logit
 
 

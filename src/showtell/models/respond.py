@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.dialogue import AGENT, PAINTED_BY, USER, Photo, Turn, with_photos
+from showtell.dialogue import AGENT, PAINTED_BY, USER, Photo, Turn
 from showtell.errors import GenerationError
 from showtell.models.company import Anew, Answer, Company, Paint
 from showtell.models.decoder import Decoder, Images
+from showtell.models.eyes import Eyes
 from showtell.models.open_album import OpenAlbum
 from showtell.models.parts import Conditioning, OnStep, PhotoSpans
 from showtell.models.reply import (
@@ -43,11 +44,10 @@ from showtell.models.reply import (
 from showtell.models.speech import Agreeing, Thoughtless, without_thoughts
 from showtell.models.steps import Read, See, Seen, Steps
 
-CAPTIONS_AT_ONCE = 64
 _USUAL = Dial()
 
 
-class Responder:
+class Responder(Eyes):
     """A decoder that answers, the album it may share photos of, ``photos``: where those come from
     that it can tell in words only, ``looks``: what tells photos of the user's in words, ``when`` a
     photo comes: by its threshold, unless told otherwise, and ``memory``: what a wish means in a
@@ -63,11 +63,9 @@ class Responder:
         when: Deciding | None = None,
         memory: Remembering | None = None,
     ) -> None:
-        self.decoder = decoder
-        self.model = decoder.model
+        super().__init__(decoder, looks=looks)
         self.album = album
         self.photos = photos
-        self.looks = looks
         self.when = when or ByThreshold(threshold=decoder.decoding.share_threshold)
         self.memory = memory
 
@@ -78,12 +76,6 @@ class Responder:
     @property
     def card(self) -> dict[str, Any]:
         return self.model.card
-
-    @property
-    def sees(self) -> bool:
-        """Whether it, or what tells it of photos, looks at them."""
-        eyes = (self.model.photo_encoder, self.model.captioner, self.looks)
-        return any(each is not None for each in eyes)
 
     # -------------------------------------------------------------------------------- answers
 
@@ -212,61 +204,6 @@ class Responder:
             more = row.wish.count > 1 and decision.share and row.lacks
             if row.is_full(decoder.decoding.max_turns) or not (more or over < again):
                 return
-
-    @torch.no_grad()
-    def describe_all(
-        self, contexts: Sequence[tuple[Turn, ...]], images: Sequence[Images]
-    ) -> list[tuple[Turn, ...]]:
-        """The turns with the user's photos as the captioner tells them, or ``looks``, for a model
-        that reads captions only; a photo without an image keeps the caption it has."""
-        if self.model.captioner is None and self.looks is None:
-            return list(contexts)
-        photos = [[photo for turn in turns for photo in turn.photos] for turns in contexts]
-        shown = [
-            (photo, own[photo.id])
-            for group, own in zip(photos, images, strict=True)
-            for photo in group
-            if _to_describe(photo, own)
-        ]
-        if not shown:
-            return list(contexts)
-        if self.model.captioner is not None:
-            eyes = Responder(Decoder(self.model.captioner))
-            captions = iter(eyes.captions([p for p, _ in shown], [i for _, i in shown]))
-        elif self.looks is not None:
-            captions = iter(self.looks([image for _, image in shown]))
-
-        def told(photo: Photo, own: Images) -> Photo:
-            return replace(photo, caption=next(captions)) if _to_describe(photo, own) else photo
-
-        return [
-            with_photos(turns, [told(photo, own) for photo in group])
-            for turns, group, own in zip(contexts, photos, images, strict=True)
-        ]
-
-    @torch.no_grad()
-    def captions(self, photos: Sequence[Photo], images: Sequence[Image.Image]) -> list[str]:
-        """What it sees in each of the photos, in words."""
-        said: list[str] = []
-        for start in range(0, len(photos), CAPTIONS_AT_ONCE):
-            part = slice(start, start + CAPTIONS_AT_ONCE)
-            writing, _ = self.decoder.read_all(
-                [(Turn(speaker=USER, elements=(photo,)),) for photo in photos[part]],
-                [{p.id: image} for p, image in zip(photos[part], images[part], strict=True)],
-            )
-            self.decoder.open_turn(writing)
-            said += self.decoder.write_captions(writing)
-        return said
-
-    def look(self, image: Image.Image) -> str:
-        """What it, or what tells it of photos, sees in one; "" where it sees none, or has no words
-        for it."""
-        if self.looks is not None:
-            return self.looks([image])[0]
-        eyes = self if self.model.captioner is None else Responder(Decoder(self.model.captioner))
-        if eyes.model.photo_encoder is None or eyes.decoder.renderer.span_ids:
-            return ""
-        return eyes.captions([Photo(id="seen")], [image])[0]
 
     # --------------------------------------------------------------------------------- photos
 
@@ -401,8 +338,3 @@ class Responder:
         if chance_N is not None and float(chance_N[0]) < decoding.retrieve_threshold:
             return None
         return self.album.nearest(query_NE, cut_off=cut_off, without=row.unwanted)
-
-
-def _to_describe(photo: Photo, images: Images) -> bool:
-    """Whether it is the user's, and there to see: the agent knows what its own photos show."""
-    return photo.origin == "user" and photo.id in images
