@@ -10,6 +10,7 @@ DIR | ID    the same parts with heads trained on captioned photos (``showtell tr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,13 +19,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from showtell.agent.which import PhotosInWords
+from showtell.agent.which import PhotosInWords, PhotosOfImmich
 from showtell.album import conse as looks
 from showtell.album import ingest
 from showtell.album import told as names
 from showtell.album.conse import Conse
 from showtell.album.find import CUT_OFF, AlbumEncoder, Finder
 from showtell.album.gather import photo_paths
+from showtell.album.immich import PREFIX, Immich, ImmichFinder
 from showtell.album.index import Album, content_of
 from showtell.album.ingest import add_photos, finish, has_album
 from showtell.album.shown import Terms
@@ -148,10 +150,16 @@ def open_finder(
     return open_album_of_words(folder, encoder=encoder, told=told).finder
 
 
-def open_photos(album: str | Path, *, told: Progress = quiet) -> PhotosInWords:
-    """An album for an agent that shares photos: a folder, or ``sample``. Raises what
-    ``open_finder`` and ``album_folder`` raise."""
-    return open_album_of_words(album_folder(album, told=told), told=told)
+def open_photos(
+    album: str | Path, *, encoder: str | None = None, told: Progress = quiet
+) -> PhotosInWords:
+    """An album for an agent that shares photos: a folder, ``sample``, or immich:ADDRESS. Raises
+    what ``open_finder`` and ``album_folder`` raise; EngineError where immich does not answer."""
+    if str(album).startswith(PREFIX):
+        library = Immich(str(album).removeprefix(PREFIX), os.environ.get("IMMICH_API_KEY", ""))
+        library.people()  # what is wrong is said now
+        return PhotosOfImmich(ImmichFinder(library, load_encoder(encoder or HOME, told=told)))
+    return open_album_of_words(album_folder(album, told=told), encoder=encoder, told=told)
 
 
 def album_folder(album: str | Path, *, told: Progress = quiet) -> Path:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from showtell.agent.engines import AT_ONCE, ToldStep, WordPainter
 from showtell.agent.prompts import prompts
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from showtell.album.find import AlbumEncoder, Finder
+    from showtell.album.immich import ImmichFinder
     from showtell.album.index import AlbumPhoto, Hit
 
 CONSIDERED = 5  # photos that are told with a choice
@@ -87,6 +88,26 @@ class PhotosInWords:
         """Whether a hit is one of these photos, or nearly the same as one."""
         shots = {hit.photo.shot for id in ids if (hit := self.of_id(id)) is not None} - {0}
         return lambda hit: hit.photo.id in ids or hit.photo.shot in shots
+
+
+class PhotosOfImmich(PhotosInWords):
+    """A library of immich's in an album's place; its photos have no files here."""
+
+    def __init__(self, finder: ImmichFinder) -> None:
+        super().__init__(cast("Finder", finder), Path(), encoder=finder.encoder)
+        self._library = finder
+
+    def opened(self, hit: Hit) -> tuple[Photo, Image] | None:
+        photo = Photo(id=hit.photo.id, caption=hit.photo.caption, origin="album")
+        with suppress(PhotoError, EngineError):
+            return photo, self._library.image(hit.photo.id)
+        return None
+
+    def of_id(self, id: str) -> Hit | None:
+        from showtell.album.index import Hit
+
+        photo = self._library.of_id(id)
+        return None if photo is None else Hit(photo=photo, score=math.inf)
 
 
 class Together:
@@ -150,7 +171,12 @@ class Which:
 
     def look_up(self, words: str, *, wish: Wish, shown: Sequence[str]) -> Shared | None:
         """The album's photo for these words, or that it has none; None where the words name nothing
-        or there is no album."""
+        or there is no album, or none that answers."""
+        with suppress(EngineError):
+            return self._looked_up(words, wish=wish, shown=shown)
+        return None
+
+    def _looked_up(self, words: str, *, wish: Wish, shown: Sequence[str]) -> Shared | None:
         if (album := self._album(wish)) is None:
             return None
         if wish.again and not sentences(wish.words):  # "that one again"
@@ -188,7 +214,12 @@ class Which:
 
         # no photo is found by the words that open every description
         words = description.replace(OBJECTS, " ").strip()
-        found = looked or self.look_up(words, wish=wish, shown=shown) or Shared()
+        found = looked or Shared()
+        if looked is None:
+            try:
+                found = self._looked_up(words, wish=wish, shown=shown) or found
+            except EngineError as error:
+                notes.append(f"the album was not asked: {error}")
         if found.photo is not None:
             return found
         if self.painter is None:

@@ -18,6 +18,7 @@ phrases.
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 from collections.abc import Collection, Sequence
@@ -103,6 +104,12 @@ class Finder:
     @property
     def album(self) -> Album:
         return self._asked.album
+
+    def over(self, album: Album) -> Finder:
+        """The same of another album of its encoder."""
+        other = copy.copy(self)
+        other._asked = _Asked(album, self.everyday_KE, self.phrases)
+        return other
 
     def refresh(self) -> None:
         """Know of photos that have come or gone since. Raises DataError as ``Album.load``."""

@@ -100,8 +100,8 @@ def add(
 )
 def search(
     text: str = opt.argument("TEXT", "What is looked for."),
-    album: Path = opt.option(
-        ..., "album", "ALBUM|sample", "The album's folder, or the album that ships."
+    album: str = opt.option(
+        ..., "album", "ALBUM|sample", "The album's folder; the one that ships; or immich:ADDRESS."
     ),
     encoder: str | None = opt.option(
         None, "encoder", ENCODER, "The one that made the album (as the album says)."
@@ -118,12 +118,12 @@ def search(
     A score is counted in standard deviations above what everyday phrases have. That there is no
     such photo is an answer, too.
     """
-    from showtell.agent.album_words import HOME, SAMPLE, album_folder, fetch_for, open_finder
+    from showtell.agent.album_words import HOME, SAMPLE, fetch_for, open_photos
 
-    if str(album) == SAMPLE:
+    if album == SAMPLE:
         fetch_for(HOME, say=partial(opt.say, file=sys.stderr))
-    album = album_folder(album, told=terminal_progress)
-    finder = open_finder(album, encoder=encoder, told=terminal_progress)
+    opened = open_photos(album, encoder=encoder, told=terminal_progress)
+    finder, folder = opened.finder, opened.folder
     least = finder.cut_off if cut_off is None else cut_off
     hits = finder.find(text, top_k=limit, cut_off=least)
     opt.emit(
@@ -135,7 +135,7 @@ def search(
                 {
                     "id": hit.photo.id,
                     "score": round(hit.score, 3),
-                    "path": None if hit.photo.path is None else str(album / hit.photo.path),
+                    "path": None if hit.photo.path is None else str(folder / hit.photo.path),
                     "caption": hit.photo.caption,
                     "source": hit.photo.source,
                     "taken": hit.photo.taken,
@@ -145,7 +145,7 @@ def search(
             ],
         },
         *(
-            f"{hit.score:5.1f}  {hit.photo.path and album / hit.photo.path}  "
+            f"{hit.score:5.1f}  {folder / hit.photo.path if hit.photo.path else hit.photo.id}  "
             f"{hit.photo.caption or hit.photo.source}"
             for hit in hits
         ),

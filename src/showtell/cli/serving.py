@@ -130,7 +130,7 @@ def mcp(
     model: str | None = opt.option(
         None, "model", "NAME|PATH", "Who decides, and paints if it can; home, mini or a directory."
     ),
-    album: Path | None = opt.option(None, "album", "DIR|sample", "The album that is searched."),
+    album: str | None = opt.option(None, "album", "DIR|sample", "The album that is searched."),
     painter: str | None = opt.option(
         None, "painter", "ID|DIR|URL", "What paints for a model without a painter."
     ),
