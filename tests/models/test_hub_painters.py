@@ -83,7 +83,7 @@ def test_weights_that_are_there_in_half_precision_alone_are_read(tmp_path):
     assert all(".fp16" in name for name in names) and any("-of-" in name for name in names)
     painter = read_painter(tmp_path / "half")
     again = DiffusionPipeline.from_pretrained(
-        tmp_path / "half", variant="fp16", torch_dtype=torch.float32
+        tmp_path / "half", variant="fp16", dtype=torch.float32
     )
     for part in ("unet", "vae", "text_encoder"):
         ours = painter.text.encoder if part == "text_encoder" else getattr(painter, part)
