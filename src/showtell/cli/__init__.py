@@ -213,11 +213,29 @@ def train(
     overrides: list[str] = opt.option([], "set", "KEY=VALUE", "Change one value; may be repeated."),
     out: Path | None = opt.out(None, "DIR", "Where the run is written."),
     resume: bool = opt.switch("resume", "Go on where the run stopped."),
+    dry_run: bool = opt.switch(
+        "dry-run", "Tell parameters, memory, hours and data; train nothing."
+    ),
+    gpus: int = opt.option(1, "gpus", "N", "Of a dry run: on so many GPUs."),
+    rate: float | None = opt.option(
+        None, "rate", "EXAMPLES", "Of a dry run: so many examples a second, all GPUs together."
+    ),
+    tokens: int | None = opt.option(
+        None, "tokens", "N", "Of a dry run: so long is an example; else what the model reads."
+    ),
     seed: int = opt.SEED,
     device: str | None = opt.DEVICE,
     json: bool = opt.JSON,
 ) -> None:
-    """Train a recipe, or go on with --resume."""
+    """Train a recipe, go on with --resume, or tell what it takes with --dry-run."""
+    if dry_run:
+        from showtell.config import override
+        from showtell.recipes import config_of
+        from showtell.recipes.dry_run import dry_run as tell
+
+        sizes: dict[str, Any] = {"gpus": gpus, "rate": rate, "tokens": tokens}
+        found = tell(recipe, override(config_of(recipe), overrides), **sizes)
+        return opt.emit(json, found.plain(), *found.lines())
     opt.writable(out or Path("runs") / recipe)
     from showtell.recipes import run_recipe
 

@@ -120,6 +120,8 @@ def first_rows(weight_VD: Tensor, count: int, *, generator: torch.Generator) -> 
     spread around it (the release of 2310.02239 has none: its tokens start as one)."""
     weight_VD = weight_VD.detach().float()
     mean_D = weight_VD.mean(0)
+    if mean_D.is_meta:  # sizes alone are asked for
+        return mean_D.expand(count, -1)
     spread = float((weight_VD - mean_D).square().mean().sqrt())
     normal_nD = torch.randn((count, len(mean_D)), generator=generator).to(mean_D.device)
     return mean_D + NOISE * spread * normal_nD

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,7 @@ from showtell.training.dialogue_task import DialogueTask
 from showtell.training.examples import Alternating, Loader, Needs, read_examples
 from showtell.training.stage import Stage
 
+Load = Callable[..., PhotoDialogueModel]
 Watch = Callable[[DialogueTask], DialogueTask]  # what stands in for a stage's task
 
 
@@ -181,10 +182,7 @@ class Experiment:
         passport: dict[str, Any] = {}
         form = form_named(self.stage.form, seed=self.seed)
         held = _first(self.dev, self.calibration_dialogues, form=form)
-        for stage in self.stages:
-            if stage is self.stage and stage.steps:
-                stage = _adapted(stage, self, model)
-            stage = _of_layers(stage, self.cross_attention_layers)
+        for stage in adapted_stages(self, model):
             model.painter = painter if stage.paint else None
             source = own_data if stage.data is None else _opened(self, stage.data, out=out)
             task, passport, others = task_of(model, self, stage, source)
@@ -218,8 +216,11 @@ class Experiment:
 # ---------------------------------------------------------------------------------------- parts
 
 
-def start(experiment: Experiment, *, name: str, licence: str = "") -> PhotoDialogueModel:
-    """The base's parts with bridge and photo encoder as configured, before any training."""
+def start(
+    experiment: Experiment, *, name: str, licence: str = "", load: Load = load_model
+) -> PhotoDialogueModel:
+    """The base's parts with bridge and photo encoder as configured, before any training.
+    ``load`` reads the base."""
     painter = None
     if experiment.codes is not None:  # first: it may not be there
         painter = code_painter(
@@ -229,7 +230,7 @@ def start(experiment: Experiment, *, name: str, licence: str = "") -> PhotoDialo
             seed=experiment.seed,
         )
     torch.manual_seed(experiment.seed)
-    model = load_model(experiment.base, dtype=_dtype(experiment))
+    model = load(experiment.base, dtype=_dtype(experiment))
     if isinstance(model.photo_encoder, AnyPhotoEncoder):
         model.photo_encoder.float()
     if experiment.painter == "none":
@@ -237,7 +238,7 @@ def start(experiment: Experiment, *, name: str, licence: str = "") -> PhotoDialo
     if experiment.photo_encoder == "none":
         model = rebuilt(model, {"perceive": "nothing"}, photo_encoder=None)
     if experiment.photo_encoder == "caption" and model.renderer.config.perceive != "caption":
-        model = told_in_captions(model, load_model(experiment.base))
+        model = told_in_captions(model, load(experiment.base))
     elif experiment.photo_encoder == "linear":
         tokens = experiment.photo_tokens or model.renderer.config.num_photo_tokens
         model = reading_linearly(model, num_tokens=tokens)
@@ -252,7 +253,8 @@ def start(experiment: Experiment, *, name: str, licence: str = "") -> PhotoDialo
     model.card = dict(experiment.card) or {"licence": licence}
     if model.painter is not None and model.painter.denoises:
         model.painter.unet.to(memory_format=torch.channels_last)  # type: ignore[attr-defined]
-    model = model.to(the_device())  # its new parts too
+    if before.device.type != "meta":  # where sizes alone are asked for
+        model = model.to(the_device())  # its new parts too
     if model is not before:  # else its bridge is a trained one
         _started(model, experiment)
     return model
@@ -269,6 +271,15 @@ def _started(model: PhotoDialogueModel, experiment: Experiment) -> None:
         seen = Loader(examples, model, threads=0).seen_pixels
         pixels_of = None if model.photo_encoder is None else seen
         start_bridge(model, examples, pixels_of=pixels_of, seed=experiment.seed)
+
+
+def adapted_stages(experiment: Experiment, model: PhotoDialogueModel) -> Iterator[Stage]:
+    """The stages, one after another, with the rates of this model's layers; before the last the
+    adapter joins its LLM."""
+    for stage in experiment.stages:
+        if stage is experiment.stage and stage.steps:
+            stage = _adapted(stage, experiment, model)
+        yield _of_layers(stage, experiment.cross_attention_layers)
 
 
 def _dtype(experiment: Experiment) -> str | None:
