@@ -24,7 +24,12 @@ from showtell.recipes.registry import RECIPES
 
 CURVE = (450, 1800, 5400)
 COMMON = ("stage.batch_size=32", "stage.ema=0.95", "stage.save_minutes=1", "album_photos=0")
-RIDGE = ("bridge.ridge_rank=128", "start_captions=2000", "start_dialogues=4000")
+RIDGE = (
+    "bridge.ridge_rank=128",
+    "bridge.ridge_damping=0.1",
+    "start_captions=2000",
+    "start_dialogues=4000",
+)
 BASE = Row(name="base, no step", recipe="")
 
 

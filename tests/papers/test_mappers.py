@@ -51,6 +51,8 @@ def test_the_penalty_is_that_of_generalised_cross_validation(rng):
         read, write, _, _ = ridge(x_N1, y_N1, rank=4)
         assert read.shape == (1, 1)  # no more than there is
         assert float(read @ write) == pytest.approx(min(scores, key=scores.get), rel=1e-6)
+        read, write, _, _ = ridge(x_N1, y_N1, rank=1, least=30.0)  # above all of the grid
+        assert float(read @ write) == pytest.approx(float(x_N1.mT @ y_N1) / (31 * power), rel=1e-6)
 
 
 def test_a_started_path_gives_numbers_of_spread_one_and_the_fit(rng):

@@ -68,10 +68,12 @@ class RidgePath(nn.Module):
     what differs from the mean, which is most of a state: else a small step of its weights would
     move all that it gives alike."""
 
-    def __init__(self, states: tuple[int, int], cond: tuple[int, int], *, rank: int) -> None:
-        """``states``: (K, D); ``cond``: (S, C)."""
+    def __init__(
+        self, states: tuple[int, int], cond: tuple[int, int], *, rank: int, damping: float = 0.0
+    ) -> None:
+        """``states``: (K, D); ``cond``: (S, C); ``damping``: the least penalty, see ``ridge``."""
         super().__init__()
-        self.cond = cond
+        self.cond, self.damping = cond, damping
         self.mean_X: Tensor
         self.register_buffer("mean_X", torch.zeros(states[0] * states[1]))
         self.read = nn.Linear(states[0] * states[1], rank)
@@ -82,7 +84,10 @@ class RidgePath(nn.Module):
         """The map that foretells the conditions from the states; each number between has spread 1
         over them. Of a rank above what the examples have, the rest starts at nothing."""
         read_XR, write_RY, mean_X, mean_Y = ridge(
-            states_NKD.flatten(1), cond_NSC.flatten(1), rank=self.read.out_features
+            states_NKD.flatten(1),
+            cond_NSC.flatten(1),
+            rank=self.read.out_features,
+            least=self.damping,
         )
         spread_R = ((states_NKD.flatten(1).to(mean_X) - mean_X) @ read_XR).std(0).clamp_min(1e-12)
         read_XR, write_RY = read_XR / spread_R, write_RY * spread_R[:, None]
@@ -99,10 +104,13 @@ class RidgePath(nn.Module):
         return rows.unflatten(1, self.cond)
 
 
-def ridge(x_NX: Tensor, y_NY: Tensor, *, rank: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def ridge(
+    x_NX: Tensor, y_NY: Tensor, *, rank: int, least: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Ridge regression of reduced rank: (read_XR, write_RY, mean_X, mean_Y), in float64, so that
     (x - mean_X) read write + mean_Y is near y. The penalty is that of generalised cross-validation
-    (Golub, Heath and Wahba 1979), of a grid; the rank is ``rank``, or what x and y have."""
+    (Golub, Heath and Wahba 1979), of a grid, but at least ``least`` times the mean power of the
+    directions of x; the rank is ``rank``, or what x and y have."""
     x_NX, y_NY = x_NX.detach().double().cpu(), y_NY.detach().double().cpu()
     mean_X, mean_Y = x_NX.mean(0), y_NY.mean(0)
     x_NX, y_NY = x_NX - mean_X, y_NY - mean_Y
@@ -119,7 +127,7 @@ def ridge(x_NX: Tensor, y_NY: Tensor, *, rank: int) -> tuple[Tensor, Tensor, Ten
         return residual / (len(x_NX) - 1 - (1 - left_J).sum()).square()
 
     grid = [power_J.mean() * 10.0 ** (step / 2) for step in range(-12, 3)]
-    penalty = min(grid, key=lambda each: float(score(each)))
+    penalty = min(grid, key=lambda each: float(score(each))).clamp_min(least * power_J.mean())
     shrunk_JY = (power_J / (power_J + penalty)).sqrt()[:, None] * told_JY
     strength_J, turn_JJ = torch.linalg.eigh(shrunk_JY @ shrunk_JY.T)
     best = strength_J.argsort(descending=True)[:rank]

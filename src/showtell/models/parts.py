@@ -208,7 +208,7 @@ class BridgeConfig:
         for key, value in vars(self).items():
             if key in shares and not 0 <= value < 1:
                 raise ConfigError(
-                    f"{key} is {value}; it is a share of the photos: choose 0.1, or 0"
+                    f"{key} is {value}; it is a share, from 0 to below 1: choose 0.1, or 0"
                 )
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if number and key not in shares and not value > 0:

@@ -85,6 +85,8 @@ class GillConfig(BridgeConfig):
     temperature_start: of the contrastive loss, which learns it
     ridge_rank: of a linear path beside the transformer, which is started in closed form; none: no
         path
+    ridge_damping: its least penalty, a share of the mean power of a direction of the states: with
+        more, less of the condition is foretold, and an LLM that moves makes less noise of it
     """
 
     num_tokens: int = 8
@@ -103,12 +105,14 @@ class GillConfig(BridgeConfig):
     temperature_start: float = 0.07
     painter_loss: bool = False
     ridge_rank: int | None = None
+    ridge_damping: float = 0.0
 
     def __post_init__(self) -> None:
         self.require(
             mapper=MAPPERS,
             generation_loss=GENERATION_LOSSES,
             query_tokens=QUERY_TOKENS,
+            shares=("ridge_damping",),
         )
         if self.ridge_rank is not None and self.mapper == "linear":
             raise ConfigError(
@@ -155,7 +159,9 @@ class GillMapper(nn.Module):
         if config.ridge_rank is not None:
             states = (config.num_tokens, config.language_width)
             cond = (config.painter_length, config.painter_width)
-            self.path = RidgePath(states, cond, rank=config.ridge_rank)
+            self.path = RidgePath(
+                states, cond, rank=config.ridge_rank, damping=config.ridge_damping
+            )
 
     @torch.no_grad()
     def start(self, states_NKD: Tensor, cond_NSC: Tensor) -> None:

@@ -99,6 +99,8 @@ class VokensConfig(BridgeConfig):
     num_layers: of the mapper's encoder, and of its decoder
     num_heads: of their attention
     ridge_rank: of a linear path beside the mapper, which is started in closed form; none: no path
+    ridge_damping: its least penalty, a share of the mean power of a direction of the states: with
+        more, less of the condition is foretold, and an LLM that moves makes less noise of it
     """
 
     num_vokens: int = 8
@@ -113,13 +115,14 @@ class VokensConfig(BridgeConfig):
     negative: str = "zero"
     snr_gamma: float | None = None
     ridge_rank: int | None = None
+    ridge_damping: float = 0.0
 
     def __post_init__(self) -> None:
         self.require(
             states=STATES,
             supervised=SUPERVISED,
             negative=NEGATIVES,
-            shares=("drop",),
+            shares=("drop", "ridge_damping"),
         )
 
     @property
@@ -167,7 +170,9 @@ class FeatureMapper(nn.Module):
                 (config.num_vokens, config.language_width),
                 (config.painter_length, width),
             )
-            self.path = RidgePath(states, cond, rank=config.ridge_rank)
+            self.path = RidgePath(
+                states, cond, rank=config.ridge_rank, damping=config.ridge_damping
+            )
 
     @torch.no_grad()
     def start(self, states_NKD: Tensor, cond_NSC: Tensor, *, empty_SC: Tensor, drop: float) -> None:

@@ -235,7 +235,7 @@ _RIDGE_RANK = 128  # of 2,048 numbers of the states and 5,120 of the condition
 _FIT_CAPTIONS, _FIT_DIALOGUES = 2000, 4000
 WORLD_VOKENS_GATHERED = replace(
     WORLD_VOKENS,
-    bridge=VokensConfig(ridge_rank=_RIDGE_RANK),
+    bridge=VokensConfig(ridge_rank=_RIDGE_RANK, ridge_damping=0.1),
     start_captions=_FIT_CAPTIONS,
     start_dialogues=_FIT_DIALOGUES,
     stages=(
@@ -263,7 +263,7 @@ WORLD_GILL = replace(
 _WORLD_GILL = WORLD_GILL.stages[0]
 WORLD_GILL_GATHERED = replace(
     WORLD_GILL,
-    bridge=replace(_GILL, ridge_rank=_RIDGE_RANK),
+    bridge=replace(_GILL, ridge_rank=_RIDGE_RANK, ridge_damping=0.1),
     start_captions=_FIT_CAPTIONS,
     start_dialogues=_FIT_DIALOGUES,
     stages=(
