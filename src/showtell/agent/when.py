@@ -234,6 +234,8 @@ def dial_in_words(dial: Dial) -> str:
         "offer": "photos are offered first, and come when you say yes",
         "proactive": "photos come when they fit",
     }[dial.kind]
+    if dial.kind == "asked":
+        return told
     if dial.most is not None:
         told += f", at most {dial.most} unasked in {dial.within} turns"
     if dial.cost is not None:
