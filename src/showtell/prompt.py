@@ -68,7 +68,11 @@ class Rendered:
     moments: list[MomentPlace] = field(default_factory=list)
     # [start, stop) of what says whose turn it is, of all turns
     openings: list[tuple[int, int, Speaker]] = field(default_factory=list)
-    dropped_turns: int = 0
+    dropped: tuple[int, ...] = ()  # the numbers of the turns that did not fit
+
+    @property
+    def dropped_turns(self) -> int:
+        return len(self.dropped)
 
     def put(self, ids: Sequence[int], *, label: bool) -> None:
         self.ids.extend(ids)
@@ -171,7 +175,7 @@ class Renderer:
         if dropped:
             kept = [number for number in range(len(turns)) if number not in dropped]
             whole, _ = self._together(turns, kept, seen)
-        whole.dropped_turns = len(dropped)
+        whole.dropped = tuple(dropped)
         return whole
 
     def _together(

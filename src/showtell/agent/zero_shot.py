@@ -109,7 +109,7 @@ class ZeroShot:
         """One turn of the agent: words, and a photo where one is due. Raises nothing of an engine;
         ``notes`` say what went wrong."""
         began = time.perf_counter()
-        kept = self._kept(turns)
+        kept = self.kept(turns)
         reply = Reply(dropped_turns=len(turns) - len(kept))
         wish = remembered(self.when.wish(turns), turns, images, _sees_none)
         wish = replace(wish, album=dial.album if dial else "")
@@ -235,10 +235,10 @@ class ZeroShot:
             notes.append(f"the answer broke off: {said.broken}")
         return said.text
 
-    def _kept(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    def kept(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
         """The last turns that fit into what the LLM reads, the last one always."""
         room, first = self.language.max_bytes, len(turns)
-        while first and (room := room - len(_line(turns[first - 1]).encode()) - 4) >= 0:
+        while first and (room := room - len(line_of(turns[first - 1]).encode()) - 4) >= 0:
             first -= 1
         return turns[min(first, len(turns) - 1) :]
 
@@ -326,7 +326,7 @@ def asked(step: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
     """The messages that ask about the talk so far, or its last turns."""
     speakers = prompts()["speakers"]
     last = turns[-prompts()[step].get("last_turns", len(turns)) :]
-    return _put(step, "\n".join(f"{speakers[turn.speaker]}: {_line(turn)}" for turn in last))
+    return _put(step, "\n".join(f"{speakers[turn.speaker]}: {line_of(turn)}" for turn in last))
 
 
 def _put(step: str, talk: str) -> list[dict[str, str]]:
@@ -353,13 +353,13 @@ def as_chat(turns: Sequence[Turn]) -> list[dict[str, str]]:
     for turn in turns:
         role = "user" if turn.speaker == USER else "assistant"
         if messages and messages[-1]["role"] == role:
-            messages[-1]["content"] += "\n" + _line(turn)
+            messages[-1]["content"] += "\n" + line_of(turn)
         else:
-            messages.append({"role": role, "content": _line(turn)})
+            messages.append({"role": role, "content": line_of(turn)})
     return messages if messages[0]["role"] == "user" or len(messages) == 1 else messages[1:]
 
 
-def _line(turn: Turn) -> str:
+def line_of(turn: Turn) -> str:
     """A turn on one line: no text can pass for another turn."""
     photos = prompts()["photos"]
     kind = photos["yours" if turn.speaker == USER else "mine"]

@@ -20,7 +20,7 @@ from showtell.cli.data import data_app
 from showtell.cli.exits import exit_code_of
 from showtell.cli.marks import origin
 from showtell.cli.measure import evaluate, judge_app, score
-from showtell.cli.models import convert, export, inspect, push
+from showtell.cli.models import convert, export, inspect, inspect_context, push
 from showtell.cli.pretrained import parts
 from showtell.cli.serving import mcp, serve
 from showtell.errors import UsageError
@@ -247,6 +247,9 @@ app.command(epilog="Example: showtell serve --album ~/album --open")(serve)
 app.command(epilog="Example: showtell mcp --album ~/album")(mcp)
 app.command(epilog="Example: showtell parts all-minilm-l6-v2")(parts)
 app.command(epilog="Example: showtell inspect mini")(inspect)
+app.command("inspect-context", epilog="Example: showtell inspect-context my-talk --model mini")(
+    inspect_context
+)
 app.command(epilog="Example: showtell origin showtell-photos/*.png")(origin)
 app.command(epilog="Example: showtell export runs/home --merged --out runs/home_plain")(export)
 app.command(epilog="Example: showtell push runs/home me/home --report out")(push)

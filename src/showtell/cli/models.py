@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,40 @@ def inspect(
     opt.emit(json, inside.plain, *_lines(inside))
     if inside.faults:
         raise CheckpointError(f"{inside.folder} would not load: {'; '.join(inside.faults)}")
+
+
+def inspect_context(
+    talk: Path = opt.argument("FOLDER", "A conversation that was saved (/save in a chat)."),
+    model: str | None = opt.option(
+        None, "model", "NAME|PATH", "Who reads it (home, or mini where it cannot be had)."
+    ),
+    lm: str | None = opt.option(None, "lm", "ID|DIR|URL", "Any LLM that chats, in its stead."),
+    json: bool = opt.JSON,
+    device: str | None = opt.DEVICE,
+) -> None:
+    """Print what a model reads of every photo of a conversation.
+
+    Of each: whose it is, id, origin, caption, and what stands for it in the model's context: words,
+    embeddings of its pixels, or nothing, where the talk has become longer than the model reads.
+    """
+    from functools import partial
+
+    from showtell.agent.context import photos_in_context
+    from showtell.agent.home import agent_of, llm_agent
+    from showtell.agent.session import Session
+
+    if lm is not None and model is not None:
+        raise UsageError("--model and --lm both say who reads; leave one of them out")
+    aside = partial(opt.say, file=sys.stderr)
+    agent = agent_of(model, say=aside) if lm is None else llm_agent(lm)
+    session = Session.open(agent, talk)
+    photos = photos_in_context(session.model, session.turns, session.images)
+    read = sum(photo.read is not None for photo in photos)
+    head = (
+        f"{session.model.name} reads {read} of {len(photos)} photos in {len(session.turns)} turns"
+    )
+    told = {"model": session.model.name, "photos": [photo.plain for photo in photos]}
+    opt.emit(json, told, head, *(photo.line for photo in photos))
 
 
 def export(

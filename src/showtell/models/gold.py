@@ -298,7 +298,7 @@ def exchanged(model: PhotoDialogueModel, row: Rendered) -> Rendered:
             "their names makes no dialogue; use template=marks"
         )
     exchange: dict[Speaker, Speaker] = {USER: AGENT, AGENT: USER}
-    out, at, opened = Rendered(dropped_turns=row.dropped_turns), 0, {}
+    out, at, opened = Rendered(dropped=row.dropped), 0, {}
 
     def copied(stop: int) -> None:
         out.ids.extend(row.ids[at:stop])
