@@ -338,3 +338,16 @@ def test_axe_finds_nothing_serious_at_the_beginning(page, scheme):
     page.get_by_role("button", name="Album").click()
     page.get_by_text("No album is open").wait_for()
     axe(page)
+
+
+def test_photos_of_other_clients_are_listed_and_deleted(page):
+    from playwright.sync_api import expect
+
+    body = {"messages": [{"role": "user", "content": "Please send me a photo"}]}
+    page.request.post(page.url.split("#")[0] + "v1/chat/completions", data=body)
+    page.get_by_text("Photos of other clients").click()
+    remove = page.get_by_role("button", name="Delete the photos of the talk of")
+    expect(remove).to_have_count(1)
+    axe(page)
+    remove.click()
+    expect(page.get_by_text("None has.")).to_be_visible()

@@ -3,7 +3,7 @@
 import { html, render, useCallback, useEffect, useMemo, useRef, useState } from "./vendor/preact-htm.js";
 import * as api from "./api.js";
 import { Compose } from "./compose.js";
-import { Album, Gallery, Large, Start, Talks, Who } from "./rooms.js";
+import { Album, Elsewhere, Gallery, Large, Start, Talks, Who } from "./rooms.js";
 import { Side, useTheme } from "./side.js";
 import { Coming, Turn } from "./talk.js";
 
@@ -240,6 +240,7 @@ function App() {
       onNew=${() => open(null)} onClose=${close}>
       <${Talks} talks=${talks} open=${talk.id} onOpen=${open} onDelete=${removed} onRename=${renamed}
         onExport=${(id, form) => api.exported(id, form).catch(failed)} />
+      <${Elsewhere} />
     <//>
     <div class="middle">
       <header>

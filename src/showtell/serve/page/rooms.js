@@ -72,6 +72,22 @@ export function Talks({ talks, open, onOpen, onDelete, onRename, onExport }) {
   </ul>`;
 }
 
+// Talks that other clients keep themselves: their photos lie here, and can be removed here.
+export function Elsewhere() {
+  const [kept, setKept] = useState(null);
+  const load = () => api.elsewhere().then(setKept, () => setKept([]));
+  return html`<details class="elsewhere" onToggle=${(event) => event.target.open && load()}>
+    <summary>Photos of other clients</summary>
+    ${kept?.length === 0 && html`<p class="quiet">Clients that keep a talk themselves leave its photos here. None has.</p>`}
+    <ul>${kept?.map((each) => {
+      const when = new Date(each.updated * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+      return html`<li key=${each.id}>A talk of ${when}
+        <button class="danger" aria-label=${`Delete the photos of the talk of ${when}`}
+          onClick=${() => api.remove(each.id).then(load, load)}>Delete</button></li>`;
+    })}</ul>
+  </details>`;
+}
+
 function Beside({ title, onClose, children }) {
   const box = useRef();
   useEffect(() => {
