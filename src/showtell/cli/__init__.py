@@ -176,7 +176,7 @@ def recipes(
     name: str | None = opt.argument("RECIPE", "Explain the settings of this one.", default=None),
     json: bool = opt.JSON,
 ) -> None:
-    """List what can be trained, or explain one recipe's settings."""
+    """List what can be trained, or explain one recipe."""
     from showtell.recipes import RECIPES, describe
 
     if name is None:
@@ -227,7 +227,7 @@ def train(
     device: str | None = opt.DEVICE,
     json: bool = opt.JSON,
 ) -> None:
-    """Train a recipe, go on with --resume, or tell what it takes with --dry-run."""
+    """Train a recipe, go on with it, or tell what it takes."""
     if dry_run:
         from showtell.config import override
         from showtell.recipes import config_of

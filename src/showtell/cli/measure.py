@@ -11,7 +11,7 @@ from typing import Any
 from showtell.cli import options as opt
 from showtell.progress import terminal_progress
 
-judge_app = opt.verbs("judge", "Have people compare two systems blindly, and count their votes.")
+judge_app = opt.verbs("judge", "Have people compare two systems, and count votes.")
 PROTOCOLS = "standard|psdg|minigpt5|mmdialog|gill"
 
 
@@ -35,7 +35,7 @@ def evaluate(
     device: str | None = opt.DEVICE,
     dtype: str | None = opt.DTYPE,
 ) -> None:
-    """Measure a model on data and write a report with its passport.
+    """Measure a model on data, and write a report.
 
     The photo world and PhotoChat have measures of their own. Other data, and these with --protocol
     or --form, are answered at gold contexts and scored as "showtell score" does; predictions.jsonl,

@@ -41,7 +41,7 @@ def inspect_context(
     json: bool = opt.JSON,
     device: str | None = opt.DEVICE,
 ) -> None:
-    """Print what a model reads of every photo of a conversation.
+    """Print what a model reads of each photo.
 
     Of each: whose it is, id, origin, caption, and what stands for it in the model's context: words,
     embeddings of its pixels, or nothing, where the talk has become longer than the model reads.
@@ -73,7 +73,7 @@ def export(
     dtype: str = opt.option("float32", "dtype", "DTYPE", f"{', '.join(DTYPES)}."),
     json: bool = opt.JSON,
 ) -> None:
-    """Write a model's LLM as a plain folder that vLLM or SGLang serve.
+    """Write a model's LLM as a folder that vLLM serves.
 
     With the rows of its new tokens, a chat template that reads as the model was trained, and its
     own settings of generation. Painter, photo encoder and bridge stay where they are.
@@ -146,7 +146,7 @@ def convert(
     out: Path = opt.NEW_FOLDER,
     json: bool = opt.JSON,
 ) -> None:
-    """Make a model of what GILL's or MiniGPT-5's authors released.
+    """Make a model of what a paper's authors released.
 
     GILL: its folder with pretrained_ckpt.pth.tar and model_args.json. MiniGPT-5: the checkpoint of
     its first stage, and then that of its second. They are opened by a process of their own, which

@@ -63,7 +63,7 @@ def serve(
     device: str | None = opt.DEVICE,
     dtype: str | None = opt.DTYPE,
 ) -> None:
-    """Serve the page and the API of chat completions until Ctrl-C.
+    """Serve the page and the API of chat (until Ctrl-C).
 
     It listens on this machine alone unless --host says otherwise, and then --api-keys is wanted.
     docs/serve.md shows how clients speak with it.
@@ -143,7 +143,7 @@ def mcp(
     device: str | None = opt.DEVICE,
     dtype: str | None = opt.DTYPE,
 ) -> None:
-    """Serve tools to an agent that speaks MCP, on stdin and stdout.
+    """Serve tools to an agent that speaks MCP, on stdin.
 
     search_album (with --album), paint (with a model that paints, or --painter) and should_i_share.
     docs/serve.md shows how a host is told of it.
