@@ -40,6 +40,7 @@ from showtell.runtime import (
     told_by,
 )
 from showtell.training.faults import not_a_number, not_enough, out_of_memory, require_same_data
+from showtell.training.features import features_kept
 from showtell.training.footprint import keep_less
 from showtell.training.sharded import Sharded, Whole, full, moving_of, put
 from showtell.training.stage import Stage
@@ -163,7 +164,7 @@ def run_stage(
     bar = StepBar(
         stage.name, done=now.step, total=stage.steps, batch=stage.batch_size, quiet=rank > 0
     )
-    with bar, _stopped_by_signal() as stopped:
+    with bar, features_kept(task.module, stage.features), _stopped_by_signal() as stopped:
         set_modes(task.module)
         # also of a run that patience had ended, and that is resumed in a later stage
         while now.step < stage.steps and not (stage.patience and now.stale >= stage.patience):

@@ -57,6 +57,9 @@ class Stage:
         optimizer's states are shared out over the processes (FSDP2); none: each has them whole
     checkpointing: the layers of library models are run once more for their gradients, and what
         they made is not kept: a third more time, and far less memory
+    features: a folder that keeps what encoders that stand still (VAE, vision, text tower) make of
+        photos and captions, for all epochs and runs; it pays where there are several; none: they
+        are run each time
     seed: is added to the run's
     evaluate_every: steps between measurements on held-out data
     patience: measurements without a better one of patience_metrics, after which the stage ends
@@ -93,6 +96,7 @@ class Stage:
     compile: tuple[str, ...] = ()
     shard: tuple[str, ...] = ()
     checkpointing: bool = False
+    features: str | None = None
     seed: int = 0
     evaluate_every: int | None = None
     patience: int | None = None
