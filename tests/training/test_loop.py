@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 from pathlib import Path
@@ -78,6 +79,30 @@ def goes_on_to_the_bit(kind: type[Toy], cut: Path, whole: Path) -> None:
 def test_a_run_cut_in_the_middle_ends_where_an_uncut_one_does(tmp_path, kind):
     run_stage(STAGE, kind(), out=tmp_path / "cut", resume=False, stop_after=11)
     goes_on_to_the_bit(kind, tmp_path / "cut", tmp_path / "whole")
+
+
+def test_a_log_of_lines_is_the_history_also_after_a_kill(tmp_path):
+    stage = dataclasses.replace(STAGE, steps=60, log="jsonl", evaluate_every=7, save_minutes=0.0)
+
+    def logged():
+        return [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+
+    run_stage(stage, Toy(), out=tmp_path, resume=False, stop_after=41)
+    assert [record["step"] for record in logged()] == [7, 14, 20, 21, 28, 35, 40]
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 42, "a": 1.0}\n{"step": 4')
+    history = run_stage(stage, Toy(), out=tmp_path, resume=True)
+    assert logged() == history
+
+
+def test_tensorboard_reads_the_history(tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    stage = dataclasses.replace(STAGE, steps=40, log="tensorboard")
+    history = run_stage(stage, Toy(), out=tmp_path, resume=False)
+    events = reader.EventAccumulator(str(tmp_path))
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars("a")]
+    assert found == [(r["step"], pytest.approx(r["a"], rel=1e-6)) for r in history]
 
 
 def test_the_order_of_examples_is_a_function_of_seed_and_step_and_an_epoch_holds_each_once():

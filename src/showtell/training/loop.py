@@ -42,6 +42,7 @@ from showtell.runtime import (
 from showtell.training.faults import not_a_number, not_enough, out_of_memory, require_same_data
 from showtell.training.features import features_kept
 from showtell.training.footprint import keep_less
+from showtell.training.log import records_kept
 from showtell.training.sharded import Sharded, Whole, full, moving_of, put
 from showtell.training.stage import Stage
 from showtell.training.state import load_state, plain, recovered, save_state
@@ -164,7 +165,13 @@ def run_stage(
     bar = StepBar(
         stage.name, done=now.step, total=stage.steps, batch=stage.batch_size, quiet=rank > 0
     )
-    with bar, features_kept(task.module, stage.features), _stopped_by_signal() as stopped:
+    kind = "none" if rank else stage.log
+    with (
+        bar,
+        features_kept(task.module, stage.features),
+        records_kept(kind, out, step=now.step) as noted,
+        _stopped_by_signal() as stopped,
+    ):
         set_modes(task.module)
         # also of a run that patience had ended, and that is resumed in a later stage
         while now.step < stage.steps and not (stage.patience and now.stale >= stage.patience):
@@ -195,6 +202,7 @@ def run_stage(
                 seconds = round(spent + time.monotonic() - began, 1)
                 now.history.append({"step": step, "seconds": seconds, **record})
                 now.sums, now.counted = {}, 0
+                noted(now.history[-1])
                 bar.tick(step, record)
             if stage.evaluate_every and step % stage.evaluate_every == 0:
                 task.module.eval()
@@ -203,6 +211,7 @@ def run_stage(
                 spread.let_go()
                 set_modes(task.module)
                 now.history.append({"step": step, **measured})
+                noted(now.history[-1])
                 better = improved(stage.patience_metrics, measured, now.best)
                 now.best |= {name: measured[name.removeprefix("-")] for name in better}
                 now.stale = 0 if better else now.stale + 1

@@ -66,6 +66,7 @@ class Stage:
     patience_metrics: what is to become better ("-fid": less is better); the weights that were best
         by the first are kept
     save_minutes: between saved states
+    log: records while it runs, in the stage's folder: "none", "jsonl" (log.jsonl) or "tensorboard"
     data: DATA of this stage; none: the experiment's
     form: a dialogue as its examples (papers/forms.py)
     captions: DATA of captioned photos, one of which is described at every second visit in the
@@ -102,6 +103,7 @@ class Stage:
     patience: int | None = None
     patience_metrics: tuple[str, ...] = ()
     save_minutes: float = 4.0
+    log: Literal["none", "jsonl", "tensorboard"] = "none"
     data: str | None = None
     form: str = "dialogue"
     captions: str | None = None
