@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from data import natives
-from showtell.album import ingest
+from showtell.album import disk, ingest
 from showtell.album.index import Album
 from showtell.album.ingest import add_photos, embed_with, finish, remove, told_vectors
 from showtell.data.photos import load_photo, save_photo, square
@@ -350,6 +350,32 @@ def test_what_kept_all_its_pixels_stays_so_and_else_a_copy_is_small(tmp_path):
         True,
         True,
     ]
+
+
+def test_a_disk_that_is_full_for_the_list_keeps_what_was_added_before(forty, tmp_path, monkeypatch):
+    album, rest = tmp_path / "album", tmp_path / "rest"
+    rest.mkdir()
+    for path in sorted(forty.glob("*.png"))[20:]:
+        path.rename(rest / path.name)
+    ids = [photo.id for photo in add(forty, album).album.photos]
+    connected = disk.connected
+
+    def full(folder):
+        connection = connected(folder)
+        (pages,) = connection.execute("pragma page_count").fetchone()
+        connection.execute(f"pragma max_page_count = {pages}").fetchall()
+        return connection
+
+    monkeypatch.setattr(disk, "connected", full)
+    with pytest.raises(StorageError, match="full; what was there before is kept"):
+        for number in range(9):  # until the last page is
+            lines = [{"file": p.name, "caption": f"{number} long" * 900} for p in rest.iterdir()]
+            natives.write_lines(rest / "captions.jsonl", lines)
+            add(rest, album)
+    assert [photo.id for photo in Album.load(album).photos][:20] == ids
+    monkeypatch.undo()
+    assert len(add(rest, album).album) == 40
+    assert len([*(album / "photos").iterdir()]) == 40 and len([*album.glob("vectors-*")]) == 1
 
 
 def test_two_processes_never_change_one_album(folder, tmp_path):
