@@ -221,10 +221,7 @@ _GATHERING = _at_world_size(
         name="gathering",
         steps=_MINI.steps,
         batch_size=_MINI.batch_size,
-        learning_rates={
-            **dict.fromkeys(("photo_encoder", "painter", "captioner"), 0.0),
-            "bridge.mapper.path": 0.1,  # it is fitted, and of thousands of numbers each
-        },
+        learning_rates={"photo_encoder": 0.0, "painter": 0.0, "captioner": 0.0},
         weights={"t": 1.0, "moment": 0.0, "cap": 3.0, "ldm": 0.0},
         form="shares",
         excerpts=0.7,
