@@ -17,6 +17,7 @@ import pytest
 from live import live, said, streamed, with_album
 from PIL import Image
 
+from conftest import responder_of
 from keyword_model import KeywordModel
 from showtell.data.photos import load_photo
 from showtell.data.sources import open_data
@@ -109,6 +110,21 @@ def test_a_photo_of_words_goes_into_the_talk(tmp_path):
         assert (
             none.status_code == 400 and 'no photo of "a giraffe"' in none.json()["error"]["message"]
         )
+
+
+def test_the_words_of_a_painted_photo_are_asked_about(tiny_end_to_end, tmp_path):
+    agent = responder_of(tiny_end_to_end, share_threshold=1.1, max_turns=1)
+    with live(tmp_path, agents={"tiny": agent, "k": KeywordModel()}) as client:
+        talk = said(client, "hello", conversation="new")["showtell"]["conversation"]
+        ask = {"prompt": "a red dog", "showtell": {"conversation": talk}}
+        (made,) = client.post("/v1/images/generations", json=ask).json()["data"]
+        words = client.get(f"/v1/photos/{made['showtell']['id']}/words").json()["words"]
+        assert [each["word"] for each in words] == ["a", "red", "dog"]
+        assert sum(each["share"] for each in words) == pytest.approx(1)
+        assert client.get("/v1/photos/none/words").status_code == 404
+        told = said(client, "a photo please", conversation="new", model="k")["showtell"]
+        refused = client.get(f"/v1/photos/{told['photos'][0]['id']}/words")
+        assert refused.status_code == 400 and "2408.08650" in refused.text
 
 
 class WithAlbum(KeywordModel):

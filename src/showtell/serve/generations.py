@@ -1,4 +1,5 @@
-"""Photos of words, without a talk or within one: /v1/images/generations."""
+"""Photos of words, without a talk or within one: /v1/images/generations; and the words of a photo:
+what its loss asks of each."""
 
 from __future__ import annotations
 
@@ -9,9 +10,12 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from showtell.dialogue import AGENT
+from showtell.errors import UsageError
 from showtell.serve.dialects import PhotoOut
 from showtell.serve.keys import Asking
 from showtell.serve.rooms import service_of
+from showtell.serve.service import NotFound, Service
 
 pictures = APIRouter()
 
@@ -75,3 +79,30 @@ async def generations(request: Request, asked: ImagesRequest, owner: Asking) -> 
     unread = [name for name in _UNREAD if more.get(name) not in (None, "auto")]
     notes = [f"{name} is not read: a photo has the size and form of its model" for name in unread]
     return {"created": int(time.time()), "data": data, "showtell": {"notes": notes}}
+
+
+@pictures.get("/v1/photos/{id}/words")
+async def words(request: Request, id: str, owner: Asking) -> dict[str, Any]:
+    """Of a painted photo: each word of its caption, and its share of the gradient by which the
+    photo would train the model's words (arXiv 2408.08650)."""
+    service = service_of(request)
+    found = await service.ask(_pulled, service, owner, id)
+    return {"id": id, "words": [{"word": word, "share": share} for word, share in found]}
+
+
+def _pulled(service: Service, owner: str, id: str) -> list[tuple[str, float]]:
+    from showtell.agent.pulled import pulled_words
+
+    conversation = service.store.conversation_of(owner, id)
+    place = None if conversation is None else service.opened(owner, conversation)
+    turns = () if place is None else place.talk.session.turns
+    name = next((n for n, kept in place.kept.photos.items() if kept == id), "") if place else ""
+    last = next((k for k, turn in enumerate(turns) if any(p.id == name for p in turn.photos)), None)
+    if place is None or last is None:
+        raise NotFound(f'there is no photo "{id:.80}" in a talk that is kept here')
+    (photo,) = turns[last].photos
+    if photo.origin != "painted" or turns[last].speaker != AGENT or not photo.caption:
+        raise UsageError("this photo was not painted from words of the agent's; name one that was")
+    _, worker = service.named(place.talk.model)
+    context, images = turns[: last + 1], place.talk.session.images
+    return worker.alone(lambda pause: pulled_words(worker.agent, context, images, on_step=pause))

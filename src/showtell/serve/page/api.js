@@ -44,6 +44,7 @@ const named = (id) => `/v1/conversations/${encodeURIComponent(id)}`;
 
 export const models = async () => (await json("/v1/models")).data;
 export const talks = async () => (await json("/v1/conversations")).data;
+export const pulls = async (photo) => (await json(`/v1/photos/${encodeURIComponent(photo)}/words`)).words;
 export const elsewhere = async () => (await json("/v1/conversations?elsewhere=true")).data;
 export const talk = (id) => json(named(id));
 export const rename = (id, title) => json(named(id), { method: "PATCH", body: { title } });

@@ -27,7 +27,7 @@ export function Text({ children }) {
 
 const percent = (chance) => (chance == null ? "unknown" : `${(100 * chance).toFixed(chance < 0.1 ? 1 : 0)}%`);
 
-export function Why({ decision, hits = [] }) {
+export function Why({ decision, photo, hits = [] }) {
   const box = useRef();
   useEffect(() => box.current?.scrollIntoView({ block: "nearest" }), []);
   if (!decision) return null;
@@ -53,7 +53,27 @@ export function Why({ decision, hits = [] }) {
           )}
         </ol>
       </dd>`}
+    ${photo?.origin === "painted" &&
+    html`<dt title="The gradient by which this photo would train the model's words">What the photo asks of each word</dt>
+      <dd><${Words} photo=${photo} /></dd>`}
   </dl>`;
+}
+
+// What the photo's loss would ask of each word: shown when it is asked for, since it takes a second.
+function Words({ photo }) {
+  const [told, setTold] = useState(null);
+  const ask = () => {
+    setTold("One moment…");
+    api.pulls(photo.id).then(setTold, (error) => setTold(error.message));
+  };
+  if (told === null) return html`<button onClick=${ask}>Show</button>`;
+  if (typeof told === "string") return html`<span class="quiet" role="status">${told}</span>`;
+  const most = Math.max(...told.map(({ share }) => share));
+  return html`<ol class="pulls">${told.map(
+    ({ word, share }, k) => html`<li key=${k}><span>${word}</span>
+      <meter min="0" max=${most} value=${share} aria-label=${`share of “${word}”`} />
+      <span class="quiet">${percent(share)}</span></li>`,
+  )}</ol>`;
 }
 
 export function Picture({ path, alt, small, onLoad }) {
@@ -116,7 +136,7 @@ export function Photo({ photo, decision, vote, busy, onVote, onAgain, onSee }) {
         ${photo.origin === "painted" ? "Edit and paint" : "Look for another"}
       </button>
     </div>
-    ${open === "why" && html`<${Why} decision=${decision} hits=${photo.hits} />`}
+    ${open === "why" && html`<${Why} decision=${decision} photo=${photo} hits=${photo.hits} />`}
     ${open === "edit" &&
     html`<form class="edit" onSubmit=${(event) => {
       event.preventDefault();
