@@ -118,6 +118,16 @@ def test_an_edit_of_the_users_photo_stays_the_users():
     assert remembered(wish_of(turns), turns, images, str).same.photo.id == "p2-brighter"
 
 
+def test_what_was_darkened_is_painted_anew_without_that():
+    turns, images = talk("make yours darker")
+    same = remembered(wish_of(turns), turns, images, str).same
+    assert same.photo.caption == f"{SECOND}, darker"
+    turns += [Turn(speaker=AGENT, elements=(same.photo,))]
+    turns += [Turn(speaker=USER, elements=("no, I wanted one at night",))]
+    wish = remembered(wish_of(turns), turns, images, str)
+    assert wish.caption == "a red cat on a table in the park, at night"
+
+
 def test_a_photo_of_the_users_is_painted_over_as_it_is_seen():
     wish = wish_in("make mine snowy", look=lambda image: "a dog in the park, clear sky")
     assert of(wish) == ("a dog in the park, in the snow", None, MINE)

@@ -161,3 +161,8 @@ def _alike(noun: str) -> set[str]:
 
 def _single(word: str) -> str:
     return re.sub(r"ies$", "y", word) if word.endswith("ies") else word.removesuffix("s")
+
+
+def untoned(caption: str) -> str:
+    """A caption less what was done to the pixels alone."""
+    return re.sub(r", (?:in black and white|darker|brighter|more colorful)\b", "", caption)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from showtell.agent.changes import Change, changed, changes_in, names, subject, toned
+from showtell.agent.changes import Change, changed, changes_in, names, subject, toned, untoned
 from showtell.agent.heard import plain
 from showtell.agent.honest import CANNOT_SEE, asked_for, cannot_show, in_words_of, is_drawn
 from showtell.agent.introduced import known_in, meant_by, told_of
@@ -300,6 +300,7 @@ def _fulfilled(
             told = f"{told}, {tone.words}" if told else ""
             photo = replace(photo, id=name, caption=told, path=None)
         return replace(wish, same=Shared(photo=photo, image=image))
+    told = untoned(told)  # what is painted is not
     if not told:
         return replace(wish, instead=UNSEEN)
     if request.kind == "another":
