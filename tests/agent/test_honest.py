@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from showtell import Session, load_model
+from showtell.agent.beside import photo_of
 from showtell.agent.honest import CANNOT_SEE, asked_for, cannot_show, in_words_of
 from showtell.agent.session import responder
 from showtell.agent.when import wish_of
@@ -12,6 +13,7 @@ from showtell.batch import to_pixels
 from showtell.data.sources import open_data
 from showtell.data.world import load_oracle
 from showtell.dialogue import USER, Photo, Turn
+from showtell.errors import UsageError
 from showtell.models.reply import Shared
 
 CARD = {"words": "world"}
@@ -116,3 +118,9 @@ def test_a_request_in_spanish_is_painted_by_a_model_that_knows_english(mini):
     (image,) = Session(mini, seed=0).say(text).images.values()
     found = load_oracle("oracle").read(torch.stack([to_pixels(image)]))[0]
     assert [found[name] for name in ("subject", "place", "time")] == ["cat", "beach", "night"]
+
+
+def test_nor_where_a_photo_of_words_is_asked_for(mini):
+    with pytest.raises(UsageError, match="I know no giraffe and no violin, so"):
+        photo_of(mini, "a giraffe and a violin", seed=0)
+    assert photo_of(mini, "a red dog", seed=0).image is not None

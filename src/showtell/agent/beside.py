@@ -23,11 +23,14 @@ def photo_of(
 ) -> Shared:
     """A photo of words by an agent's own painter, or else from where its photos come (``album``:
     whose is asked); ``on_step`` is called behind each step of painting. Raises UsageError for one
-    that has neither."""
+    that has neither, and for words of which its card says that it cannot show them."""
     painter = getattr(getattr(agent, "model", None), "painter", None)
     if painter is not None:
+        from showtell.agent.honest import cannot_show
         from showtell.batch import to_image
 
+        if said := cannot_show(words, agent.card):
+            raise UsageError(said)
         photo = Photo(
             id=f"painted-{seed}",
             caption=words,

@@ -85,9 +85,10 @@ def cannot_show(words: str, card: Mapping[str, Any]) -> str:
     if not unknown or any(_is_meant(each, things) for each in unknown):
         return ""
     some = ", ".join(f"{thing}s" for thing in ("dog", "cat", "cake", "robot", "house"))
+    none = " and no ".join(unknown[:3])[:80]
     return (
-        f"I know no {' '.join(unknown)[:60]}, so I cannot show you that. I know drawings of a "
-        f"small world only, such as {some}, Mia and Leo. What shall I show you of it?"
+        f"I know no {none}, so I cannot show you that. I know drawings of a small world only, such "
+        f"as {some}, Mia and Leo. What shall I show you of it?"
     )
 
 
