@@ -33,6 +33,8 @@ HOSTILE = 'a "dog" </figcaption><script>alert(1)</script>'
 class Album:
     """Has what its words name."""
 
+    finder = SimpleNamespace(cut_off=CUT_OFF)
+
     def __init__(self, **photos):
         self.photos = photos
 

@@ -170,12 +170,8 @@ class Session:
                 )
 
             reply = self.safety.answer(text, tell, answered)
-            self.turns = (*turns, *reply.turns)
-            self.images.update(images | reply.images)
-            self.hits |= reply.hits
-            self.p_share += [*[None] * len(new), *reply.p_share]
+            self._remember(new, images, reply)
             self.notes = [*reply.notes, *self._notes_on(text, len(photos), reply.dropped_turns)]
-            self.num_answers += 1
             return reply
 
     def take(self, text: str, photos: Sequence[PhotoLike], reply: Reply) -> None:
@@ -183,11 +179,14 @@ class Session:
         checked_text(text)
         images = [checked_photo(p, name=f"photo {k}") for k, p in enumerate(photos, start=1)]
         with self._lock:
-            new, brought = self._brought(text, photos, images)
-            self.turns = (*self.turns, *new, *reply.turns)
-            self.images.update(brought | reply.images)
-            self.p_share += [*[None] * len(new), *reply.p_share]
-            self.num_answers += 1
+            self._remember(*self._brought(text, photos, images), reply)
+
+    def _remember(self, new: Sequence[Turn], images: Mapping[str, Image], reply: Reply) -> None:
+        self.turns = (*self.turns, *new, *reply.turns)
+        self.images.update({**images, **reply.images})
+        self.hits |= reply.hits
+        self.p_share += [*[None] * len(new), *reply.p_share]
+        self.num_answers += 1
 
     def _brought(
         self, text: str, photos: Sequence[PhotoLike], images: Sequence[Image]
@@ -212,11 +211,14 @@ class Session:
         turns: tuple[Turn, ...],
         images: MutableMapping[str, Image],
         p_share: Sequence[float | None],
+        hits: Mapping[str, Sequence[tuple[str, float]]] | None = None,
     ) -> Session:
         """One that somebody has kept, to go on with."""
         session = cls(model, seed=seed)
         session.num_answers = num_answers
         session.turns, session.images, session.p_share = turns, images, list(p_share)
+        told = (hits or {}).items()  # as JSON has them, too
+        session.hits = {name: tuple((id, score) for id, score in own) for name, own in told}
         return session
 
     def _notes_on(self, text: str, num_photos: int, num_dropped: int) -> list[str]:
@@ -291,13 +293,15 @@ class Session:
 
         dialogue = _saved_dialogue(Path(folder))
         about = dialogue.labels["session"]
-        session = cls(model, seed=about["seed"])
-        session.num_answers = about["answers"]
-        hits = about.get("hits", {})
-        session.hits = {id: tuple((one, score) for one, score in own) for id, own in hits.items()}
-        session.turns = tuple(replace(turn, labels={}) for turn in dialogue.turns)
-        session.p_share = [turn.labels.get("p_share") for turn in dialogue.turns]
-        session.images = {p.id: load_photo(p.path) for p in dialogue.photos if p.path is not None}
+        session = cls.again(
+            model,
+            seed=about["seed"],
+            num_answers=about["answers"],
+            turns=tuple(replace(turn, labels={}) for turn in dialogue.turns),
+            images={p.id: load_photo(p.path) for p in dialogue.photos if p.path is not None},
+            p_share=[turn.labels.get("p_share") for turn in dialogue.turns],
+            hits=about.get("hits"),
+        )
         if len(session.images) != about["photos"]:
             raise DataError(
                 f"{folder} lacks {about['photos'] - len(session.images)} of its "

@@ -88,6 +88,11 @@ class ZeroShot:
         return self.language.name
 
     @property
+    def paints(self) -> bool:
+        """Whether words may become a photo that no album has."""
+        return self.photos.paints
+
+    @property
     def at_once(self) -> int:
         """Answers that may be asked for side by side: one where an engine is of this process."""
         engines = (self.language, self.photos)
@@ -113,7 +118,7 @@ class ZeroShot:
         reply = Reply(dropped_turns=len(turns) - len(kept))
         wish = remembered(self.when.wish(turns), turns, images, _sees_none)
         wish = replace(wish, album=dial.album if dial else "")
-        tell = Agreeing(tell, wish=wish, able=self.photos.paints, turns=turns)
+        tell = Agreeing(tell, wish=wish, able=self.paints, turns=turns)
         row = Row(context=turns, seed=seed, reply=reply, wish=wish, tell=tell)
         if wish.instead:
             row.say(wish.instead, reason="there is no such photo")

@@ -74,6 +74,11 @@ class Responder(Eyes):
         return self.model.name
 
     @property
+    def paints(self) -> bool:
+        """Whether words may become a photo that no album has."""
+        return self.model.painter is not None or bool(self.photos and self.photos.paints)
+
+    @property
     def card(self) -> dict[str, Any]:
         return self.model.card
 
@@ -140,8 +145,7 @@ class Responder(Eyes):
         wish = replace(self.when.wish(turns), album=dial.album)
         if self.memory is not None:
             wish = self.memory(wish, turns, images, self.look)
-            paints = self.model.painter is not None or bool(self.photos and self.photos.paints)
-            able = paints or self.album is not None
+            able = self.paints or self.album is not None
             tell = Agreeing(tell, wish=wish, able=able, turns=turns)
         row = Row(context=turns, seed=seed, reply=Reply(), wish=wish, tell=tell, dial=dial)
         return Answer(row, images, self._answering)
@@ -243,8 +247,7 @@ class Responder(Eyes):
         """A photo turn; None where there is no photo: to whom asked for one, words stand in its
         place. Found by the request's own words, nothing has to be written before it."""
         renderer, wish = self.decoder.renderer, row.wish
-        paints = self.model.painter is not None or (self.photos is not None and self.photos.paints)
-        came, edits = wish.same, paints and (wish.start is not None or wish.seed is not None)
+        came, edits = wish.same, self.paints and (wish.start is not None or wish.seed is not None)
         if came is None and not edits:
             came = self._looked_up(wish.caption or wish.words, row)
         if came and came.photo and not renderer.span_ids:
@@ -256,7 +259,7 @@ class Responder(Eyes):
         if wish.beyond and self.album is None and not (came and came.photo):
             row.say_instead(Shared(instead=wish.beyond))
             return None
-        if came and not came.photo and not paints:
+        if came and not came.photo and not self.paints:
             row.say_instead(self._from_elsewhere(wish.words, row, came))  # no word of it is written
             return None
         spans = yield from self.decoder.announcement(wish.caption)

@@ -112,9 +112,8 @@ def talk_of(
         turns=tuple(replace(turn, labels={}) for turn in dialogue.turns),
         images=_Kept(names, read),
         p_share=[None if each is None else each.p_share for each in decisions],
+        hits=record.get("hits"),
     )
-    hits = record.get("hits", {})
-    session.hits = {name: tuple((id, score) for id, score in own) for name, own in hits.items()}
     return Talk(session=session, model=record["model"], decisions=decisions)
 
 

@@ -85,7 +85,7 @@ class _Tools:
         limits = str(self.agent.card.get("limits", ""))
         if self.album is not None:
             shows(self._told(self.search_album))
-        if self._paints():
+        if getattr(self.agent, "paints", False):
             shows(self._told(self.paint, limits))
         server = MCPServer(
             "showtell",
@@ -99,10 +99,6 @@ class _Tools:
             server.tool(structured_output=False)(self._told(self.should_i_share))
         server.resource(f"{PAGE}/{{id}}", mime_type=APP_MIME_TYPE)(self.page)
         return server
-
-    def _paints(self) -> bool:
-        model, photos = getattr(self.agent, "model", None), getattr(self.agent, "photos", None)
-        return bool(getattr(model, "painter", None) or getattr(photos, "painter", None))
 
     def _told(self, tool: Callable[..., CallToolResult], more: str = "") -> Callable[..., Any]:
         """The tool, with errors of ours as its answer."""
@@ -124,8 +120,6 @@ class _Tools:
     def search_album(self, text: str) -> CallToolResult:
         """Find photos in the user's own album by what they show, when, or where; or learn that
         there is no such photo. Call it before you paint."""
-        from showtell.album.find import CUT_OFF
-
         self._check(text)
         assert self.album is not None
         hits = self.album.hits(text, top_k=SHOWN)
@@ -133,7 +127,8 @@ class _Tools:
         found = [
             opened
             for hit in hits
-            if hit.score >= CUT_OFF and (opened := self.album.opened(hit)) is not None
+            if hit.score >= self.album.finder.cut_off
+            and (opened := self.album.opened(hit)) is not None
         ]
         if not found:
             return _said("There is no such photo in the album.", {"found": [], "hits": told})
