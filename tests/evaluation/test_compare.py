@@ -28,7 +28,7 @@ from showtell.evaluation.world_gold import (
     photos_at,
 )
 from showtell.metrics.paired import Difference
-from showtell.models.respond import Responder
+from showtell.models.eyes import Eyes
 
 
 @pytest.fixture(scope="module")
@@ -182,13 +182,13 @@ def test_a_captioner_sees_each_photo_once(tokenizers, monkeypatch, tmp_path):
     model, eyes = (build_model(tokenizers, bridge="pipeline") for _ in range(2))
     model.captioner, model.photo_encoder = eyes, None
     model.decoding = dataclasses.replace(model.decoding, max_new_tokens=3, num_steps=1)
-    dialogues, captions, asked = dialogues_with_photos(3), Responder.captions, []
+    dialogues, captions, asked = dialogues_with_photos(3), Eyes.captions, []
 
     def counted(self, photos, images):
         asked.extend(photo.id for photo in photos)
         return captions(self, photos, images)
 
-    monkeypatch.setattr(Responder, "captions", counted)
+    monkeypatch.setattr(Eyes, "captions", counted)
     found = world_answers(model, dialogues, folder=tmp_path, seed=0)
     shown = [p.id for d in dialogues for p in d.photos if p.origin == "user"]
     assert shown and asked == shown and found.of("photo")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -104,10 +105,11 @@ def test_a_recipe_knows_every_setting_that_a_page_or_a_docstring_names():
     found = []
     for path in (path for place in places for path in root.glob(place) if path.is_file()):
         text = re.sub(r"\s*\\\n\s*|\s+", " ", path.read_text(encoding="utf-8"))
-        found += re.findall(r"showtell train (\w+)((?: --(?:set|out|seed) [^\s\"`)]+)+)", text)
+        value = r"(?:'[^']*'|[^\s\"`')]+)"
+        found += re.findall(rf"showtell train (\w+)((?: --(?:set|out|seed) {value})+)", text)
     assert len(found) > 20
     for recipe, options in found:
-        override(RECIPES[recipe].config, re.findall(r"--set (\S+)", options))
+        override(RECIPES[recipe].config, [word for word in shlex.split(options) if "=" in word])
 
 
 def test_every_script_says_that_it_was_not_run_and_what_it_would_take():

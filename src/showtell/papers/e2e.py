@@ -126,15 +126,16 @@ class DvtmConfig(BridgeConfig):
 def gumbel_noise(logits_NKV: Tensor, *, generator: Die) -> Tensor:
     """g = -log(-log u), u uniform: a number for every token, in at least fp32."""
     dtype = torch.promote_types(logits_NKV.dtype, torch.float32)
-    device = logits_NKV.device
-    if generator.device != device:  # noise of this size is drawn where it is needed
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    device = generator.device
+    if logits_NKV.is_cuda and device.type == "cpu":  # so many are drawn where they are needed
+        device = logits_NKV.device
+        seed = int(torch.randint(2**62, (), generator=generator))
         generator = torch.Generator(device).manual_seed(seed)
-    noise_NKV = torch.empty_like(logits_NKV, dtype=dtype, requires_grad=False)
+    noise_NKV = torch.empty_like(logits_NKV, dtype=dtype, device=device, requires_grad=False)
     # not exponential_, which is -log u and takes four times as long on a CPU; never an exact 0,
     # which would be infinite noise
     noise_NKV.uniform_(torch.finfo(dtype).tiny, 1.0, generator=generator)
-    return noise_NKV.log_().neg_().log_().neg_()  # Eq. 4
+    return noise_NKV.log_().neg_().log_().neg_().to(logits_NKV.device)  # Eq. 4
 
 
 def gumbel_softmax(noisy_NKV: Tensor, *, temperature: float | Tensor) -> Tensor:

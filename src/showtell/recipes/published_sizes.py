@@ -1,6 +1,6 @@
 """The sizes of published parts, by their ids: built on the meta device, without weights or files.
 
-What ``showtell train RECIPE --dry-run`` counts where a part is not here. Each function fills in
+What ``showtell train --dry-run`` counts where a part is not here. Each function fills in
 the library's configuration as the part's own config.json has it, and nothing else. The tokenizers
 are stand-ins of the same number of tokens.
 """
