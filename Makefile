@@ -1,11 +1,12 @@
-# make demo [SEED=7]   three conversations, in the terminal and in demo/index.html
-# make serve           the page and the API, at http://localhost:8765
+# make demo [SEED=7]   four conversations, in the terminal and in demo/index.html
+# make serve [PORT=8765]   the page and the API, at http://localhost:8765
 # make soak [SECONDS=300 KILLS=100]   16 conversations at once against a server of mini's; then one
 #                      that is killed again and again, and whose disk is full;
 #                      two replicas over one database (pip install '.[ray]'), one of which dies
 # make test            the tests
 # make check           format, lint, types
 SEED ?= 0
+PORT ?= 8765
 SECONDS ?= 300
 KILLS ?= 100
 VENV := .venv/bin
@@ -19,7 +20,7 @@ demo: core
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(VENV)/showtell demo --seed $(SEED) --out demo
 
 serve: core
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(VENV)/showtell serve --open
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(VENV)/showtell serve --open --port $(PORT)
 
 soak: dev
 	@data=$$(mktemp -d); $(VENV)/showtell serve --model mini --port 8799 --data $$data & server=$$!; \

@@ -217,8 +217,11 @@ def test_photos_are_picked_pasted_left_out_and_sent(page, agent, tmp_path):
     images = agent.requests[-1]["images"].values()  # each was made smaller before it left
     assert [image.size[0] for image in images] == [1600, 1600, 1600]
     assert page.locator("figure.mine img").count() == 3
-    page.locator("input[type=file]").first.set_input_files(tmp_path / "text.txt")
-    page.get_by_text("Only photos can be added.").wait_for()
+    (tmp_path / "passwd").write_text("root")  # of no kind that its name tells
+    for name in ("text.txt", "passwd"):
+        page.locator("input[type=file]").first.set_input_files(tmp_path / name)
+        page.get_by_text("Only photos can be added.").wait_for()
+    assert page.get_by_role("list", name="Photos to send").count() == 0
 
 
 def test_what_a_model_writes_runs_nothing_and_loads_nothing(page):

@@ -173,6 +173,18 @@ def test_what_is_not_read_is_a_note(client):
     assert "what the system says is not read by this agent" in answer["showtell"]["notes"]
 
 
+def test_what_nobody_reads_of_a_request_is_noted(client):
+    asked = {"messages": [{"role": "user", "content": "hi"}], "tools": [], "temperature": 0.2}
+    notes = client.post("/v1/chat/completions", json=asked).json()["showtell"]["notes"]
+    assert "temperature is not read by this agent" in notes and "tools is not read" in notes[0]
+    several = client.post("/v1/chat/completions", json={**asked, "n": 3})
+    assert several.status_code == 400 and several.json()["error"]["message"].startswith("n: ")
+    broken = client.post("/v1/chat/completions", content=b"not json")
+    assert broken.json()["error"]["message"].startswith("the body: ")
+    assert client.get("/v1/models/keyword").json()["id"] == "keyword"
+    assert client.get("/v1/models/none").status_code == 404
+
+
 class Endless(KeywordModel):
     """Talks until nobody listens."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from agent.tiny_chat import as_json, stream_of, top_of
 from data.web import serving
+from showtell.cli import main
 from showtell.errors import UsageError
 from showtell.serve.setting_up import Setup
 
@@ -37,6 +39,14 @@ def test_an_llm_behind_an_address_is_asked_by_many_side_by_side(tmp_path):
             told = pool.map(lambda body: client.post("/v1/chat/completions", json=body), bodies)
             texts = [each.json()["choices"][0]["message"]["content"] for each in told]
     assert texts == ["Nice day."] * TALKS and web.most_together >= TALKS
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_read(capsys, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["serve", "--model", "mini", "--port", port, "--data", str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    assert "--port" in told.err and not told.out
 
 
 def test_what_does_not_go_together_is_said_before_anything_is_read(tmp_path):

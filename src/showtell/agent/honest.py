@@ -48,7 +48,7 @@ images selfie snap shot drawing alone just only really very un una uno unos unas
 del con y mi tu su otra otro mas foto fotos imagen algo is are be color colour colored there here
 outside inside near under beside over table bridge both either yes no ok too also still yet not kind
 sort bit place view sky world day night weather way friend friends pet pets animal animals toy toys
-food plant plants building vehicle
+food plant plants building vehicle four five six seven eight nine ten dozen couple several many
 """
 _SAYS_NOTHING = frozenset(_NOTHING.split())
 

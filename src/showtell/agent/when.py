@@ -26,7 +26,7 @@ from showtell.agent.heard import (
 )
 from showtell.agent.prompts import prompts
 from showtell.dialogue import USER, Turn
-from showtell.errors import UsageError, did_you_mean
+from showtell.errors import UsageError
 from showtell.models.reply import Decision, Dial, Wish
 
 KINDS: tuple[str, ...] = get_args(get_type_hints(Dial)["kind"])
@@ -205,7 +205,7 @@ def dial_of(kind: str | None, budget: str | None, cost: str | None, *, usual: Di
     if kind is not None:
         if kind not in KINDS:
             raise UsageError(
-                f'the dial is "{kind:.40}"{did_you_mean(kind, KINDS)}; wanted {", ".join(KINDS)}'
+                f'the dial is "{kind:.40}"; wanted {", ".join(KINDS)}; name one of these'
             )
         dial = replace(dial, kind=kind)  # type: ignore[arg-type]
     if budget is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -110,7 +111,9 @@ def serve(
 
             threading.Timer(1.0, webbrowser.open, [address]).start()
 
+    line = _bound(host, port)  # before anything is read
     if replicas > 1:
+        line.close()
 
         def until() -> None:
             ready(f"{replicas} replicas")
@@ -123,7 +126,22 @@ def serve(
         app, host=host, port=port, log_level="warning", access_log=False, server_header=False
     )
     ready(", ".join(app.state.service.workers))
-    uvicorn.Server(settings).run()
+    uvicorn.Server(settings).run(sockets=[line])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A line to listen at. Raises UsageError for an address that is not to be had."""
+    try:
+        return socket.create_server((host, port), family=_family(host))
+    except OSError as error:
+        raise UsageError(
+            f"{host} port {port} cannot be listened at ({error.strerror or error}); wanted an "
+            "address of this machine and a free port; name others with --host and --port"
+        ) from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def mcp(

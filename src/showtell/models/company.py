@@ -6,8 +6,9 @@
         for answer in company.step():
             print(answer.error or answer.row.reply)
 
-A step reads tokens for all who have some to read, or denoises for all whose photos are painted; the
-two take turns of equal time, so that nobody's text waits for another's photo.
+A step reads tokens for all who have some to read, or denoises for all whose photos are painted. The
+two take turns: painting has PAINTING seconds for one of reading, since a photo takes so much longer
+than a text that equal shares would make those who wait for one wait twice as long in proportion.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from showtell.models.respond import Responder
 
 PAINTED_AT_ONCE = 8
+PAINTING = 2.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Company:
         self.responder = responder
         self.answers: list[Answer] = []
         self._writing: Writing | None = None
-        self._ahead = 0.0  # seconds that painting has had more than reading
+        self._ahead = 0.0  # seconds that painting has had more than its share beside reading
 
     @torch.no_grad()
     def admit(self, answers: Sequence[Answer]) -> None:
@@ -101,7 +103,7 @@ class Company:
         began = time.perf_counter()
         if painted and (not reads or self._ahead <= 0):
             self._paint(painted[:PAINTED_AT_ONCE])
-            spent = time.perf_counter() - began
+            spent = (time.perf_counter() - began) / PAINTING
         elif reads:
             assert self._writing is not None
             self.responder.decoder.step(self._writing, dict(enumerate(self.answers)))

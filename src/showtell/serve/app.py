@@ -41,7 +41,7 @@ from showtell.serve.responses import responses
 from showtell.serve.rooms import rooms
 from showtell.serve.service import Ended, NotFound, Place, Service
 from showtell.serve.store import Conflict, new_id
-from showtell.serve.wire import ChatRequest, asked_of
+from showtell.serve.wire import ChatRequest, asked_of, unread
 from showtell.serve.worker import Busy
 
 CONVERSATION = "Showtell-Conversation"  # a header: known before the answer is
@@ -97,7 +97,7 @@ def build_app(
             base=str(request.base_url),
             dialect=asked.image_output,
         )
-        answer = _Answer(service, place, out, notes=said.notes)
+        answer = _Answer(service, place, out, notes=[*said.notes, *unread(asked)])
         happening = service.answer(place, said.text, said.photos)
         if not asked.stream:
             async for told in attended(request, happening):
@@ -147,6 +147,13 @@ def build_app(
             for name, worker in service.workers.items()
         ]
         return {"object": "list", "data": data}
+
+    @app.get("/v1/models/{name:path}")
+    async def one_model(name: str, owner: Owner) -> dict[str, Any]:
+        """One of them."""
+        service.named(name)
+        found = (each for each in (await models(owner))["data"] if each["id"] == name)
+        return next(found)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -257,7 +264,8 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
+        named = [str(part) for part in first["loc"] if part != "body"]
+        where = "the body" if first["type"] == "json_invalid" else ".".join(named) or "the body"
         told = UsageError(
             f"{where:.200}: {first['msg']:.300}; see /openapi.json for what is wanted"
         )

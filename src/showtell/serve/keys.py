@@ -103,7 +103,10 @@ def _owner(request: Request) -> str:
     keys: Keys = request.app.state.keys
     found = keys.owner(request.headers.get("authorization"))
     if found is None:
-        raise HTTPException(401, "a key is wanted: Authorization: Bearer KEY")
+        met = (
+            "this key is not known here" if request.headers.get("authorization") else "no key came"
+        )
+        raise HTTPException(401, f"{met}; wanted one of this server's: Authorization: Bearer KEY")
     return found
 
 
@@ -111,7 +114,7 @@ def _asking(request: Request, owner: Annotated[str, Depends(_owner)]) -> str:
     pace: Pace | None = request.app.state.pace
     if pace is not None and (wait := pace.wait_s(owner)):
         raise Busy(
-            "this key has had as many answers as it gets for now; ask again later",
+            f"this key has had as many answers as it gets for now; ask again in {wait} s",
             retry_after=wait,
         )
     return owner

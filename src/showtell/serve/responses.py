@@ -25,7 +25,7 @@ from showtell.serve.keys import Asking
 from showtell.serve.rooms import service_of
 from showtell.serve.service import Ended, NotFound, Place, Service
 from showtell.serve.store import new_id
-from showtell.serve.wire import asked_of
+from showtell.serve.wire import asked_of, unread
 
 responses = APIRouter()
 Events = Iterator[dict[str, Any]]
@@ -51,7 +51,8 @@ async def respond(
     """A turn of the agent, as items."""
     service = service_of(request)
     said = await service.do(asked_of, messages_of(asked.input), outside=service.outside)
-    notes = [*said.notes, *(["instructions are not read by this agent"] * bool(asked.instructions))]
+    notes = [*said.notes, *unread(asked)]
+    notes += ["instructions are not read by this agent"] * bool(asked.instructions)
     if asked.previous_response_id is not None:
         if said.before:
             raise UsageError(

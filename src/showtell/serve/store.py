@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from showtell.errors import ShowtellError, StorageError
+from showtell.errors import ShowtellError, StorageError, import_extra
 
 _tables = sql.MetaData()
 _conversations = sql.Table(
@@ -111,6 +111,7 @@ class Store:
             self.engine = sql.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
             sql.event.listen(self.engine, "connect", _as_we_keep)
         else:
+            import_extra("psycopg", what="a PostgreSQL store", extra="postgres")
             driver = address.replace("postgres://", "postgresql://", 1)
             driver = driver.replace("postgresql://", "postgresql+psycopg://", 1)
             self.engine = sql.create_engine(driver, pool_pre_ping=True)

@@ -51,10 +51,23 @@ class ChatRequest(BaseModel):
     stream: bool = False
     stream_options: dict[str, Any] | None = None
     seed: int | None = Field(None, ge=0, lt=2**63)
+    n: int = Field(1, ge=1, le=1, description="One answer, always.")
     image_output: Dialect = Field(
         "images", description="How photos come: images (delta.images), parts, or markdown links."
     )
     showtell: Ours | None = None
+
+
+_UNREAD = (
+    *("tools", "tool_choice", "functions", "temperature", "top_p", "max_tokens", "stop"),
+    *("max_completion_tokens", "response_format", "logprobs", "logit_bias", "reasoning_effort"),
+)
+
+
+def unread(asked: BaseModel) -> list[str]:
+    """Notes on what a request asks for and nobody reads here."""
+    more = asked.model_extra or {}
+    return [f"{name} is not read by this agent" for name in _UNREAD if more.get(name) is not None]
 
 
 @dataclass(kw_only=True)

@@ -15,6 +15,7 @@ async function asDataUri(file) {
     canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
     return canvas.toDataURL("image/jpeg", 0.92); // pixels alone: no place, no camera
   } catch {
+    if (!/^image\//.test(file.type) && !/\.(hei[cf]|avif|tiff?)$/i.test(file.name)) return null;
     return new Promise((done, failed) => {
       const reader = new FileReader(); // of a kind that this browser cannot show (HEIC)
       reader.onload = () => done(reader.result);
@@ -59,7 +60,8 @@ export function Compose({ busy, draft, onSend, onStop, onProblem }) {
     if (some.length < files.length) onProblem("Only photos can be added.");
     if (photos.length + some.length > MOST) onProblem(`At most ${MOST} photos go with one message.`);
     const read = await Promise.all(some.slice(0, MOST - photos.length).map(asDataUri));
-    setPhotos((before) => [...before, ...read]);
+    if (read.includes(null)) onProblem("Only photos can be added.");
+    setPhotos((before) => [...before, ...read.filter(Boolean)]);
     field.current?.focus();
   }
   function send(event) {
