@@ -186,3 +186,23 @@ def test_a_change_takes_the_place_of_its_like(caption, text, after):
 def test_a_subject_has_no_place():
     assert subject("two red dogs under a bridge, at night") == "two red dogs"
     assert subject("at the beach") == "at the beach"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no more pics please", True),
+        ("please stop sending photos", True),
+        ("no more photos please. how was your day?", False),
+        ("how was your day?", False),
+    ],
+)
+def test_a_refusal_alone_is_answered_by_what_is_done(text, said):
+    """A small model's own words deny it: "That is not possible." """
+    turns, images = talk(text)
+    wish = remembered(wish_of(turns), turns, images, lambda image: "")
+    assert wish.instead == ("All right, no photos until you ask for one." if said else "")
+    later = [*turns, Turn(speaker=AGENT, elements=("ok",)), Turn(speaker=USER, elements=("hm",))]
+    assert not remembered(wish_of(later), later, images, lambda image: "").instead
+    world = {"words": "world"}  # mini has learnt what to say
+    assert not remembered(wish_of(turns), turns, images, lambda image: "", card=world).instead

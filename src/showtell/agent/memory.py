@@ -20,9 +20,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from showtell.agent.changes import Change, changed, changes_in, names, subject, toned, untoned
-from showtell.agent.heard import plain
+from showtell.agent.heard import heard, plain
 from showtell.agent.honest import CANNOT_SEE, asked_for, cannot_show, in_words_of, is_drawn
 from showtell.agent.introduced import known_in, meant_by, told_of
+from showtell.agent.prompts import prompts
 from showtell.dialogue import AGENT, USER, Photo, Turn
 from showtell.models.reply import Shared, Wish
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 STRENGTH = 0.9  # of an edit's noise: with less, the old time and weather stay
+ONLY_REFUSES = 10  # words of a text that says nothing else
 UNSEEN = "I cannot see that photo. Tell me what is on it, and what should be otherwise."
 _NO_CARD: Mapping[str, Any] = MappingProxyType({})
 _NUMBERS = {
@@ -220,10 +222,11 @@ def remembered(
     ``card``: of the model that answers, by which it is told what that cannot show or see."""
     if registry:
         wish = _with_known(wish, turns)
-    if wish.share is False:
-        return wish
     after = next((k for k in range(len(turns), 0, -1) if turns[k - 1].speaker == AGENT), 0)
     text = "\n".join(turn.text for turn in turns[after:] if turn.text)
+    if wish.share is False:
+        # mini has learnt what one says to that
+        return wish if card.get("words") == "world" else _obeyed(wish, text)
     request = request_in(text)
     shown = shown_in(turns)
     if request is not None and request.kind == "wanted" and not _just_shown(turns[:after]):
@@ -241,6 +244,13 @@ def remembered(
     if image is not None and not is_drawn(image, card):
         look = _sees_none
     return _fulfilled(asked, request, found, image, look)
+
+
+def _obeyed(wish: Wish, text: str) -> Wish:
+    """The wish; where a text says no more than that no photos are wanted, with a word on that: what
+    a small model says to it denies what it does."""
+    alone = heard(text) is False and "?" not in text and len(text.split()) <= ONLY_REFUSES
+    return replace(wish, instead=prompts()["itself"]["refused"]) if alone else wish
 
 
 def _honest(wish: Wish, card: Mapping[str, Any], brought: Sequence[Image]) -> Wish:

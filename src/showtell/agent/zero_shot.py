@@ -121,7 +121,9 @@ class ZeroShot:
         tell = Agreeing(tell, wish=wish, able=self.paints, turns=turns)
         row = Row(context=turns, seed=seed, reply=reply, wish=wish, tell=tell)
         if wish.instead:
-            row.say(wish.instead, reason="there is no such photo")
+            refused = wish.share is False
+            reason = "you asked for no photos" if refused else "there is no such photo"
+            row.say(wish.instead, reason=reason)
             tell.end(reply)
             return reply
         shared: list[Shared] = []

@@ -153,7 +153,9 @@ class Responder(Eyes):
     def _answering(self, row: Row) -> Steps[None]:
         """The steps of an answer."""
         if row.wish.instead:
-            row.say(row.wish.instead, reason="there is no such photo")
+            refused = row.wish.share is False
+            reason = "you asked for no photos" if refused else "there is no such photo"
+            row.say(row.wish.instead, reason=reason)
         else:
             yield from self._answered(row)
         if isinstance(row.tell, Agreeing):
