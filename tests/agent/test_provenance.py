@@ -141,3 +141,15 @@ def test_the_verb_tells_what_photos_say(tmp_path, capsys):
     assert main(["origin", "--json", *files]) == 0
     assert json.loads(capsys.readouterr().out)[files[0]]["seed"] == 7
     assert main(["origin", str(tmp_path / "none.png")]) == 1
+
+
+def test_one_file_that_is_no_photo_keeps_no_other_from_being_told(tmp_path, capsys):
+    from showtell.cli import main
+
+    good, bad = tmp_path / "good.png", tmp_path / "keys"
+    good.write_bytes(photo_file(Photo(id="p", origin="painted", seed=3), Image.new("RGB", (8, 8))))
+    bad.write_text("secret")
+    assert main(["origin", str(bad), str(tmp_path / "none.jpg"), str(good)]) == 1
+    told = capsys.readouterr()
+    assert f"{good}: painted, seed 3" in told.out
+    assert str(bad) in told.err and "none.jpg" in told.err

@@ -92,12 +92,12 @@ def _model_of(photo: Photo) -> str:
     return re.sub(r"[^\w ./:#-]", "", name)[:200]
 
 
-def mark_of(data: bytes) -> Mark:
-    """What a photo's file says of itself, by this program or another. Raises PhotoError for what
-    is no photo."""
+def mark_of(data: bytes, *, name: str = "the photo") -> Mark:
+    """What a photo's file says of itself, by this program or another; errors call it ``name``.
+    Raises PhotoError for what is no photo."""
     from showtell.data.pixels import opened_image
 
-    with opened_image(data, name="the photo", first_frame=True):
+    with opened_image(data, name=name, first_frame=True):
         pass
     packet = _packet_in(data)
     source = _said(packet, "Iptc4xmpExt:DigitalSourceType")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.cli import options as opt
+from showtell.errors import PhotoError
 
 
 def origin(
@@ -25,10 +26,15 @@ def origin(
 
     signatures = importlib.util.find_spec("c2pa") is not None
     found: dict[str, dict[str, Any]] = {}
-    lines = []
+    lines, wrong = [], []
     for file in files:
-        data = photo_bytes(str(file))
-        mark = mark_of(data)
+        try:
+            data = photo_bytes(str(file))
+            mark = mark_of(data, name=f'"{file}"')
+        except PhotoError as error:  # of the others one wants to know all the same
+            wrong.append(error)
+            found[str(file)] = {"error": str(error)}
+            continue
         signature = signature_of(data) if signatures else None
         found[str(file)] = {**vars(mark), "signature": signature}
         told = ["painted"] if mark.generated else ["says nothing"]
@@ -38,3 +44,5 @@ def origin(
             told.append(f"signature {signature['state']}, by {signature['by'] or 'nobody named'}")
         lines.append(f"{file}: {', '.join(told)}")
     opt.emit(json, found, *lines)
+    if wrong:
+        raise PhotoError("\n".join(map(str, wrong)))
