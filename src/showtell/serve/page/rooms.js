@@ -159,7 +159,7 @@ showtell serve --album DIR</pre>`
             onInput=${(event) => setQuery(event.target.value)} />
           <button>Search</button>
         </form>
-        ${found?.adds && html`<label class="quiet">Add to my album
+        ${found?.adds && html`<label class="pick">Add to my album
           <input type="file" accept="image/*" multiple onChange=${add} /></label>`}
         <p class="quiet" role="status">${told}</p>
         ${found && html`<${Grid} photos=${found.data} onSee=${onSee}>
