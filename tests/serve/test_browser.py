@@ -273,10 +273,16 @@ def test_with_a_key_one_sees_the_album_and_ones_own_talks(browser, tmp_path):
         page.get_by_label("This server asks for a key").fill("a-key-that-nobody-guesses")
         page.keyboard.press("Enter")
         page.locator(".strip img[alt='a dog']").wait_for()
+        late = []  # the whole album, which comes when something was searched for meanwhile
+        page.route("**/v1/album", lambda route: late.append(route))
         page.get_by_role("button", name="Album").click()
         page.get_by_label("Search the album").fill("a giraffe")
         page.keyboard.press("Enter")
         page.get_by_text("No photo of “a giraffe”").wait_for()
+        with page.expect_response("**/v1/album"):
+            late[0].continue_()
+        page.wait_for_timeout(100)
+        assert page.get_by_text("No photo of “a giraffe”").is_visible()
         page.get_by_label("Search the album").fill("my dog")
         page.keyboard.press("Enter")
         page.locator(".beside .grid").get_by_text("1.50").wait_for()

@@ -26,7 +26,7 @@ from showtell.agent.heard import (
 )
 from showtell.agent.prompts import prompts
 from showtell.dialogue import USER, Turn
-from showtell.errors import UsageError
+from showtell.errors import UsageError, did_you_mean
 from showtell.models.reply import Decision, Dial, Wish
 
 KINDS: tuple[str, ...] = get_args(get_type_hints(Dial)["kind"])
@@ -204,9 +204,9 @@ def dial_of(kind: str | None, budget: str | None, cost: str | None, *, usual: Di
     dial = usual
     if kind is not None:
         if kind not in KINDS:
-            raise UsageError(
-                f'the dial is "{kind:.40}"; wanted {", ".join(KINDS)}; name one of these'
-            )
+            meant = did_you_mean(kind, KINDS)
+            meant = meant if "mean" in meant else ""
+            raise UsageError(f'the dial is "{kind:.40}"; wanted {", ".join(KINDS)}{meant}')
         dial = replace(dial, kind=kind)  # type: ignore[arg-type]
     if budget is not None:
         found = re.fullmatch(r"(\d{1,3})/(\d{1,4})", budget)

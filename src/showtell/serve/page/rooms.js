@@ -125,11 +125,15 @@ export function Album({ onSee, onClose }) {
   const [query, setQuery] = useState("");
   const [found, setFound] = useState(null);
   const [told, setTold] = useState("");
-  const look = (words) =>
-    api.album(words).then((answer) => {
+  const asked = useRef(0); // what comes late of an earlier question is not shown
+  const look = (words) => {
+    const number = (asked.current += 1);
+    const last = (work) => (given) => number === asked.current && work(given);
+    return api.album(words).then(last((answer) => {
       setFound(answer);
       setTold(words && !answer.data.length ? `No photo of “${words}”. Say it in other words?` : "");
-    }, (error) => setTold(error.message));
+    }), last((error) => setTold(error.message)));
+  };
   useEffect(() => void look(""), []);
   const add = async (event) => {
     const files = [...event.target.files];
