@@ -1,6 +1,6 @@
 // What lies beside a talk: its beginning, the list of talks, all photos of one, the album, a photo large.
 
-import { html, useEffect, useRef, useState } from "./vendor/preact-htm.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/preact-htm.js";
 import * as api from "./api.js";
 import { origins, Picture } from "./talk.js";
 
@@ -90,7 +90,8 @@ export function Elsewhere() {
 
 function Beside({ title, onClose, children }) {
   const box = useRef();
-  useEffect(() => {
+  // before anybody can type: focus that comes late would take the keys of what has it by then
+  useLayoutEffect(() => {
     const before = document.activeElement;
     box.current.focus();
     return () => before?.focus?.();

@@ -1,6 +1,6 @@
 // The side of the page: conversations, when photos come, colours. On a phone it is a drawer.
 
-import { html, useEffect, useRef, useState } from "./vendor/preact-htm.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/preact-htm.js";
 
 // "" is as the system has it.
 export function useTheme() {
@@ -14,7 +14,7 @@ export function useTheme() {
 
 export function Side({ open, dial, theme, onDial, onTheme, onNew, onClose, children }) {
   const first = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!open) return;
     const before = document.activeElement;
     first.current.focus();
