@@ -259,7 +259,8 @@ def test_the_dial_and_the_colours_are_kept(page):
     page.get_by_label("Colours").select_option("dark")
     page.reload()
     expect(page.get_by_label("When photos come")).to_have_value("asked")
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(23, 22, 26)"
+    dark = "getComputedStyle(document.body).backgroundColor == 'rgb(23, 22, 26)'"
+    page.wait_for_function(dark)
     axe(page)
     with page.expect_response("**/v1/settings"):
         page.get_by_label("When photos come").select_option("proactive")
@@ -280,6 +281,8 @@ def test_with_a_key_one_sees_the_album_and_ones_own_talks(browser, tmp_path):
         page.get_by_label("Search the album").fill("a giraffe")
         page.get_by_label("Search the album").press("Enter")
         page.get_by_text("No photo of “a giraffe”").wait_for()
+        while not late:
+            page.wait_for_timeout(20)
         with page.expect_response("**/v1/album"):
             late[0].continue_()
         page.wait_for_timeout(100)
