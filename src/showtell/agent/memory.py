@@ -242,7 +242,7 @@ def remembered(
         return replace(asked, instead=_which(shown, request))
     image = images.get(found.photo.id)
     if image is not None and not is_drawn(image, card):
-        look = _sees_none
+        look = sees_none
     return _fulfilled(asked, request, found, image, look)
 
 
@@ -265,7 +265,8 @@ def _honest(wish: Wish, card: Mapping[str, Any], brought: Sequence[Image]) -> Wi
     return replace(wish, beyond=cannot_show(thing, card), caption=caption)
 
 
-def _sees_none(image: Image) -> str:
+def sees_none(image: Image) -> str:
+    """``look`` of what sees no photos."""
     return ""
 
 

@@ -69,11 +69,11 @@ def pulled_words(
     pulls_K = torch.zeros(spans.ids_NK.shape[1])
     assert batch.span_pixels_N3HW is not None
     gold = PhotoTargets(pixels_N3HW=batch.span_pixels_N3HW, captions=batch.captions)
+    leaf_NKV = spans.logits_NKV.requires_grad_()
     for draw in range(DRAWS):
         die = torch.Generator().manual_seed(draw)
-        leaf_NKV = spans.logits_NKV.detach().clone().requires_grad_()
         with torch.enable_grad():
-            cond = model.bridge(replace(spans, logits_NKV=leaf_NKV), painter, generator=die)
+            cond = model.bridge(spans, painter, generator=die)
             losses = model.bridge.losses(cond, gold, painter, generator=die)
         grad_NKV = None
         if "v" in losses and losses["v"].requires_grad:

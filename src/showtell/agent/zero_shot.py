@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from showtell.agent.engines import Language, ToldText
-from showtell.agent.memory import remembered
+from showtell.agent.memory import remembered, sees_none
 from showtell.agent.prompts import prompts
 from showtell.agent.when import Reading, When, logit, sigma
 from showtell.agent.which import Which
@@ -116,14 +116,12 @@ class ZeroShot:
         began = time.perf_counter()
         kept = self.kept(turns)
         reply = Reply(dropped_turns=len(turns) - len(kept))
-        wish = remembered(self.when.wish(turns), turns, images, _sees_none)
+        wish = remembered(self.when.wish(turns), turns, images, sees_none)
         wish = replace(wish, album=dial.album if dial else "")
         tell = Agreeing(tell, wish=wish, able=self.paints, turns=turns)
         row = Row(context=turns, seed=seed, reply=reply, wish=wish, tell=tell)
         if wish.instead:
-            refused = wish.share is False
-            reason = "you asked for no photos" if refused else "there is no such photo"
-            row.say(wish.instead, reason=reason)
+            row.say_wished()
             tell.end(reply)
             return reply
         shared: list[Shared] = []
@@ -376,10 +374,6 @@ def line_of(turn: Turn) -> str:
     ]
     line = " ".join(" ".join(parts).split())
     return line if len(line) <= MAX_TURN else line[: MAX_TURN - 3] + "..."
-
-
-def _sees_none(image: Image) -> str:
-    return ""
 
 
 def _late(turns: Sequence[Turn], images: Mapping[str, Image]) -> str:

@@ -283,6 +283,12 @@ class Row:
         self.reply.turns.append(Turn(speaker=AGENT, elements=(words,)))
         self.reply.decisions.append(Decision(share=False, reason=reason))
 
+    def say_wished(self) -> None:
+        """What the wish alone has in a photo's place."""
+        refused = self.wish.share is False
+        why = "you asked for no photos" if refused else "there is no such photo"
+        self.say(self.wish.instead, reason=why)
+
     def say_instead(self, came: Shared) -> None:
         """There is no photo: to whom asked for one, that is said."""
         if came.hits:

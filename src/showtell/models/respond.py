@@ -153,9 +153,7 @@ class Responder(Eyes):
     def _answering(self, row: Row) -> Steps[None]:
         """The steps of an answer."""
         if row.wish.instead:
-            refused = row.wish.share is False
-            reason = "you asked for no photos" if refused else "there is no such photo"
-            row.say(row.wish.instead, reason=reason)
+            row.say_wished()
         else:
             yield from self._answered(row)
         if isinstance(row.tell, Agreeing):

@@ -131,29 +131,24 @@ def build_app(
     @app.get("/v1/models")
     async def models(owner: Owner) -> dict[str, Any]:
         """Who answers here, and what each can and cannot do."""
-        data = [
-            {
-                "id": name,
-                "object": "model",
-                "created": 0,
-                "owned_by": "showtell",
-                "showtell": {
-                    "limits": worker.card.get("limits", ""),
-                    "openings": list(worker.card.get("openings", ())),
-                    "sees": worker.sees,
-                    "album": shares_album(worker) and service.albums.of(owner) is not None,
-                },
-            }
-            for name, worker in service.workers.items()
-        ]
-        return {"object": "list", "data": data}
+        return {"object": "list", "data": [told(name, owner) for name in service.workers]}
 
     @app.get("/v1/models/{name:path}")
     async def one_model(name: str, owner: Owner) -> dict[str, Any]:
         """One of them."""
-        service.named(name)
-        found = (each for each in (await models(owner))["data"] if each["id"] == name)
-        return next(found)
+        return told(service.named(name)[0], owner)
+
+    def told(name: str, owner: str) -> dict[str, Any]:
+        """A model as clients read it, with what it can and cannot do."""
+        worker = service.workers[name]
+        ours = {
+            "limits": worker.card.get("limits", ""),
+            "openings": list(worker.card.get("openings", ())),
+            "sees": worker.sees,
+            "album": shares_album(worker) and service.albums.of(owner) is not None,
+        }
+        head = {"id": name, "object": "model", "created": 0, "owned_by": "showtell"}
+        return {**head, "showtell": ours}
 
     @app.get("/health")
     async def health() -> dict[str, Any]:

@@ -102,11 +102,9 @@ class FeatureStore:
             self._read(path)
 
 
-def encoder_digest(encoder: nn.Module, what: str) -> str:
-    """Of an encoder's class, settings, weights and how it multiplies now."""
+def encoder_digest(encoder: nn.Module, what: str, *, mixed: Any) -> str:
+    """Of an encoder's class, settings, weights and how it multiplies (``mixed``)."""
     found = hashlib.blake2b(digest_size=16)
-    device = next(encoder.parameters()).device.type
-    mixed = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
     config: Any = getattr(encoder, "config", None)
     told = config.to_json_string() if hasattr(config, "to_json_string") else config
     found.update(repr((what, type(encoder).__name__, told, mixed)).encode())
@@ -161,10 +159,10 @@ class _Digest:
 
     def __call__(self) -> str:
         device = next(self.encoder.parameters()).device.type
-        how = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
-        if how not in self.known:
-            self.known[how] = encoder_digest(self.encoder, self.what)
-        return self.known[how]
+        mixed = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
+        if mixed not in self.known:
+            self.known[mixed] = encoder_digest(self.encoder, self.what, mixed=mixed)
+        return self.known[mixed]
 
 
 def _of_pixels(
