@@ -145,7 +145,7 @@ def test_no_file_is_long_and_no_name_stands_twice():
 # Reached of 18,000, 3,000 and 12,000 lines; only what is new may raise it (docs/design.md).
 @pytest.mark.parametrize(
     ("folders", "most"),
-    [(("src",), 45_312), (("experiments", "benchmarks", "scripts"), 5_389), (("tests",), 29_953)],
+    [(("src",), 45_312), (("experiments", "benchmarks", "scripts"), 5_389), (("tests",), 29_959)],
 )
 def test_the_house_stays_small(folders, most):
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]

@@ -259,8 +259,7 @@ def test_the_dial_and_the_colours_are_kept(page):
     page.get_by_label("Colours").select_option("dark")
     page.reload()
     expect(page.get_by_label("When photos come")).to_have_value("asked")
-    dark = "getComputedStyle(document.body).backgroundColor == 'rgb(23, 22, 26)'"
-    page.wait_for_function(dark)
+    expect(page.locator("body")).to_have_css("background-color", "rgb(23, 22, 26)")
     axe(page)
     with page.expect_response("**/v1/settings"):
         page.get_by_label("When photos come").select_option("proactive")
@@ -270,11 +269,18 @@ def test_with_a_key_one_sees_the_album_and_ones_own_talks(browser, tmp_path):
     keys = Keys(["a-key-that-nobody-guesses"])
     agents = {"dogs": with_album(tmp_path)}
     with live(tmp_path, agents=agents, keys=keys, share_album=True) as client:
-        page = browser.new_page()
+        page, held = browser.new_page(), []
+        page.route("**/v1/album/a", lambda route: route.continue_() if held else held.append(route))
         page.goto(str(client.base_url))
         page.get_by_label("This server asks for a key").fill("a-key-that-nobody-guesses")
         page.keyboard.press("Enter")
-        page.locator(".strip img[alt='a dog']").wait_for()
+        dog = page.locator(".strip img[alt='a dog']")
+        dog.wait_for(state="attached")
+        while not held:
+            page.wait_for_timeout(20)
+        assert dog.get_attribute("src") is None  # else it is an error before it has come
+        held[0].continue_()
+        dog.wait_for()
         late = []  # the whole album, which comes when something was searched for meanwhile
         page.route("**/v1/album", lambda route: late.append(route))
         page.get_by_role("button", name="Album").click()

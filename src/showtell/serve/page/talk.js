@@ -77,7 +77,7 @@ function Words({ photo }) {
 }
 
 export function Picture({ path, alt, small, onLoad }) {
-  const [src, setSrc] = useState(null);
+  const [src, setSrc] = useState(); // null would be set as "", and that is an error of the image
   const [tiny, setTiny] = useState(false);
   const [gone, setGone] = useState(false);
   useEffect(() => {
